@@ -1,0 +1,86 @@
+"""The Celery app: its queues, its routes and how a message is delivered.
+
+The database's log decides what happened; a message only says that it is time to look. So every setting here
+prefers delivering twice over losing, and none of them has to be perfect: the recovery sweep sends again.
+"""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init
+from kombu import Queue
+
+from app import runtime
+from app.settings import Settings
+from app.telemetry import configure_logging
+
+QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
+
+_TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
+    # the default polls once a second, a second per hop of every saga
+    "memory": {"polling_interval": 0.01},
+    # Redis gives a killed worker's messages back only after this long (an hour unless said);
+    # a retry's countdown must stay far below it, or Redis would deliver the message several times
+    "redis": {"visibility_timeout": 300, "unacked_restore_interval": 5, "unacked_restore_throttle": 1},
+}
+
+
+def queue_of(task_name: str) -> str:
+    """Return the queue of a task: the service before the dot, as in ``inventory.reserve_stock``."""
+    return task_name.partition(".")[0]
+
+
+def _route(name: str, *_: object, **__: object) -> dict[str, str] | None:
+    return {"queue": queue_of(name)} if queue_of(name) in QUEUES else None
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Return the Celery configuration that these settings ask for."""
+    transport = settings.broker_url.partition(":")[0].removesuffix("s") if "redis" in settings.broker_url else ""
+    scheme = transport or settings.broker_url.partition(":")[0]
+    return {
+        "broker_url": settings.broker_url,
+        "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
+        "broker_connection_retry_on_startup": True,
+        # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent
+        "broker_connection_timeout": 2,
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
+        # the log keeps the outcome of every step; Flower shows replies from the workers' events
+        "task_ignore_result": True,
+        # a kill before the ack runs the step again: steps are idempotent, lost ones are not
+        "task_acks_late": True,
+        # True would requeue a message that kills its worker for ever
+        "task_reject_on_worker_lost": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": [Queue(name) for name in QUEUES],
+        "task_default_queue": "orchestrator",
+        "task_routes": (_route,),
+        "task_eager_propagates": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        "beat_schedule": {
+            "sweep": {
+                "task": "orchestrator.sweep",
+                "schedule": settings.sweep_seconds,
+                # no one needs yesterday's sweep: they must not pile up while no worker takes them
+                "options": {"expires": max(5.0, 2 * settings.sweep_seconds)},
+            }
+        },
+        "beat_schedule_filename": "var/celerybeat-schedule",
+    }
+
+
+app = Celery("cloudmart", set_as_current=True, include=["workflows", "app.saga.recovery"])
+app.add_defaults(lambda: configuration(runtime.current().settings))
+
+
+@setup_logging.connect
+def _log_as_the_rest(**_: object) -> None:
+    configure_logging(runtime.current().settings.log_level)
+
+
+@worker_process_init.connect
+def _forget_parents_connections(**_: object) -> None:
+    runtime.current().database.forget_connections()

@@ -1,0 +1,169 @@
+"""The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Numeric,
+    String,
+    TypeDecorator,
+    Uuid,
+    create_engine,
+    event,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.orm import DeclarativeBase, Session
+
+CENT = Decimal("0.01")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, always timezone-aware in Python; SQLite, which has no such type, stores it naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what the database stores."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what Python sees."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An amount with two decimals. SQLite has no decimal type: there it is a number, rounded when read."""
+
+    impl = Numeric(12, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Return the column's type in a dialect."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(Numeric(12, 2, asdecimal=False))
+        return dialect.type_descriptor(Numeric(12, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        """Return what the database stores."""
+        return float(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        """Return what Python sees."""
+        return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class Base(DeclarativeBase):
+    """The base of every table; constraint names follow one convention so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
+        datetime: UtcDateTime,
+        Decimal: Money,
+        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
+        list[Any]: JSON().with_variant(JSONB(), "postgresql"),
+    }
+
+
+UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+"""A UUID that Python sees as text, as messages and URLs carry it."""
+
+
+class Database:
+    """One process's access to the database. Nothing connects before the first transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Run the block in one transaction: commit at its end, roll back on any exception.
+
+        What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
+        """
+        with Session(self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
+        for callback in callbacks:
+            callback()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Run the block in one transaction that only reads; on SQLite it takes no write lock."""
+        with self.engine.connect() as connection:
+            reader = connection.execution_options(sqlite_read_only=True)
+            with Session(reader, expire_on_commit=False) as session, session.begin():
+                yield session
+
+    def forget_connections(self) -> None:
+        """Drop inherited connections without closing them: for a child process right after a fork."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def after_commit(session: Session, callback: Callable[[], object]) -> None:
+    """Have ``callback`` called once the session's transaction has committed: messages never leave before."""
+    session.info.setdefault("after_commit", []).append(callback)
+
+
+def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of the session's dialect, which can be told what to do ``on_conflict``."""
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _postgresql_engine(url: str) -> Engine:
+    # pre_ping: a pool outlives a restart of the server; the first statement after it must not fail
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+
+def _sqlite_engine(url: str) -> Engine:
+    database = make_url(url).database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # the driver's own implicit BEGIN is deferred: two such readers that both want to write end in SQLITE_BUSY
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("sqlite_read_only")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,104 @@
+"""Every error CloudMart raises on purpose; the class says what happens next.
+
+::
+
+    CloudMartError
+    ├── DefinitionError        a saga, step or reaction is declared wrongly: fix the code
+    ├── StepError              raised by a service's action or compensation
+    │   ├── StepRejected       a business no: never retried, the saga is undone
+    │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then undone
+    ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
+    └── Refused                a request that cannot be honoured; shown to whoever asked
+        ├── BadRequest         it cannot be read
+        ├── Forbidden          it is switched off here
+        ├── NotFound           what it names does not exist
+        ├── Conflict           it does not fit the present state
+        └── Invalid            a field of it is wrong
+
+Anything else that a step raises is treated like ``StepUnavailable``: the cause is unknown, so is the outcome.
+"""
+
+from typing import ClassVar
+
+from app.messages import Reply
+
+
+class CloudMartError(Exception):
+    """The root of the tree above."""
+
+
+class DefinitionError(CloudMartError):
+    """Raised when a saga, a step or a reaction is declared in a way that could not be undone."""
+
+
+class StepError(CloudMartError):
+    """Raised by a service when a step did not do what was asked."""
+
+
+class StepRejected(StepError):
+    """Raised when a step says no for a business reason; asking again would not help."""
+
+
+class StepUnavailable(StepError):
+    """Raised when a step could not be done now; its outcome may be unknown."""
+
+
+class StepFailed(CloudMartError):
+    """Raised by a step's task once no retry is left; carries the step's reply.
+
+    The reply is the only argument, so that the error survives the way between processes.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+    def __str__(self) -> str:
+        return f"{self.reply['stepId']}: {self.reply['error']}"
+
+
+class Refused(CloudMartError):
+    """Raised when a request is not honoured. ``field`` names the part of the request at fault, if one is."""
+
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "Request refused"
+
+    def __init__(self, detail: str, *, field: str | None = None, **facts: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.facts = facts
+
+
+class BadRequest(Refused):
+    """Raised when a request cannot be read at all."""
+
+    title = "Bad request"
+
+
+class Forbidden(Refused):
+    """Raised when a request asks for what this installation has switched off."""
+
+    status = 403
+    title = "Not allowed here"
+
+
+class NotFound(Refused):
+    """Raised when a request names something that does not exist."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(Refused):
+    """Raised when a request does not fit the present state."""
+
+    status = 409
+    title = "Conflict"
+
+
+class Invalid(Refused):
+    """Raised when a request is well formed and yet wrong in one field."""
+
+    status = 422
+    title = "Invalid request"

@@ -1,0 +1,203 @@
+"""The event store and its signal-style fan-out: ``@on(EventType, queue=…)`` and ``emit``.
+
+An event is written in the transaction that makes it true. After the commit one task per subscriber is sent to the
+subscriber's queue, with a task id made of event and subscriber: a topic exchange would give all copies one task id,
+send every retry to every service, and drop events in silence where a queue is missing.
+
+Subscriptions come in two kinds. Those of a choreography are its own business: it sends its events again until its
+saga is settled. Everybody else's (``@on`` here) go through the *transactional outbox*: a row beside the event, which
+the subscriber deletes in the transaction that does its work, so each is handled exactly once whatever is lost.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid5
+
+from celery import Task
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app import runtime
+from app.celery import app
+from app.database import Base, UuidText, after_commit, insert_if_absent
+from app.ids import new_id
+from app.messages import Event, EventType
+from app.publishing import send
+
+logger = logging.getLogger(__name__)
+
+
+class StoredEvent(Base):
+    """One event; those of an aggregate (an order) are numbered 1, 2, 3 … in the order in which they committed."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("aggregate_id", "sequence"),)
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    event_type: Mapped[EventType] = mapped_column(String(64))
+    aggregate_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int]
+    payload: Mapped[dict[str, Any]]
+    timestamp: Mapped[datetime]
+
+
+class Delivery(Base):
+    """The outbox: an event that a subscriber has not handled yet."""
+
+    __tablename__ = "outbox"
+
+    event_id: Mapped[str] = mapped_column(UuidText, ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
+    subscriber: Mapped[str] = mapped_column(String(128), primary_key=True)
+    saga_id: Mapped[str] = mapped_column(UuidText)
+    wake_at: Mapped[datetime] = mapped_column(index=True)
+    """When the sweep sends it again."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """Who is to be told of an event: a task, within one choreography (``scope``) or of everything (``None``)."""
+
+    task_name: str
+    scope: str | None
+
+
+_subscriptions: dict[EventType, list[Subscription]] = {}
+
+
+def subscribe(event_types: Iterable[EventType], task_name: str, scope: str | None = None) -> None:
+    """Have a task called with ``saga_id`` and ``event_id`` for every event of these types in the scope."""
+    for event_type in event_types:
+        _subscriptions.setdefault(event_type, []).append(Subscription(task_name, scope))
+
+
+def subscribers(event_type: EventType, scope: str | None) -> list[str]:
+    """Return the tasks subscribed to an event type in exactly this scope, in order of declaration."""
+    return [entry.task_name for entry in _subscriptions.get(event_type, []) if entry.scope == scope]
+
+
+Listener = Callable[[Session, StoredEvent], None]
+
+
+def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
+    """Have the function called once for every such event, as the task ``<queue>.<function>``.
+
+    It is given the transaction in which it is marked as done. What it raises is retried, every few seconds at first.
+    """
+
+    def declare(listener: Listener) -> Listener:
+        task_name = f"{queue}.{listener.__name__}"
+
+        @app.task(
+            name=task_name,
+            bind=True,
+            autoretry_for=(Exception,),
+            retry_backoff=True,
+            retry_backoff_max=60,
+            max_retries=8,
+        )
+        def listen(self: "Task[Any, Any]", *, saga_id: str, event_id: str) -> dict[str, Any]:
+            with runtime.current().database.transaction() as session:
+                mine = (Delivery.event_id == event_id, Delivery.subscriber == task_name)
+                if session.execute(delete(Delivery).where(*mine).returning(Delivery.event_id)).first() is None:
+                    return {"success": True, "sagaId": saga_id, "result": "handled before"}
+                listener(session, session.get_one(StoredEvent, event_id))
+            return {"success": True, "sagaId": saga_id, "result": "handled"}
+
+        subscribe(event_types, task_name)
+        return listener
+
+    return declare
+
+
+def append(
+    session: Session, aggregate_id: str, event: Event, now: datetime, *, expected: int | None = None
+) -> StoredEvent | None:
+    """Write an event as the aggregate's next; writers of one aggregate are put in order by the unique sequence.
+
+    With ``expected``, the number of events the caller has seen, returns None and writes nothing if there are more.
+    """
+    last = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == aggregate_id)
+    values = {
+        "id": new_id(),
+        "event_type": event.type,
+        "aggregate_id": aggregate_id,
+        "payload": dict(event.payload),
+        "timestamp": now,
+        "sequence": last.scalar_subquery() + 1 if expected is None else expected + 1,
+    }
+    insert = insert_if_absent(session, StoredEvent).values(**values)
+    insert = insert.on_conflict_do_nothing(index_elements=["aggregate_id", "sequence"])
+    while (sequence := session.scalar(insert.returning(StoredEvent.sequence))) is None:
+        # another transaction took the number while this one waited for it; the next look sees its event
+        if expected is not None:
+            return None
+    return StoredEvent(**{**values, "sequence": sequence})
+
+
+def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str, scope: str | None = None) -> StoredEvent:
+    """Write an event in the caller's transaction, and tell its subscribers after the commit.
+
+    ``scope`` is the choreography whose reactions are told as well, if the event belongs to one.
+    """
+    here = runtime.current()
+    stored = append(session, aggregate_id, event, here.now())
+    assert stored is not None  # only an expected sequence can be refused
+    announce(session, stored, saga_id=saga_id, scope=scope)
+    return stored
+
+
+def announce(session: Session, stored: StoredEvent, *, saga_id: str, scope: str | None = None) -> None:
+    """Tell the subscribers of an event that this transaction has written, after the commit."""
+    listeners = subscribers(stored.event_type, None)
+    wake_at = stored.timestamp + timedelta(seconds=runtime.current().settings.stall_seconds)
+    for listener in listeners:
+        session.add(Delivery(event_id=stored.id, subscriber=listener, saga_id=saga_id, wake_at=wake_at))
+    told = [*listeners, *(subscribers(stored.event_type, scope) if scope else ())]
+    after_commit(session, partial(tell, told, stored.id, saga_id))
+
+
+def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> None:
+    """Send an event's task to each of these subscribers."""
+    for task_name in task_names:
+        send(task_name, saga_id=saga_id, task_id=str(uuid5(UUID(event_id), task_name)), event_id=event_id)
+
+
+class History:
+    """The events of one aggregate, in order, as a reaction looks at them."""
+
+    def __init__(self, events: Iterable[StoredEvent]) -> None:
+        self.events = list(events)
+        self.types = {event.event_type for event in self.events}
+
+    def has(self, *event_types: EventType) -> bool:
+        """Tell whether all of these happened."""
+        return self.types.issuperset(event_types)
+
+    def has_any(self, *event_types: EventType) -> bool:
+        """Tell whether at least one of these happened."""
+        return not self.types.isdisjoint(event_types)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Return what the events say taken together; where two speak of the same thing the later one holds."""
+        return {name: value for event in self.events for name, value in event.payload.items()}
+
+
+def history(session: Session, aggregate_id: str) -> History:
+    """Return an aggregate's events as far as they have been committed, or written in this transaction."""
+    query = select(StoredEvent).where(StoredEvent.aggregate_id == aggregate_id).order_by(StoredEvent.sequence)
+    return History(session.scalars(query))
+
+
+def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
+    """Send again, after the commit, what subscribers have not handled in time; returns how many."""
+    query = select(Delivery).where(Delivery.wake_at <= now).order_by(Delivery.wake_at).limit(limit)
+    due = session.scalars(query.with_for_update(skip_locked=True)).all()
+    for delivery in due:
+        delivery.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds)
+        after_commit(session, partial(tell, [delivery.subscriber], delivery.event_id, delivery.saga_id))
+    return len(due)

@@ -1,0 +1,59 @@
+"""What one process holds while it runs: its settings, its database, its clock."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+from app.database import Database
+from app.settings import Settings
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Runtime:
+    """The things that every part of a process shares; each is made at first use.
+
+    ``now`` may be replaced by a clock of a test's own.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    now: Callable[[], datetime] = _utc_now
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is asked to end, so that nothing that waits holds it up."""
+
+    @cached_property
+    def database(self) -> Database:
+        """The process's database."""
+        return Database(self.settings.database_url)
+
+    def close(self) -> None:
+        """Wake what waits and close the database if it was opened."""
+        self.stopping.set()
+        if "database" in self.__dict__:
+            self.database.close()
+
+
+_lock = threading.Lock()
+_current: Runtime | None = None
+
+
+def current() -> Runtime:
+    """Return this process's runtime; the first call reads the environment."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Runtime()
+        return _current
+
+
+def use(runtime: Runtime) -> Runtime:
+    """Make ``runtime`` this process's, in place of what the environment says; returns it."""
+    global _current
+    with _lock:
+        _current = runtime
+    return runtime

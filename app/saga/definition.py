@@ -1,0 +1,273 @@
+"""What a saga is: pure rules. No Celery, no SQLAlchemy, no Flask."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from app.errors import DefinitionError
+from app.messages import Event
+
+
+class SagaStatus(StrEnum):
+    """Where a saga is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    STUCK = "stuck"
+
+
+FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.RUNNING})
+"""While a saga has one of these, its actions may take effect; in any other the fence is closed."""
+
+MOVING = FORWARD | {SagaStatus.COMPENSATING}
+"""While a saga has one of these, the sweep drives it on."""
+
+STARTED, COMPLETED = "STARTED", "COMPLETED"
+COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
+"""The states (milestones, seed 002) that every saga has; the others are named by its steps."""
+
+
+class Operation(StrEnum):
+    """The two things a step can do."""
+
+    ACTION = "action"
+    COMPENSATION = "compensation"
+
+
+class StepStatus(StrEnum):
+    """What the log says of one operation of one step."""
+
+    RUNNING = "running"
+    """Taken, not decided; seen from outside only between the attempts of a call to a gateway."""
+    RETRYING = "retrying"
+    """Tried at least once without success; it will be tried again."""
+    CLOSING = "closing"
+    """It can no longer take effect; what a gateway may have done is being voided."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """Tried and given up. Of an action: it has no effect of ours, but a gateway may have done it."""
+    SKIPPED = "skipped"
+    """Of an action: refused before it ran. Of a compensation: there was nothing to undo."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a transient fault is tried again, and after how many seconds."""
+
+    attempts: int
+    delay: float
+    factor: float = 1.0
+    limit: float = 30.0
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise DefinitionError(f"not a usable retry policy: {self}")
+
+    @classmethod
+    def exponential(cls, attempts: int, *, delay: float = 0.2, limit: float = 10.0) -> "RetryPolicy":
+        """Wait twice as long after each attempt, up to a half less at random so that retries do not march in step."""
+        return cls(attempts, delay, factor=2.0, limit=limit, jitter=0.5)
+
+    @classmethod
+    def fixed(cls, attempts: int, *, delay: float = 0.2) -> "RetryPolicy":
+        """Wait equally long after each attempt."""
+        return cls(attempts, delay)
+
+    def exhausted(self, attempts: int) -> bool:
+        """Tell whether no retry is left after so many attempts; a resumed step has a full round again."""
+        return attempts % self.attempts == 0
+
+    def wait(self, attempts: int, rng: Callable[[], float] = random.random) -> float:
+        """Return the seconds to wait after the given number of attempts."""
+        turn = (attempts - 1) % self.attempts
+        return min(self.limit, self.delay * self.factor**turn) * (1 - self.jitter * rng())
+
+
+ONCE = RetryPolicy(attempts=1, delay=0)
+UNDO = RetryPolicy.exponential(5)
+"""How a compensation is retried unless said otherwise; afterwards its saga is stuck."""
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """What a service can be asked to do: business functions and what the engine must know of them.
+
+    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event that it
+    makes true. ``call(message, key)`` and ``void(message, key)`` talk to the outside world, outside any transaction.
+    """
+
+    name: str
+    handler: Callable[..., Event | None]
+    message: Callable[[Mapping[str, Any]], Any]
+    """Makes the handler's argument from a saga's payload."""
+    call: Callable[[Any, str], Any] | None = None
+    void: Callable[[Any, str], Any] | None = None
+    refused: Callable[..., Event] | None = None
+    """``refused(session, message, reason)`` records that the action failed for good and returns that event."""
+    always: bool = False
+    """Of a compensation: run it even if the log says that its action never did."""
+    retry: RetryPolicy | None = None
+
+    def __call__(self, *arguments: Any) -> Event | None:
+        return self.handler(*arguments)
+
+    @property
+    def service(self) -> str:
+        """The service that owns the command, which is also its queue."""
+        return self.name.partition(".")[0]
+
+    @property
+    def short_name(self) -> str:
+        """The command without its service."""
+        return self.name.partition(".")[2]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What must hold before a step may run: a sentence for people and the test of it."""
+
+    says: str
+    holds: Callable[["SagaView"], bool]
+
+
+@dataclass(frozen=True)
+class SagaView:
+    """What a guard may look at: the payload, and the steps completed so far."""
+
+    payload: Mapping[str, Any]
+    completed: frozenset[str]
+
+
+def after(step: str) -> Guard:
+    """Return the guard that another step must have been completed before."""
+    return Guard(f"{step} must be completed first", lambda saga: step in saga.completed)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An action, its business inverse, and how both are to be run.
+
+    ``timeout`` is in seconds (unset: the installation's). ``pivot`` marks the point of no return.
+    ``reaches`` names the state of the saga once the action is completed.
+    """
+
+    action: Command
+    compensation: Command | None = None
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy = UNDO
+    timeout: float | None = None
+    guard: Guard | None = None
+    pivot: bool = False
+    reaches: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The step's name: its action's, without the service."""
+        return self.action.short_name
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The retry policy of the action: the step's own, else the command's, else a single attempt."""
+        return self.retry or self.action.retry or ONCE
+
+
+class Saga:
+    """A saga declared in one expression; refused at once when it could not be undone.
+
+    ``retired`` names steps that new sagas no longer have but that sagas in flight may still hold.
+    Raises DefinitionError.
+    """
+
+    def __init__(self, name: str, *steps: Step, retired: Sequence[Step] = ()) -> None:
+        self.name = name
+        self.steps = steps
+        self._by_name = {step.name: step for step in (*retired, *steps)}
+        self._by_command: dict[str, tuple[Step, Operation]] = {}
+        for step in (*retired, *steps):
+            self._register(step)
+        self._check()
+
+    def _register(self, step: Step) -> None:
+        uses = [(step.action, Operation.ACTION)]
+        if step.compensation:
+            uses.append((step.compensation, Operation.COMPENSATION))
+        for command, operation in uses:
+            if command.name in self._by_command:
+                raise DefinitionError(f"saga {self.name}: {command.name} is used twice")
+            self._by_command[command.name] = (step, operation)
+
+    def _check(self) -> None:
+        if not self.steps:
+            raise DefinitionError(f"saga {self.name} has no steps")
+        pivots = [position for position, step in enumerate(self.steps) if step.pivot]
+        if len(pivots) > 1:
+            raise DefinitionError(f"saga {self.name} has more than one pivot")
+        after_pivot = self.steps[pivots[0] + 1 :] if pivots else ()
+        for step in after_pivot:
+            if step.compensation:
+                raise DefinitionError(
+                    f"saga {self.name}: {step.name} comes after the pivot, it can never be compensated"
+                )
+        for step in self.steps:
+            if step.action.call and step not in after_pivot and not (step.compensation and step.compensation.call):
+                raise DefinitionError(
+                    f"saga {self.name}: {step.name} calls a gateway, so its compensation must ask that gateway to void it"
+                )
+
+    @property
+    def step_names(self) -> list[str]:
+        """The names of the steps, in order: what a new saga keeps on its row."""
+        return [step.name for step in self.steps]
+
+    def plan(self, names: Sequence[str]) -> "Plan":
+        """Return the steps of a saga that started with these names. Raises UnknownStep."""
+        for name in names:
+            if name not in self._by_name:
+                raise UnknownStep(f"step {name} is not registered in saga {self.name}")
+        return Plan(tuple(self._by_name[name] for name in names))
+
+    def find(self, command: Command) -> tuple[Step, Operation] | None:
+        """Return the step and the operation that a command stands for in this saga."""
+        return self._by_command.get(command.name)
+
+
+class UnknownStep(DefinitionError):
+    """Raised when a saga in flight holds a step that no deployed definition knows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that one saga started with; a deploy does not change them."""
+
+    steps: tuple[Step, ...]
+    _positions: dict[str, int] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._positions.update({step.name: position for position, step in enumerate(self.steps)})
+
+    def position(self, name: str | None) -> int:
+        """Return where a step stands; ``None``, the current step of a saga that is through, stands behind the last."""
+        return len(self.steps) if name is None else self._positions[name]
+
+    def following(self, name: str) -> Step | None:
+        """Return the step after this one."""
+        position = self._positions[name] + 1
+        return self.steps[position] if position < len(self.steps) else None
+
+    def remaining(self, name: str) -> tuple[Step, ...]:
+        """Return this step and those after it."""
+        return self.steps[self._positions[name] :]
+
+    def undoing(self, name: str) -> tuple[Step, ...]:
+        """Return what may have to be compensated when this step is current: itself and those before, in reverse."""
+        return tuple(step for step in reversed(self.steps[: self._positions[name] + 1]) if step.compensation)
+
+    def past_pivot(self, name: str | None) -> bool:
+        """Tell whether the point of no return lies behind when this step is current."""
+        return any(step.pivot for step in self.steps[: self.position(name)])

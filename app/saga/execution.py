@@ -1,0 +1,356 @@
+"""One delivery of one step's message: everything around the business function, written once.
+
+A local step is one transaction: lock the saga, check the fence and the barrier, call the function, write the log,
+the event and the new state. A step that calls a gateway looks first, calls outside any transaction, and then records
+the answer in such a transaction; the process may die anywhere between, so the call carries an idempotency key.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from celery import Task
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from app import faults, runtime
+from app.errors import StepError, StepFailed, StepRejected
+from app.events import emit
+from app.messages import Event, Reply
+from app.saga import barrier, transitions
+from app.saga.definition import (
+    FORWARD,
+    Command,
+    Operation,
+    Plan,
+    RetryPolicy,
+    Saga,
+    SagaStatus,
+    SagaView,
+    Step,
+    StepStatus,
+    UnknownStep,
+)
+from app.saga.models import SagaInstance, SagaStep
+
+logger = logging.getLogger(__name__)
+
+CeleryTask = Task[Any, Any]
+
+
+class Settled(Exception):  # noqa: N818  (control flow, not an error)
+    """Raised to end a delivery with a reply and without doing anything (more)."""
+
+    def __init__(self, reply: Reply, *, goes_on: bool) -> None:
+        self.reply = reply
+        self.goes_on = goes_on
+        """Whether the rest of the chain should still be sent."""
+
+
+@dataclass
+class Turn:
+    """A step that may run now, with what it needs to."""
+
+    saga: SagaInstance
+    plan: Plan
+    step: Step
+    operation: Operation
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the step's message is made of; a compensation is told why."""
+        if self.operation is Operation.ACTION:
+            return self.saga.payload
+        return {**self.saga.payload, "reason": self.saga.error}
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """How failures of this operation are retried."""
+        return self.step.policy if self.operation is Operation.ACTION else self.step.undo_retry
+
+
+class Delivery:
+    """One delivery of the message "run this command of that saga"."""
+
+    def __init__(self, task: CeleryTask, sagas: Callable[[str], Saga | None], command: Command, saga_id: str) -> None:
+        self.here = runtime.current()
+        self.task = task
+        self.sagas = sagas
+        self.command = command
+        self.saga_id = saga_id
+        self.started_at = self.here.now()
+
+    def run(self) -> Reply:
+        """Run the step unless the log says otherwise; returns its reply.
+
+        Raises StepFailed once no retry is left, and Celery's Retry before that.
+        """
+        try:
+            with retried_on_database_fault(self.task):
+                return self._run()
+        except Settled as settled:
+            if not settled.goes_on:
+                # the fence is closed: this chain ends here, and not as a failure
+                self.task.request.chain = None
+            return settled.reply
+
+    def _run(self) -> Reply:
+        try:
+            answer = self._call_outside()
+            return self._record_success(answer)
+        except (Settled, StepFailed, OperationalError, InterfaceError):
+            raise
+        except UnknownStep as error:
+            return self._stick(error)
+        except Exception as error:
+            return self._record_failure(error)
+
+    def _call_outside(self) -> Any:
+        """Strike what is simulated and call the gateway, outside any transaction."""
+        if not (self.command.call or self.here.settings.faults_allowed):
+            return None
+        with self.here.database.reading() as session:
+            turn = self._admit(session, lock=False)
+            row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
+            attempt = row.attempts + 1 if row else 1
+        logger.info(
+            f"Executing step {self.command.short_name} for saga {self.saga_id}",
+            extra={"step": turn.step.name, "operation": turn.operation, "attempt": attempt},
+        )
+        return call_outside(
+            self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
+        )
+
+    def _record_success(self, answer: Any) -> Reply:
+        with self.here.database.transaction() as session:
+            turn = self._admit(session, lock=True)
+            now = self.here.now()
+            row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
+            if row.status == StepStatus.FAILED:
+                raise StepFailed(reply_of(row))  # it was decided before; only the error callback is wanted again
+            status = StepStatus.COMPLETED
+            if turn.operation is Operation.ACTION:
+                self._check_guard(turn)
+            elif not self._has_something_to_undo(session, turn, now):
+                status = StepStatus.SKIPPED
+            if status is StepStatus.COMPLETED or self.command.always:
+                event = invoke(self.command, session, turn.data, answer)
+                if event:
+                    row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
+                    row.result = dict(event.payload)
+            finish(row, status, self.task.request.id, self.started_at, now)
+            if turn.operation is Operation.ACTION:
+                transitions.advance(turn.saga, turn.plan, turn.step, now)
+            else:
+                transitions.undone(turn.saga, turn.plan, turn.step, now)
+        logger.info("step completed", extra=log_context(row))
+        return reply_of(row)
+
+    def _record_failure(self, error: Exception) -> Reply:
+        with self.here.database.transaction() as session:
+            turn = self._admit(session, lock=True)
+            now = self.here.now()
+            row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
+            if row.status == StepStatus.FAILED:
+                raise StepFailed(reply_of(row))
+            rejected = isinstance(error, StepRejected) and turn.operation is Operation.ACTION
+            wait = note_failure(row, error, turn.policy, rejected, self.task.request.id, self.started_at, now)
+            if wait is None:
+                self._give_up(session, turn, row, now)
+            else:
+                turn.saga.wake_at = transitions.next_look(turn.saga, now, wait)
+        if wait is None:
+            logger.error(f"Step {row.step} failed for saga {self.saga_id}", extra=log_context(row))
+            raise StepFailed(reply_of(row)) from error
+        retry_later(self.task, row, error, wait)
+
+    def _give_up(self, session: Session, turn: Turn, row: SagaStep, now: datetime) -> None:
+        if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
+            transitions.stick(turn.saga, now, f"{self.command.name}: {row.error}")
+        elif self.command.refused:
+            event = refuse(self.command, session, turn.data, row.error)
+            row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
+
+    def _has_something_to_undo(self, session: Session, turn: Turn, now: datetime) -> bool:
+        action = barrier.close_door(session, self.saga_id, turn.step.name, now, turn.saga.error)
+        # an unanswered call may have had its effect whatever our log says: only its gateway knows
+        return action.status == StepStatus.COMPLETED or self.command.call is not None
+
+    def _check_guard(self, turn: Turn) -> None:
+        guard = turn.step.guard
+        done = frozenset(step.name for step in turn.plan.steps[: turn.plan.position(turn.step.name)])
+        if guard and not guard.holds(SagaView(turn.saga.payload, done)):
+            raise StepRejected(f"guard: {guard.says}")
+
+    def _admit(self, session: Session, *, lock: bool) -> Turn:
+        """Check the fence and whose turn it is. Raises Settled when this message has nothing (more) to do."""
+        saga = session.get(SagaInstance, self.saga_id, with_for_update=lock or None)
+        definition = self.sagas(saga.saga_type) if saga else None
+        found = definition.find(self.command) if definition else None
+        if saga is None or definition is None or found is None:
+            logger.warning(
+                "message for no known step, dropped", extra={"saga_id": self.saga_id, "step": self.command.name}
+            )
+            raise Settled(self._refusal(self.command.short_name, "no such saga or step"), goes_on=False)
+        turn = Turn(saga, definition.plan(saga.steps), *found)
+        if turn.step.name not in saga.steps:
+            raise Settled(self._refusal(turn.step.name, "the saga has no such step"), goes_on=False)
+        if turn.operation is Operation.ACTION:
+            self._check_fence(session, turn)
+        else:
+            self._check_undoing(session, turn)
+        return turn
+
+    def _check_fence(self, session: Session, turn: Turn) -> None:
+        forward = turn.saga.status in FORWARD
+        lead = turn.plan.position(turn.saga.current_step) - turn.plan.position(turn.step.name)
+        if turn.saga.status == SagaStatus.COMPLETED or (forward and lead > 0):
+            raise Settled(self._recorded(session, turn), goes_on=True)
+        if not forward:
+            raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
+        if lead < 0:
+            raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
+
+    def _check_undoing(self, session: Session, turn: Turn) -> None:
+        undoing = turn.saga.status == SagaStatus.COMPENSATING
+        lead = turn.plan.position(turn.step.name) - turn.plan.position(turn.saga.current_step)
+        if turn.saga.status == SagaStatus.COMPENSATED or (undoing and lead > 0):
+            raise Settled(self._recorded(session, turn), goes_on=True)
+        if not undoing:
+            raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
+        if lead < 0:
+            raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} is undone first"), goes_on=False)
+
+    def _recorded(self, session: Session, turn: Turn) -> Reply:
+        row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
+        return reply_of(row) if row else self._refusal(turn.step.name, "never ran")
+
+    def _refusal(self, step: str, error: str) -> Reply:
+        return Reply(success=False, sagaId=self.saga_id, stepId=step, result=None, error=error)
+
+    def _stick(self, error: UnknownStep) -> Reply:
+        with self.here.database.transaction() as session:
+            saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+            if saga.status in FORWARD or saga.status == SagaStatus.COMPENSATING:
+                transitions.stick(saga, self.here.now(), str(error))
+        raise Settled(self._refusal(self.command.short_name, str(error)), goes_on=False)
+
+
+@contextmanager
+def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
+    """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        wait = min(30.0, 0.2 * 2**task.request.retries)
+        logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error.orig})
+        raise task.retry(countdown=wait, exc=error, max_retries=50) from error
+
+
+def call_outside(
+    command: Command,
+    operation: Operation,
+    step: str,
+    saga_id: str,
+    payload: dict[str, Any],
+    attempt: int,
+    deadline: datetime | None,
+) -> Any:
+    """Strike what the payload simulates, then call the command's gateway if it has one; returns its answer.
+
+    Action and compensation use the same idempotency key, so that the one can void what the other may have done.
+    """
+    fault = faults.fault_for(command, payload)
+    faults.strike_before(fault, operation, attempt, deadline)
+    if command.call is None:
+        return None
+    answer = command.call(command.message(payload), gateway_key(saga_id, step))
+    faults.strike_after_call(fault, operation)
+    return answer
+
+
+def gateway_key(saga_id: str, step: str) -> str:
+    """Return the idempotency key under which a gateway knows a step of a saga."""
+    return f"{saga_id}:{step}"
+
+
+def invoke(command: Command, session: Session, payload: dict[str, Any], answer: Any) -> Event | None:
+    """Call a command's business function in the transaction; it is given the gateway's answer if it has a gateway."""
+    message = command.message(payload)
+    return command.handler(session, message, answer) if command.call else command.handler(session, message)
+
+
+def refuse(command: Command, session: Session, payload: dict[str, Any], reason: str | None) -> Event:
+    """Have the service record that a command failed for good; returns the event that says so."""
+    assert command.refused is not None
+    return command.refused(session, command.message(payload), reason or "failed")
+
+
+def note_failure(
+    row: SagaStep,
+    error: Exception,
+    policy: RetryPolicy,
+    rejected: bool,
+    task_id: str | None,
+    started_at: datetime,
+    now: datetime,
+) -> float | None:
+    """Log a failed attempt; returns the seconds to wait before the next, or None if there is to be none."""
+    row.attempts += 1
+    failure = {
+        "attempt": row.attempts,
+        "started_at": started_at.isoformat(),
+        "finished_at": now.isoformat(),
+        "error": describe(error),
+    }
+    row.failures = [*row.failures, failure]
+    row.error = describe(error)
+    row.task_id = task_id
+    row.started_at = started_at
+    if rejected or policy.exhausted(row.attempts):
+        row.status = StepStatus.FAILED
+        row.finished_at = now
+        return None
+    row.status = StepStatus.RETRYING
+    return policy.wait(row.attempts)
+
+
+def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime) -> None:
+    """Log the attempt that ended an operation."""
+    row.status = status
+    row.attempts += 1
+    row.error = None
+    row.task_id = task_id
+    row.started_at = started_at
+    row.finished_at = now
+
+
+def retry_later(task: CeleryTask, row: SagaStep, error: Exception, wait: float) -> NoReturn:
+    """End the delivery by asking Celery for another one after ``wait`` seconds; the log keeps the count, not Celery."""
+    logger.warning("step will be retried", extra=log_context(row))
+    raise task.retry(countdown=wait, exc=error)
+
+
+def describe(error: Exception) -> str:
+    """Return what an error says, for people: an unforeseen one with its class, so that it can be found."""
+    return str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+
+
+def reply_of(row: SagaStep) -> Reply:
+    """Return the reply that the log holds for an operation."""
+    return Reply(
+        success=row.status in {StepStatus.COMPLETED, StepStatus.SKIPPED},
+        sagaId=row.saga_id,
+        stepId=row.step,
+        result=row.result,
+        error=row.error,
+    )
+
+
+def log_context(row: SagaStep) -> dict[str, Any]:
+    """Return what a log line about an operation carries."""
+    context = {"saga_id": row.saga_id, "step": row.step, "operation": row.operation, "attempt": row.attempts}
+    return {**context, "reason": row.error} if row.error else context

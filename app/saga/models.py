@@ -1,0 +1,71 @@
+"""The saga log: what was started, what was done, what was undone. It is the truth; messages are hints."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import Base, UuidText
+from app.saga.definition import Operation, SagaStatus, StepStatus
+
+UNFINISHED = text("status IN ('pending', 'running', 'compensating')")
+"""What the sweep looks at; written out, and not as parameters, so that the partial index below is used for it."""
+
+
+class SagaInstance(Base):
+    """One saga. Of an orchestrated one the row decides; of a choreographed one it is a projection for readers."""
+
+    __tablename__ = "saga_instances"
+    __table_args__ = (
+        # over unfinished rows only, so that the sweep's cost does not grow with what is done
+        Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=UNFINISHED, sqlite_where=UNFINISHED),
+        Index("ix_saga_instances_saga_type_status", "saga_type", "status"),
+        Index("ix_saga_instances_status", "status"),
+    )
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    saga_type: Mapped[str] = mapped_column(String(64))
+    aggregate_id: Mapped[str] = mapped_column("order_id", String(64), unique=True)
+    """What the saga is about. The column has the seeds' name; the engine does not care what an order is."""
+    status: Mapped[SagaStatus] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(32))
+    current_step: Mapped[str | None] = mapped_column(String(64))
+    """Forward: the step to run next. Compensating: the step to compensate next."""
+    steps: Mapped[list[Any]]
+    """The names of the steps it started with."""
+    payload: Mapped[dict[str, Any]]
+    state_history: Mapped[list[Any]]
+    """Every state it was in: ``{"state", "at"}``."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why it turned back, or what it is stuck on."""
+    deadline_at: Mapped[datetime | None]
+    wake_at: Mapped[datetime | None]
+    """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
+    redrives: Mapped[int] = mapped_column(default=0)
+    """How often the sweep had to drive it on since it last made progress."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class SagaStep(Base):
+    """One operation of one step: barrier, log and recorded reply in one row, written with the business change."""
+
+    __tablename__ = "saga_steps"
+
+    # no foreign key to the saga: a participant with a database of its own keeps these rows there
+    saga_id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    operation: Mapped[Operation] = mapped_column(String(16), primary_key=True)
+    status: Mapped[StepStatus] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    task_id: Mapped[str | None] = mapped_column(String(64))
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    event_id: Mapped[str | None] = mapped_column(UuidText)
+    """The event it recorded, to be sent again when its message comes again."""
+    failures: Mapped[list[Any]]
+    """Every attempt that failed: ``{"attempt", "started_at", "finished_at", "error"}``."""
+    started_at: Mapped[datetime]
+    """When its last attempt began."""
+    finished_at: Mapped[datetime | None]

@@ -1,0 +1,183 @@
+"""The orchestrator: a saga becomes a Celery chain whose error callback has it undone in reverse.
+
+Nothing here trusts a message. The chain, the error callback and the compensations only say "look now"; the saga's row,
+locked, says what there is to do.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.celery import app
+from app.database import after_commit
+from app.errors import Conflict
+from app.ids import new_id
+from app.publishing import send_chain
+from app.saga import barrier, registry, transitions
+from app.saga.definition import (
+    COMPENSATION_STARTED,
+    FORWARD,
+    Operation,
+    Plan,
+    Saga,
+    SagaStatus,
+    StepStatus,
+    UnknownStep,
+)
+from app.saga.models import SagaInstance
+
+ERROR_CALLBACK = "orchestrator.request_compensation"
+
+
+def orchestrated(saga: Saga) -> Saga:
+    """Make a declared saga known to the orchestrator of this process; returns it."""
+    registry.register(Orchestration(saga))
+    return saga
+
+
+def definition(saga_type: str) -> Saga | None:
+    """Return the declared saga of this name, if it is an orchestrated one."""
+    driver = registry.named(saga_type)
+    return driver.saga if isinstance(driver, Orchestration) else None
+
+
+def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
+    """Write a new saga in the caller's transaction; its chain is published after the commit.
+
+    ``payload`` is plain JSON: what the steps' messages are made of.
+    """
+    now = runtime.current().now()
+    first = saga.steps[0]
+    row = SagaInstance(
+        id=new_id(),
+        saga_type=saga.name,
+        aggregate_id=aggregate_id,
+        steps=saga.step_names,
+        current_step=first.name,
+        payload=dict(payload),
+    )
+    transitions.begin(row, now, transitions.timeout_of(first))
+    session.add(row)
+    _publish_forward(session, row, saga.plan(row.steps))
+    return row
+
+
+@app.task(name=ERROR_CALLBACK)
+def request_compensation(*, saga_id: str) -> str:
+    """Undo a saga whose current step has failed for good: the error callback of every forward chain.
+
+    It may come twice, late, or although nothing failed (a chain whose next message could not be published). So it only
+    asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
+    """
+    here = runtime.current()
+    with here.database.transaction() as session:
+        saga = session.get(SagaInstance, saga_id, with_for_update=True)
+        declared = definition(saga.saga_type) if saga else None
+        if saga is None or declared is None or saga.status not in FORWARD:
+            return "nothing to undo"
+        failure = _failure(session, saga)
+        if failure is None:
+            return f"{saga.current_step} has not failed"
+        turn_back(session, saga, declared.plan(saga.steps), failure)
+    return "compensating"
+
+
+def turn_back(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
+    """Close the fence of a locked saga that is not through; its compensations are published after the commit."""
+    now = runtime.current().now()
+    transitions.turn_back(saga, now, reason)
+    to_undo = plan.undoing(_current(saga))
+    if to_undo:
+        saga.current_step = to_undo[0].name
+        _publish_compensations(session, saga, plan)
+    else:
+        transitions.compensated(saga, now)
+
+
+def _current(saga: SagaInstance) -> str:
+    assert saga.current_step is not None  # every saga that is not through has one
+    return saga.current_step
+
+
+def _publish_forward(session: Session, saga: SagaInstance, plan: Plan) -> None:
+    tasks = [step.action.name for step in plan.remaining(_current(saga))]
+    after_commit(session, partial(send_chain, tasks, saga_id=saga.id, on_error=ERROR_CALLBACK))
+
+
+def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> None:
+    tasks = [step.compensation.name for step in plan.undoing(_current(saga)) if step.compensation]
+    after_commit(session, partial(send_chain, tasks, saga_id=saga.id))
+
+
+def _failure(session: Session, saga: SagaInstance) -> str | None:
+    """Return why the current step's action was given up, if the log says that it was."""
+    action = barrier.peek(session, saga.id, _current(saga), Operation.ACTION)
+    failed = action is not None and action.status == StepStatus.FAILED
+    return f"{saga.current_step}: {action.error}" if action and failed else None
+
+
+class Orchestration:
+    """Moves the sagas of one declaration from outside; see ``registry.Driver``."""
+
+    def __init__(self, saga: Saga) -> None:
+        self.saga = saga
+        self.name = saga.name
+
+    def drive(self, session: Session, saga: SagaInstance) -> None:
+        """Publish what is left of the chain, in the direction that the row says."""
+        plan = self._plan_or_stick(saga)
+        if plan is None:
+            return
+        if saga.status not in FORWARD:
+            _publish_compensations(session, saga, plan)
+        elif failure := _failure(session, saga):
+            turn_back(session, saga, plan, failure)  # its error callback was lost
+        else:
+            _publish_forward(session, saga, plan)
+
+    def time_out(self, session: Session, saga: SagaInstance) -> None:
+        """Undo what is overdue; past the pivot go on instead."""
+        plan = self._plan_or_stick(saga)
+        if plan is None:
+            return
+        if plan.past_pivot(saga.current_step):
+            saga.deadline_at = None
+            self.drive(session, saga)
+        else:
+            reason = _failure(session, saga) or f"{saga.current_step}: no result before its deadline"
+            turn_back(session, saga, plan, reason)
+
+    def cancel(self, session: Session, saga: SagaInstance) -> None:
+        """Undo the saga for somebody who asked; nothing happens if it is being undone already."""
+        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
+            return
+        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
+            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
+        plan = self._plan_or_stick(saga)
+        if plan is None:
+            raise Conflict(f"it cannot be undone: {saga.error}", status=saga.status)
+        if plan.past_pivot(saga.current_step):
+            raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
+        turn_back(session, saga, plan, "cancelled on request")
+
+    def resume(self, session: Session, saga: SagaInstance) -> None:
+        """Retry a stuck saga where it stands; drive on one that is unfinished."""
+        plan = self._plan_or_stick(saga)
+        if plan is None:
+            return
+        if saga.status == SagaStatus.STUCK:
+            undoing = saga.state == COMPENSATION_STARTED
+            current = next(step for step in plan.steps if step.name == saga.current_step)
+            transitions.unstick(saga, runtime.current().now(), transitions.timeout_of(current))
+            barrier.reopen(session, saga.id, Operation.COMPENSATION if undoing else Operation.ACTION, current.name)
+        self.drive(session, saga)
+
+    def _plan_or_stick(self, saga: SagaInstance) -> Plan | None:
+        try:
+            return self.saga.plan(saga.steps)
+        except UnknownStep as error:
+            transitions.stick(saga, runtime.current().now(), str(error))
+            return None

@@ -1,0 +1,61 @@
+"""``@command``: how a service says what it can be asked to do."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from celery import Task
+from pydantic import BaseModel
+
+from app.celery import app
+from app.errors import DefinitionError
+from app.messages import Event, Reply
+from app.saga import orchestrator
+from app.saga.definition import Command, RetryPolicy
+from app.saga.execution import Delivery
+
+
+def command(
+    name: str,
+    *,
+    call: Callable[[Any, str], Any] | None = None,
+    void: Callable[[Any, str], Any] | None = None,
+    refused: Callable[..., Event] | None = None,
+    always: bool = False,
+    retry: RetryPolicy | None = None,
+) -> Callable[[Callable[..., Event | None]], Command]:
+    """Make a business function a command, and the Celery task ``name`` that runs it as a step of a saga.
+
+    The function is called as ``function(session, message)`` in the engine's transaction, and as
+    ``function(session, message, answer)`` if the command has a ``call``. ``message`` is built from the saga's payload by
+    the pydantic model that annotates it. It returns the event that it makes true, or None; it raises StepRejected for
+    a business no. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
+    """
+
+    def declare(handler: Callable[..., Event | None]) -> Command:
+        declared = Command(
+            name,
+            handler,
+            _message_model(handler).model_validate,
+            call=call,
+            void=void,
+            refused=refused,
+            always=always,
+            retry=retry,
+        )
+
+        @app.task(name=name, bind=True, max_retries=None)  # the log counts the attempts, not Celery
+        def run(self: "Task[Any, Any]", *, saga_id: str) -> Reply:
+            return Delivery(self, orchestrator.definition, declared, saga_id).run()
+
+        return declared
+
+    return declare
+
+
+def _message_model(handler: Callable[..., Any]) -> type[BaseModel]:
+    parameters = list(inspect.signature(handler).parameters)
+    model = get_type_hints(handler).get(parameters[1]) if len(parameters) > 1 else None
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise DefinitionError(f"{handler.__qualname__}: the second parameter must be annotated with a pydantic model")
+    return model

@@ -1,0 +1,83 @@
+"""The sweep: whatever was lost, stopped or forgotten is driven on from the log.
+
+It is idempotent, and safe when several run: rows are claimed with ``FOR UPDATE SKIP LOCKED`` (SQLite has one writer at
+a time), and a claim is a lease, because claiming a row postpones when the next sweep looks at it. Only unfinished sagas
+are in the index it reads.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.celery import app
+from app.events import resend_outbox
+from app.saga import registry, transitions
+from app.saga.definition import MOVING
+from app.saga.models import UNFINISHED, SagaInstance
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners."""
+
+    driven: int
+    timed_out: int
+    resent: int
+
+
+def sweep() -> Swept:
+    """Drive on every saga that has made no progress for too long, at most a batch at a time.
+
+    Each saga is claimed, and then driven, in transactions of their own: one that cannot be driven holds up no other.
+    """
+    database = runtime.current().database
+    with database.transaction() as session:
+        claimed = _claim(session)
+        resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
+    outcomes = [_drive(saga_id) for saga_id in claimed]
+    return Swept(driven=outcomes.count("driven"), timed_out=outcomes.count("timed out"), resent=resent)
+
+
+@app.task(name="orchestrator.sweep")
+def run_sweep() -> dict[str, int]:
+    """Sweep once: what ``celery beat`` sends."""
+    return asdict(sweep())
+
+
+def _claim(session: Session) -> list[str]:
+    """Take a lease on sagas that are due: no other sweep looks at them for a while."""
+    now = runtime.current().now()
+    due = select(SagaInstance).where(UNFINISHED, SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
+    sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
+    for saga in sagas:
+        saga.redrives += 1
+        saga.wake_at = transitions.next_look(saga, now)
+    return [saga.id for saga in sagas]
+
+
+def _drive(saga_id: str) -> str:
+    here = runtime.current()
+    try:
+        with here.database.transaction() as session:
+            saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
+            if saga.status not in MOVING:
+                return "settled meanwhile"
+            driver = registry.driver_of(saga)
+            if driver is None:
+                transitions.stick(saga, here.now(), f"saga {saga.saga_type} is not declared")
+                return "stuck"
+            overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
+            context = {"saga_id": saga.id, "order_id": saga.aggregate_id, "step": saga.current_step}
+            logger.info("saga is overdue" if overdue else "saga is driven on", extra=context)
+            (driver.time_out if overdue else driver.drive)(session, saga)
+    except Exception:
+        logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
+        return "failed"
+    return "timed out" if overdue else "driven"

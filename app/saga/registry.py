@@ -1,0 +1,54 @@
+"""Every kind of saga this process knows, by name: what recovery and operators use without caring which kind it is."""
+
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from app.errors import DefinitionError
+from app.saga.models import SagaInstance
+
+
+class Driver(Protocol):
+    """How one kind of saga is moved from outside. Each is called with the saga's row locked.
+
+    What is to be sent leaves after the commit.
+    """
+
+    name: str
+
+    def drive(self, session: Session, saga: SagaInstance) -> None:
+        """Send again whatever an unfinished saga waits for."""
+
+    def time_out(self, session: Session, saga: SagaInstance) -> None:
+        """Act on a deadline that has passed."""
+
+    def cancel(self, session: Session, saga: SagaInstance) -> None:
+        """Have the saga undone. Raises Conflict when it is too late."""
+
+    def resume(self, session: Session, saga: SagaInstance) -> None:
+        """Set a stuck saga moving again, or drive a stalled one. Raises Conflict when there is nothing to resume."""
+
+
+_drivers: dict[str, Driver] = {}
+
+
+def register(driver: Driver) -> None:
+    """Make a kind of saga known under its name. Raises DefinitionError if the name is taken."""
+    if driver.name in _drivers:
+        raise DefinitionError(f"saga {driver.name} is declared twice")
+    _drivers[driver.name] = driver
+
+
+def driver_of(saga: SagaInstance) -> Driver | None:
+    """Return what moves this saga, or None if no deployed code declares its type."""
+    return named(saga.saga_type)
+
+
+def named(name: str) -> Driver | None:
+    """Return the kind of saga of this name, or None."""
+    return _drivers.get(name)
+
+
+def saga_types() -> list[str]:
+    """Return the names of all declared sagas."""
+    return sorted(_drivers)

@@ -1,0 +1,134 @@
+"""How a saga's row changes: every change of status, state, current step and deadline is one of these functions.
+
+Each is called with the row locked and leaves the commit to the caller.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from app import runtime
+from app.saga.definition import (
+    COMPENSATION_STARTED,
+    COMPLETED,
+    FAILED,
+    STARTED,
+    Plan,
+    SagaStatus,
+    Step,
+)
+from app.saga.models import SagaInstance
+
+logger = logging.getLogger(__name__)
+
+
+def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
+    """Give a new row its first status, state and deadline (``timeout`` in seconds)."""
+    saga.status = SagaStatus.PENDING
+    saga.state_history = []
+    saga.redrives = 0
+    saga.created_at = now
+    reach(saga, STARTED, now)
+    progress(saga, now, timeout)
+    logger.info(f"Starting saga {saga.id} with {saga.saga_type}", extra=_context(saga))
+
+
+def reach(saga: SagaInstance, state: str, now: datetime) -> None:
+    """Note that the saga has reached a state."""
+    saga.state = state
+    saga.state_history = [*saga.state_history, {"state": state, "at": now.isoformat()}]
+
+
+def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
+    """Note that a step's action is done, and set the deadline of the next; without a next the saga is completed."""
+    following = plan.following(done.name)
+    if done.reaches:
+        reach(saga, done.reaches, now)
+    if following is None:
+        complete(saga, now)
+        return
+    saga.status = SagaStatus.RUNNING
+    saga.current_step = following.name
+    progress(saga, now, timeout_of(following))
+
+
+def turn_back(saga: SagaInstance, now: datetime, reason: str) -> None:
+    """Close the fence: from now on actions have no effect and what was done is undone."""
+    saga.status = SagaStatus.COMPENSATING
+    saga.error = reason
+    reach(saga, COMPENSATION_STARTED, now)
+    progress(saga, now, None)
+    logger.info(f"Starting compensation for saga {saga.id}", extra={**_context(saga), "reason": reason})
+
+
+def undone(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
+    """Note that a step's compensation is done; without another the saga is compensated."""
+    earlier = plan.undoing(step.name)[1:]
+    if not earlier:
+        compensated(saga, now)
+        return
+    saga.current_step = earlier[0].name
+    progress(saga, now, None)
+
+
+def complete(saga: SagaInstance, now: datetime) -> None:
+    """End the saga well."""
+    reach(saga, COMPLETED, now)
+    _end(saga, SagaStatus.COMPLETED, now)
+    logger.info(f"Saga {saga.id} completed successfully", extra=_context(saga))
+
+
+def compensated(saga: SagaInstance, now: datetime) -> None:
+    """End the saga with everything undone."""
+    reach(saga, FAILED, now)
+    _end(saga, SagaStatus.COMPENSATED, now)
+    logger.info(f"Saga {saga.id} compensated", extra=_context(saga))
+
+
+def stick(saga: SagaInstance, now: datetime, reason: str) -> None:
+    """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was."""
+    saga.status = SagaStatus.STUCK
+    saga.error = reason
+    saga.deadline_at = saga.wake_at = None
+    saga.updated_at = now
+    logger.error(f"Saga {saga.id} is stuck", extra={**_context(saga), "reason": reason})
+
+
+def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
+    """Set a stuck saga moving again in the direction it had; ``timeout`` is that of its current step."""
+    undoing = saga.state == COMPENSATION_STARTED
+    saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
+    progress(saga, now, None if undoing else timeout)
+
+
+def progress(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
+    """Set the deadline (``timeout`` seconds from now, None for no deadline) and when the sweep has to look."""
+    saga.updated_at = now
+    saga.redrives = 0
+    saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
+    saga.wake_at = next_look(saga, now)
+
+
+def next_look(saga: SagaInstance, now: datetime, wait: float = 0) -> datetime:
+    """Return when the sweep should look again at a saga that waits ``wait`` seconds by itself.
+
+    Each re-drive without progress doubles the interval, so that a long queue is not made longer by the sweep.
+    """
+    stall = runtime.current().settings.stall_seconds * 2 ** min(saga.redrives, 5)
+    look = now + timedelta(seconds=wait + stall)
+    return min(look, saga.deadline_at) if saga.deadline_at and saga.deadline_at > now else look
+
+
+def timeout_of(step: Step) -> float:
+    """Return a step's timeout in seconds."""
+    return step.timeout if step.timeout is not None else runtime.current().settings.step_timeout_seconds
+
+
+def _end(saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
+    saga.status = status
+    saga.current_step = None
+    saga.deadline_at = saga.wake_at = None
+    saga.updated_at = now
+
+
+def _context(saga: SagaInstance) -> dict[str, str]:
+    return {"saga_id": saga.id, "order_id": saga.aggregate_id}

@@ -1,0 +1,164 @@
+"""The inventory service: the catalogue, the stock, and who it is kept for."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.database import Base
+from app.errors import StepRejected
+from app.messages import Event, EventType
+from app.saga.definition import RetryPolicy
+from app.saga.participant import command
+
+StockReserved = EventType("StockReserved")
+StockUnavailable = EventType("StockUnavailable")
+StockReleased = EventType("StockReleased")
+StockShipped = EventType("StockShipped")
+
+RETRY = RetryPolicy.exponential(3)
+
+
+class ReservationStatus(StrEnum):
+    """What became of reserved stock."""
+
+    RESERVED = "reserved"
+    RELEASED = "released"
+    SHIPPED = "shipped"
+
+
+class Category(Base):
+    """A shelf of the shop."""
+
+    __tablename__ = "categories"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str] = mapped_column(Text, default="")
+
+
+class Book(Base):
+    """A book, its price and its stock; ``received = available + reserved + shipped`` holds at every commit."""
+
+    __tablename__ = "inventory"
+    __table_args__ = (
+        CheckConstraint("available_stock >= 0", name="available_not_negative"),
+        CheckConstraint("reserved_stock >= 0", name="reserved_not_negative"),
+        CheckConstraint("received_stock >= available_stock + reserved_stock", name="received_covers_stock"),
+    )
+
+    book_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    title: Mapped[str] = mapped_column(String(500))
+    description: Mapped[str] = mapped_column(Text, default="")
+    category_id: Mapped[str | None] = mapped_column(String(64), ForeignKey("categories.id"))
+    price: Mapped[Decimal]
+    received_stock: Mapped[int]
+    available_stock: Mapped[int]
+    reserved_stock: Mapped[int] = mapped_column(default=0)
+
+
+class StockReservation(Base):
+    """Stock that is, or was, kept for an order."""
+
+    __tablename__ = "stock_reservations"
+
+    order_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    book_id: Mapped[str] = mapped_column(String(64), ForeignKey("inventory.book_id"), primary_key=True)
+    quantity: Mapped[int]
+    status: Mapped[ReservationStatus] = mapped_column(String(16))
+
+
+class Line(BaseModel):
+    """So many copies of a book."""
+
+    book_id: str
+    quantity: int
+
+
+class StockOrder(BaseModel):
+    """What this service needs to know of an order."""
+
+    order_id: str
+    items: list[Line]
+
+
+def stock_unavailable(_session: Session, order: StockOrder, reason: str) -> Event:
+    """Say that an order's stock is not to be had."""
+    return Event(StockUnavailable, {"order_id": order.order_id, "reason": reason})
+
+
+@command("inventory.reserve_stock", refused=stock_unavailable, retry=RETRY)
+def reserve_stock(session: Session, order: StockOrder) -> Event:
+    """Keep the stock of all items for the order, or of none. Raises StepRejected when there is not enough."""
+    wanted = _quantities(order.items)
+    books = _locked_books(session, wanted)
+    for book_id, quantity in wanted.items():
+        book = books.get(book_id)
+        if book is None or book.available_stock < quantity:
+            left = book.available_stock if book else 0
+            raise StepRejected(f"{book_id}: {quantity} wanted, {left} available")
+        book.available_stock -= quantity
+        book.reserved_stock += quantity
+        session.add(
+            StockReservation(
+                order_id=order.order_id, book_id=book_id, quantity=quantity, status=ReservationStatus.RESERVED
+            )
+        )
+    return Event(StockReserved, _moved(order, wanted))
+
+
+@command("inventory.release_stock")
+def release_stock(session: Session, order: StockOrder) -> Event:
+    """Give the order's reserved stock back to everybody."""
+    released = _settle(session, order, ReservationStatus.RELEASED)
+    return Event(StockReleased, _moved(order, released))
+
+
+@command("inventory.ship_stock", retry=RETRY)
+def ship_stock(session: Session, order: StockOrder) -> Event:
+    """Hand the order's reserved stock over to the carrier: it leaves the house."""
+    shipped = _settle(session, order, ReservationStatus.SHIPPED)
+    return Event(StockShipped, _moved(order, shipped))
+
+
+def add_stock(book: Book, quantity: int) -> None:
+    """Take delivery of new copies of a locked book."""
+    book.received_stock += quantity
+    book.available_stock += quantity
+
+
+def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:
+    books = _locked_books(session, [item.book_id for item in order.items])
+    open_ones = select(StockReservation).where(
+        StockReservation.order_id == order.order_id, StockReservation.status == ReservationStatus.RESERVED
+    )
+    settled = {}
+    for reservation in session.scalars(open_ones):
+        book = books[reservation.book_id]
+        book.reserved_stock -= reservation.quantity
+        if status is ReservationStatus.RELEASED:
+            book.available_stock += reservation.quantity
+        reservation.status = status
+        settled[reservation.book_id] = reservation.quantity
+    return settled
+
+
+def _quantities(items: Iterable[Line]) -> dict[str, int]:
+    quantities: dict[str, int] = {}
+    for item in items:
+        quantities[item.book_id] = quantities.get(item.book_id, 0) + item.quantity
+    return quantities
+
+
+def _locked_books(session: Session, book_ids: Iterable[str]) -> dict[str, Book]:
+    # always in the order of their ids, or two orders for the same two books could wait for each other
+    query = select(Book).where(Book.book_id.in_(set(book_ids))).order_by(Book.book_id).with_for_update()
+    return {book.book_id: book for book in session.scalars(query)}
+
+
+def _moved(order: StockOrder, quantities: dict[str, int]) -> dict[str, object]:
+    stock = [{"book_id": book_id, "quantity": quantity} for book_id, quantity in sorted(quantities.items())]
+    return {"order_id": order.order_id, "stock": stock}

@@ -1,0 +1,189 @@
+"""The orders service: customers, orders and their items."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+
+from app import runtime
+from app.database import Base
+from app.errors import StepRejected
+from app.messages import Event, EventType, number
+from app.saga.definition import RetryPolicy
+from app.saga.participant import command
+
+OrderCreated = EventType("OrderCreated")
+OrderCompleted = EventType("OrderCompleted")
+OrderCancelled = EventType("OrderCancelled")
+OrderTimedOut = EventType("OrderTimedOut")
+OrderCancelRequested = EventType("OrderCancelRequested")
+OrderAddressChanged = EventType("OrderAddressChanged")
+
+RETRY = RetryPolicy.exponential(3)
+
+
+class OrderStatus(StrEnum):
+    """Where an order is in its life."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Customer(Base):
+    """Somebody who orders."""
+
+    __tablename__ = "customers"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    email: Mapped[str] = mapped_column(String(320))
+
+
+class Order(Base):
+    """An order."""
+
+    __tablename__ = "orders"
+    __table_args__ = (
+        Index("ix_orders_created_at_id", "created_at", "id"),
+        Index("ix_orders_customer_id_created_at", "customer_id", "created_at"),
+        Index("ix_orders_status_created_at", "status", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    customer_id: Mapped[str] = mapped_column(String(64), ForeignKey("customers.id"))
+    status: Mapped[OrderStatus] = mapped_column(String(16))
+    total_amount: Mapped[Decimal]
+    payment_method: Mapped[str] = mapped_column(String(32))
+    shipping_address: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    items: Mapped[list["OrderItem"]] = relationship(
+        order_by="OrderItem.line", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class OrderItem(Base):
+    """One line of an order, at the price of the day it was ordered."""
+
+    __tablename__ = "order_items"
+
+    order_id: Mapped[str] = mapped_column(String(64), ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    book_id: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(String(500))
+    quantity: Mapped[int]
+    unit_price: Mapped[Decimal]
+
+
+class OrderRequest(Base):
+    """A request for an order that may be repeated: the key it came with, what it asked for, and what it got."""
+
+    __tablename__ = "order_requests"
+
+    key: Mapped[str] = mapped_column(String(300), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    order_id: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class OrderRef(BaseModel):
+    """What most commands of this service need."""
+
+    order_id: str
+
+
+class Cancellation(OrderRef):
+    """An order to be cancelled, and why."""
+
+    reason: str | None = None
+
+
+def place(
+    session: Session,
+    order_id: str,
+    customer_id: str,
+    items: Sequence[OrderItem],
+    payment_method: str,
+    shipping_address: str,
+) -> Order:
+    """Store a pending order with its items; the total is made of the items' prices."""
+    now = runtime.current().now()
+    order = Order(
+        id=order_id,
+        customer_id=customer_id,
+        status=OrderStatus.PENDING,
+        total_amount=sum((item.unit_price * item.quantity for item in items), Decimal(0)),
+        payment_method=payment_method,
+        shipping_address=shipping_address,
+        created_at=now,
+        updated_at=now,
+        items=list(items),
+    )
+    session.add(order)
+    return order
+
+
+def facts(order: Order) -> dict[str, Any]:
+    """Return what the other services may know of an order, as plain JSON."""
+    return {
+        "order_id": order.id,
+        "customer_id": order.customer_id,
+        "items": [
+            {
+                "book_id": item.book_id,
+                "title": item.title,
+                "quantity": item.quantity,
+                "unit_price": number(item.unit_price),
+            }
+            for item in order.items
+        ],
+        "total_amount": number(order.total_amount),
+        "payment_method": order.payment_method,
+        "shipping_address": order.shipping_address,
+    }
+
+
+@command("orders.create_order", retry=RETRY)
+def create_order(session: Session, ref: OrderRef) -> Event:
+    """Open the stored order: from now on the other services work on it."""
+    return Event(OrderCreated, facts(_pending(session, ref.order_id)))
+
+
+# the order is stored before its saga starts, so it is to be cancelled even when create_order never ran
+@command("orders.cancel_order", always=True)
+def cancel_order(session: Session, cancellation: Cancellation) -> Event:
+    """Cancel the order: everything done for it is undone by now."""
+    order = _pending(session, cancellation.order_id)
+    order.status = OrderStatus.CANCELLED
+    order.updated_at = runtime.current().now()
+    reason = cancellation.reason or "cancelled"
+    return Event(OrderCancelled, {"order_id": order.id, "customer_id": order.customer_id, "reason": reason})
+
+
+@command("orders.complete_order", retry=RETRY)
+def complete_order(session: Session, ref: OrderRef) -> Event:
+    """Complete the order: it is paid for and on its way."""
+    order = _pending(session, ref.order_id)
+    order.status = OrderStatus.COMPLETED
+    order.updated_at = runtime.current().now()
+    return Event(OrderCompleted, {"order_id": order.id, "customer_id": order.customer_id})
+
+
+def change_address(order: Order, shipping_address: str) -> Event:
+    """Change where a pending order goes; the caller knows that nothing has been booked yet."""
+    order.shipping_address = shipping_address
+    order.updated_at = runtime.current().now()
+    return Event(OrderAddressChanged, {"order_id": order.id, "shipping_address": shipping_address})
+
+
+def _pending(session: Session, order_id: str) -> Order:
+    order = session.get(Order, order_id, with_for_update=True)
+    if order is None or order.status != OrderStatus.PENDING:
+        raise StepRejected(f"order {order_id} is {order.status if order else 'unknown'}, not pending")
+    return order

@@ -1,0 +1,118 @@
+"""The payments service: what each order was charged, and what it got back."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel
+from sqlalchemy import String, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.database import Base, UuidText
+from app.gateways import payment_provider
+from app.gateways.payment_provider import Receipt
+from app.ids import new_id
+from app.messages import Event, EventType, number
+from app.saga.definition import RetryPolicy
+from app.saga.participant import command
+
+PaymentCompleted = EventType("PaymentCompleted")
+PaymentFailed = EventType("PaymentFailed")
+PaymentRefunded = EventType("PaymentRefunded")
+PaymentCancelled = EventType("PaymentCancelled")
+
+RETRY = RetryPolicy.fixed(2)
+
+
+class PaymentMethod(StrEnum):
+    """How a customer may pay (seed 002)."""
+
+    CREDIT_CARD = "credit_card"
+    E_MONEY = "e_money"
+
+
+class PaymentStatus(StrEnum):
+    """What became of a payment: taken, refused, given back, or never taken."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REFUNDED = "refunded"
+    CANCELLED = "cancelled"
+
+
+class Payment(Base):
+    """An order's payment; ``transaction_id`` is the provider's."""
+
+    __tablename__ = "payments"
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    order_id: Mapped[str] = mapped_column(String(64), unique=True)
+    amount: Mapped[Decimal]
+    payment_method: Mapped[PaymentMethod] = mapped_column(String(32))
+    status: Mapped[PaymentStatus] = mapped_column(String(16))
+    transaction_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class Charge(BaseModel):
+    """What this service needs to know of an order."""
+
+    order_id: str
+    total_amount: Decimal
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+
+
+def charge(order: Charge, key: str) -> Receipt:
+    """Have the provider take the money."""
+    return payment_provider().capture(key, order.order_id, order.total_amount, order.payment_method)
+
+
+def void_charge(order: Charge, key: str) -> Receipt | None:
+    """Have the provider give the money back, or refuse to take it later."""
+    return payment_provider().void(key, order.order_id)
+
+
+def payment_failed(session: Session, order: Charge, reason: str) -> Event:
+    """Record that the money was not to be had."""
+    _record(session, order, PaymentStatus.FAILED, None)
+    return Event(PaymentFailed, {"order_id": order.order_id, "amount": number(order.total_amount), "reason": reason})
+
+
+@command("payments.process_payment", call=charge, void=void_charge, refused=payment_failed, retry=RETRY)
+def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
+    """Record what the provider took."""
+    _record(session, order, PaymentStatus.COMPLETED, receipt)
+    return Event(PaymentCompleted, _money(order, receipt))
+
+
+@command("payments.refund_payment", call=void_charge)
+def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
+    """Record that the customer has the money: given back (PaymentRefunded) or never taken (PaymentCancelled).
+
+    Says nothing when the payment had failed anyway.
+    """
+    if refund:
+        _record(session, order, PaymentStatus.REFUNDED, refund)
+        return Event(PaymentRefunded, _money(order, refund))
+    if _payment(session, order.order_id):
+        return None
+    _record(session, order, PaymentStatus.CANCELLED, None)
+    return Event(PaymentCancelled, {"order_id": order.order_id, "amount": number(order.total_amount)})
+
+
+def _record(session: Session, order: Charge, status: PaymentStatus, receipt: Receipt | None) -> None:
+    payment = _payment(session, order.order_id)
+    if payment is None:
+        payment = Payment(
+            id=new_id(), order_id=order.order_id, amount=order.total_amount, payment_method=order.payment_method
+        )
+        session.add(payment)
+    payment.status = status
+    if status is PaymentStatus.COMPLETED and receipt:
+        payment.transaction_id = receipt.transaction_id
+
+
+def _payment(session: Session, order_id: str) -> Payment | None:
+    return session.scalar(select(Payment).where(Payment.order_id == order_id).with_for_update())
+
+
+def _money(order: Charge, receipt: Receipt) -> dict[str, object]:
+    return {"order_id": order.order_id, "amount": number(receipt.amount), "transaction_id": receipt.transaction_id}

@@ -1,0 +1,89 @@
+"""The shipping service: which parcel of which order the carrier fetches."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel
+from sqlalchemy import String, Text, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.database import Base, UuidText
+from app.gateways import carrier
+from app.ids import new_id
+from app.messages import Event, EventType
+from app.saga.definition import RetryPolicy
+from app.saga.participant import command
+
+ShippingArranged = EventType("ShippingArranged")
+ShippingFailed = EventType("ShippingFailed")
+ShippingCancelled = EventType("ShippingCancelled")
+
+RETRY = RetryPolicy.exponential(3)
+
+
+class ShipmentStatus(StrEnum):
+    """What became of a shipment."""
+
+    ARRANGED = "arranged"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Shipment(Base):
+    """An order's shipment; ``tracking_number`` is the carrier's."""
+
+    __tablename__ = "shipments"
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    order_id: Mapped[str] = mapped_column(String(64), unique=True)
+    shipping_address: Mapped[str] = mapped_column(Text)
+    tracking_number: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[ShipmentStatus] = mapped_column(String(16))
+
+
+class Parcel(BaseModel):
+    """What this service needs to know of an order."""
+
+    order_id: str
+    shipping_address: str
+
+
+def book_carrier(parcel: Parcel, key: str) -> str:
+    """Have the carrier fetch the parcel; returns its tracking number."""
+    return carrier().book(key, parcel.order_id, parcel.shipping_address)
+
+
+def unbook_carrier(parcel: Parcel, key: str) -> str | None:
+    """Have the carrier forget the parcel, whether or not it was booked."""
+    return carrier().void(key, parcel.order_id)
+
+
+def shipping_failed(session: Session, parcel: Parcel, reason: str) -> Event:
+    """Record that no carrier was to be had."""
+    _record(session, parcel, ShipmentStatus.FAILED, None)
+    return Event(ShippingFailed, {"order_id": parcel.order_id, "reason": reason})
+
+
+@command("shipping.arrange_shipping", call=book_carrier, void=unbook_carrier, refused=shipping_failed, retry=RETRY)
+def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> Event:
+    """Record the carrier's booking: the point of no return."""
+    _record(session, parcel, ShipmentStatus.ARRANGED, tracking_number)
+    return Event(ShippingArranged, {"order_id": parcel.order_id, "tracking_number": tracking_number})
+
+
+@command("shipping.cancel_shipment", call=unbook_carrier)
+def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
+    """Record that the carrier will not come. Says nothing when it would not have come anyway."""
+    if cancelled is None:
+        return None
+    _record(session, parcel, ShipmentStatus.CANCELLED, cancelled)
+    return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": cancelled})
+
+
+def _record(session: Session, parcel: Parcel, status: ShipmentStatus, tracking_number: str | None) -> None:
+    shipment = session.scalar(select(Shipment).where(Shipment.order_id == parcel.order_id).with_for_update())
+    if shipment is None:
+        shipment = Shipment(id=new_id(), order_id=parcel.order_id)
+        session.add(shipment)
+    shipment.shipping_address = parcel.shipping_address
+    shipment.status = status
+    shipment.tracking_number = tracking_number or shipment.tracking_number

@@ -1,0 +1,66 @@
+"""What every test stands on: a fresh database, and Celery run in the caller (eager) unless a test says otherwise."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import runtime
+from app.celery import app as celery
+from app.celery import configuration
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import Settings
+from web import create_app
+from workflows.first_data import seed
+
+
+@pytest.fixture(scope="session")
+def seeded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated and seeded SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "seeded.db"
+    settings = Settings(database_url=f"sqlite:///{path}")
+    migrate(settings.database_url)
+    here = runtime.use(Runtime(settings))
+    seed()
+    here.close()
+    return path
+
+
+@pytest.fixture
+def settings(seeded_database: Path, tmp_path: Path) -> Settings:
+    """Settings of an embedded installation with a database of its own and short deadlines."""
+    path = tmp_path / "test.db"
+    shutil.copy(seeded_database, path)
+    return Settings(
+        database_url=f"sqlite:///{path}",
+        broker_url="memory://",
+        step_timeout_seconds=1,
+        order_timeout_seconds=2,
+        stall_seconds=1,
+        fault_injection=True,
+    )
+
+
+@pytest.fixture
+def here(settings: Settings) -> Iterator[Runtime]:
+    """This process's runtime, with Celery eager: a task runs where it is sent."""
+    here = runtime.use(Runtime(settings))
+    celery.conf.update(configuration(settings))
+    celery.conf.task_always_eager = True
+    yield here
+    celery.conf.task_always_eager = False
+    here.close()
+
+
+@pytest.fixture
+def flask_app(here: Runtime) -> Flask:
+    return create_app()
+
+
+@pytest.fixture
+def client(flask_app: Flask) -> FlaskClient:
+    return flask_app.test_client()

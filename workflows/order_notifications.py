@@ -1,0 +1,18 @@
+"""Whom the end of an order concerns, in whichever pattern it came about."""
+
+from sqlalchemy.orm import Session
+
+from app.events import StoredEvent, on
+from tasks import notifications
+from tasks.orders import OrderCancelled, OrderCompleted
+
+
+@on(OrderCompleted, OrderCancelled, queue="notifications")
+def notify_customer(session: Session, event: StoredEvent) -> None:
+    """Tell the customer that the order is on its way, or why it is not."""
+    order_id = event.payload["order_id"]
+    if event.event_type == OrderCompleted:
+        message = f"Your order {order_id} is on its way."
+    else:
+        message = f"Your order {order_id} was cancelled: {event.payload['reason']}. Nothing was charged."
+    notifications.notify(session, event.event_type, order_id, event.payload["customer_id"], message)

@@ -1,0 +1,218 @@
+"""Placing and changing orders, in either pattern: what the API, the page and the demo all call."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.events import append, history
+from app.faults import Fault
+from app.ids import new_id
+from app.messages import number
+from app.saga import operations, orchestrator
+from app.saga.definition import FORWARD, Saga
+from app.saga.models import SagaInstance
+from tasks import orders
+from tasks.inventory import Book, StockReserved
+from tasks.orders import Customer, Order, OrderItem, OrderRequest, OrderStatus
+from tasks.payments import PaymentCompleted, PaymentMethod
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.order_orchestration import ORDER, ORDER_CREATED, ORDER_PAYMENT_FIRST
+
+GUEST = "guest"
+DEFAULT_ADDRESS = "to be collected at the shop"
+
+
+class Pattern(StrEnum):
+    """The two ways in which an order can be driven."""
+
+    ORCHESTRATION = "orchestration"
+    CHOREOGRAPHY = "choreography"
+
+
+SAGAS: dict[str, Saga] = {saga.name: saga for saga in (ORDER, ORDER_PAYMENT_FIRST)}
+"""The orchestrated sagas a client may ask for; the first is what it gets unless it does."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """So many copies of a book; ``unit_price`` is what the client believes it costs, if it said so."""
+
+    book_id: str
+    quantity: int
+    unit_price: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class NewOrder:
+    """A request for an order, checked for form; ``amount`` is the total that the client expects, if it said so."""
+
+    items: tuple[Item, ...]
+    pattern: Pattern
+    customer_id: str = GUEST
+    saga_type: str | None = None
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+    shipping_address: str = DEFAULT_ADDRESS
+    amount: Decimal | None = None
+    simulate: tuple[tuple[str, str], ...] = ()
+    order_id: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what two requests must have in common to be the same request."""
+        canonical = json.dumps(
+            {**vars(self), "items": [vars(item) for item in self.items]}, sort_keys=True, default=str
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a request got: an order and its saga; ``repeated`` if an earlier request had got them already."""
+
+    order_id: str
+    saga_id: str
+    repeated: bool
+
+
+def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
+    """Store an order and its saga in one transaction, then set the saga going; returns at once.
+
+    The same idempotency key, or the same order id of the client's own, with the same request gets the same answer.
+    Raises Invalid (unknown book or customer, or the key was used for another request), Conflict (the catalogue's price
+    differs from the client's) and Forbidden (faults are switched off here).
+    """
+    _check_faults(request)
+    keys = _keys(request, idempotency_key)
+    database = runtime.current().database
+    if earlier := _earlier(keys, request):
+        return earlier
+    try:
+        with database.transaction() as session:
+            items = _priced(session, request)
+            _check_customer(session, request)
+            return _store(session, request, items, keys)
+    except IntegrityError:
+        # somebody sent the same key at the same time, and was first
+        if earlier := _earlier(keys, request):
+            return earlier
+        raise
+
+
+def change_address(order_id: str, shipping_address: str) -> None:
+    """Send an order elsewhere, as long as nothing has been booked. Raises NotFound and Conflict."""
+    with runtime.current().database.transaction() as session:
+        saga = session.scalar(select(SagaInstance).where(SagaInstance.aggregate_id == order_id).with_for_update())
+        order = session.get(Order, order_id, with_for_update=True)
+        if saga is None or order is None:
+            raise NotFound(f"there is no order {order_id}")
+        if order.status != OrderStatus.PENDING or saga.status not in FORWARD:
+            raise Conflict(f"the order is {order.status}, its address can no longer be changed", status=order.status)
+        past = history(session, order_id)
+        booking = past.has(StockReserved, PaymentCompleted)
+        event = orders.change_address(order, shipping_address)
+        # refused if an event came in between: it might be the one that lets shipping book the old address
+        if booking or append(session, order_id, event, order.updated_at, expected=len(past.events)) is None:
+            raise Conflict("the order is being shipped, its address can no longer be changed", status=order.status)
+        saga.payload = {**saga.payload, "shipping_address": shipping_address}
+
+
+def cancel(order_id: str) -> SagaInstance:
+    """Ask for an order to be cancelled; returns its saga. Raises NotFound and Conflict."""
+    return operations.cancel(operations.saga_of(order_id))
+
+
+def _check_faults(request: NewOrder) -> None:
+    if not request.simulate:
+        return
+    if not runtime.current().settings.faults_allowed:
+        raise Forbidden("faults cannot be simulated here: set FAULT_INJECTION=1 to allow it", field="simulate")
+    for service, fault in request.simulate:
+        if Fault.parse(fault).kind == "timeout" and service not in {"payments", "shipping"}:
+            raise Invalid(f"{service} calls no gateway that could time out", field=f"simulate.{service}")
+
+
+def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
+    keys = [f"key:{idempotency_key}"] if idempotency_key else []
+    return [*keys, f"order:{request.order_id}"] if request.order_id else keys
+
+
+def _earlier(keys: list[str], request: NewOrder) -> Placed | None:
+    if not keys:
+        return None
+    with runtime.current().database.reading() as session:
+        found = session.scalars(select(OrderRequest).where(OrderRequest.key.in_(keys))).all()
+        for earlier in found:
+            if earlier.fingerprint != request.fingerprint:
+                field = "orderId" if earlier.key.startswith("order:") else "Idempotency-Key"
+                raise Invalid(f"{field} was used before, for a different request", field=field)
+        if not found:
+            return None
+        order_id = found[0].order_id
+    return Placed(order_id, operations.saga_of(order_id), repeated=True)
+
+
+def _check_customer(session: Session, request: NewOrder) -> None:
+    if session.get(Customer, request.customer_id) is None:
+        raise Invalid(f"there is no customer {request.customer_id}", field="customer_id")
+
+
+def _priced(session: Session, request: NewOrder) -> list[OrderItem]:
+    wanted = {item.book_id for item in request.items}
+    books = {book.book_id: book for book in session.scalars(select(Book).where(Book.book_id.in_(wanted)))}
+    items = []
+    for line, item in enumerate(request.items, start=1):
+        book = books.get(item.book_id)
+        if book is None:
+            raise Invalid(f"there is no book {item.book_id}", field=f"items.{line - 1}.book_id")
+        if item.unit_price is not None and item.unit_price != book.price:
+            raise _other_price(f"the price of {book.book_id}", item.unit_price, book.price, f"items.{line - 1}.price")
+        items.append(
+            OrderItem(line=line, book_id=book.book_id, title=book.title, quantity=item.quantity, unit_price=book.price)
+        )
+    total = sum((item.unit_price * item.quantity for item in items), Decimal(0))
+    if request.amount is not None and request.amount != total:
+        raise _other_price("the amount", request.amount, total, "amount")
+    if total >= Decimal(10) ** 10:
+        raise Invalid("the total is more than an order may cost (9,999,999,999.99)", field="items")
+    return items
+
+
+def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> Conflict:
+    return Conflict(
+        f"{what} is {number(actual)}, not {number(requested)}",
+        field=field,
+        requested=number(requested),
+        actual=number(actual),
+    )
+
+
+def _store(session: Session, request: NewOrder, items: list[OrderItem], keys: list[str]) -> Placed:
+    order = orders.place(
+        session,
+        request.order_id or new_id(),
+        request.customer_id,
+        items,
+        request.payment_method,
+        request.shipping_address,
+    )
+    for key in keys:
+        fingerprint = request.fingerprint
+        session.add(OrderRequest(key=key, fingerprint=fingerprint, order_id=order.id, created_at=order.created_at))
+    session.flush()
+    payload: dict[str, Any] = orders.facts(order)
+    if request.simulate:
+        payload["simulate"] = dict(request.simulate)
+    if request.pattern is Pattern.CHOREOGRAPHY:
+        saga = ORDER_CHOREOGRAPHY.start(session, orders.create_order, order.id, payload, ORDER_CREATED)
+    else:
+        saga = orchestrator.start(session, SAGAS[request.saga_type or ORDER.name], order.id, payload)
+    return Placed(order.id, saga.id, repeated=False)
