@@ -4,10 +4,11 @@ The database's log decides what happened; a message only says that it is time to
 prefers delivering twice over losing, and none of them has to be perfect: the recovery sweep sends again.
 """
 
+import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import celeryd_init, setup_logging, worker_process_init
 from kombu import Queue
 
 from app import runtime
@@ -84,3 +85,9 @@ def _log_as_the_rest(**_: object) -> None:
 @worker_process_init.connect
 def _forget_parents_connections(**_: object) -> None:
     runtime.current().database.forget_connections()
+
+
+@celeryd_init.connect
+def _refuse_memory_broker(**_: object) -> None:
+    if runtime.current().settings.embedded:
+        sys.exit("A worker of its own needs a broker that it can share: set BROKER_URL to amqp://… or redis://…")

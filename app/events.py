@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
-from celery import Task
 from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -93,13 +92,12 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
 
         @app.task(
             name=task_name,
-            bind=True,
             autoretry_for=(Exception,),
             retry_backoff=True,
             retry_backoff_max=60,
             max_retries=8,
         )
-        def listen(self: "Task[Any, Any]", *, saga_id: str, event_id: str) -> dict[str, Any]:
+        def listen(*, saga_id: str, event_id: str) -> dict[str, Any]:
             with runtime.current().database.transaction() as session:
                 mine = (Delivery.event_id == event_id, Delivery.subscriber == task_name)
                 if session.execute(delete(Delivery).where(*mine).returning(Delivery.event_id)).first() is None:

@@ -33,7 +33,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
-        """Read ``decline``, ``timeout``, ``hang``, ``fail:N`` or ``undo-fail:N`` (N from 1 to 99). Raises ValueError."""
+        """Read ``decline``, ``timeout``, ``hang``, ``fail:N`` or ``undo-fail:N``, N from 1 to 99. Raises ValueError."""
         if not _SYNTAX.fullmatch(text):
             raise ValueError("must be decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99")
         kind, _, times = text.partition(":")

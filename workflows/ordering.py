@@ -104,6 +104,8 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
         # somebody sent the same key at the same time, and was first
         if earlier := _earlier(keys, request):
             return earlier
+        if request.order_id and _exists(request.order_id):
+            raise Invalid(f"there is an order {request.order_id} already", field="orderId") from None
         raise
 
 
@@ -136,6 +138,11 @@ def _check_faults(request: NewOrder) -> None:
     if not runtime.current().settings.faults_allowed:
         raise Forbidden("faults cannot be simulated here: set FAULT_INJECTION=1 to allow it", field="simulate")
     for service, fault in request.simulate:
+        if service == "orders" and fault == "decline" and request.pattern is Pattern.CHOREOGRAPHY:
+            raise Invalid(
+                "a choreographed order is created with its request: nobody is left to decline it",
+                field="simulate.orders",
+            )
         if Fault.parse(fault).kind == "timeout" and service not in {"payments", "shipping"}:
             raise Invalid(f"{service} calls no gateway that could time out", field=f"simulate.{service}")
 
@@ -158,6 +165,11 @@ def _earlier(keys: list[str], request: NewOrder) -> Placed | None:
             return None
         order_id = found[0].order_id
     return Placed(order_id, operations.saga_of(order_id), repeated=True)
+
+
+def _exists(order_id: str) -> bool:
+    with runtime.current().database.reading() as session:
+        return session.get(Order, order_id) is not None
 
 
 def _check_customer(session: Session, request: NewOrder) -> None:

@@ -1,8 +1,8 @@
 """Choreography: services react to each other's events, and nobody coordinates.
 
-A reaction is a small pure function from what has happened to what its service now does. Everything else is here, once:
-each reaction is a named Celery task on its service's queue, repeated deliveries say again what was said before, calls to
-gateways happen outside transactions, and the barrier decides every race.
+A reaction is a small pure function from what has happened to what its service now does. Everything else is here,
+once: each reaction is a named Celery task on its service's queue, repeated deliveries say again what was said before,
+calls to gateways happen outside transactions, and the barrier decides every race.
 """
 
 import logging
@@ -20,7 +20,7 @@ from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict, StepFailed, StepRejected
 from app.events import History, StoredEvent, emit, history, subscribe, subscribers, tell
-from app.ids import new_id
+from app.ids import is_uuid, new_id
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, registry, transitions
 from app.saga.definition import (
@@ -186,9 +186,9 @@ class Choreography:
     def _project(self, session: Session, saga_id: str, stored: StoredEvent) -> None:
         if stored.event_type not in self._watched:
             return
+        saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
         # writers of one order's events wait for each other at the sequence, so this read misses none of them
         state = self._milestone(history(session, stored.aggregate_id))
-        saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
         if state is None or state == saga.state or saga.state in {COMPLETED, FAILED}:
             return
         match state:
@@ -207,7 +207,8 @@ class Choreography:
         here = runtime.current()
         quiet_since = latest.timestamp + timedelta(seconds=here.settings.stall_seconds)
         if quiet_since > here.now():
-            saga.wake_at = quiet_since  # it has made progress: its row only shows what orders have seen
+            # it has made progress, of which its row does not tell
+            saga.wake_at, saga.redrives = quiet_since, 0
             return
         self._say_all_again(session, saga)
 
@@ -267,8 +268,9 @@ class ReactionRun:
         """
         with retried_on_database_fault(self.task):
             with self.here.database.reading() as session:
-                event = session.get(StoredEvent, self.event_id)
-                saga = session.get(SagaInstance, self.saga_id)
+                known = is_uuid(self.event_id) and is_uuid(self.saga_id)
+                event = session.get(StoredEvent, self.event_id) if known else None
+                saga = session.get(SagaInstance, self.saga_id) if known else None
                 if event is None or saga is None or saga.aggregate_id != event.aggregate_id:
                     logger.warning("message for no known event, dropped", extra={"saga_id": self.saga_id})
                     return self._reply(self.task.name, False, "no such event")
@@ -353,10 +355,11 @@ class ReactionRun:
             if compensation.call:
                 # shut before the gateway is asked, or a call under way could be recorded as done after its voiding
                 with self.here.database.transaction() as session:
-                    barrier.close_door(session, self.saga_id, step, self.here.now(), None)
+                    barrier.close_door(session, self.saga_id, step, self.started_at, None)
             answer = self._call(compensation, step, Operation.COMPENSATION, attempt)
             with self.here.database.transaction() as session:
-                action = barrier.close_door(session, self.saga_id, step, self.here.now(), None)
+                self._lock(session)
+                action = barrier.close_door(session, self.saga_id, step, self.started_at, None)
                 row = self._enter(session, step, Operation.COMPENSATION)
                 if row.status not in barrier.OPEN:
                     return self._say_again(session, row)
@@ -397,7 +400,13 @@ class ReactionRun:
     def _call(self, command: Command, step: str, operation: Operation, attempt: int) -> Any:
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
 
+    def _lock(self, session: Session) -> None:
+        # nothing is decided from this row; but its projection may be written at the end of the transaction, and locks
+        # are taken in one order everywhere (saga, order, stock), so that nothing waits for each other
+        session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+
     def _enter(self, session: Session, step: str, operation: Operation) -> SagaStep:
+        self._lock(session)
         return barrier.enter(session, self.saga_id, step, operation, self.here.now())
 
     def _finish(self, session: Session, row: SagaStep, status: StepStatus, event: Event | None) -> None:

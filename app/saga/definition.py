@@ -115,6 +115,7 @@ class Command:
     retry: RetryPolicy | None = None
 
     def __call__(self, *arguments: Any) -> Event | None:
+        """Call the business function itself, without the engine: for its unit tests."""
         return self.handler(*arguments)
 
     @property
@@ -217,7 +218,7 @@ class Saga:
         for step in self.steps:
             if step.action.call and step not in after_pivot and not (step.compensation and step.compensation.call):
                 raise DefinitionError(
-                    f"saga {self.name}: {step.name} calls a gateway, so its compensation must ask that gateway to void it"
+                    f"saga {self.name}: {step.name} calls a gateway, so its compensation must call it as well"
                 )
 
     @property

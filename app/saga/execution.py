@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from app import faults, runtime
 from app.errors import StepError, StepFailed, StepRejected
 from app.events import emit
+from app.ids import is_uuid
 from app.messages import Event, Reply
 from app.saga import barrier, transitions
 from app.saga.definition import (
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 CeleryTask = Task[Any, Any]
 
 
-class Settled(Exception):  # noqa: N818  (control flow, not an error)
+class Settled(Exception):
     """Raised to end a delivery with a reply and without doing anything (more)."""
 
     def __init__(self, reply: Reply, *, goes_on: bool) -> None:
@@ -134,7 +135,7 @@ class Delivery:
             status = StepStatus.COMPLETED
             if turn.operation is Operation.ACTION:
                 self._check_guard(turn)
-            elif not self._has_something_to_undo(session, turn, now):
+            elif not self._has_something_to_undo(session, turn):
                 status = StepStatus.SKIPPED
             if status is StepStatus.COMPLETED or self.command.always:
                 event = invoke(self.command, session, turn.data, answer)
@@ -174,8 +175,8 @@ class Delivery:
             event = refuse(self.command, session, turn.data, row.error)
             row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
 
-    def _has_something_to_undo(self, session: Session, turn: Turn, now: datetime) -> bool:
-        action = barrier.close_door(session, self.saga_id, turn.step.name, now, turn.saga.error)
+    def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
+        action = barrier.close_door(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
         # an unanswered call may have had its effect whatever our log says: only its gateway knows
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 
@@ -187,7 +188,8 @@ class Delivery:
 
     def _admit(self, session: Session, *, lock: bool) -> Turn:
         """Check the fence and whose turn it is. Raises Settled when this message has nothing (more) to do."""
-        saga = session.get(SagaInstance, self.saga_id, with_for_update=lock or None)
+        known = is_uuid(self.saga_id)
+        saga = session.get(SagaInstance, self.saga_id, with_for_update=lock or None) if known else None
         definition = self.sagas(saga.saga_type) if saga else None
         found = definition.find(self.command) if definition else None
         if saga is None or definition is None or found is None:

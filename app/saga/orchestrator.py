@@ -14,7 +14,7 @@ from app import runtime
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
-from app.ids import new_id
+from app.ids import is_uuid, new_id
 from app.publishing import send_chain
 from app.saga import barrier, registry, transitions
 from app.saga.definition import (
@@ -74,7 +74,7 @@ def request_compensation(*, saga_id: str) -> str:
     """
     here = runtime.current()
     with here.database.transaction() as session:
-        saga = session.get(SagaInstance, saga_id, with_for_update=True)
+        saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
         declared = definition(saga.saga_type) if saga else None
         if saga is None or declared is None or saga.status not in FORWARD:
             return "nothing to undo"

@@ -27,7 +27,7 @@ def command(
     """Make a business function a command, and the Celery task ``name`` that runs it as a step of a saga.
 
     The function is called as ``function(session, message)`` in the engine's transaction, and as
-    ``function(session, message, answer)`` if the command has a ``call``. ``message`` is built from the saga's payload by
+    ``function(session, message, answer)`` if the command has a ``call``. ``message`` is made of the saga's payload by
     the pydantic model that annotates it. It returns the event that it makes true, or None; it raises StepRejected for
     a business no. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
     """

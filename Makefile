@@ -1,0 +1,68 @@
+# Everything a newcomer needs is `make run`, `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+INSTALLED_DEV := .venv/installed-dev
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format servers services migrate seed audit freeze clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), everything in one process; Ctrl-C closes it
+	@exec $(BIN)/python -m app run
+
+demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
+	@$(BIN)/python -m app demo
+
+test: $(INSTALLED)  ## run every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED_DEV)  ## format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED_DEV)  ## put the code into its one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+servers: migrate seed  ## on DATABASE_URL and BROKER_URL: web, one worker per service, scheduler and Flower, each a process
+	@PORT=$${PORT:-8000} exec $(BIN)/honcho start
+
+services:  ## install (Debian, as root) and start PostgreSQL, RabbitMQ and Redis for the tests, where they do not answer
+	bash .ci/services
+
+migrate: $(INSTALLED)  ## bring the database to the newest schema
+	@$(BIN)/python -m app migrate
+
+seed: $(INSTALLED)  ## write the first books and customers where they are missing
+	@$(BIN)/python -m app seed
+
+audit: $(INSTALLED)  ## check every invariant on the database
+	@$(BIN)/python -m app audit
+
+freeze: $(INSTALLED_DEV)  ## write constraints.txt anew from what is installed
+	@{ echo "# The versions of what the direct requirements bring along; made by \`make freeze\`."; \
+	   $(BIN)/pip freeze | grep -viE "^($$(sed -nE 's/^([a-z0-9-]+)(\[.*\])?==.*/\1/p' requirements*.txt | tr '-' '.' | paste -sd '|'))=="; } > constraints.txt
+
+clean:  ## remove the virtual environment and the embedded database
+	rm -rf .venv var
+
+$(INSTALLED): requirements.txt constraints.txt
+	@test -n "$(PYTHON)" || { echo "CloudMart needs Python 3.11 or newer, as python3 on the PATH or as PYTHON=…"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing what requirements.txt names (only the first time) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

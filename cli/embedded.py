@@ -1,0 +1,74 @@
+"""Worker and scheduler in threads of this process: the default that needs no server and no Docker.
+
+Messages live in this process's memory. A kill loses them all and nothing else: the sweep reads from the log what has
+to be sent again.
+"""
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from celery.worker import WorkController
+
+from app.celery import QUEUES, app, configuration
+from app.runtime import Runtime
+from app.saga.recovery import sweep
+
+logger = logging.getLogger(__name__)
+
+THREADS = 16
+
+
+class EmbeddedStack:
+    """A worker for all queues and the sweep, for as long as the ``with`` block runs."""
+
+    def __init__(self, here: Runtime) -> None:
+        self.here = here
+        self._worker: WorkController | None = None
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Start both; returns once the worker takes messages."""
+        app.conf.update(configuration(self.here.settings))
+        # without these, tasks of a worker in this process fail in silence
+        app.finalize()
+        app.set_current()
+        app.set_default()
+        ready = threading.Event()
+        self._worker = app.WorkController(
+            pool_cls="threads",
+            concurrency=THREADS,
+            queues=list(QUEUES),
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            ready_callback=lambda _: ready.set(),
+        )
+        self._start(self._worker.start, "worker")
+        self._start(self._schedule, "scheduler")
+        if not ready.wait(15):
+            raise RuntimeError("the embedded worker did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop both: what is running is finished, what waits is left to the next start's sweep."""
+        self.here.stopping.set()
+        if self._worker:
+            self._worker.stop()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, target: object, name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        self._threads.append(thread)
+
+    def _schedule(self) -> None:
+        while not self.here.stopping.wait(self.here.settings.sweep_seconds):
+            try:
+                sweep()
+            except Exception:
+                logger.exception("sweep failed, the next one tries again")

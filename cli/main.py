@@ -1,0 +1,99 @@
+"""The commands of ``python -m app``."""
+
+import sys
+
+import click
+from pydantic import ValidationError
+
+from app import runtime
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import Settings
+from app.telemetry import configure_logging
+
+USAGE_ERROR = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """CloudMart: durable sagas on plain Celery, shown on an online bookstore.
+
+    The database, the broker and the rest come from the environment; docs/settings.md lists the variables. Without any,
+    everything runs in this process, on SQLite under var/.
+    """
+
+
+@commands.command()
+def run() -> None:
+    """Migrate, seed, and serve web, worker and scheduler in this process until Ctrl-C."""
+    from cli.serve import serve
+
+    here = _prepared()
+    serve(here)
+
+
+@commands.command()
+def demo() -> None:
+    """Play every scenario of the seeds in every kind of saga; exit 1 if one does not end as its seed says."""
+    from cli.demo import play
+
+    sys.exit(0 if play() else 1)
+
+
+@commands.command()
+def audit() -> None:
+    """Check every invariant on the database; exit 1 naming each violation."""
+    from workflows.audit import CHECKS
+    from workflows.audit import audit as find_violations
+
+    runtime.use(Runtime(_settings()))
+    found: set[str] = set()
+    for violation in find_violations():
+        found.add(violation.check)
+        click.echo(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
+    for check in CHECKS:
+        if check not in found:
+            click.echo(f"holds     {check}")
+    sys.exit(1 if found else 0)
+
+
+@commands.command("migrate")
+def migrate_command() -> None:
+    """Bring the database to the newest schema."""
+    migrate(_settings().database_url)
+    click.echo("The database has the newest schema.")
+
+
+@commands.command("seed")
+def seed_command() -> None:
+    """Write the first books and customers where they are missing."""
+    from workflows.first_data import seed
+
+    runtime.use(Runtime(_settings()))
+    click.echo(f"{seed()} rows written.")
+
+
+def main() -> None:
+    """Run a command; ends the process with its exit code."""
+    commands.main(prog_name="python -m app")
+
+
+def _settings() -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            click.echo(f"{name}={problem['input']!r}: {problem['msg']}", err=True)
+        sys.exit(USAGE_ERROR)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _prepared() -> Runtime:
+    from workflows.first_data import seed
+
+    here = runtime.use(Runtime(_settings()))
+    migrate(here.settings.database_url)
+    seed()
+    return here

@@ -1,0 +1,55 @@
+"""``python -m app run``: the whole shop in one process."""
+
+import errno
+import logging
+import signal
+import sys
+from types import FrameType
+
+import click
+from waitress.server import create_server
+
+from app.runtime import Runtime
+from cli.embedded import EmbeddedStack
+from web import create_app
+
+logger = logging.getLogger(__name__)
+
+WEB_THREADS = 8
+
+
+def serve(here: Runtime) -> None:
+    """Serve web, worker and scheduler until SIGINT or SIGTERM; exits with 2 if the port is taken."""
+    settings = here.settings
+    try:
+        server = create_server(
+            create_app(), host=settings.host, port=settings.port, threads=WEB_THREADS, ident="CloudMart"
+        )
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
+            raise
+        click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
+        sys.exit(2)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with EmbeddedStack(here):
+        click.echo(_greeting(f"http://{settings.host}:{settings.port}"))
+        server.run()  # returns on KeyboardInterrupt
+        click.echo("Stopping.")
+    server.close()
+    here.close()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _greeting(url: str) -> str:
+    return f"""
+CloudMart is open: {url}   (Ctrl-C closes it)
+
+Order a book:
+  curl -s {url}/api/v1/orders -H 'Content-Type: application/json' \\
+    -d '{{"customer_id": "customer-001", "items": [{{"product_id": "book-123", "quantity": 1, "price": 3500}}]}}'
+
+Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it undone.
+"""

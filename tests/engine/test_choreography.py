@@ -1,0 +1,299 @@
+"""The choreography, with its messages delivered in whatever order a test likes."""
+
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app import runtime
+from app.errors import Conflict
+from app.events import subscribers
+from app.runtime import Runtime
+from app.saga import operations, recovery
+from app.saga.definition import StepStatus
+from app.saga.models import SagaInstance, SagaStep
+from tasks import inventory, orders, payments, shipping
+from tests.engine.conftest import Clock, Post, run
+from workflows.audit import audit
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+
+RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
+SHIP = "shipping.ship_when_reserved_and_paid"
+CLOSE = "shipping.settle_on_time_out_or_cancel_request"
+
+
+def order(book: str = "book-789", **simulate: str) -> Placed:
+    return place(NewOrder((Item(book, 1),), Pattern.CHOREOGRAPHY, simulate=tuple(simulate.items())))
+
+
+def saga(placed: Placed) -> SagaInstance:
+    with runtime.current().database.reading() as session:
+        return session.get_one(SagaInstance, placed.saga_id)
+
+
+def step(placed: Placed, name: str, operation: str = "action") -> SagaStep | None:
+    with runtime.current().database.reading() as session:
+        return session.get(SagaStep, (placed.saga_id, name, operation))
+
+
+def events(placed: Placed) -> list[str]:
+    query = text("SELECT event_type FROM events WHERE aggregate_id = :id ORDER BY sequence")
+    with runtime.current().database.reading() as session:
+        return list(session.scalars(query, {"id": placed.order_id}))
+
+
+def ledger(placed: Placed, table: str) -> list[str]:
+    with runtime.current().database.reading() as session:
+        return sorted(session.scalars(text(f"SELECT kind FROM {table} WHERE order_id = :id"), {"id": placed.order_id}))
+
+
+def assert_clean(placed: Placed, status: str) -> None:
+    assert saga(placed).status == status, events(placed)
+    assert list(audit()) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "reactions"),
+    [
+        (orders.OrderCreated, {RESERVE, CHARGE}),
+        (inventory.StockReserved, {SHIP}),
+        (payments.PaymentCompleted, {SHIP}),
+        (
+            shipping.ShippingArranged,
+            {"orders.complete_on_shipping_arranged", "inventory.hand_over_on_shipping_arranged"},
+        ),
+        (inventory.StockUnavailable, {"payments.refund_on_failure", "orders.cancel_when_settled"}),
+        (payments.PaymentFailed, {"inventory.release_on_failure", "orders.cancel_when_settled"}),
+        (shipping.ShippingFailed, {"payments.refund_on_failure", "inventory.release_on_failure"}),
+        (payments.PaymentRefunded, {"orders.cancel_when_settled"}),
+        (payments.PaymentCancelled, {"orders.cancel_when_settled"}),
+        (inventory.StockReleased, {"orders.cancel_when_settled"}),
+        (orders.OrderTimedOut, {CLOSE}),
+        (orders.OrderCancelRequested, {CLOSE}),
+    ],
+)
+def test_every_row_of_the_table(event: Any, reactions: set[str]) -> None:
+    assert set(subscribers(event, ORDER_CHOREOGRAPHY.name)) == reactions
+
+
+@pytest.mark.parametrize("first", [RESERVE, CHARGE])
+def test_the_branches_join_in_either_order(post: Post, first: str) -> None:
+    placed = order()
+
+    post.deliver(first)
+    assert post.names().count(SHIP) == 1
+    post.deliver(SHIP)
+    assert step(placed, "arrange_shipping") is None
+    post.deliver_all()
+
+    assert_clean(placed, "completed")
+
+
+@pytest.mark.parametrize("last_first", [False, True])
+@pytest.mark.parametrize(
+    ("book", "simulate", "ends"),
+    [
+        ("book-789", {}, "completed"),
+        ("book-456", {}, "compensated"),
+        ("book-789", {"payments": "decline"}, "compensated"),
+        ("book-456", {"payments": "decline"}, "compensated"),
+        ("book-789", {"shipping": "decline"}, "compensated"),
+        ("book-789", {"payments": "timeout"}, "compensated"),
+        ("book-789", {"shipping": "timeout"}, "compensated"),
+    ],
+)
+def test_every_message_twice_and_in_either_direction(
+    post: Post, book: str, simulate: dict[str, str], ends: str, last_first: bool
+) -> None:
+    placed = order(book, **simulate)
+
+    delivered = 0
+    while post.waiting:
+        message = post.waiting.pop(-1 if last_first else 0)
+        run(message)
+        if delivered < 40:  # repeats make repeats: each says again what it said
+            run(message)
+        delivered += 1
+
+    assert_clean(placed, ends)
+    assert len(events(placed)) == len(set(events(placed)))
+
+
+def test_stock_is_unavailable_before_the_charge_is_made(post: Post) -> None:
+    placed = order("book-456")
+
+    post.deliver(RESERVE)
+    post.deliver("payments.refund_on_failure")
+    post.deliver_all()  # the charge comes last, and finds its door shut
+
+    assert_clean(placed, "compensated")
+    assert ledger(placed, "payment_provider_ledger") == ["void"]
+    assert events(placed) == ["OrderCreated", "StockUnavailable", "PaymentCancelled", "OrderCancelled"]
+
+
+def test_the_charge_was_made_before_the_stock_is_known_to_be_unavailable(post: Post) -> None:
+    placed = order("book-456")
+
+    post.deliver(CHARGE)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert ledger(placed, "payment_provider_ledger") == ["capture", "refund"]
+    assert "PaymentRefunded" in events(placed)
+
+
+def test_the_payment_fails_before_the_stock_is_reserved(post: Post) -> None:
+    placed = order(payments="decline")
+
+    post.deliver(CHARGE)
+    post.deliver("inventory.release_on_failure")
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    row = step(placed, "reserve_stock")
+    assert row is not None
+    assert row.status == StepStatus.SKIPPED
+    assert "StockReserved" not in events(placed)
+
+
+def test_the_order_is_cancelled_only_when_everybody_has_settled(post: Post) -> None:
+    placed = order(shipping="decline")
+    for task_name in (RESERVE, CHARGE, SHIP):
+        post.deliver(task_name)
+
+    post.deliver("payments.refund_on_failure")
+    post.deliver("orders.cancel_when_settled")
+    assert "OrderCancelled" not in events(placed)
+    post.deliver_all()
+
+    assert events(placed)[-1] == "OrderCancelled"
+    assert_clean(placed, "compensated")
+
+
+@pytest.mark.parametrize("first_steps", [(), (RESERVE,), (CHARGE,), (RESERVE, CHARGE)])
+def test_a_cancelled_order_is_undone_wherever_it_stood(post: Post, first_steps: tuple[str, ...]) -> None:
+    placed = order()
+    for task_name in first_steps:
+        post.deliver(task_name)
+
+    operations.cancel(placed.saga_id)
+    post.deliver(CLOSE)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+
+
+def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post) -> None:
+    placed = order()
+    for task_name in (RESERVE, CHARGE):
+        post.deliver(task_name)
+    operations.cancel(placed.saga_id)
+
+    post.deliver(SHIP)
+    post.deliver(CLOSE)
+    post.deliver_all()
+
+    assert_clean(placed, "completed")
+    with pytest.raises(Conflict, match="point of no return"):
+        operations.cancel(placed.saga_id)
+
+
+def test_an_order_that_times_out_takes_the_same_way_out(post: Post, clock: Clock) -> None:
+    placed = order()
+    post.deliver(RESERVE)
+    post.waiting.clear()
+
+    clock.forward(2.1)
+    assert recovery.sweep().timed_out == 1
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert "OrderTimedOut" in events(placed)
+
+
+def test_lost_messages_are_sent_again_by_the_sweep(post: Post, clock: Clock) -> None:
+    placed = order()
+    post.deliver(RESERVE)
+    post.waiting.clear()
+
+    clock.forward(1.1)
+    assert recovery.sweep().driven == 1
+    post.deliver_all()
+
+    assert_clean(placed, "completed")
+
+
+def test_the_sweep_waits_while_an_order_makes_progress(post: Post, clock: Clock) -> None:
+    placed = order()
+    clock.forward(0.9)
+    post.deliver(RESERVE)
+    waiting = len(post.waiting)
+
+    clock.forward(0.2)
+    recovery.sweep()
+
+    assert len(post.waiting) == waiting
+    post.deliver_all()
+    assert_clean(placed, "completed")
+
+
+class Crash(BaseException):
+    """Stands for a process that is killed: nothing catches it."""
+
+
+@pytest.mark.parametrize(
+    ("victim", "attribute"),
+    [
+        (CHARGE, "payments.capture"),
+        (SHIP, "carrier.book"),
+        ("payments.refund_on_failure", "payments.void"),
+    ],
+)
+def test_a_kill_between_a_gateways_effect_and_its_record_does_nothing_twice(
+    post: Post, monkeypatch: pytest.MonkeyPatch, victim: str, attribute: str
+) -> None:
+    from app.gateways.carrier import SimulatedCarrier
+    from app.gateways.payment_provider import SimulatedPaymentProvider
+
+    owner: Any = SimulatedPaymentProvider if attribute.startswith("payments") else SimulatedCarrier
+    name = attribute.partition(".")[2]
+    works: Callable[..., Any] = getattr(owner, name)
+
+    def dies_after_it_took_effect(*arguments: Any) -> Any:
+        works(*arguments)
+        raise Crash
+
+    placed = order(shipping="decline") if victim == "payments.refund_on_failure" else order()
+    while post.names()[0] != victim:
+        post.deliver(post.names()[0])
+    message = post.waiting[0]
+    monkeypatch.setattr(owner, name, dies_after_it_took_effect)
+    with pytest.raises(Crash):
+        run(message)
+    monkeypatch.setattr(owner, name, works)
+
+    post.deliver_all()  # the message was never acknowledged: it is still there
+
+    assert_clean(placed, "compensated" if victim == "payments.refund_on_failure" else "completed")
+
+
+def test_the_first_messages_in_every_order(post: Post) -> None:
+    for sequence in permutations([RESERVE, CHARGE, CLOSE]):
+        placed = order("item-001")
+        operations.cancel(placed.saga_id)
+        for task_name in sequence:
+            post.deliver(task_name)
+        post.deliver_all()
+        assert_clean(placed, "compensated")
+
+
+def test_a_resumed_refund_settles_the_order(here: Runtime) -> None:
+    placed = order(shipping="decline", payments="undo-fail:6")
+    assert saga(placed).status == "stuck"
+
+    operations.resume(placed.saga_id)
+
+    assert_clean(placed, "compensated")

@@ -1,0 +1,273 @@
+"""The orchestrator on a small saga of the tests' own: forward, back, again, late, and stuck."""
+
+from datetime import timedelta
+
+import pytest
+
+from app import runtime
+from app.celery import app as celery
+from app.errors import Conflict
+from app.saga import operations, orchestrator, recovery
+from app.saga.models import SagaInstance
+from tests.engine import trip
+from tests.engine.conftest import Clock, Post, run
+
+pytestmark = pytest.mark.usefixtures("agency")
+
+
+def test_it_runs_every_step_in_order() -> None:
+    saga_id = trip.start()
+
+    assert trip.saga(saga_id).status == "completed"
+    assert trip.diary == ["book_hotel", "book_car", "book_flight", "send_tickets"]
+    assert trip.states(saga_id) == ["STARTED", "HOTEL_BOOKED", "CAR_BOOKED", "COMPLETED"]
+    assert trip.booked(saga_id) == {"hotel", "car", "flight"}
+
+
+def test_a_rejection_is_not_retried_and_undoes_in_reverse() -> None:
+    saga_id = trip.start(refuse=["book_flight"])
+
+    assert trip.saga(saga_id).status == "compensated"
+    assert trip.diary == ["book_hotel", "book_car", "book_flight", "cancel_car", "cancel_hotel"]
+    assert trip.states(saga_id) == ["STARTED", "HOTEL_BOOKED", "CAR_BOOKED", "COMPENSATION_STARTED", "FAILED"]
+    assert trip.saga(saga_id).error == "book_flight: no book_flight"
+    assert trip.booked(saga_id) == set()
+
+
+def test_a_failing_local_step_has_nothing_to_undo() -> None:
+    saga_id = trip.start(refuse=["book_car"])
+
+    compensation = trip.step(saga_id, "book_car", "compensation")
+    assert compensation is not None
+    assert compensation.status == "skipped"
+    assert "cancel_car" not in trip.diary
+
+
+def test_transient_faults_are_retried_and_leave_nothing_behind() -> None:
+    saga_id = trip.start(fail={"book_car": 2})
+
+    row = trip.step(saga_id, "book_car")
+    assert row is not None
+    assert (row.status, row.attempts) == ("completed", 3)
+    assert [failure["error"] for failure in row.failures] == ["book_car is down"] * 2
+    assert trip.booked(saga_id) == {"hotel", "car", "flight"}
+
+
+def test_out_of_retries_it_is_undone() -> None:
+    saga_id = trip.start(fail={"book_car": 3})
+
+    assert trip.saga(saga_id).status == "compensated"
+    assert trip.diary.count("book_car") == 3
+    assert trip.booked(saga_id) == set()
+
+
+def test_a_guard_that_does_not_hold_rejects_the_step() -> None:
+    saga_id = trip.start(licence=False)
+
+    assert trip.saga(saga_id).error == "book_car: guard: the traveller must have a licence"
+    assert trip.diary == ["book_hotel", "cancel_hotel"]
+
+
+def test_a_compensation_out_of_retries_is_stuck_and_a_resume_has_a_full_round() -> None:
+    saga_id = trip.start(refuse=["book_flight"], fail={"cancel_car": 3})
+    saga = trip.saga(saga_id)
+    assert (saga.status, saga.current_step) == ("stuck", "book_car")
+    assert saga.error == "inventory.cancel_car: cancel_car is down"
+    assert trip.booked(saga_id) == {"hotel", "car"}
+
+    operations.resume(saga_id)
+
+    assert trip.saga(saga_id).status == "compensated"
+    assert trip.diary.count("cancel_car") == 4
+    assert trip.booked(saga_id) == set()
+
+
+def test_past_the_pivot_a_failing_step_is_stuck_and_never_undone() -> None:
+    saga_id = trip.start(fail={"send_tickets": 2})
+    assert trip.saga(saga_id).status == "stuck"
+    with pytest.raises(Conflict, match="point of no return"):
+        operations.cancel(saga_id)
+
+    operations.resume(saga_id)
+
+    assert trip.saga(saga_id).status == "completed"
+    assert trip.booked(saga_id) == {"hotel", "car", "flight"}
+
+
+def test_every_message_delivered_twice_in_a_row_changes_nothing(post: Post) -> None:
+    saga_id = trip.start()
+    while post.waiting:
+        message = post.waiting.pop(0)
+        run(message)
+        run(message)
+
+    assert trip.diary == ["book_hotel", "book_car", "book_flight", "send_tickets"]
+    assert trip.saga(saga_id).status == "completed"
+
+
+def test_every_compensation_delivered_twice_in_a_row_changes_nothing(post: Post) -> None:
+    saga_id = trip.start(refuse=["book_flight"])
+    post.deliver("orders.book_hotel")
+    post.deliver("inventory.book_car")
+    post.deliver("shipping.book_flight")
+    orchestrator.request_compensation(saga_id=saga_id)
+    orchestrator.request_compensation(saga_id=saga_id)
+    assert post.names() == ["notifications.send_tickets", "inventory.cancel_car", "orders.cancel_hotel"]
+    post.take("notifications.send_tickets")
+    while post.waiting:
+        message = post.waiting.pop(0)
+        run(message)
+        run(message)
+
+    assert trip.diary == ["book_hotel", "book_car", "book_flight", "cancel_car", "cancel_hotel"]
+    assert trip.saga(saga_id).status == "compensated"
+
+
+def test_after_the_fence_is_closed_a_late_action_does_nothing(post: Post) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+    late = post.take("inventory.book_car")
+    operations.cancel(saga_id)
+    run(late)
+    assert trip.diary == ["book_hotel"]
+    post.waiting[:] = [message for message in post.waiting if "cancel" in str(message.task)]
+    post.deliver_all()
+    run(late)
+
+    assert trip.saga(saga_id).status == "compensated"
+    assert trip.diary == ["book_hotel", "cancel_hotel"]
+    assert trip.booked(saga_id) == set()
+
+
+def test_a_step_whose_turn_has_not_come_does_nothing(post: Post) -> None:
+    saga_id = trip.start()
+
+    post.deliver("shipping.book_flight")
+
+    assert trip.diary == []
+    assert trip.saga(saga_id).current_step == "book_hotel"
+
+
+def test_compensations_keep_their_order_whatever_order_they_arrive_in(post: Post) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+    post.deliver("inventory.book_car")
+    post.waiting.clear()
+    operations.cancel(saga_id)
+
+    post.deliver("orders.cancel_hotel")
+
+    assert "cancel_hotel" not in trip.diary
+
+
+def test_an_error_callback_without_a_failure_in_the_log_undoes_nothing(post: Post) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+
+    orchestrator.request_compensation(saga_id=saga_id)
+
+    assert trip.saga(saga_id).status == "running"
+
+
+def test_a_saga_that_was_never_published_is_published_by_the_sweep(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    post.waiting.clear()
+
+    clock.forward(0.5)
+    assert recovery.sweep().driven == 0
+    clock.forward(0.6)
+    with_short_deadline(saga_id, 60)
+    assert recovery.sweep().driven == 1
+    post.deliver_all()
+
+    assert trip.saga(saga_id).status == "completed"
+
+
+def test_what_is_overdue_is_undone_by_the_sweep(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+    post.waiting.clear()
+
+    clock.forward(1.1)
+    assert recovery.sweep().timed_out == 1
+    post.deliver_all()
+
+    assert trip.saga(saga_id).status == "compensated"
+    assert trip.saga(saga_id).error == "book_car: no result before its deadline"
+    assert trip.booked(saga_id) == set()
+
+
+def test_past_the_pivot_what_is_overdue_is_driven_on(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    for task_name in ("orders.book_hotel", "inventory.book_car", "shipping.book_flight"):
+        post.deliver(task_name)
+    post.waiting.clear()
+
+    clock.forward(1.1)
+    assert recovery.sweep().timed_out == 1
+    post.deliver_all()
+
+    assert trip.saga(saga_id).status == "completed"
+
+
+def test_a_failure_whose_error_callback_was_lost_is_undone_by_the_sweep(post: Post, clock: Clock) -> None:
+    saga_id = trip.start(refuse=["book_car"])
+    post.deliver("orders.book_hotel")
+    post.deliver("inventory.book_car")  # its error callback is not called: the message was taken out of its chain
+    post.waiting.clear()
+    assert trip.saga(saga_id).status == "running"
+
+    clock.forward(1.1)
+    recovery.sweep()
+    post.deliver_all()
+
+    assert trip.saga(saga_id).status == "compensated"
+
+
+def test_lost_compensations_are_sent_again_by_the_sweep(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+    operations.cancel(saga_id)
+    post.waiting.clear()
+
+    clock.forward(1.1)
+    assert recovery.sweep().driven == 1
+    post.deliver_all()
+
+    assert trip.saga(saga_id).status == "compensated"
+
+
+def test_a_sweep_leaves_alone_what_another_has_just_taken(post: Post, clock: Clock) -> None:
+    trip.start()
+    clock.forward(1.1)
+
+    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=1, resent=0)
+    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=0, resent=0)
+
+
+def test_a_step_that_no_deployed_code_knows_makes_the_saga_stuck_and_loses_nothing(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).steps = ["book_hotel", "book_tent"]
+
+    post.deliver("orders.book_hotel")
+
+    saga = trip.saga(saga_id)
+    assert saga.status == "stuck"
+    assert saga.error == "step book_tent is not registered in saga trip"
+
+
+def test_messages_that_mean_nothing_are_dropped(post: Post) -> None:
+    saga_id = trip.start()
+    unknown = celery.signature("orders.book_hotel", kwargs={"saga_id": "01890000-0000-7000-8000-000000000000"})
+    foreign = celery.signature("orders.create_order", kwargs={"saga_id": saga_id})
+
+    assert unknown.apply().get()["success"] is False
+    assert foreign.apply().get()["error"] == "no such saga or step"
+    assert trip.saga(saga_id).status == "pending"
+
+
+def with_short_deadline(saga_id: str, seconds: float) -> None:
+    """Give a saga more time for its step than the tests' settings do."""
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).deadline_at = runtime.current().now() + timedelta(seconds=seconds)

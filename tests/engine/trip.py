@@ -1,0 +1,149 @@
+"""A small saga of the tests' own, to show that the engine knows nothing of a bookstore: a trip of three bookings.
+
+The diary says what the services were really asked to do; it is not part of any transaction.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import String
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from app import runtime
+from app.errors import StepRejected, StepUnavailable
+from app.ids import new_id
+from app.messages import Event, EventType
+from app.saga import orchestrator
+from app.saga.definition import Guard, RetryPolicy, Saga, Step
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.orchestrator import orchestrated
+from app.saga.participant import command
+
+diary: list[str] = []
+
+
+class TripBase(DeclarativeBase):
+    """The trip's own tables, which the shop's migrations do not know."""
+
+
+class Booking(TripBase):
+    """Something booked, for as long as it is."""
+
+    __tablename__ = "trip_bookings"
+
+    trip: Mapped[str] = mapped_column(String(64), primary_key=True)
+    what: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class Trip(BaseModel):
+    """A trip, and what is to go wrong: a command's name to an error's text, or to how often it fails."""
+
+    trip: str
+    refuse: list[str] = []
+    fail: dict[str, int] = {}
+
+
+def _do(session: Session, trip: Trip, command_name: str) -> None:
+    diary.append(command_name)
+    if command_name in trip.refuse:
+        raise StepRejected(f"no {command_name}")
+    if diary.count(command_name) <= trip.fail.get(command_name, 0):
+        raise StepUnavailable(f"{command_name} is down")
+
+
+def _book(session: Session, trip: Trip, command_name: str, what: str) -> Event:
+    session.add(Booking(trip=trip.trip, what=what))
+    session.flush()
+    _do(session, trip, command_name)
+    return Event(EventType(f"{what.title()}Booked"), {"what": what})
+
+
+def _unbook(session: Session, trip: Trip, command_name: str, what: str) -> Event:
+    session.delete(session.get_one(Booking, (trip.trip, what)))
+    _do(session, trip, command_name)
+    return Event(EventType(f"{what.title()}Cancelled"), {"what": what})
+
+
+@command("orders.book_hotel")
+def book_hotel(session: Session, trip: Trip) -> Event:
+    return _book(session, trip, "book_hotel", "hotel")
+
+
+@command("orders.cancel_hotel")
+def cancel_hotel(session: Session, trip: Trip) -> Event:
+    return _unbook(session, trip, "cancel_hotel", "hotel")
+
+
+@command("inventory.book_car", retry=RetryPolicy.fixed(3, delay=0))
+def book_car(session: Session, trip: Trip) -> Event:
+    return _book(session, trip, "book_car", "car")
+
+
+@command("inventory.cancel_car")
+def cancel_car(session: Session, trip: Trip) -> Event:
+    return _unbook(session, trip, "cancel_car", "car")
+
+
+@command("shipping.book_flight")
+def book_flight(session: Session, trip: Trip) -> Event:
+    return _book(session, trip, "book_flight", "flight")
+
+
+@command("notifications.send_tickets", retry=RetryPolicy.fixed(2, delay=0))
+def send_tickets(session: Session, trip: Trip) -> None:
+    _do(session, trip, "send_tickets")
+
+
+TRIP = orchestrated(
+    Saga(
+        "trip",
+        Step(book_hotel, cancel_hotel, reaches="HOTEL_BOOKED"),
+        Step(
+            book_car,
+            cancel_car,
+            reaches="CAR_BOOKED",
+            guard=Guard("the traveller must have a licence", lambda saga: saga.payload.get("licence", True)),
+            undo_retry=RetryPolicy.fixed(2, delay=0),
+        ),
+        Step(book_flight, pivot=True),
+        Step(send_tickets),
+    )
+)
+
+
+def start(**payload: Any) -> str:
+    """Start a trip; returns the saga's id."""
+    trip = new_id()
+    with runtime.current().database.transaction() as session:
+        return orchestrator.start(session, TRIP, trip, {"trip": trip, **payload}).id
+
+
+def saga(saga_id: str) -> SagaInstance:
+    with runtime.current().database.reading() as session:
+        return session.get_one(SagaInstance, saga_id)
+
+
+def step(saga_id: str, name: str, operation: str = "action") -> SagaStep | None:
+    with runtime.current().database.reading() as session:
+        return session.get(SagaStep, (saga_id, name, operation))
+
+
+def states(saga_id: str) -> list[str]:
+    return [entry["state"] for entry in saga(saga_id).state_history]
+
+
+def booked(saga_id: str) -> set[str]:
+    """Return what is booked for a trip."""
+    aggregate_id = saga(saga_id).aggregate_id
+    with runtime.current().database.reading() as session:
+        return {row.what for row in session.query(Booking).filter_by(trip=aggregate_id)}
+
+
+@contextmanager
+def agency() -> Iterator[None]:
+    """Make the trip's tables in the current database, and begin an empty diary."""
+    TripBase.metadata.create_all(runtime.current().database.engine)
+    diary.clear()
+    yield

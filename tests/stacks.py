@@ -1,0 +1,331 @@
+"""The stacks that the scenarios run on: in the caller, in this process, and on real servers with real workers.
+
+Every stack is driven through its public HTTP API, so one suite fits all.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from app import runtime
+from app.celery import QUEUES, configuration
+from app.celery import app as celery
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import Settings
+from cli.embedded import EmbeddedStack
+from web import create_app
+from workflows.audit import audit
+from workflows.first_data import seed
+
+ROOT = Path(__file__).resolve().parent.parent
+POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres")
+BROKERS = {
+    "rabbitmq": os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
+    "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"),
+}
+ENDED = {"completed", "compensated", "stuck"}
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class Transport(Protocol):
+    def __call__(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer: ...
+
+
+class Shop:
+    """A running CloudMart, as a client sees it, and its database, as an auditor does."""
+
+    def __init__(self, transport: Transport, here: Runtime) -> None:
+        self._transport = transport
+        self.here = here
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self._transport("POST", path, body, headers)
+
+    def get(self, path: str) -> Answer:
+        return self._transport("GET", path, None, {})
+
+    def add_book(self, stock: int, price: float = 1200) -> str:
+        """Put a new book on the shelf, so that a test counts nobody else's stock."""
+        body = {"name": f"Book of {uuid4().hex[:8]}", "price": price, "stock_quantity": stock}
+        answer = self.post("/api/v1/products", body)
+        assert answer.status == 201, answer
+        return str(answer.body["book_id"])
+
+    def order(self, book_id: str, quantity: int = 1, **options: Any) -> dict[str, Any]:
+        """Place an order; returns the answer's body."""
+        body = {"customer_id": "customer-001", "items": [{"product_id": book_id, "quantity": quantity}], **options}
+        answer = self.post("/api/v1/orders", body)
+        assert answer.status == 202, answer
+        assert answer.body["status"] == "pending"
+        return dict(answer.body)
+
+    def settle(self, saga_id: str) -> dict[str, Any]:
+        """Wait until a saga has ended; returns it."""
+        return self.wait_for(lambda: self.saga(saga_id), lambda saga: saga["status"] in ENDED)
+
+    def saga(self, saga_id: str) -> dict[str, Any]:
+        answer = self.get(f"/api/v1/sagas/{saga_id}")
+        assert answer.status == 200, answer
+        return dict(answer.body)
+
+    def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
+        """Look until what is seen is good; fails when that takes too long."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while not good(seen := look()):
+            assert time.monotonic() < give_up, f"still {seen}"
+            time.sleep(0.02)
+        return seen
+
+    def events(self, order_id: str) -> list[str]:
+        answer = self.get(f"/api/v1/orders/{order_id}/events")
+        return [event["event_type"] for event in answer.body["events"]]
+
+    def stock(self, book_id: str) -> tuple[int, int]:
+        """Return what is available and what is reserved of a book."""
+        book = self.get(f"/api/v1/inventory/{book_id}").body
+        return book["available_stock"], book["reserved_stock"]
+
+    def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        with self.here.database.reading() as session:
+            return [tuple(row) for row in session.execute(text(statement), parameters)]
+
+    def violations(self) -> list[str]:
+        """Return what the audit finds wrong in the database."""
+        before = runtime.current()
+        runtime.use(self.here)
+        try:
+            return [str(violation) for violation in audit()]
+        finally:
+            runtime.use(before)
+
+
+def short_settings(**changes: Any) -> Settings:
+    """Return settings with deadlines that a test can wait for."""
+    values: dict[str, Any] = {
+        "fault_injection": True,
+        "step_timeout_seconds": 3,
+        "order_timeout_seconds": 4,
+        "stall_seconds": 3,
+        "sweep_seconds": 0.5,
+    }
+    return Settings(**{**values, **changes})
+
+
+def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
+    """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>; ``changes`` are settings."""
+    if stack == "eager":
+        return _eager_shop(seeded, folder, **changes)
+    if stack == "memory":
+        return _memory_shop(seeded, folder, **changes)
+    return _server_shop(stack.partition("+")[2], folder, **changes)
+
+
+@contextmanager
+def _eager_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """Celery runs each task where it is sent: a POST returns when its order has ended."""
+    with _in_process(seeded, folder, **changes) as here:
+        celery.conf.task_always_eager = True
+        try:
+            yield Shop(_flask_transport(create_app().test_client()), here)
+        finally:
+            celery.conf.task_always_eager = False
+
+
+@contextmanager
+def _memory_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """The embedded stack: real messages, in this process's memory."""
+    with _in_process(seeded, folder, **changes) as here, EmbeddedStack(here):
+        yield Shop(_flask_transport(create_app().test_client()), here)
+
+
+@contextmanager
+def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]:
+    path = folder / "shop.db"
+    shutil.copy(seeded, path)
+    settings = short_settings(database_url=f"sqlite:///{path}", broker_url="memory://", **changes)
+    before = runtime.current()
+    here = runtime.use(Runtime(settings))
+    celery.conf.update(configuration(settings))
+    yield here
+    here.close()
+    runtime.use(before)
+
+
+@contextmanager
+def _server_shop(broker: str, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """PostgreSQL and a real broker; web, scheduler and one worker per service are processes of their own."""
+    _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
+    _require(BROKERS[broker], broker, f"TEST_{broker.upper()}_URL")
+    with ExitStack() as stack:
+        database_url = stack.enter_context(fresh_postgresql_database())
+        _empty_queues(BROKERS[broker])
+        settings = short_settings(database_url=database_url, broker_url=BROKERS[broker], port=free_port(), **changes)
+        before = runtime.current()
+        here = runtime.use(Runtime(settings))
+        migrate(database_url)
+        seed()
+        runtime.use(before)
+        stack.callback(here.close)
+        stack.enter_context(roles(_commands(settings, folder), settings, folder))
+        shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
+        shop.wait_for(lambda: _ready(shop), lambda ready: ready)
+        yield shop
+
+
+def _commands(settings: Settings, folder: Path) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    bind = f"127.0.0.1:{settings.port}"
+    commands = {
+        queue: [
+            *python,
+            "celery",
+            "-A",
+            "app",
+            "worker",
+            "-Q",
+            queue,
+            "-n",
+            f"{queue}-{uuid4().hex[:8]}@%h",
+            "-c",
+            "2",
+            "-E",
+        ]
+        for queue in QUEUES
+    }
+    commands["beat"] = [*python, "celery", "-A", "app", "beat", "-s", str(folder / "beat")]
+    commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--threads", "8", "--workers", "1"]
+    return commands
+
+
+def process_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment in which a process of its own has these settings."""
+    return {**os.environ, **{name.upper(): str(value) for name, value in settings.model_dump().items()}}
+
+
+@contextmanager
+def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> Iterator[None]:
+    """Run each command as a process of its own, with its output in the folder; ends them all."""
+    processes = []
+    try:
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                environment = process_environment(settings)
+                processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def fresh_postgresql_database() -> Iterator[str]:
+    """Make an empty database; yields its URL, and drops it at the end."""
+    name = f"cloudmart_test_{uuid4().hex[:12]}"
+    server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    try:
+        yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+def require_postgresql() -> None:
+    """Skip the test, or fail it in CI, when PostgreSQL does not answer."""
+    _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
+
+
+def _require(url: str, server: str, variable: str) -> None:
+    try:
+        socket.create_connection(_host_and_port(url), timeout=2).close()
+    except OSError:
+        hint = f"{server} does not answer: start it (`make services`) or set {variable}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(hint)
+        pytest.skip(hint)
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    default_port = {"postgresql+psycopg2": 5432, "amqp": 5672, "redis": 6379}
+    parts = urllib.parse.urlsplit(url)
+    return parts.hostname or "127.0.0.1", parts.port or default_port[parts.scheme]
+
+
+def _empty_queues(broker_url: str) -> None:
+    with celery.connection_for_write(broker_url) as connection:
+        channel = connection.default_channel
+        for name in QUEUES:
+            channel.queue_declare(queue=name, durable=True, auto_delete=False)
+            channel.queue_purge(queue=name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(shop: Shop) -> bool:
+    try:
+        return shop.get("/readyz").status == 200
+    except OSError:
+        return False
+
+
+def _flask_transport(client: FlaskClient) -> Transport:
+    def call(method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+        answer = client.open(path, method=method, json=body, headers=headers)
+        return Answer(answer.status_code, answer.get_json(silent=True), dict(answer.headers))
+
+    return call
+
+
+def http_transport(base: str) -> Transport:
+    def call(method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        content = {"Content-Type": "application/json"} if data else {}
+        request = urllib.request.Request(base + path, data=data, headers={**content, **headers}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return Answer(answer.status, json.load(answer), dict(answer.headers))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, json.load(error), dict(error.headers))
+
+    return call

@@ -1,0 +1,70 @@
+"""The audit finds what it is there to find: each invariant is broken once, and named."""
+
+import pytest
+from sqlalchemy import text
+
+from app import runtime
+from app.runtime import Runtime
+from workflows.audit import CHECKS, audit
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+BREAKS = {
+    "completed orders are paid, shipped and handed over": "UPDATE shipments SET status = 'cancelled'",
+    "cancelled orders are undone": "DELETE FROM payment_provider_ledger WHERE kind = 'refund'",
+    "stock adds up": "UPDATE inventory SET available_stock = available_stock - 1 WHERE book_id = 'book-123'",
+    "the provider moved no money twice": """
+        INSERT INTO payment_provider_ledger
+        SELECT 'again:' || idempotency_key, order_id, kind, amount, transaction_id
+        FROM payment_provider_ledger WHERE kind = 'capture'""",
+    "the carrier booked nothing twice": """
+        INSERT INTO carrier_ledger SELECT 'again:' || idempotency_key, order_id, kind, tracking_number
+        FROM carrier_ledger WHERE kind = 'book'""",
+    "compensated sagas undid all they did": """
+        DELETE FROM saga_steps WHERE step = 'reserve_stock' AND operation = 'compensation'""",
+    "orchestrated sagas were undone in reverse": """
+        UPDATE saga_steps SET finished_at = '1999-01-01' WHERE step = 'create_order' AND operation = 'compensation'""",
+    "orders end with their sagas": "UPDATE orders SET status = 'pending' WHERE status = 'completed'",
+    "nothing waits longer than the sweep allows": """
+        UPDATE saga_instances SET status = 'running', wake_at = '1999-01-01' WHERE status = 'completed'""",
+    "events are numbered without a gap and tell the order's row": "DELETE FROM events WHERE sequence = 2",
+}
+
+
+@pytest.fixture(autouse=True)
+def orders(here: Runtime) -> None:
+    """One order that was completed, one that was undone."""
+    for simulate in ((), (("shipping", "decline"),)):
+        place(NewOrder((Item("book-123", 1),), Pattern.ORCHESTRATION, simulate=simulate))
+
+
+def test_a_sound_database_passes() -> None:
+    assert list(audit()) == []
+
+
+def test_every_check_has_a_test() -> None:
+    assert set(BREAKS) == set(CHECKS)
+
+
+@pytest.mark.parametrize("check", BREAKS)
+def test_each_violation_is_named(check: str) -> None:
+    with runtime.current().database.transaction() as session:
+        session.execute(text(BREAKS[check]))
+
+    found = list(audit())
+
+    assert check in {violation.check for violation in found}
+    assert all(violation.subject for violation in found)
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE orders SET shipping_address = 'elsewhere'",
+        "UPDATE orders SET status = 'cancelled' WHERE status = 'completed'",
+    ],
+)
+def test_a_row_that_its_events_do_not_tell_is_named(tampering: str) -> None:
+    with runtime.current().database.transaction() as session:
+        session.execute(text(tampering))
+
+    assert "events are numbered without a gap and tell the order's row" in {violation.check for violation in audit()}

@@ -1,0 +1,160 @@
+"""The commands a newcomer types, as real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stacks import ROOT, free_port, http_transport
+
+
+def command(name: str) -> list[str]:
+    return [sys.executable, "-m", "app", name]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    cleared = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "BROKER_URL"}}
+    return {**cleared, **changes}
+
+
+class Running:
+    """A running `python -m app run`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
+        self.process = process
+        self.call = http_transport(f"http://127.0.0.1:{port}")
+
+    def settle(self, saga_id: str) -> dict[str, Any]:
+        give_up = time.monotonic() + 30
+        while True:
+            saga = dict(self.call("GET", f"/api/v1/sagas/{saga_id}", None, {}).body)
+            if saga["status"] in {"completed", "compensated"}:
+                return saga
+            assert time.monotonic() < give_up, saga
+            time.sleep(0.05)
+
+    def place(self, **options: Any) -> dict[str, Any]:
+        body = {"items": [{"product_id": "item-001", "quantity": 1}], **options}
+        answer = self.call("POST", "/api/v1/orders", body, {})
+        assert answer.status == 202, answer
+        return dict(answer.body)
+
+
+@contextmanager
+def running(folder: Path, **changes: str) -> Iterator[Running]:
+    port = free_port()
+    settings = environment(DATABASE_URL=f"sqlite:///{folder / 'shop.db'}", PORT=str(port), STALL_SECONDS="1", **changes)
+    process = subprocess.Popen(
+        command("run"), cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        greeting = iter(process.stdout.readline, "")
+        assert any(f"http://127.0.0.1:{port}" in line for line in greeting)
+        yield Running(process, port)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_run_serves_and_ends_cleanly_on_ctrl_c_and_keeps_the_data(tmp_path: Path) -> None:
+    with running(tmp_path) as shop:
+        placed = shop.place()
+        assert shop.settle(placed["saga_id"])["status"] == "completed"
+        shop.process.send_signal(signal.SIGINT)
+        _, errors = shop.process.communicate(timeout=15)
+        assert shop.process.returncode == 0
+        assert "Traceback" not in errors
+
+    with running(tmp_path) as shop:
+        assert shop.call("GET", f"/api/v1/orders/{placed['order_id']}", None, {}).body["status"] == "completed"
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as shop:
+        kinds = ["order", "order-payment-first", "order-choreography"] * 5
+        placed = [shop.place(saga_type=kind) for kind in kinds]
+        shop.process.kill()
+        shop.process.wait()
+
+    with running(tmp_path) as shop:
+        assert {shop.settle(order["saga_id"])["status"] for order in placed} <= {"completed", "compensated"}
+        audited = subprocess.run(
+            command("audit"),
+            cwd=ROOT,
+            env=environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert audited.returncode == 0, audited.stdout
+
+
+def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", PORT=str(taken.getsockname()[1]))
+        ended = subprocess.run(
+            command("run"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=30
+        )
+
+    assert ended.returncode == 2
+    assert "set HOST or PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_demo_ends_as_the_seeds_say() -> None:
+    ended = subprocess.run(
+        command("demo"), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    assert "27 of 27 ended as the seeds say; 0 violations" in ended.stdout
+
+
+def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli import demo
+    from workflows.ordering import Item
+
+    wrong = demo.Scenario("out of stock, and said to complete", (Item("book-456", 1),), True)
+    monkeypatch.setattr(demo, "SCENARIOS", (wrong,))
+
+    assert demo.play() is False
+    assert "✕ saga compensated, order cancelled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("broker_url", ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"])
+def test_an_order_is_accepted_and_kept_while_the_broker_is_down(tmp_path: Path, broker_url: str) -> None:
+    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", BROKER_URL=broker_url)
+    for name in ("migrate", "seed"):
+        subprocess.run(command(name), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=30)
+    program = """
+import json
+from web import create_app
+client = create_app().test_client()
+placed = client.post("/api/v1/orders", json={"items": [{"product_id": "item-001", "quantity": 1}]})
+order = client.get(placed.headers["Location"])
+ready = client.get("/readyz")
+print(json.dumps([placed.status_code, order.json["status"], ready.status_code, ready.json["detail"]]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    accepted, status, ready, detail = json.loads(ended.stdout.splitlines()[-1])
+    assert (accepted, status, ready) == (202, "pending", 503)
+    assert "broker" in detail

@@ -1,0 +1,170 @@
+"""The invariants: what must hold of every order in a live database, however it was interrupted.
+
+Each check is one statement that names what violates it; results are streamed, so that memory does not grow with the
+shop. The statements read across the services' tables, which no service may do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, text
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.database import UtcDateTime
+from app.events import StoredEvent
+from tasks.orders import Order, OrderAddressChanged, OrderCancelled, OrderCompleted, OrderCreated
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must hold and does not: which check, about what, and how."""
+
+    check: str
+    subject: str
+    detail: str
+
+
+# of orders whose saga has ended: the others may be between two states
+_STATEMENTS = {
+    "completed orders are paid, shipped and handed over": """
+        SELECT o.id, 'completed, but not once captured in full, or refunded, or not shipped with all its stock'
+        FROM orders o JOIN saga_instances s ON s.order_id = o.id
+        WHERE o.status = 'completed' AND s.status IN ('completed', 'compensated') AND NOT (
+            (SELECT count(*) FROM payments p
+             WHERE p.order_id = o.id AND p.status = 'completed' AND p.amount = o.total_amount) = 1
+            AND (SELECT count(*) FROM payment_provider_ledger l
+                 WHERE l.order_id = o.id AND l.kind = 'capture' AND l.amount = o.total_amount) = 1
+            AND NOT EXISTS (SELECT 1 FROM payment_provider_ledger l WHERE l.order_id = o.id AND l.kind = 'refund')
+            AND (SELECT count(*) FROM shipments h WHERE h.order_id = o.id AND h.status = 'arranged') = 1
+            AND (SELECT count(*) FROM carrier_ledger c WHERE c.order_id = o.id AND c.kind = 'book') = 1
+            AND NOT EXISTS (SELECT 1 FROM carrier_ledger c WHERE c.order_id = o.id AND c.kind = 'cancel')
+            AND (SELECT coalesce(sum(r.quantity), 0) FROM stock_reservations r
+                 WHERE r.order_id = o.id AND r.status = 'shipped')
+                = (SELECT sum(i.quantity) FROM order_items i WHERE i.order_id = o.id)
+        )""",
+    "cancelled orders are undone": """
+        SELECT o.id, 'cancelled, but money, a booking or stock is left'
+        FROM orders o JOIN saga_instances s ON s.order_id = o.id
+        WHERE o.status = 'cancelled' AND s.status IN ('completed', 'compensated') AND NOT (
+            (SELECT coalesce(sum(CASE l.kind WHEN 'capture' THEN l.amount WHEN 'refund' THEN -l.amount ELSE 0 END), 0)
+             FROM payment_provider_ledger l WHERE l.order_id = o.id) = 0
+            AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id AND p.status = 'completed')
+            AND (SELECT coalesce(sum(CASE c.kind WHEN 'book' THEN 1 WHEN 'cancel' THEN -1 ELSE 0 END), 0)
+                 FROM carrier_ledger c WHERE c.order_id = o.id) = 0
+            AND NOT EXISTS (SELECT 1 FROM shipments h WHERE h.order_id = o.id AND h.status = 'arranged')
+            AND NOT EXISTS (SELECT 1 FROM stock_reservations r
+                            WHERE r.order_id = o.id AND r.status IN ('reserved', 'shipped'))
+        )""",
+    "stock adds up": """
+        SELECT b.book_id, 'received ' || b.received_stock || ', available ' || b.available_stock || ', reserved '
+               || b.reserved_stock || ', open reservations ' || coalesce(t.reserved, 0) || ', shipped '
+               || coalesce(t.shipped, 0)
+        FROM inventory b LEFT JOIN (
+            SELECT book_id, sum(CASE status WHEN 'reserved' THEN quantity ELSE 0 END) AS reserved,
+                   sum(CASE status WHEN 'shipped' THEN quantity ELSE 0 END) AS shipped
+            FROM stock_reservations GROUP BY book_id
+        ) t ON t.book_id = b.book_id
+        WHERE b.received_stock <> b.available_stock + b.reserved_stock + coalesce(t.shipped, 0)
+           OR b.reserved_stock <> coalesce(t.reserved, 0) OR b.available_stock < 0 OR b.reserved_stock < 0""",
+    "the provider moved no money twice": """
+        SELECT order_id, 'the provider captured or refunded more than once, or refunded what it had not captured'
+        FROM payment_provider_ledger GROUP BY order_id
+        HAVING sum(CASE kind WHEN 'capture' THEN 1 ELSE 0 END) > 1
+            OR sum(CASE kind WHEN 'refund' THEN 1 ELSE 0 END) > sum(CASE kind WHEN 'capture' THEN 1 ELSE 0 END)
+            OR sum(CASE kind WHEN 'capture' THEN amount WHEN 'refund' THEN -amount ELSE 0 END) < 0""",
+    "the carrier booked nothing twice": """
+        SELECT order_id, 'the carrier booked more than once, or cancelled what it had not booked'
+        FROM carrier_ledger GROUP BY order_id
+        HAVING sum(CASE kind WHEN 'book' THEN 1 ELSE 0 END) > 1
+            OR sum(CASE kind WHEN 'cancel' THEN 1 ELSE 0 END) > sum(CASE kind WHEN 'book' THEN 1 ELSE 0 END)""",
+    "compensated sagas undid all they did": """
+        SELECT a.saga_id, a.step || ' took effect and was not compensated'
+        FROM saga_steps a JOIN saga_instances s ON s.id = a.saga_id
+        LEFT JOIN saga_steps c ON c.saga_id = a.saga_id AND c.step = a.step AND c.operation = 'compensation'
+        WHERE s.status = 'compensated' AND a.operation = 'action' AND a.status = 'completed'
+          AND (c.status IS NULL OR c.status <> 'completed')""",
+    "orchestrated sagas were undone in reverse": """
+        SELECT a.saga_id, a.step || ' was compensated before ' || b.step || ', which came after it'
+        FROM saga_instances s
+        JOIN saga_steps a ON a.saga_id = s.id AND a.operation = 'action' AND a.status = 'completed'
+        JOIN saga_steps b ON b.saga_id = s.id AND b.operation = 'action' AND b.status = 'completed'
+                         AND b.finished_at > a.finished_at
+        JOIN saga_steps ca ON ca.saga_id = s.id AND ca.step = a.step AND ca.operation = 'compensation'
+        JOIN saga_steps cb ON cb.saga_id = s.id AND cb.step = b.step AND cb.operation = 'compensation'
+        WHERE s.status = 'compensated' AND s.saga_type <> 'order-choreography' AND ca.finished_at < cb.finished_at""",
+    "orders end with their sagas": """
+        SELECT o.id, 'the order is ' || o.status || ', its saga ' || coalesce(s.status, 'missing')
+        FROM orders o LEFT JOIN saga_instances s ON s.order_id = o.id
+        WHERE s.id IS NULL OR (s.status = 'completed' AND o.status <> 'completed')
+           OR (s.status = 'compensated' AND o.status <> 'cancelled')""",
+    "nothing waits longer than the sweep allows": """
+        SELECT s.id, 'unfinished, and no sweep has looked at it in time'
+        FROM saga_instances s
+        WHERE s.status IN ('pending', 'running', 'compensating') AND (s.wake_at IS NULL OR s.wake_at < :overdue)""",
+}
+
+_FOLDING = "events are numbered without a gap and tell the order's row"
+
+CHECKS = (*_STATEMENTS, _FOLDING)
+"""The names of all checks."""
+
+GRACE_SECONDS = 30
+"""How late the sweep may be before an unfinished saga counts as forgotten."""
+
+
+def audit() -> Iterator[Violation]:
+    """Yield every violation of every invariant found in the database, in one pass over it."""
+    here = runtime.current()
+    overdue = here.now() - timedelta(seconds=GRACE_SECONDS)
+    with here.database.reading() as session:
+        for check, statement in _STATEMENTS.items():
+            parameters = {"overdue": overdue} if ":overdue" in statement else {}
+            query = text(statement)
+            if parameters:
+                query = query.bindparams(bindparam("overdue", type_=UtcDateTime()))
+            for subject, detail in session.execute(query, parameters, execution_options={"yield_per": 1000}):
+                yield Violation(check, str(subject), detail)
+        yield from _folded(session)
+
+
+def _folded(session: Session) -> Iterator[Violation]:
+    """Fold each order's events and compare the result with its row."""
+    row = (
+        Order.id,
+        Order.status,
+        Order.shipping_address,
+        StoredEvent.sequence,
+        StoredEvent.event_type,
+        StoredEvent.payload,
+    )
+    query = (
+        select(*row).join(StoredEvent, StoredEvent.aggregate_id == Order.id).order_by(Order.id, StoredEvent.sequence)
+    )
+    rows = session.execute(query.execution_options(yield_per=1000))
+    for order_id, group in groupby(rows, key=lambda entry: entry[0]):
+        events = list(group)
+        if [event.sequence for event in events] != list(range(1, len(events) + 1)):
+            yield Violation(_FOLDING, order_id, f"numbered {[event.sequence for event in events]}")
+        elif difference := _difference(events):
+            yield Violation(_FOLDING, order_id, difference)
+
+
+def _difference(events: list[Row[Any]]) -> str | None:
+    status, address = "pending", None
+    for event in events:
+        if event.event_type in {OrderCompleted, OrderCancelled}:
+            if status != "pending":
+                return f"{event.event_type} although it was {status}"
+            status = "completed" if event.event_type == OrderCompleted else "cancelled"
+        elif event.event_type in {OrderCreated, OrderAddressChanged}:
+            address = event.payload["shipping_address"]
+    row = events[0]
+    if status != row.status:
+        return f"the events say {status}, the row {row.status}"
+    if address is not None and address != row.shipping_address:
+        return "the events say another address than the row"
+    return None
