@@ -37,10 +37,11 @@ def _route(name: str, *_: object, **__: object) -> dict[str, str] | None:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Return the Celery configuration that these settings ask for."""
-    transport = settings.broker_url.partition(":")[0].removesuffix("s") if "redis" in settings.broker_url else ""
-    scheme = transport or settings.broker_url.partition(":")[0]
+    # Celery warns of a broker URL without a host, and an embedded broker has none
+    broker_url = "memory://localhost//" if settings.embedded else settings.broker_url
+    scheme = broker_url.partition(":")[0].replace("rediss", "redis")
     return {
-        "broker_url": settings.broker_url,
+        "broker_url": broker_url,
         "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
         "broker_connection_retry_on_startup": True,
         # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent

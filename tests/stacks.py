@@ -3,25 +3,21 @@
 Every stack is driven through its public HTTP API, so one suite fits all.
 """
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -32,8 +28,8 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
+from tests.shop import Shop, flask_transport, http_transport
 from web import create_app
-from workflows.audit import audit
 from workflows.first_data import seed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,89 +38,6 @@ BROKERS = {
     "rabbitmq": os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"),
 }
-ENDED = {"completed", "compensated", "stuck"}
-PATIENCE_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    body: Any
-    headers: dict[str, str]
-
-
-class Transport(Protocol):
-    def __call__(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer: ...
-
-
-class Shop:
-    """A running CloudMart, as a client sees it, and its database, as an auditor does."""
-
-    def __init__(self, transport: Transport, here: Runtime) -> None:
-        self._transport = transport
-        self.here = here
-
-    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
-        return self._transport("POST", path, body, headers)
-
-    def get(self, path: str) -> Answer:
-        return self._transport("GET", path, None, {})
-
-    def add_book(self, stock: int, price: float = 1200) -> str:
-        """Put a new book on the shelf, so that a test counts nobody else's stock."""
-        body = {"name": f"Book of {uuid4().hex[:8]}", "price": price, "stock_quantity": stock}
-        answer = self.post("/api/v1/products", body)
-        assert answer.status == 201, answer
-        return str(answer.body["book_id"])
-
-    def order(self, book_id: str, quantity: int = 1, **options: Any) -> dict[str, Any]:
-        """Place an order; returns the answer's body."""
-        body = {"customer_id": "customer-001", "items": [{"product_id": book_id, "quantity": quantity}], **options}
-        answer = self.post("/api/v1/orders", body)
-        assert answer.status == 202, answer
-        assert answer.body["status"] == "pending"
-        return dict(answer.body)
-
-    def settle(self, saga_id: str) -> dict[str, Any]:
-        """Wait until a saga has ended; returns it."""
-        return self.wait_for(lambda: self.saga(saga_id), lambda saga: saga["status"] in ENDED)
-
-    def saga(self, saga_id: str) -> dict[str, Any]:
-        answer = self.get(f"/api/v1/sagas/{saga_id}")
-        assert answer.status == 200, answer
-        return dict(answer.body)
-
-    def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
-        """Look until what is seen is good; fails when that takes too long."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while not good(seen := look()):
-            assert time.monotonic() < give_up, f"still {seen}"
-            time.sleep(0.02)
-        return seen
-
-    def events(self, order_id: str) -> list[str]:
-        answer = self.get(f"/api/v1/orders/{order_id}/events")
-        return [event["event_type"] for event in answer.body["events"]]
-
-    def stock(self, book_id: str) -> tuple[int, int]:
-        """Return what is available and what is reserved of a book."""
-        book = self.get(f"/api/v1/inventory/{book_id}").body
-        return book["available_stock"], book["reserved_stock"]
-
-    def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        with self.here.database.reading() as session:
-            return [tuple(row) for row in session.execute(text(statement), parameters)]
-
-    def violations(self) -> list[str]:
-        """Return what the audit finds wrong in the database."""
-        before = runtime.current()
-        runtime.use(self.here)
-        try:
-            return [str(violation) for violation in audit()]
-        finally:
-            runtime.use(before)
 
 
 def short_settings(**changes: Any) -> Settings:
@@ -154,7 +67,7 @@ def _eager_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
     with _in_process(seeded, folder, **changes) as here:
         celery.conf.task_always_eager = True
         try:
-            yield Shop(_flask_transport(create_app().test_client()), here)
+            yield Shop(flask_transport(create_app().test_client()), here)
         finally:
             celery.conf.task_always_eager = False
 
@@ -163,7 +76,7 @@ def _eager_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
 def _memory_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
     """The embedded stack: real messages, in this process's memory."""
     with _in_process(seeded, folder, **changes) as here, EmbeddedStack(here):
-        yield Shop(_flask_transport(create_app().test_client()), here)
+        yield Shop(flask_transport(create_app().test_client()), here)
 
 
 @contextmanager
@@ -306,26 +219,3 @@ def _ready(shop: Shop) -> bool:
         return shop.get("/readyz").status == 200
     except OSError:
         return False
-
-
-def _flask_transport(client: FlaskClient) -> Transport:
-    def call(method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
-        answer = client.open(path, method=method, json=body, headers=headers)
-        return Answer(answer.status_code, answer.get_json(silent=True), dict(answer.headers))
-
-    return call
-
-
-def http_transport(base: str) -> Transport:
-    def call(method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
-        data = None if body is None else json.dumps(body).encode()
-        content = {"Content-Type": "application/json"} if data else {}
-        request = urllib.request.Request(base + path, data=data, headers={**content, **headers}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return Answer(answer.status, json.load(answer), dict(answer.headers))
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, json.load(error), dict(error.headers))
-
-    return call

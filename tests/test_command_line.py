@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import ROOT, free_port, http_transport
+from tests.shop import http_transport
+from tests.stacks import ROOT, free_port
 
 
 def command(name: str) -> list[str]:

@@ -89,6 +89,8 @@ class Delivery:
 
         Raises StepFailed once no retry is left, and Celery's Retry before that.
         """
+        context = {"saga_id": self.saga_id, "task_id": self.task.request.id}
+        logger.info(f"Executing step {self.command.short_name} for saga {self.saga_id}", extra=context)
         try:
             with retried_on_database_fault(self.task):
                 return self._run()
@@ -117,10 +119,6 @@ class Delivery:
             turn = self._admit(session, lock=False)
             row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
             attempt = row.attempts + 1 if row else 1
-        logger.info(
-            f"Executing step {self.command.short_name} for saga {self.saga_id}",
-            extra={"step": turn.step.name, "operation": turn.operation, "attempt": attempt},
-        )
         return call_outside(
             self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
         )

@@ -197,6 +197,16 @@ def test_what_is_overdue_is_undone_by_the_sweep(post: Post, clock: Clock) -> Non
     assert trip.booked(saga_id) == set()
 
 
+def test_each_step_has_its_own_deadline_or_the_installations(post: Post, clock: Clock) -> None:
+    saga_id = trip.start()
+    assert trip.saga(saga_id).deadline_at == clock() + timedelta(seconds=1)
+
+    post.deliver("orders.book_hotel")
+    post.deliver("inventory.book_car")
+
+    assert trip.saga(saga_id).deadline_at == clock() + timedelta(seconds=5)
+
+
 def test_past_the_pivot_what_is_overdue_is_driven_on(post: Post, clock: Clock) -> None:
     saga_id = trip.start()
     for task_name in ("orders.book_hotel", "inventory.book_car", "shipping.book_flight"):

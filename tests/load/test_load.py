@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import Shop, open_shop
+from tests.shop import Shop
+from tests.stacks import open_shop
 
 FAILURES: list[dict[str, str]] = [
     {"inventory": "decline"},

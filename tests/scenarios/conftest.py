@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import Shop, open_shop
+from tests.shop import Shop
+from tests.stacks import open_shop
 
 STACKS = ("eager", "memory", "postgresql+rabbitmq", "postgresql+redis")
 

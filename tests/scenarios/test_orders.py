@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import Shop
+from tests.shop import Shop
 
 ORCHESTRATED = ("order", "order-payment-first")
 SAGA_TYPES = (*ORCHESTRATED, "order-choreography")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import ROOT, Shop, free_port, process_environment, roles
+from tests.shop import Shop
+from tests.stacks import ROOT, free_port, process_environment, roles
 
 COMMANDS = {
     "orders.create_order",

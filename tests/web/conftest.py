@@ -1,0 +1,71 @@
+"""What the web's tests share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app import publishing
+from app.runtime import Runtime
+from app.settings import Settings
+from web import create_app
+
+PlaceUnsent = Callable[[object], dict[str, Any]]
+
+SEED_ORDER = {"customer_id": "customer-123", "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}]}
+"""The order that seed 003 writes."""
+
+
+@pytest.fixture
+def no_messages(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent: eager Celery would have finished a saga before the request that started it answers."""
+    monkeypatch.setattr(publishing, "_publish", _lose)
+
+
+@pytest.fixture
+def place_unsent(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> PlaceUnsent:
+    """Place an order whose own messages are lost; what is asked of it afterwards is sent, and done at once."""
+
+    def place(body: object) -> dict[str, Any]:
+        with monkeypatch.context() as stopped:
+            stopped.setattr(publishing, "_publish", _lose)
+            return post(client, "/api/v1/orders", body)
+
+    return place
+
+
+def _lose(*_: object, **__: object) -> bool:
+    return False
+
+
+@pytest.fixture
+def strict_client(here: Runtime, settings: Settings) -> FlaskClient:
+    """A client of an installation where faults may not be simulated."""
+    here.close()
+    return create_app(settings.but(fault_injection=False)).test_client()
+
+
+@pytest.fixture
+def order(client: FlaskClient) -> dict[str, Any]:
+    """The answer to seed 003's order."""
+    return post(client, "/api/v1/orders", SEED_ORDER)
+
+
+def post(client: FlaskClient, path: str, body: object, status: int = 202) -> dict[str, Any]:
+    """Send a JSON body and return the JSON answer, which must have this status."""
+    response = client.post(path, json=body)
+    assert response.status_code == status, response.text
+    return dict(response.get_json())
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> dict[str, Any]:
+    """Return the JSON answer, which must have this status."""
+    response = client.get(path)
+    assert response.status_code == status, response.text
+    return dict(response.get_json())
+
+
+def stock(client: FlaskClient, book_id: str) -> dict[str, Any]:
+    """Return a book."""
+    return get(client, f"/api/v1/inventory/{book_id}")

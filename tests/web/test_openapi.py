@@ -1,0 +1,116 @@
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web.conftest import get
+
+OPERATIONS = {"get", "post", "patch", "delete", "put"}
+PAGES = ("pages.", "openapi.", "swagger.", "static")
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    return get(client, "/openapi/openapi.json")
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Return path, method and description of every operation."""
+    for path, item in document["paths"].items():
+        for method in OPERATIONS & set(item):
+            yield path, method, item[method]
+
+
+def references(node: Any) -> Iterator[str]:
+    """Return every reference of the document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_every_route_of_the_api_is_described(flask_app: Flask, document: dict[str, Any]) -> None:
+    routed = {
+        (re.sub(r"<(.+?)>", r"{\1}", rule.rule), method.lower())
+        for rule in flask_app.url_map.iter_rules()
+        if not rule.endpoint.startswith(PAGES)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+    assert len(routed) > 20
+    assert {(path, method) for path, method, _ in operations(document)} == routed
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    found = set(references(document))
+
+    assert "#/components/schemas/Problem" in found
+    assert found <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+def test_every_operation_says_what_it_answers_well_and_badly(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        good = [status for status in operation["responses"] if status.startswith("2")]
+        assert len(good) == 1, (method, path)
+        assert "schema" in operation["responses"][good[0]]["content"]["application/json"]
+        assert operation["summary"]
+        for status in {"422", "500", "503"}:
+            assert "application/problem+json" in operation["responses"][status]["content"], (method, path, status)
+
+
+def test_every_path_parameter_is_declared(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        declared = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+        assert declared == set(re.findall(r"\{(.+?)\}", path))
+
+
+def test_every_operation_has_an_id_of_its_own(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+
+    assert len(ids) == len(set(ids))
+
+
+def test_bodies_are_required_and_their_schemas_refuse_unknown_fields(document: dict[str, Any]) -> None:
+    described = {path for path, _, operation in operations(document) if "requestBody" in operation}
+
+    assert {"/api/v1/orders", "/orders", "/saga/start", "/api/v1/products"} <= described
+    for _, _, operation in operations(document):
+        if body := operation.get("requestBody"):
+            assert body["required"] is True
+            name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            assert document["components"]["schemas"][name]["additionalProperties"] is False
+
+
+def test_the_document_says_its_version_and_is_plain_json(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert document["info"]["title"] == "CloudMart"
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_both_spellings_are_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    assert "customer_id" in schemas["PlaceOrder"]["properties"]
+    assert "customerId" in schemas["ShortOrder"]["properties"]
+    assert "total_amount" in schemas["OrderReply"]["properties"]
+    assert "totalAmount" in schemas["CamelOrderReply"]["properties"]
+
+
+def test_the_documentation_is_served_from_here(client: FlaskClient) -> None:
+    page = client.get("/openapi/swagger")
+
+    assert page.status_code == 200
+    needed = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
+    assert needed
+    for link in needed:
+        assert not link.startswith(("http:", "https:", "//")), link
+        with client.get(f"/openapi/{link}") as file:
+            assert file.status_code == 200, link

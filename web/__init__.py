@@ -1,0 +1,42 @@
+"""The web: a JSON API, the seeds' short paths, and pages for people. Views parse, call workflows and render."""
+
+from flask import Flask
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
+from app import runtime
+from app.celery import app as celery
+from app.runtime import Runtime
+from app.settings import Settings
+from web import api_inventory, api_orders, api_sagas, health, pages, problems, same_site, short_paths
+from web.requests import StrictRequest
+
+LARGEST_BODY = 1024 * 1024
+
+
+class Web(OpenAPI):
+    """The Flask app; its API is documented at ``/openapi/swagger`` and ``/openapi/openapi.json``."""
+
+    request_class = StrictRequest
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the WSGI app, serving this process's runtime, or one of these settings."""
+    if settings is not None:
+        runtime.use(Runtime(settings))
+    # Celery's current app is a thread's own: those that the server starts must find this one
+    celery.set_default()
+    app = Web(
+        __name__,
+        info=Info(title="CloudMart", version="1.0.0", description="Orders as sagas, orchestrated and choreographed."),
+        validation_error_model=problems.Problem,
+        validation_error_callback=problems.refuse_fields,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    same_site.register(app)
+    problems.register(app)
+    for module in (api_orders, api_sagas, api_inventory, short_paths, health):
+        app.register_api(module.api)
+    app.register_blueprint(pages.blueprint)
+    return app

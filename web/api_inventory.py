@@ -1,0 +1,75 @@
+"""The catalogue and its stock: ``/api/v1/inventory``, ``/api/v1/products``, ``/api/v1/categories``."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from web import cursors, presenters, problems, replies
+from web.replies import answer
+from web.schemas import BookPath, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
+from workflows import catalogue, queries
+
+api = APIBlueprint(
+    "inventory",
+    __name__,
+    url_prefix="/api/v1",
+    abp_tags=[Tag(name="Inventory", description="Books, their stock and their categories.")],
+)
+
+
+@api.get("/inventory", responses={200: replies.BooksReply, **problems.responses()})
+def list_books(query: InventoryQuery) -> Response:
+    """List books with their stock, by book id."""
+    page = queries.books(category_id=query.category_id, after=cursors.text_position(query.cursor), limit=query.limit)
+    return answer(
+        replies.BooksReply(
+            books=tuple(map(presenters.book, page.rows)),
+            next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        )
+    )
+
+
+@api.get("/inventory/<book_id>", responses={200: replies.BookReply, **problems.responses(404)})
+def get_book(path: BookPath) -> Response:
+    """Show a book with its stock."""
+    return answer(presenters.book(queries.book(path.book_id)))
+
+
+@api.post(
+    "/inventory/<book_id>/restock", responses={200: replies.BookReply, **problems.responses(400, 404, 409, 413, 415)}
+)
+def restock(path: BookPath, body: Restock) -> Response:
+    """Take delivery of new copies of a book."""
+    return answer(presenters.book(catalogue.restock(path.book_id, body.quantity)))
+
+
+@api.post("/products", responses={201: replies.BookReply, **problems.responses(400, 409, 413, 415)})
+def add_product(body: NewProduct) -> Response:
+    """Put a new book on sale."""
+    book = catalogue.add_book(
+        title=body.name,
+        description=body.description,
+        price=body.price,
+        category_id=body.category_id,
+        stock=body.stock_quantity,
+        book_id=body.book_id,
+    )
+    return answer(presenters.book(book), 201, location=f"/api/v1/inventory/{book.book_id}")
+
+
+@api.get("/categories", responses={200: replies.CategoriesReply, **problems.responses()})
+def list_categories(query: PageQuery) -> Response:
+    """List categories, by id."""
+    page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
+    return answer(
+        replies.CategoriesReply(
+            categories=tuple(map(replies.CategoryReply.model_validate, page.rows)),
+            next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
+        )
+    )
+
+
+@api.post("/categories", responses={201: replies.CategoryReply, **problems.responses(400, 413, 415)})
+def add_category(body: NewCategory) -> Response:
+    """Open a new category."""
+    return answer(replies.CategoryReply.model_validate(catalogue.add_category(body.name, body.description)), 201)

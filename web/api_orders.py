@@ -1,0 +1,69 @@
+"""Orders: ``/api/v1/orders``."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from web import cursors, presenters, problems, replies
+from web.placing import place
+from web.replies import answer
+from web.schemas import ChangeOrder, IdempotencyHeader, OrderPath, OrdersQuery, PlaceOrder
+from workflows import ordering, queries
+
+api = APIBlueprint(
+    "orders",
+    __name__,
+    url_prefix="/api/v1/orders",
+    abp_tags=[Tag(name="Orders", description="Place an order in either pattern, and see what becomes of it.")],
+)
+
+
+@api.post("", responses={202: replies.StartedReply, **problems.responses(400, 403, 409, 413, 415)})
+def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
+    """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
+    placed = place(body, body.to_order(), header.key)
+    return answer(presenters.started(placed), 202, location=f"/api/v1/orders/{placed.order_id}")
+
+
+@api.get("", responses={200: replies.OrdersReply, **problems.responses()})
+def list_orders(query: OrdersQuery) -> Response:
+    """List orders, newest first."""
+    page = queries.orders(
+        status=query.status,
+        customer_id=query.customer_id,
+        after=cursors.time_position(query.cursor),
+        limit=query.limit,
+    )
+    last = page.rows[-1].order if page.more else None
+    return answer(
+        replies.OrdersReply(
+            orders=tuple(map(presenters.order, page.rows)),
+            next_cursor=cursors.encode(last.created_at.isoformat(), last.id) if last else None,
+        )
+    )
+
+
+@api.get("/<order_id>", responses={200: replies.OrderReply, **problems.responses(404)})
+def get_order(path: OrderPath) -> Response:
+    """Show an order with its payment, its shipment and where its saga stands."""
+    return answer(presenters.order(queries.order(path.order_id)))
+
+
+@api.patch("/<order_id>", responses={200: replies.OrderReply, **problems.responses(400, 404, 409, 413, 415)})
+def change_order(path: OrderPath, body: ChangeOrder) -> Response:
+    """Send an order elsewhere, as long as it is not being shipped."""
+    ordering.change_address(path.order_id, body.shipping_address)
+    return answer(presenters.order(queries.order(path.order_id)))
+
+
+@api.delete("/<order_id>", responses={202: replies.CancelReply, **problems.responses(404, 409)})
+def cancel_order(path: OrderPath) -> Response:
+    """Cancel an order: what was done for it is undone. Too late once the carrier is booked."""
+    return answer(presenters.cancelled(ordering.cancel(path.order_id)), 202)
+
+
+@api.get("/<order_id>/events", responses={200: replies.EventsReply, **problems.responses(404)})
+def list_events(path: OrderPath) -> Response:
+    """List what the services have stated about an order, in the order in which they did."""
+    events = queries.events_of(path.order_id)
+    return answer(replies.EventsReply(order_id=path.order_id, events=tuple(map(presenters.event, events))))

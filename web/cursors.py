@@ -1,0 +1,53 @@
+"""Cursors: where a page of a list ended, in a form that clients hand back and need not understand."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+
+from app.errors import Invalid
+from app.ids import is_uuid
+from web.fields import is_storable
+
+
+def encode(*position: str) -> str:
+    """Return the cursor of a position."""
+    return urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def text_position(cursor: str | None) -> str | None:
+    """Return the id that a cursor stands for. Raises Invalid."""
+    return _decode(cursor, 1)[0] if cursor else None
+
+
+def uuid_position(cursor: str | None) -> str | None:
+    """Return the UUID that a cursor stands for. Raises Invalid."""
+    position = text_position(cursor)
+    if position is not None and not is_uuid(position):
+        raise _invalid()
+    return position
+
+
+def time_position(cursor: str | None) -> tuple[datetime, str] | None:
+    """Return the time and the id that a cursor stands for. Raises Invalid."""
+    if not cursor:
+        return None
+    moment, identifier = _decode(cursor, 2)
+    try:
+        return datetime.fromisoformat(moment).astimezone(UTC), identifier
+    except (ValueError, OverflowError) as error:
+        raise _invalid() from error
+
+
+def _decode(cursor: str, length: int) -> list[str]:
+    try:
+        position = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError as error:
+        raise _invalid() from error
+    whole = isinstance(position, list) and len(position) == length
+    if not whole or not all(isinstance(part, str) and is_storable(part) for part in position):
+        raise _invalid()
+    return list(position)
+
+
+def _invalid() -> Invalid:
+    return Invalid("the cursor is not one that this list has given out", field="cursor")

@@ -1,0 +1,79 @@
+"""The kinds of values that requests are made of, bounded as the database is."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from app.database import CENT
+from app.faults import Fault
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.ordering import SAGAS, Pattern
+
+PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.name: Pattern.CHOREOGRAPHY}
+"""Every saga type that a client may ask for, and which pattern it is of."""
+
+MOST_COPIES = 1000
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether a text can be stored: PostgreSQL takes neither NUL nor half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError("holds a character that cannot be stored (NUL or a lone surrogate)")
+    return text
+
+
+def _json_number(value: Any) -> Any:
+    # neither a text that looks like a number nor true, which Python takes for 1
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number")
+    return value
+
+
+def _fault(text: str) -> str:
+    Fault.parse(text)
+    return text
+
+
+def _saga_type(name: str) -> str:
+    if name not in PATTERN_OF:
+        raise ValueError(f"must be one of {', '.join(PATTERN_OF)}")
+    return name
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Id = Annotated[Text, Field(min_length=1, max_length=64)]
+OwnId = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",  # "." and ".." have a meaning of their own in a path
+        max_length=64,
+        description="An id of the client's own: letters, digits, dot, underscore and hyphen.",
+    ),
+]
+Title = Annotated[Text, Field(min_length=1, max_length=500)]
+Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Description = Annotated[Text, Field(max_length=5000)]
+Address = Annotated[Text, Field(min_length=1, max_length=500)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES)]
+Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_json_number),
+    Field(ge=0, max_digits=12, decimal_places=2),
+    AfterValidator(lambda amount: amount.quantize(CENT)),
+    WithJsonSchema(
+        {"type": "number", "minimum": 0, "maximum": 9999999999.99, "description": "With at most two decimals."}
+    ),
+]
+FaultText = Annotated[
+    str,
+    AfterValidator(_fault),
+    Field(examples=["decline"], description="decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99."),
+]
+SagaType = Annotated[str, AfterValidator(_saga_type), Field(json_schema_extra={"enum": list(PATTERN_OF)})]

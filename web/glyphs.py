@@ -1,0 +1,63 @@
+"""How states are shown to people: a glyph and a word each, and a class for line and ink. Never colour alone."""
+
+from dataclasses import dataclass
+
+from app.saga.definition import Operation, SagaStatus, StepStatus
+from workflows.queries import LoggedOperation
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A glyph, the word beside it, and the CSS class of both."""
+
+    glyph: str
+    word: str
+    style: str
+
+
+PENDING = Mark("○", "Pending", "pending")
+RUNNING = Mark("▶", "Running", "running")
+WAITING = Mark("◷", "Waiting to retry", "waiting")
+UNKNOWN = Mark("?", "Unknown", "unknown")
+DONE = Mark("✓", "Done", "done")
+FAILED = Mark("✕", "Failed", "failed")
+UNDOING = Mark("↶", "Undoing", "undoing")
+UNDONE = Mark("↶✓", "Undone", "undone")
+NEVER_RAN = Mark("⊘", "Skipped: never ran", "skipped")
+NOTHING_TO_UNDO = Mark("⊘", "Skipped: nothing to undo", "skipped")
+STUCK = Mark("⚠", "Stuck: needs you", "stuck")
+
+_OF_SAGA = {
+    SagaStatus.PENDING: PENDING,
+    SagaStatus.RUNNING: RUNNING,
+    SagaStatus.COMPLETED: DONE,
+    SagaStatus.COMPENSATING: UNDOING,
+    SagaStatus.COMPENSATED: UNDONE,
+    SagaStatus.STUCK: STUCK,
+}
+_OF_ACTION = {
+    StepStatus.RUNNING: RUNNING,
+    StepStatus.RETRYING: WAITING,
+    StepStatus.CLOSING: UNKNOWN,  # what its gateway did is being voided
+    StepStatus.COMPLETED: DONE,
+    StepStatus.FAILED: FAILED,
+    StepStatus.SKIPPED: NEVER_RAN,
+}
+_OF_COMPENSATION = {
+    **_OF_ACTION,
+    StepStatus.RUNNING: UNDOING,
+    StepStatus.COMPLETED: UNDONE,
+    StepStatus.FAILED: STUCK,
+    StepStatus.SKIPPED: NOTHING_TO_UNDO,
+}
+
+
+def of_saga(status: SagaStatus) -> Mark:
+    """Return how a saga's status is shown."""
+    return _OF_SAGA[SagaStatus(status)]
+
+
+def of_operation(logged: LoggedOperation) -> Mark:
+    """Return how the status of a step's operation is shown."""
+    marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
+    return marks[logged.status]

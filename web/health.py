@@ -1,0 +1,56 @@
+"""Whether the process runs, and whether it can work."""
+
+import logging
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import runtime
+from app.celery import app as celery
+from web import problems, replies
+from web.replies import answer
+
+logger = logging.getLogger(__name__)
+
+api = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health", description="For whoever runs the process.")])
+
+
+@api.get("/healthz", responses={200: replies.AliveReply, **problems.responses()})
+def alive() -> Response:
+    """Say that the process runs, whatever it depends on does."""
+    return answer(replies.AliveReply(status="alive"))
+
+
+@api.get("/readyz", responses={200: replies.ReadyReply, **problems.responses()})
+def ready() -> Response:
+    """Say whether database and broker answer."""
+    state = {"database": _database(), "broker": _broker()}
+    silent = [name for name, word in state.items() if word != "ok"]
+    if silent:
+        detail = f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+        return problems.problem(503, "Not ready", detail, facts=state)
+    return answer(replies.ReadyReply(status="ready", **state))
+
+
+def _database() -> str:
+    try:
+        with runtime.current().database.reading() as session:
+            session.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        logger.warning("the database did not answer", extra={"reason": error})
+        return "no answer"
+    return "ok"
+
+
+def _broker() -> str:
+    try:
+        with celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
+    except (BrokerError, OSError) as error:
+        logger.warning("the broker did not answer", extra={"reason": error})
+        return "no answer"
+    return "ok"

@@ -1,0 +1,148 @@
+"""Errors as RFC 9457 problems; as a page for somebody who browses."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from flask import Flask, Response, render_template, request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from app.errors import Invalid, Refused
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz")
+"""Below these an error is a problem document whatever the client says it likes best."""
+
+
+class FieldError(BaseModel):
+    """One field of a request that is wrong, by the name that the client gave it, and why."""
+
+    field: str
+    reason: str
+
+
+class Problem(BaseModel):
+    """What every error answers (RFC 9457)."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["the price of book-123 is 3500, not 3000"])
+    instance: str = Field(examples=["/api/v1/orders"], description="The path that was asked for.")
+    errors: list[FieldError] = Field(default=[], description="The fields at fault.")
+    facts: dict[str, Any] = Field(default={}, description="The values that the detail speaks of.")
+
+
+class InvalidFields(Invalid):
+    """Raised when fields of a request are wrong; carries all of them."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in errors))
+        self.errors = errors
+
+
+def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
+    """Return the description of problem responses with these statuses, for the OpenAPI document."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in sorted({*statuses, 422, 500, 503})
+    }
+
+
+def refuse_fields(error: ValidationError) -> NoReturn:
+    """Raise what pydantic found wrong as InvalidFields."""
+    raise InvalidFields(field_errors(error)) from error
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Return what pydantic found wrong, in the client's own field names."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [FieldError(field=".".join(map(str, one["loc"])), reason=_reason(one["type"], one["msg"])) for one in found]
+
+
+def register(app: Flask) -> None:
+    """Have every error of the app answered by this module."""
+    app.register_error_handler(Refused, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
+        app.register_error_handler(unreachable, _no_database)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    errors: Iterable[FieldError] = (),
+    facts: Mapping[str, object] | None = None,
+) -> Response:
+    """Return the response that says what went wrong."""
+    if _browsing():
+        return Response(render_template("problem.html", title=title, detail=detail), status, mimetype="text/html")
+    document = Problem(
+        type="about:blank",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.path,
+        errors=list(errors),
+        facts=dict(facts or {}),
+    )
+    # not pydantic's own JSON: a field's name may hold what is no character, and that is to be said, not to fail
+    return Response(json.dumps(document.model_dump()), status, mimetype=MEDIA_TYPE)
+
+
+def errors_of(error: Refused) -> list[FieldError]:
+    """Return the fields that a refusal names."""
+    if isinstance(error, InvalidFields):
+        return error.errors
+    return [FieldError(field=error.field, reason=error.detail)] if error.field else []
+
+
+def _reason(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "is not a known field"
+    return message.removeprefix("Value error, ")
+
+
+def _browsing() -> bool:
+    if request.path.startswith(API_PATHS):
+        return False
+    return request.accept_mimetypes.best_match([MEDIA_TYPE, "application/json", "text/html"]) == "text/html"
+
+
+def _refused(error: Refused) -> Response:
+    return problem(error.status, error.title, error.detail, errors=errors_of(error), facts=error.facts)
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = problem(status, error.name, error.description or error.name)
+    kept = error.get_response().headers
+    for name in ("Allow", "Retry-After"):
+        if name in kept:
+            response.headers[name] = kept[name]
+    return response
+
+
+def _no_database(error: Exception) -> Response:
+    logger.error("the database did not answer", extra={"reason": error})
+    response = problem(503, "Service unavailable", "the database does not answer, try again")
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.exception("request failed", exc_info=error)
+    return problem(500, "Internal server error", "something went wrong here; it has been logged")

@@ -1,0 +1,52 @@
+"""How a JSON body is read: strictly, and exactly."""
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from app.errors import BadRequest, Invalid
+
+
+class StrictRequest(Request):
+    """A request whose JSON body is an object, or refused with a reason.
+
+    flask-openapi3 reads the body silently: a malformed one, or one of another type, would look like an empty one.
+    """
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
+        """Return the body, numbers with a fraction as Decimal. Raises BadRequest, Invalid and HTTPException."""
+        # not even application/*+json: a page of another site can send anything but this without being asked
+        if self.mimetype != "application/json":
+            raise UnsupportedMediaType("the body must be JSON, sent with Content-Type: application/json")
+        try:
+            body = json.loads(self._whole_body(), parse_float=_decimal, parse_constant=_refuse)
+        except UnicodeDecodeError as error:
+            raise BadRequest("the body is not UTF-8") from error
+        except ValueError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from error
+        except RecursionError as error:
+            raise BadRequest("the body is nested too deeply") from error
+        if not isinstance(body, dict):
+            raise Invalid("the body must be a JSON object")
+        return body
+
+    def _whole_body(self) -> bytes:
+        data = self.get_data()
+        # werkzeug cuts a chunked body off where the limit is, and does not say so
+        if self.content_length is None and self.max_content_length and len(data) >= self.max_content_length:
+            raise RequestEntityTooLarge
+        return data
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"{text} is not a usable number") from error
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")

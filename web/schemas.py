@@ -1,0 +1,256 @@
+"""What requests may say: bodies, queries, paths and headers."""
+
+from typing import Annotated
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.alias_generators import to_camel
+
+from app.saga.definition import SagaStatus
+from tasks.orders import OrderStatus
+from tasks.payments import PaymentMethod
+from web.fields import (
+    PATTERN_OF,
+    Address,
+    Amount,
+    Delivered,
+    Description,
+    FaultText,
+    Id,
+    Name,
+    OwnId,
+    Quantity,
+    SagaType,
+    Stock,
+    Text,
+    Title,
+)
+from workflows.ordering import DEFAULT_ADDRESS, GUEST, Item, NewOrder, Pattern
+
+
+class Strict(BaseModel):
+    """What knows its fields: another is refused, for it would be lost in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Simulate(Strict):
+    """Which services to break for one order, and how."""
+
+    orders: FaultText | None = None
+    inventory: FaultText | None = None
+    payments: FaultText | None = None
+    shipping: FaultText | None = None
+
+    def wanted(self) -> tuple[tuple[str, str], ...]:
+        """Return the faults asked for, in an order that does not depend on how they were written."""
+        return tuple(sorted(self.model_dump(exclude_none=True).items()))
+
+
+class BookChoice(Strict):
+    """A book, named in one of two ways."""
+
+    product_id: Id | None = None
+    book_id: Annotated[Id | None, Field(validate_default=True)] = None
+    quantity: Quantity
+    price: Amount | None = Field(None, description="What the client believes one copy costs.")
+
+    @field_validator("book_id")
+    @classmethod
+    def _named_once(cls, book_id: str | None, info: ValidationInfo) -> str | None:
+        # a product id that was refused is not there, and has been told of already
+        if "product_id" in info.data and (book_id is None) == (info.data["product_id"] is None):
+            raise ValueError("the book must be named once, by its product id or by its book id")
+        return book_id
+
+    @property
+    def item(self) -> Item:
+        """The item in the domain's words."""
+        return Item(self.book_id or self.product_id or "", self.quantity, self.price)
+
+    @property
+    def book_field(self) -> str:
+        """The field by which the client named the book."""
+        return "book_id" if self.book_id else "product_id"
+
+
+class PlaceOrder(Strict):
+    """An order as seed 003 writes it, in either pattern."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"customer_id": "customer-123", "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}]}
+            ]
+        }
+    )
+
+    customer_id: Id | None = Field(None, description="Unset: a guest's order.")
+    items: list[BookChoice] = Field(min_length=1, max_length=100)
+    pattern: Pattern | None = Field(None, description="Unset: the saga type's, else orchestration.")
+    saga_type: SagaType | None = None
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+    shipping_address: Address | None = None
+    amount: Amount | None = Field(None, description="What the client believes the order costs in all.")
+    order_id: OwnId | None = Field(None, validation_alias=AliasChoices("order_id", "orderId"))
+    simulate: Simulate | None = Field(None, description="Accepted only where faults may be simulated.")
+
+    @field_validator("saga_type")
+    @classmethod
+    def _of_the_pattern(cls, saga_type: str | None, info: ValidationInfo) -> str | None:
+        pattern = info.data.get("pattern")
+        if saga_type and pattern and PATTERN_OF[saga_type] is not pattern:
+            raise ValueError(f"{saga_type} is of the pattern {PATTERN_OF[saga_type]}, not {pattern}")
+        return saga_type
+
+    def to_order(self) -> NewOrder:
+        """Return the request in the domain's words."""
+        return new_order(
+            self,
+            items=tuple(item.item for item in self.items),
+            pattern=self.pattern or (PATTERN_OF[self.saga_type] if self.saga_type else Pattern.ORCHESTRATION),
+            saga_type=self.saga_type,
+        )
+
+    def client_name(self, field: str) -> str:
+        """Return what the client called a field that the domain complains of."""
+        if field == "orderId":
+            return "order_id"
+        for line, item in enumerate(self.items):
+            if field == f"items.{line}.book_id":
+                return f"items.{line}.{item.book_field}"
+        return field
+
+
+class ShortOrder(BookChoice):
+    """An order of one book, as the seeds' short paths write it: ``price`` is one copy's, ``amount`` the total."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra={
+            "examples": [
+                {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500},
+                {"orderId": "order-123", "productId": "item-001", "quantity": 2, "amount": 1000},
+            ]
+        },
+    )
+
+    customer_id: Id | None = None
+    amount: Amount | None = None
+    order_id: OwnId | None = None
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+    shipping_address: Address | None = None
+    simulate: Simulate | None = None
+
+    def to_order(self, saga_type: str) -> NewOrder:
+        """Return the request in the domain's words."""
+        return new_order(self, items=(self.item,), pattern=PATTERN_OF[saga_type], saga_type=saga_type)
+
+    def client_name(self, field: str) -> str:
+        """Return what the client called a field that the domain complains of."""
+        name = field.removeprefix("items.0.")
+        if name == "book_id":
+            name = self.book_field
+        return to_camel(name) if "_" in name else name
+
+
+def new_order(
+    body: PlaceOrder | ShortOrder, *, items: tuple[Item, ...], pattern: Pattern, saga_type: str | None
+) -> NewOrder:
+    """Return an order in the domain's words, with what a client may leave out filled in."""
+    return NewOrder(
+        items=items,
+        pattern=pattern,
+        saga_type=saga_type if pattern is Pattern.ORCHESTRATION else None,
+        customer_id=body.customer_id or GUEST,
+        payment_method=body.payment_method,
+        shipping_address=body.shipping_address or DEFAULT_ADDRESS,
+        amount=body.amount,
+        simulate=body.simulate.wanted() if body.simulate else (),
+        order_id=body.order_id,
+    )
+
+
+class ChangeOrder(Strict):
+    """What may be changed in an order."""
+
+    shipping_address: Address
+
+
+class NewCategory(Strict):
+    """A new category."""
+
+    name: Name
+    description: Description = ""
+
+
+class NewProduct(Strict):
+    """A new book."""
+
+    name: Title
+    description: Description = ""
+    price: Amount
+    category_id: Id | None = None
+    stock_quantity: Stock
+    book_id: OwnId | None = None
+
+
+class Restock(Strict):
+    """A delivery of new copies."""
+
+    quantity: Delivered
+
+
+class IdempotencyHeader(BaseModel):
+    """The key under which a repeated request is known again."""
+
+    key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        pattern=r"^[\x20-\x7e]{1,200}$",
+        description="At most 200 printable ASCII characters. The same key with the same body gets the same answer.",
+    )
+
+
+class OrderPath(BaseModel):
+    """An order's place."""
+
+    order_id: Text
+
+
+class SagaPath(BaseModel):
+    """A saga's place."""
+
+    saga_id: Text
+
+
+class BookPath(BaseModel):
+    """A book's place."""
+
+    book_id: Text
+
+
+class PageQuery(Strict):
+    """Which page of a list."""
+
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = Field(None, max_length=400, description="The next_cursor of the page before.")
+
+
+class OrdersQuery(PageQuery):
+    """Which orders."""
+
+    status: OrderStatus | None = None
+    customer_id: Id | None = None
+
+
+class SagasQuery(PageQuery):
+    """Which sagas."""
+
+    status: SagaStatus | None = None
+    saga_type: SagaType | None = None
+
+
+class InventoryQuery(PageQuery):
+    """Which books."""
+
+    category_id: Id | None = None

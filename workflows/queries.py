@@ -1,0 +1,224 @@
+"""The read side: what people may see of orders, sagas and the catalogue.
+
+Each service's tables are read by queries of their own and put together here, never joined.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.errors import NotFound
+from app.events import StoredEvent, history
+from app.ids import is_uuid
+from app.saga.definition import FORWARD, MOVING, Operation, SagaStatus, StepStatus
+from app.saga.models import SagaInstance, SagaStep
+from tasks.inventory import Book, Category
+from tasks.orders import Customer, Order, OrderStatus
+from tasks.payments import Payment
+from tasks.shipping import Shipment
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """Some rows of a longer list, and whether there are more behind them."""
+
+    rows: Sequence[Row]
+    more: bool
+
+
+@dataclass(frozen=True)
+class OrderView:
+    """An order with what the other services and its saga say of it."""
+
+    order: Order
+    saga: SagaInstance
+    payment: Payment | None
+    shipment: Shipment | None
+
+
+@dataclass(frozen=True)
+class LoggedOperation:
+    """An operation of a step as the log tells it; ``started_at`` is when its first attempt began."""
+
+    step: str
+    operation: Operation
+    status: StepStatus
+    started_at: datetime
+    finished_at: datetime | None = None
+    attempts: int = 0
+    failures: Sequence[dict[str, Any]] = ()
+    task_id: str | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SagaView:
+    """A saga with its log, in the order in which things happened, and its order's events."""
+
+    saga: SagaInstance
+    operations: Sequence[LoggedOperation]
+    events: Sequence[StoredEvent]
+
+
+def order(order_id: str) -> OrderView:
+    """Return one order. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(Order, order_id)
+        if found is None:
+            raise NotFound(f"there is no order {order_id}")
+        return _with_surroundings(session, [found])[0]
+
+
+def orders(
+    *,
+    status: OrderStatus | None = None,
+    customer_id: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int,
+) -> Page[OrderView]:
+    """Return a page of orders, newest first; ``after`` is the creation time and the id of the last one seen."""
+    query = select(Order).order_by(Order.created_at.desc(), Order.id.desc())
+    if status:
+        query = query.where(Order.status == status)
+    if customer_id:
+        query = query.where(Order.customer_id == customer_id)
+    if after:
+        query = query.where(tuple_(Order.created_at, Order.id) < after)
+    with runtime.current().database.reading() as session:
+        page = _page(session, query, limit)
+        return Page(_with_surroundings(session, page.rows), page.more)
+
+
+def events_of(order_id: str) -> Sequence[StoredEvent]:
+    """Return an order's events in the order in which they were written. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        if session.get(Order, order_id) is None:
+            raise NotFound(f"there is no order {order_id}")
+        return history(session, order_id).events
+
+
+def saga(saga_id: str) -> SagaView:
+    """Return one saga with its log and its order's events. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(SagaInstance, saga_id) if is_uuid(saga_id) else None
+        if found is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
+        return SagaView(found, _operations(found, rows), history(session, found.aggregate_id).events)
+
+
+def sagas(
+    *, status: SagaStatus | None = None, saga_type: str | None = None, after: str | None = None, limit: int
+) -> Page[SagaInstance]:
+    """Return a page of sagas, newest first; ``after`` is the id of the last one seen."""
+    # a saga's id is a UUID of version 7: it grows with time, so the primary key is the order of creation
+    query = select(SagaInstance).order_by(SagaInstance.id.desc())
+    if status:
+        query = query.where(SagaInstance.status == status)
+    if saga_type:
+        query = query.where(SagaInstance.saga_type == saga_type)
+    if after:
+        query = query.where(SagaInstance.id < after)
+    with runtime.current().database.reading() as session:
+        return _page(session, query, limit)
+
+
+def book(book_id: str) -> Book:
+    """Return one book with its stock. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(Book, book_id)
+    if found is None:
+        raise NotFound(f"there is no book {book_id}")
+    return found
+
+
+def books(*, category_id: str | None = None, after: str | None = None, limit: int) -> Page[Book]:
+    """Return a page of the catalogue by book id; ``after`` is the id of the last one seen."""
+    query = select(Book).order_by(Book.book_id)
+    if category_id:
+        query = query.where(Book.category_id == category_id)
+    if after:
+        query = query.where(Book.book_id > after)
+    with runtime.current().database.reading() as session:
+        return _page(session, query, limit)
+
+
+def categories(*, after: str | None = None, limit: int) -> Page[Category]:
+    """Return a page of the categories by id; ``after`` is the id of the last one seen."""
+    query = select(Category).order_by(Category.id)
+    if after:
+        query = query.where(Category.id > after)
+    with runtime.current().database.reading() as session:
+        return _page(session, query, limit)
+
+
+def customers(*, limit: int) -> Page[Customer]:
+    """Return the first customers by id."""
+    with runtime.current().database.reading() as session:
+        return _page(session, select(Customer).order_by(Customer.id), limit)
+
+
+def _page(session: Session, query: Select[Row], limit: int) -> Page[Row]:
+    # one more than asked for says whether there are more, without counting
+    rows = session.scalars(query.limit(limit + 1)).all()
+    return Page(rows[:limit], len(rows) > limit)
+
+
+def _with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
+    ids = [order.id for order in found]
+    sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}
+    payments = {row.order_id: row for row in session.scalars(_about(Payment, Payment.order_id, ids))}
+    shipments = {row.order_id: row for row in session.scalars(_about(Shipment, Shipment.order_id, ids))}
+    return [OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id)) for order in found]
+
+
+def _about(table: type[Row], order_id: Any, ids: Sequence[str]) -> Select[Row]:
+    return select(table).where(order_id.in_(ids))
+
+
+def _operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[LoggedOperation]:
+    operations = [_logged(row) for row in rows]
+    under_way = _under_way(saga)
+    if under_way and not any((o.step, o.operation) == (under_way.step, under_way.operation) for o in operations):
+        operations.append(under_way)
+
+    def when(logged: LoggedOperation) -> tuple[bool, datetime, int]:
+        undoing = logged.operation is Operation.COMPENSATION
+        # the place in the saga decides between two that began at the same moment
+        place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
+        return undoing, logged.started_at, -place if undoing else place
+
+    return sorted(operations, key=when)
+
+
+def _logged(row: SagaStep) -> LoggedOperation:
+    # the row keeps when its last attempt began; its first failure, if there was one, began before
+    first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
+    return LoggedOperation(
+        step=row.step,
+        operation=Operation(row.operation),
+        status=StepStatus(row.status),
+        started_at=min(first, row.started_at),
+        finished_at=row.finished_at,
+        attempts=row.attempts,
+        failures=row.failures,
+        task_id=row.task_id,
+        result=row.result,
+        error=row.error,
+    )
+
+
+def _under_way(saga: SagaInstance) -> LoggedOperation | None:
+    """Return what an orchestrated saga is at: it has no row in the log before its first attempt has ended."""
+    if saga.status not in MOVING or saga.current_step is None:
+        return None
+    operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
+    return LoggedOperation(saga.current_step, operation, StepStatus.RUNNING, started_at=saga.updated_at)
