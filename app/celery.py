@@ -22,7 +22,12 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     "memory": {"polling_interval": 0.01},
     # Redis gives a killed worker's messages back only after this long (an hour unless said);
     # a retry's countdown must stay far below it, or Redis would deliver the message several times
-    "redis": {"visibility_timeout": 300, "unacked_restore_interval": 5, "unacked_restore_throttle": 1},
+    "redis": {
+        "visibility_timeout": 300,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": 2,
+    },
 }
 
 

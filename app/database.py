@@ -144,7 +144,7 @@ def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert |
 
 def _postgresql_engine(url: str) -> Engine:
     # pre_ping: a pool outlives a restart of the server; the first statement after it must not fail
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5})
 
 
 def _sqlite_engine(url: str) -> Engine:

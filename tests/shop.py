@@ -63,7 +63,7 @@ class Shop:
 
     def settle(self, saga_id: str) -> dict[str, Any]:
         """Wait until a saga has ended; returns it."""
-        return self.wait_for(lambda: self.saga(saga_id), lambda saga: saga["status"] in ENDED)
+        return dict(self.wait_for(lambda: self.saga(saga_id), lambda saga: saga["status"] in ENDED))
 
     def saga(self, saga_id: str) -> dict[str, Any]:
         answer = self.get(f"/api/v1/sagas/{saga_id}")

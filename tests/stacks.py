@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from kombu import Queue
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -202,10 +203,10 @@ def _host_and_port(url: str) -> tuple[str, int]:
 
 def _empty_queues(broker_url: str) -> None:
     with celery.connection_for_write(broker_url) as connection:
-        channel = connection.default_channel
         for name in QUEUES:
-            channel.queue_declare(queue=name, durable=True, auto_delete=False)
-            channel.queue_purge(queue=name)
+            queue = Queue(name)(connection.default_channel)
+            queue.declare()
+            queue.purge()
 
 
 def free_port() -> int:

@@ -113,8 +113,6 @@ class PlaceOrder(Strict):
 
     def client_name(self, field: str) -> str:
         """Return what the client called a field that the domain complains of."""
-        if field == "orderId":
-            return "order_id"
         for line, item in enumerate(self.items):
             if field == f"items.{line}.book_id":
                 return f"items.{line}.{item.book_field}"

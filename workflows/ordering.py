@@ -105,7 +105,7 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
         if earlier := _earlier(keys, request):
             return earlier
         if request.order_id and _exists(request.order_id):
-            raise Invalid(f"there is an order {request.order_id} already", field="orderId") from None
+            raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
         raise
 
 
@@ -159,8 +159,9 @@ def _earlier(keys: list[str], request: NewOrder) -> Placed | None:
         found = session.scalars(select(OrderRequest).where(OrderRequest.key.in_(keys))).all()
         for earlier in found:
             if earlier.fingerprint != request.fingerprint:
-                field = "orderId" if earlier.key.startswith("order:") else "Idempotency-Key"
-                raise Invalid(f"{field} was used before, for a different request", field=field)
+                own_id = earlier.key.startswith("order:")
+                what, field = ("the order id", "order_id") if own_id else ("the key", "Idempotency-Key")
+                raise Invalid(f"{what} was used before, for a different request", field=field)
         if not found:
             return None
         order_id = found[0].order_id

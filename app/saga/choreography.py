@@ -24,6 +24,7 @@ from app.ids import is_uuid, new_id
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, registry, transitions
 from app.saga.definition import (
+    COMPENSATION_STARTED,
     COMPLETED,
     FAILED,
     ONCE,
@@ -232,6 +233,8 @@ class Choreography:
         """Say that somebody wants it undone. Raises Conflict once it is past the point of no return."""
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return
+        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
+            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         if history(session, saga.aggregate_id).has_any(self.too_late):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         if not history(session, saga.aggregate_id).has_any(self.cancel_requested):

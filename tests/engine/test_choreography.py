@@ -293,6 +293,8 @@ def test_the_first_messages_in_every_order(post: Post) -> None:
 def test_a_resumed_refund_settles_the_order(here: Runtime) -> None:
     placed = order(shipping="decline", payments="undo-fail:6")
     assert saga(placed).status == "stuck"
+    with pytest.raises(Conflict, match="resume it"):
+        operations.cancel(placed.saga_id)
 
     operations.resume(placed.saga_id)
 
