@@ -6,22 +6,32 @@ the answer in such a transaction; the process may die anywhere between, so the c
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
-from celery import Task
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from app import faults, runtime
-from app.errors import StepError, StepFailed, StepRejected
+from app import runtime
+from app.errors import StepFailed, StepRejected
 from app.events import emit
 from app.ids import is_uuid
-from app.messages import Event, Reply
+from app.messages import Reply
 from app.saga import barrier, transitions
+from app.saga.attempts import (
+    CeleryTask,
+    call_outside,
+    finish,
+    invoke,
+    log_context,
+    note_failure,
+    refuse,
+    reply_of,
+    retried_on_database_fault,
+    retry_later,
+)
 from app.saga.definition import (
     FORWARD,
     Command,
@@ -38,8 +48,6 @@ from app.saga.definition import (
 from app.saga.models import SagaInstance, SagaStep
 
 logger = logging.getLogger(__name__)
-
-CeleryTask = Task[Any, Any]
 
 
 class Settled(Exception):
@@ -237,120 +245,3 @@ class Delivery:
             if saga.status in FORWARD or saga.status == SagaStatus.COMPENSATING:
                 transitions.stick(saga, self.here.now(), str(error))
         raise Settled(self._refusal(self.command.short_name, str(error)), goes_on=False)
-
-
-@contextmanager
-def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
-    """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        wait = min(30.0, 0.2 * 2**task.request.retries)
-        logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error.orig})
-        raise task.retry(countdown=wait, exc=error, max_retries=50) from error
-
-
-def call_outside(
-    command: Command,
-    operation: Operation,
-    step: str,
-    saga_id: str,
-    payload: dict[str, Any],
-    attempt: int,
-    deadline: datetime | None,
-) -> Any:
-    """Strike what the payload simulates, then call the command's gateway if it has one; returns its answer.
-
-    Action and compensation use the same idempotency key, so that the one can void what the other may have done.
-    """
-    fault = faults.fault_for(command, payload)
-    faults.strike_before(fault, operation, attempt, deadline)
-    if command.call is None:
-        return None
-    answer = command.call(command.message(payload), gateway_key(saga_id, step))
-    faults.strike_after_call(fault, operation)
-    return answer
-
-
-def gateway_key(saga_id: str, step: str) -> str:
-    """Return the idempotency key under which a gateway knows a step of a saga."""
-    return f"{saga_id}:{step}"
-
-
-def invoke(command: Command, session: Session, payload: dict[str, Any], answer: Any) -> Event | None:
-    """Call a command's business function in the transaction; it is given the gateway's answer if it has a gateway."""
-    message = command.message(payload)
-    return command.handler(session, message, answer) if command.call else command.handler(session, message)
-
-
-def refuse(command: Command, session: Session, payload: dict[str, Any], reason: str | None) -> Event:
-    """Have the service record that a command failed for good; returns the event that says so."""
-    assert command.refused is not None
-    return command.refused(session, command.message(payload), reason or "failed")
-
-
-def note_failure(
-    row: SagaStep,
-    error: Exception,
-    policy: RetryPolicy,
-    rejected: bool,
-    task_id: str | None,
-    started_at: datetime,
-    now: datetime,
-) -> float | None:
-    """Log a failed attempt; returns the seconds to wait before the next, or None if there is to be none."""
-    row.attempts += 1
-    failure = {
-        "attempt": row.attempts,
-        "started_at": started_at.isoformat(),
-        "finished_at": now.isoformat(),
-        "error": describe(error),
-    }
-    row.failures = [*row.failures, failure]
-    row.error = describe(error)
-    row.task_id = task_id
-    row.started_at = started_at
-    if rejected or policy.exhausted(row.attempts):
-        row.status = StepStatus.FAILED
-        row.finished_at = now
-        return None
-    row.status = StepStatus.RETRYING
-    return policy.wait(row.attempts)
-
-
-def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime) -> None:
-    """Log the attempt that ended an operation."""
-    row.status = status
-    row.attempts += 1
-    row.error = None
-    row.task_id = task_id
-    row.started_at = started_at
-    row.finished_at = now
-
-
-def retry_later(task: CeleryTask, row: SagaStep, error: Exception, wait: float) -> NoReturn:
-    """End the delivery by asking Celery for another one after ``wait`` seconds; the log keeps the count, not Celery."""
-    logger.warning("step will be retried", extra=log_context(row))
-    raise task.retry(countdown=wait, exc=error)
-
-
-def describe(error: Exception) -> str:
-    """Return what an error says, for people: an unforeseen one with its class, so that it can be found."""
-    return str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
-
-
-def reply_of(row: SagaStep) -> Reply:
-    """Return the reply that the log holds for an operation."""
-    return Reply(
-        success=row.status in {StepStatus.COMPLETED, StepStatus.SKIPPED},
-        sagaId=row.saga_id,
-        stepId=row.step,
-        result=row.result,
-        error=row.error,
-    )
-
-
-def log_context(row: SagaStep) -> dict[str, Any]:
-    """Return what a log line about an operation carries."""
-    context = {"saga_id": row.saga_id, "step": row.step, "operation": row.operation, "attempt": row.attempts}
-    return {**context, "reason": row.error} if row.error else context

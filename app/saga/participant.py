@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from celery import Task
 from pydantic import BaseModel
 
 from app.celery import app
-from app.errors import DefinitionError
+from app.errors import DefinitionError, StepFailed
 from app.messages import Event, Reply
 from app.saga import orchestrator
+from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
 from app.saga.execution import Delivery
 
@@ -44,9 +44,10 @@ def command(
             retry=retry,
         )
 
-        @app.task(name=name, bind=True, max_retries=None)  # the log counts the attempts, not Celery
-        def run(self: "Task[Any, Any]", *, saga_id: str) -> Reply:
-            return Delivery(self, orchestrator.definition, declared, saga_id).run()
+        # the log counts the attempts, not Celery; a step that was given up is no error of the worker
+        @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
+        def run(task: CeleryTask, *, saga_id: str) -> Reply:
+            return Delivery(task, orchestrator.definition, declared, saga_id).run()
 
         return declared
 

@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from app import runtime
-from app.errors import Conflict
+from app.errors import Conflict, StepRejected, StepUnavailable
 from app.events import subscribers
+from app.gateways.carrier import SimulatedCarrier
+from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.definition import StepStatus
@@ -52,6 +54,7 @@ def ledger(placed: Placed, table: str) -> list[str]:
 
 def assert_clean(placed: Placed, status: str) -> None:
     assert saga(placed).status == status, events(placed)
+    assert len(events(placed)) == len(set(events(placed))), events(placed)
     assert list(audit()) == []
 
 
@@ -119,7 +122,6 @@ def test_every_message_twice_and_in_either_direction(
         delivered += 1
 
     assert_clean(placed, ends)
-    assert len(events(placed)) == len(set(events(placed)))
 
 
 def test_stock_is_unavailable_before_the_charge_is_made(post: Post) -> None:
@@ -255,9 +257,6 @@ class Crash(BaseException):
 def test_a_kill_between_a_gateways_effect_and_its_record_does_nothing_twice(
     post: Post, monkeypatch: pytest.MonkeyPatch, victim: str, attribute: str
 ) -> None:
-    from app.gateways.carrier import SimulatedCarrier
-    from app.gateways.payment_provider import SimulatedPaymentProvider
-
     owner: Any = SimulatedPaymentProvider if attribute.startswith("payments") else SimulatedCarrier
     name = attribute.partition(".")[2]
     works: Callable[..., Any] = getattr(owner, name)
@@ -278,6 +277,111 @@ def test_a_kill_between_a_gateways_effect_and_its_record_does_nothing_twice(
     post.deliver_all()  # the message was never acknowledged: it is still there
 
     assert_clean(placed, "compensated" if victim == "payments.refund_on_failure" else "completed")
+
+
+def test_a_message_that_comes_again_does_not_trouble_the_gateway(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = order(shipping="decline")
+    charge = post.take(CHARGE)
+    run(charge)
+    post.deliver(RESERVE)
+    post.deliver(SHIP)
+    refund = post.take("payments.refund_on_failure")
+    run(refund)
+
+    for name in ("capture", "void"):
+        monkeypatch.setattr(SimulatedPaymentProvider, name, lambda *_: pytest.fail("asked again"))
+    run(charge)
+    run(refund)
+    monkeypatch.undo()
+
+    assert step(placed, "process_payment", "compensation") is not None
+
+
+def test_a_declined_charge_is_never_made_by_a_message_that_comes_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = SimulatedPaymentProvider.capture
+    placed = order()
+    charge = post.take(CHARGE)
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", declines)
+    run(charge)
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", capture)
+
+    run(charge)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert "capture" not in ledger(placed, "payment_provider_ledger")
+
+
+@pytest.mark.parametrize("effect_first", [True, False])
+def test_a_charge_that_is_declined_while_a_repetition_of_it_succeeds_is_voided(
+    post: Post, monkeypatch: pytest.MonkeyPatch, effect_first: bool
+) -> None:
+    capture = SimulatedPaymentProvider.capture
+    placed = order()
+    charge = post.take(CHARGE)
+
+    def captures_while_a_repetition_is_declined(*arguments: Any) -> Any:
+        receipt = capture(*arguments) if effect_first else None
+        monkeypatch.setattr(SimulatedPaymentProvider, "capture", declines)
+        run(charge)
+        return receipt or capture(*arguments)
+
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", captures_while_a_repetition_is_declined)
+    run(charge)
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", capture)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+
+
+def test_a_closing_that_was_killed_is_ended_by_the_next_message(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    void = SimulatedPaymentProvider.void
+    placed = order(payments="timeout")
+    charge = post.take(CHARGE)
+
+    def dies(*_: Any) -> Any:
+        raise Crash
+
+    monkeypatch.setattr(SimulatedPaymentProvider, "void", dies)
+    with pytest.raises(Crash):
+        run(charge)
+    row = step(placed, "process_payment")
+    assert row is not None
+    assert row.status == StepStatus.CLOSING
+    monkeypatch.setattr(SimulatedPaymentProvider, "void", void)
+
+    run(charge)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert ledger(placed, "payment_provider_ledger") == ["capture", "refund"]
+
+
+def test_a_refund_that_fails_while_a_repetition_of_it_succeeds_is_done(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    void = SimulatedPaymentProvider.void
+    placed = order(shipping="decline")
+    for task_name in (RESERVE, CHARGE, SHIP):
+        post.deliver(task_name)
+    refund = post.take("payments.refund_on_failure")
+
+    def fails_while_a_repetition_succeeds(*_: Any) -> Any:
+        monkeypatch.setattr(SimulatedPaymentProvider, "void", void)
+        run(refund)
+        raise StepUnavailable("no answer")
+
+    monkeypatch.setattr(SimulatedPaymentProvider, "void", fails_while_a_repetition_succeeds)
+    run(refund)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+
+
+def declines(*_: Any) -> Any:
+    raise StepRejected("the provider declined")
 
 
 def test_the_first_messages_in_every_order(post: Post) -> None:

@@ -1,0 +1,264 @@
+"""Reactions: what a service does when it hears of an event.
+
+A reaction is a small pure function from what has happened to what its service now does. Everything else is here, once:
+repeated deliveries say again what was said before, calls to gateways happen outside transactions, and the barrier
+decides every race.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.errors import StepFailed, StepRejected
+from app.events import History, StoredEvent, history
+from app.ids import is_uuid
+from app.messages import Event, EventType, Reply
+from app.saga import barrier, transitions
+from app.saga.attempts import (
+    CeleryTask,
+    call_outside,
+    describe,
+    gateway_key,
+    invoke,
+    log_context,
+    note_failure,
+    refuse,
+    reply_of,
+    retried_on_database_fault,
+    retry_later,
+)
+from app.saga.definition import ONCE, UNDO, Command, Operation, RetryPolicy, StepStatus
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Run a service's action, once."""
+
+    command: Command
+
+
+@dataclass(frozen=True)
+class Undo:
+    """Undo an action, whether or not it has run; if it has not, it never will."""
+
+    action: Command
+    compensation: Command
+    otherwise: EventType | None = None
+    """What to say when there was nothing to undo and the compensation had no need to run."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """Say how an action ended; if it has not ended yet it has failed now, and never takes effect."""
+
+    action: Command
+    reason: str
+
+
+Decision = Act | Undo | Close | None
+Reaction = Callable[[History], Decision]
+
+
+class ReactionRun:
+    """One delivery of the message "this event happened" to one reaction."""
+
+    def __init__(self, stream: Stream, task: CeleryTask, reaction: Reaction, saga_id: str, event_id: str) -> None:
+        self.here = runtime.current()
+        self.stream = stream
+        self.task = task
+        self.reaction = reaction
+        self.saga_id = saga_id
+        self.event_id = event_id
+        self.started_at = self.here.now()
+
+    def run(self) -> Reply:
+        """Look at what has happened, decide, and do it; returns the reply of what was done.
+
+        Raises Celery's Retry when it has to be tried again.
+        """
+        with retried_on_database_fault(self.task):
+            with self.here.database.reading() as session:
+                known = is_uuid(self.event_id) and is_uuid(self.saga_id)
+                event = session.get(StoredEvent, self.event_id) if known else None
+                saga = session.get(SagaInstance, self.saga_id) if known else None
+                if event is None or saga is None or saga.aggregate_id != event.aggregate_id:
+                    logger.warning("message for no known event, dropped", extra={"saga_id": self.saga_id})
+                    return self._reply(self.task.name, False, "no such event")
+                past = history(session, event.aggregate_id)
+            self.aggregate_id = event.aggregate_id
+            self.deadline = saga.deadline_at
+            # the events speak; the payload adds only what is no business fact, such as the faults to simulate
+            self.data = {**saga.payload, **past.data}
+            match self.reaction(past):
+                case Act(command):
+                    return self._act(command)
+                case Undo() as undo:
+                    return self._undo(undo)
+                case Close(action, reason):
+                    return self._close(action, reason)
+                case None:
+                    return self._reply(self.task.name, True, None)
+
+    def _act(self, command: Command) -> Reply:
+        known = self._look(command.short_name, Operation.ACTION)
+        if known and known.status == StepStatus.CLOSING:
+            return self._close(command, known.error or "given up")  # whoever began that did not end it
+        if known and known.status not in barrier.OPEN:
+            return self._repeat(known)
+        try:
+            answer = self._call(command, command.short_name, Operation.ACTION, known)
+            with self.here.database.transaction() as session:
+                row = self._enter(session, command.short_name, Operation.ACTION)
+                if row.status not in barrier.OPEN:
+                    return self._say_again(session, row)
+                self._finish(session, row, StepStatus.COMPLETED, invoke(command, session, self.data, answer))
+            return reply_of(row)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            return self._act_failed(command, error)
+
+    def _act_failed(self, command: Command, error: Exception) -> Reply:
+        rejected = isinstance(error, StepRejected)
+        with self.here.database.transaction() as session:
+            row = self._enter(session, command.short_name, Operation.ACTION)
+            if row.status not in barrier.OPEN:
+                return self._say_again(session, row)
+            wait = self._note_failure(row, error, command.retry or ONCE, rejected)
+            # nobody may say that it failed before its key is voided: an attempt whose answer was lost, or a repetition
+            # of this message that is under way, may have done it
+            to_void = wait is None and command.void is not None
+            if to_void:
+                row.status = StepStatus.CLOSING
+            elif wait is None and command.refused:
+                self._refuse(session, command, row)
+            elif wait is None:
+                # past the point of no return there is no way back: it waits, open, for a person to resume it
+                row.status = StepStatus.RETRYING
+                self._stick(session, row)
+        if wait is not None:
+            retry_later(self.task, row, error, wait)
+        logger.error(f"Step {row.step} failed for saga {self.saga_id}", extra=log_context(row))
+        return self._close(command, describe(error)) if to_void else reply_of(row)
+
+    def _close(self, action: Command, reason: str) -> Reply:
+        with self.here.database.transaction() as session:
+            row = self._enter(session, action.short_name, Operation.ACTION)
+            if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
+                return self._say_again(session, row)
+            row.status = StepStatus.CLOSING
+            row.error = row.error or reason
+        if action.void:
+            try:
+                action.void(action.message(self.data), gateway_key(self.saga_id, action.short_name))
+            except Exception as error:
+                return self._undoing_failed(action.short_name, Operation.ACTION, error)
+        with self.here.database.transaction() as session:
+            row = self._enter(session, action.short_name, Operation.ACTION)
+            if row.status != StepStatus.CLOSING:
+                return self._say_again(session, row)
+            row.status = StepStatus.FAILED
+            row.finished_at = self.here.now()
+            row.task_id = self.task.request.id
+            self._refuse(session, action, row)
+        return reply_of(row)
+
+    def _undo(self, undo: Undo) -> Reply:
+        step, compensation = undo.action.short_name, undo.compensation
+        known = self._look(step, Operation.COMPENSATION)
+        if known and known.status not in barrier.OPEN:
+            return self._repeat(known)
+        try:
+            if compensation.call:
+                # shut before the gateway is asked, or a call under way could be recorded as done after its voiding
+                with self.here.database.transaction() as session:
+                    barrier.close_door(session, self.saga_id, step, self.started_at, None)
+            answer = self._call(compensation, step, Operation.COMPENSATION, known)
+            with self.here.database.transaction() as session:
+                self._lock(session)
+                action = barrier.close_door(session, self.saga_id, step, self.started_at, None)
+                row = self._enter(session, step, Operation.COMPENSATION)
+                if row.status not in barrier.OPEN:
+                    return self._say_again(session, row)
+                done = action.status == StepStatus.COMPLETED or compensation.call is not None
+                if done or compensation.always:
+                    event = invoke(compensation, session, self.data, answer)
+                else:
+                    event = Event(undo.otherwise) if undo.otherwise else None
+                self._finish(session, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
+            return reply_of(row)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            return self._undoing_failed(step, Operation.COMPENSATION, error)
+
+    def _undoing_failed(self, step: str, operation: Operation, error: Exception) -> Reply:
+        """Log that an undoing failed and have it tried again; out of retries the saga is stuck, for people to see."""
+        with self.here.database.transaction() as session:
+            row = self._enter(session, step, operation)
+            if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
+                return self._say_again(session, row)  # a repetition of this message has done it meanwhile
+            wait = self._note_failure(row, error, UNDO, False)
+            if operation is Operation.ACTION:
+                row.status = StepStatus.CLOSING  # its door stays shut, whatever happens to the voiding
+            if wait is None:
+                self._stick(session, row)
+        if wait is not None:
+            retry_later(self.task, row, error, wait)
+        raise StepFailed(reply_of(row)) from error
+
+    def _stick(self, session: Session, row: SagaStep) -> None:
+        saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+        transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}")
+
+    def _look(self, step: str, operation: Operation) -> SagaStep | None:
+        with self.here.database.reading() as session:
+            return barrier.peek(session, self.saga_id, step, operation)
+
+    def _call(self, command: Command, step: str, operation: Operation, known: SagaStep | None) -> Any:
+        attempt = known.attempts + 1 if known else 1
+        return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
+
+    def _lock(self, session: Session) -> None:
+        # nothing is decided from this row; but its projection may be written at the end of the transaction, and locks
+        # are taken in one order everywhere (saga, order, stock), so that nothing waits for each other
+        session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+
+    def _enter(self, session: Session, step: str, operation: Operation) -> SagaStep:
+        self._lock(session)
+        return barrier.enter(session, self.saga_id, step, operation, self.here.now())
+
+    def _finish(self, session: Session, row: SagaStep, status: StepStatus, event: Event | None) -> None:
+        self.stream.finish(
+            session, self.saga_id, self.aggregate_id, row, status, event, self.task.request.id, self.started_at
+        )
+        logger.info("step completed", extra=log_context(row))
+
+    def _note_failure(self, row: SagaStep, error: Exception, policy: RetryPolicy, rejected: bool) -> float | None:
+        return note_failure(row, error, policy, rejected, self.task.request.id, self.started_at, self.here.now())
+
+    def _refuse(self, session: Session, command: Command, row: SagaStep) -> None:
+        event = refuse(command, session, self.data, row.error)
+        row.event_id = self.stream.emit(session, self.saga_id, self.aggregate_id, event).id
+
+    def _say_again(self, session: Session, row: SagaStep) -> Reply:
+        """Answer a repeated message: what was said when the work was done may not have arrived."""
+        if row.event_id:
+            self.stream.say_again(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
+        return reply_of(row)
+
+    def _repeat(self, row: SagaStep) -> Reply:
+        with self.here.database.transaction() as session:
+            return self._say_again(session, row)
+
+    def _reply(self, step: str, success: bool, error: str | None) -> Reply:
+        return Reply(success=success, sagaId=self.saga_id, stepId=step, result=None, error=error)
