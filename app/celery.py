@@ -75,7 +75,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
                 "options": {"expires": max(5.0, 2 * settings.sweep_seconds)},
             }
         },
-        "beat_schedule_filename": "var/celerybeat-schedule",
+        # nothing about the schedule is worth a file: after a restart the next sweep is simply due
+        "beat_scheduler": "celery.beat:Scheduler",
     }
 
 

@@ -108,13 +108,13 @@ def _server_shop(broker: str, folder: Path, **changes: Any) -> Iterator[Shop]:
         seed()
         runtime.use(before)
         stack.callback(here.close)
-        stack.enter_context(roles(_commands(settings, folder), settings, folder))
+        stack.enter_context(roles(_commands(settings), settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
         shop.wait_for(lambda: _ready(shop), lambda ready: ready)
         yield shop
 
 
-def _commands(settings: Settings, folder: Path) -> dict[str, list[str]]:
+def _commands(settings: Settings) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     bind = f"127.0.0.1:{settings.port}"
     commands = {
@@ -134,7 +134,7 @@ def _commands(settings: Settings, folder: Path) -> dict[str, list[str]]:
         ]
         for queue in QUEUES
     }
-    commands["beat"] = [*python, "celery", "-A", "app", "beat", "-s", str(folder / "beat")]
+    commands["beat"] = [*python, "celery", "-A", "app", "beat"]
     commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--threads", "8", "--workers", "1"]
     return commands
 
