@@ -206,31 +206,23 @@ class Delivery:
         turn = Turn(saga, definition.plan(saga.steps), *found)
         if turn.step.name not in saga.steps:
             raise Settled(self._refusal(turn.step.name, "the saga has no such step"), goes_on=False)
-        if turn.operation is Operation.ACTION:
-            self._check_fence(session, turn)
-        else:
-            self._check_undoing(session, turn)
+        self._check_turn(session, turn)
         return turn
 
-    def _check_fence(self, session: Session, turn: Turn) -> None:
-        forward = turn.saga.status in FORWARD
+    def _check_turn(self, session: Session, turn: Turn) -> None:
+        """Let the message pass if the fence is open in its direction and its step is the current one."""
+        forward = turn.operation is Operation.ACTION
+        fence_open = turn.saga.status in FORWARD if forward else turn.saga.status == SagaStatus.COMPENSATING
+        through = SagaStatus.COMPLETED if forward else SagaStatus.COMPENSATED
         lead = turn.plan.position(turn.saga.current_step) - turn.plan.position(turn.step.name)
-        if turn.saga.status == SagaStatus.COMPLETED or (forward and lead > 0):
-            raise Settled(self._recorded(session, turn), goes_on=True)
         if not forward:
+            lead = -lead
+        if turn.saga.status == through or (fence_open and lead > 0):
+            raise Settled(self._recorded(session, turn), goes_on=True)
+        if not fence_open:
             raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
         if lead < 0:
             raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
-
-    def _check_undoing(self, session: Session, turn: Turn) -> None:
-        undoing = turn.saga.status == SagaStatus.COMPENSATING
-        lead = turn.plan.position(turn.step.name) - turn.plan.position(turn.saga.current_step)
-        if turn.saga.status == SagaStatus.COMPENSATED or (undoing and lead > 0):
-            raise Settled(self._recorded(session, turn), goes_on=True)
-        if not undoing:
-            raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
-        if lead < 0:
-            raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} is undone first"), goes_on=False)
 
     def _recorded(self, session: Session, turn: Turn) -> Reply:
         row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
