@@ -54,7 +54,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
         # the log keeps the outcome of every step; Flower shows replies from the workers' events
         "task_ignore_result": True,
-        # a kill before the ack runs the step again: steps are idempotent, lost ones are not
+        # a worker killed before the ack leaves its message to another; if only a child of a pool is killed the
+        # message is taken for failed, and the sweep has the step run again
         "task_acks_late": True,
         # True would requeue a message that kills its worker for ever
         "task_reject_on_worker_lost": False,

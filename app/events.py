@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app import runtime
 from app.celery import app
-from app.database import Base, UuidText, after_commit, insert_if_absent
+from app.database import Base, UuidText, after_commit
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.publishing import send
@@ -44,7 +44,7 @@ class StoredEvent(Base):
     timestamp: Mapped[datetime]
 
 
-class Delivery(Base):
+class OutboxEntry(Base):
     """The outbox: an event that a subscriber has not handled yet."""
 
     __tablename__ = "outbox"
@@ -54,6 +54,7 @@ class Delivery(Base):
     saga_id: Mapped[str] = mapped_column(UuidText)
     wake_at: Mapped[datetime] = mapped_column(index=True)
     """When the sweep sends it again."""
+    resent: Mapped[int] = mapped_column(default=0)
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
         )
         def listen(*, saga_id: str, event_id: str) -> dict[str, Any]:
             with runtime.current().database.transaction() as session:
-                mine = (Delivery.event_id == event_id, Delivery.subscriber == task_name)
-                if session.execute(delete(Delivery).where(*mine).returning(Delivery.event_id)).first() is None:
+                mine = (OutboxEntry.event_id == event_id, OutboxEntry.subscriber == task_name)
+                if session.execute(delete(OutboxEntry).where(*mine).returning(OutboxEntry.event_id)).first() is None:
                     return {"success": True, "sagaId": saga_id, "result": "handled before"}
                 listener(session, session.get_one(StoredEvent, event_id))
             return {"success": True, "sagaId": saga_id, "result": "handled"}
@@ -111,13 +112,14 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
     return declare
 
 
-def append(
-    session: Session, aggregate_id: str, event: Event, now: datetime, *, expected: int | None = None
-) -> StoredEvent | None:
-    """Write an event as the aggregate's next; writers of one aggregate are put in order by the unique sequence.
+def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str, scope: str | None = None) -> StoredEvent:
+    """Write an event as the aggregate's next, in the caller's transaction; its subscribers are told after the commit.
 
-    With ``expected``, the number of events the caller has seen, returns None and writes nothing if there are more.
+    ``scope`` is the choreography whose reactions are told as well, if the event belongs to one. Writers of one
+    aggregate hold its saga's row; should one not, the unique sequence refuses the second of two.
     """
+    here = runtime.current()
+    now = here.now()
     last = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == aggregate_id)
     values = {
         "id": new_id(),
@@ -125,37 +127,17 @@ def append(
         "aggregate_id": aggregate_id,
         "payload": dict(event.payload),
         "timestamp": now,
-        "sequence": last.scalar_subquery() + 1 if expected is None else expected + 1,
     }
-    insert = insert_if_absent(session, StoredEvent).values(**values)
-    insert = insert.on_conflict_do_nothing(index_elements=["aggregate_id", "sequence"])
-    while (sequence := session.scalar(insert.returning(StoredEvent.sequence))) is None:
-        # another transaction took the number while this one waited for it; the next look sees its event
-        if expected is not None:
-            return None
-    return StoredEvent(**{**values, "sequence": sequence})
-
-
-def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str, scope: str | None = None) -> StoredEvent:
-    """Write an event in the caller's transaction, and tell its subscribers after the commit.
-
-    ``scope`` is the choreography whose reactions are told as well, if the event belongs to one.
-    """
-    here = runtime.current()
-    stored = append(session, aggregate_id, event, here.now())
-    assert stored is not None  # only an expected sequence can be refused
-    announce(session, stored, saga_id=saga_id, scope=scope)
-    return stored
-
-
-def announce(session: Session, stored: StoredEvent, *, saga_id: str, scope: str | None = None) -> None:
-    """Tell the subscribers of an event that this transaction has written, after the commit."""
-    listeners = subscribers(stored.event_type, None)
-    wake_at = stored.timestamp + timedelta(seconds=runtime.current().settings.stall_seconds)
+    numbered = insert(StoredEvent).values(**values, sequence=last.scalar_subquery() + 1)
+    sequence = session.scalar(numbered.returning(StoredEvent.sequence))
+    stored = StoredEvent(**values, sequence=sequence)
+    listeners = subscribers(event.type, None)
+    wake_at = now + timedelta(seconds=here.settings.stall_seconds)
     for listener in listeners:
-        session.add(Delivery(event_id=stored.id, subscriber=listener, saga_id=saga_id, wake_at=wake_at))
-    told = [*listeners, *(subscribers(stored.event_type, scope) if scope else ())]
+        session.add(OutboxEntry(event_id=stored.id, subscriber=listener, saga_id=saga_id, wake_at=wake_at, resent=0))
+    told = [*listeners, *(subscribers(event.type, scope) if scope else ())]
     after_commit(session, partial(tell, told, stored.id, saga_id))
+    return stored
 
 
 def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> None:
@@ -193,9 +175,10 @@ def history(session: Session, aggregate_id: str) -> History:
 
 def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
     """Send again, after the commit, what subscribers have not handled in time; returns how many."""
-    query = select(Delivery).where(Delivery.wake_at <= now).order_by(Delivery.wake_at).limit(limit)
+    query = select(OutboxEntry).where(OutboxEntry.wake_at <= now).order_by(OutboxEntry.wake_at).limit(limit)
     due = session.scalars(query.with_for_update(skip_locked=True)).all()
-    for delivery in due:
-        delivery.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds)
-        after_commit(session, partial(tell, [delivery.subscriber], delivery.event_id, delivery.saga_id))
+    for entry in due:
+        entry.resent += 1  # each time twice as long: a subscriber that is away has its messages in the queue already
+        entry.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds * 2 ** min(entry.resent, 8))
+        after_commit(session, partial(tell, [entry.subscriber], entry.event_id, entry.saga_id))
     return len(due)

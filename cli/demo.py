@@ -147,7 +147,7 @@ def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     ended_right = (saga.status, order.status) == wanted and expected_states(scenario, saga_type) in (None, states)
     click.echo(f"  {'✓' if ended_right else '✕'} saga {saga.status}, order {order.status}")
     if not ended_right:
-        click.echo(f"    expected {wanted} by {expected_states(scenario, saga_type)}; {saga.error}")
+        click.echo(f"    expected {wanted} by {expected_states(scenario, saga_type)}; {saga.trouble}")
     return ended_right
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.database import Base
 from app.errors import StepRejected
 from app.messages import Event, EventType
-from app.saga.definition import RetryPolicy
+from app.saga.definition import PERSISTENT, RetryPolicy
 from app.saga.participant import command
 
 StockReserved = EventType("StockReserved")
@@ -117,7 +117,8 @@ def release_stock(session: Session, order: StockOrder) -> Event:
     return Event(StockReleased, _moved(order, released))
 
 
-@command("inventory.ship_stock", retry=RETRY)
+# past the point of no return: there is no way but on
+@command("inventory.ship_stock", retry=PERSISTENT)
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Hand the order's reserved stock over to the carrier: it leaves the house."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)

@@ -14,7 +14,7 @@ from app import runtime
 from app.database import Base
 from app.errors import StepRejected
 from app.messages import Event, EventType, number
-from app.saga.definition import RetryPolicy
+from app.saga.definition import PERSISTENT, RetryPolicy
 from app.saga.participant import command
 
 OrderCreated = EventType("OrderCreated")
@@ -166,7 +166,8 @@ def cancel_order(session: Session, cancellation: Cancellation) -> Event:
     return Event(OrderCancelled, {"order_id": order.id, "customer_id": order.customer_id, "reason": reason})
 
 
-@command("orders.complete_order", retry=RETRY)
+# past the point of no return: there is no way but on
+@command("orders.complete_order", retry=PERSISTENT)
 def complete_order(session: Session, ref: OrderRef) -> Event:
     """Complete the order: it is paid for and on its way."""
     order = _pending(session, ref.order_id)

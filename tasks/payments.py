@@ -70,9 +70,12 @@ def void_charge(order: Charge, key: str) -> Receipt | None:
     return payment_provider().void(key, order.order_id)
 
 
-def payment_failed(session: Session, order: Charge, reason: str) -> Event:
-    """Record that the money was not to be had."""
-    _record(session, order, PaymentStatus.FAILED, None)
+def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt | None = None) -> Event:
+    """Record that the money was not to be had, or that it was taken after all and given back (``refund``)."""
+    if refund:
+        _record(session, order, PaymentStatus.REFUNDED, None)
+    elif _payment(session, order.order_id) is None:
+        _record(session, order, PaymentStatus.FAILED, None)
     return Event(PaymentFailed, {"order_id": order.order_id, "amount": number(order.total_amount), "reason": reason})
 
 

@@ -57,9 +57,9 @@ def unbook_carrier(parcel: Parcel, key: str) -> str | None:
     return carrier().void(key, parcel.order_id)
 
 
-def shipping_failed(session: Session, parcel: Parcel, reason: str) -> Event:
-    """Record that no carrier was to be had."""
-    _record(session, parcel, ShipmentStatus.FAILED, None)
+def shipping_failed(session: Session, parcel: Parcel, reason: str, cancelled: str | None = None) -> Event:
+    """Record that no carrier was to be had, or that one was booked after all and cancelled (``cancelled``)."""
+    _record(session, parcel, ShipmentStatus.CANCELLED if cancelled else ShipmentStatus.FAILED, cancelled)
     return Event(ShippingFailed, {"order_id": parcel.order_id, "reason": reason})
 
 

@@ -80,7 +80,7 @@ def saga(row: SagaInstance) -> replies.SagaReply:
         current_step=row.current_step,
         state_history=_states(row),
         context=row.payload,
-        error=row.error,
+        error=row.trouble,
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -101,10 +101,32 @@ _STATEMENTS = {
         FROM orders o LEFT JOIN saga_instances s ON s.order_id = o.id
         WHERE s.id IS NULL OR (s.status = 'completed' AND o.status <> 'completed')
            OR (s.status = 'compensated' AND o.status <> 'cancelled')""",
+    "sagas are where they say they are": """
+        SELECT s.id, 'status ' || s.status || ' with state ' || s.state
+        FROM saga_instances s
+        WHERE (s.status = 'completed') <> (s.state = 'COMPLETED') OR (s.status = 'compensated') <> (s.state = 'FAILED')
+           OR (s.status = 'compensating' AND s.state <> 'COMPENSATION_STARTED')""",
     "nothing waits longer than the sweep allows": """
         SELECT s.id, 'unfinished, and no sweep has looked at it in time'
         FROM saga_instances s
-        WHERE s.status IN ('pending', 'running', 'compensating') AND (s.wake_at IS NULL OR s.wake_at < :overdue)""",
+        WHERE s.status IN ('pending', 'running', 'compensating')
+          AND (s.wake_at IS NULL OR s.wake_at < :overdue OR s.deadline_at < :overdue)""",
+    "sagas end with their orders": """
+        SELECT s.id, 'the order has been ' || o.status || ' for long, the saga is ' || s.status
+        FROM saga_instances s JOIN orders o ON o.id = s.order_id
+        WHERE s.status IN ('pending', 'running', 'compensating')
+          AND o.status <> 'pending' AND o.updated_at < :overdue""",
+    "what customers are to be told is on its way": """
+        SELECT x.event_id, x.subscriber || ' has not handled it, and no sweep has sent it again in time'
+        FROM outbox x WHERE x.wake_at < :overdue""",
+    "nothing happened twice": """
+        SELECT e.aggregate_id, e.event_type || ' happened ' || count(*) || ' times'
+        FROM events e WHERE e.event_type <> 'OrderAddressChanged'
+        GROUP BY e.aggregate_id, e.event_type HAVING count(*) > 1""",
+    "every order that ended says so": """
+        SELECT o.id, 'the order is ' || o.status || ' and has no event'
+        FROM orders o WHERE o.status <> 'pending'
+          AND NOT EXISTS (SELECT 1 FROM events e WHERE e.aggregate_id = o.id)""",
 }
 
 _FOLDING = "events are numbered without a gap and tell the order's row"

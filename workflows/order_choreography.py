@@ -31,9 +31,14 @@ def charge_on_order_created(_: History) -> Decision:
     return Act(payments.process_payment)  # PaymentCompleted or PaymentFailed
 
 
+def ready_to_ship(order: History) -> bool:
+    """Tell whether everything is there that the carrier waits for; from then on the address is fixed."""
+    return order.has(StockReserved, PaymentCompleted)
+
+
 @on(StockReserved, PaymentCompleted, queue="shipping")
 def ship_when_reserved_and_paid(order: History) -> Decision:
-    if order.has(StockReserved, PaymentCompleted):
+    if ready_to_ship(order):
         return Act(shipping.arrange_shipping)  # ShippingArranged or ShippingFailed
     return None  # the other event is still to come
 
@@ -80,7 +85,7 @@ def cancel_when_settled(order: History) -> Decision:
     OrderCompleted, StockShipped, StockUnavailable, PaymentFailed, ShippingFailed, OrderCancelled
 )
 def milestone(order: History) -> str | None:
-    """Say where the order stands, for people to read; nobody decides from it."""
+    """Say where the order stands, for people and the sweep; no service decides by it."""
     if order.has(OrderCancelled):
         return FAILED
     if order.has(OrderCompleted, StockShipped):

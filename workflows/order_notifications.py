@@ -14,5 +14,5 @@ def notify_customer(session: Session, event: StoredEvent) -> None:
     if event.event_type == OrderCompleted:
         message = f"Your order {order_id} is on its way."
     else:
-        message = f"Your order {order_id} was cancelled: {event.payload['reason']}. Nothing was charged."
+        message = f"Your order {order_id} was cancelled: {event.payload['reason']}. You keep your money."
     notifications.notify(session, event.event_type, order_id, event.payload["customer_id"], message)

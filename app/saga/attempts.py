@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from celery import Task
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app import faults
@@ -20,15 +21,18 @@ logger = logging.getLogger(__name__)
 
 CeleryTask = Task[Any, Any]
 
+DATABASE_FAULTS = (OperationalError, InterfaceError, PoolTimeout)
+"""What the database raises when it does not answer: no fault of the step that met it."""
+
 
 @contextmanager
 def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
     """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DATABASE_FAULTS as error:
         wait = min(30.0, 0.2 * 2**task.request.retries)
-        logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error.orig})
+        logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error})
         raise task.retry(countdown=wait, exc=error, max_retries=50) from error
 
 
@@ -65,10 +69,18 @@ def invoke(command: Command, session: Session, payload: dict[str, Any], answer: 
     return command.handler(session, message, answer) if command.call else command.handler(session, message)
 
 
-def refuse(command: Command, session: Session, payload: dict[str, Any], reason: str | None) -> Event:
-    """Have the service record that a command failed for good; returns the event that says so."""
+def refuse(
+    command: Command, session: Session, payload: dict[str, Any], reason: str | None, voided: Any = None
+) -> Event:
+    """Have the service record that a command failed for good; returns the event that says so.
+
+    ``voided`` is what the gateway answered when what it may have done was voided.
+    """
     assert command.refused is not None
-    return command.refused(session, command.message(payload), reason or "failed")
+    message = command.message(payload)
+    if command.void:
+        return command.refused(session, message, reason or "failed", voided)
+    return command.refused(session, message, reason or "failed")
 
 
 def note_failure(
@@ -92,12 +104,13 @@ def note_failure(
     row.error = describe(error)
     row.task_id = task_id
     row.started_at = started_at
-    if rejected or policy.exhausted(row.attempts):
+    tried = row.attempts - row.earlier_attempts
+    if rejected or policy.exhausted(tried):
         row.status = StepStatus.FAILED
         row.finished_at = now
         return None
     row.status = StepStatus.RETRYING
-    return policy.wait(row.attempts)
+    return policy.wait(tried)
 
 
 def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime) -> None:
@@ -123,8 +136,9 @@ def describe(error: Exception) -> str:
 
 def reply_of(row: SagaStep) -> Reply:
     """Return the reply that the log holds for an operation."""
+    nothing_to_undo = row.status == StepStatus.SKIPPED and row.operation == Operation.COMPENSATION
     return Reply(
-        success=row.status in {StepStatus.COMPLETED, StepStatus.SKIPPED},
+        success=row.status == StepStatus.COMPLETED or nothing_to_undo,
         sagaId=row.saga_id,
         stepId=row.step,
         result=row.result,

@@ -1,8 +1,9 @@
 """The barrier: an operation of a step happens once, whatever is delivered twice, late or in the wrong order.
 
-The unique key ``(saga_id, step, operation)`` alone decides every race, so it serves the choreography too, which
-has no row to lock. The terms are those of the saga literature (DTM's "sub-transaction barrier"): *duplicate*, the
-same message again; *null compensation*, an undo whose action never ran; *hanging*, an action that arrives after it.
+The unique key ``(saga_id, step, operation)`` alone decides every race, so it serves the choreography too, where
+nobody decides by the saga's row. The terms are those of the saga literature (DTM's "sub-transaction barrier"):
+*duplicate*, the same message again; *null compensation*, an undo whose action never ran; *hanging*, an action that
+arrives after it.
 """
 
 from datetime import datetime
@@ -23,6 +24,12 @@ def peek(session: Session, saga_id: str, step: str, operation: Operation) -> Sag
     return session.get(SagaStep, (saga_id, step, operation))
 
 
+def completed(session: Session, saga_id: str, operation: Operation) -> frozenset[str]:
+    """Return the steps of which the log says that this operation took effect."""
+    done = (SagaStep.saga_id == saga_id, SagaStep.operation == operation, SagaStep.status == StepStatus.COMPLETED)
+    return frozenset(session.scalars(select(SagaStep.step).where(*done)))
+
+
 def enter(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
     """Take an operation, or find that it was taken: returns its row, locked until the transaction ends.
 
@@ -35,6 +42,7 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
         "operation": operation,
         "status": StepStatus.RUNNING,
         "attempts": 0,
+        "earlier_attempts": 0,
         "failures": [],
         "started_at": now,
     }
@@ -57,10 +65,29 @@ def close_door(session: Session, saga_id: str, step: str, now: datetime, reason:
     return row
 
 
-def reopen(session: Session, saga_id: str, operation: Operation, step: str | None = None) -> None:
-    """Let operations that were given up be tried again: that of one step, or of all."""
-    failed = (SagaStep.saga_id == saga_id, SagaStep.operation == operation, SagaStep.status == StepStatus.FAILED)
-    of_step = (SagaStep.step == step,) if step else ()
-    for row in session.scalars(select(SagaStep).where(*failed, *of_step).with_for_update()):
-        row.status = StepStatus.RETRYING
-        row.finished_at = None
+def reopen(session: Session, saga_id: str, step: str, operation: Operation) -> None:
+    """Let an operation that was given up be tried again, with a full round of retries."""
+    row = session.get(SagaStep, (saga_id, step, operation), with_for_update=True)
+    if row and row.status == StepStatus.FAILED:
+        _reopen(row)
+
+
+def reopen_unsaid(session: Session, saga_id: str) -> None:
+    """Let every operation of a saga be tried again that was given up before it could say how it ended.
+
+    An action that failed and said so is not among them: its failure is a fact. One whose voiding was given up stays
+    shut, and has a new round of retries.
+    """
+    given_up = SagaStep.status.in_([StepStatus.FAILED, StepStatus.CLOSING])
+    query = select(SagaStep).where(SagaStep.saga_id == saga_id, given_up, SagaStep.event_id.is_(None))
+    for row in session.scalars(query.with_for_update()):
+        if row.status == StepStatus.CLOSING:
+            row.earlier_attempts = row.attempts
+        else:
+            _reopen(row)
+
+
+def _reopen(row: SagaStep) -> None:
+    row.status = StepStatus.RETRYING
+    row.earlier_attempts = row.attempts
+    row.finished_at = None

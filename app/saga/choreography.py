@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.celery import app
 from app.errors import Conflict, StepFailed
-from app.events import history, subscribe
+from app.events import History, history, subscribe
 from app.ids import new_id
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, registry, transitions
-from app.saga.attempts import CeleryTask, invoke
+from app.saga.attempts import CeleryTask, finish, invoke
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.reactions import Reaction, ReactionRun
@@ -85,39 +85,39 @@ class Choreography:
         transitions.reach(saga, state, now)
         session.add(saga)
         row = barrier.enter(session, saga.id, create.short_name, Operation.ACTION, now)
-        self._stream.finish(
-            session,
-            saga.id,
-            aggregate_id,
-            row,
-            StepStatus.COMPLETED,
-            invoke(create, session, saga.payload, None),
-            None,
-            now,
-        )
+        finish(row, StepStatus.COMPLETED, None, now, now)
+        event = invoke(create, session, saga.payload, None)
+        if event:
+            self._stream.answer(session, saga, row, event)
         return saga
 
     def drive(self, session: Session, saga: SagaInstance) -> None:
-        """Send the events of an unsettled saga again: every reaction is safe against that."""
-        latest = history(session, saga.aggregate_id).events[-1]
+        """Have the events of an unsettled saga said again: every reaction is safe against that."""
+        past = history(session, saga.aggregate_id)
         here = runtime.current()
-        quiet_since = latest.timestamp + timedelta(seconds=here.settings.stall_seconds)
+        quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
         if quiet_since > here.now():
             # it has made progress, of which its row does not tell
-            saga.wake_at, saga.redrives = quiet_since, 0
+            saga.redrives = 0
+            saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
             return
-        self._say_all_again(session, saga)
+        self._say_again(session, saga, past)
 
-    def _say_all_again(self, session: Session, saga: SagaInstance) -> None:
-        for event in history(session, saga.aggregate_id).events:
-            self._stream.say_again(session, saga.id, event)
+    def _say_again(self, session: Session, saga: SagaInstance, past: History) -> None:
+        """Say the first event again, and those that no reaction said; reactions that are done say again the rest."""
+        roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
+        for event in past.events:
+            if event.event_type in roots:
+                self._stream.say_again(session, saga.id, event)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Say once that the deadline has passed; whoever owns the point of no return decides what that means."""
         saga.deadline_at = None
-        self._stream.emit(
-            session, saga.id, saga.aggregate_id, Event(self.timed_out, {"reason": "not settled before its deadline"})
-        )
+        past = history(session, saga.aggregate_id)
+        if past.has(self.timed_out):
+            self._say_again(session, saga, past)
+        else:
+            self._stream.emit(session, saga, Event(self.timed_out, {"reason": "not settled before its deadline"}))
 
     def cancel(self, session: Session, saga: SagaInstance) -> None:
         """Say that somebody wants it undone. Raises Conflict once it is past the point of no return."""
@@ -125,16 +125,17 @@ class Choreography:
             return
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
-        if history(session, saga.aggregate_id).has_any(self.too_late):
+        past = history(session, saga.aggregate_id)
+        if past.has(self.too_late):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
-        if not history(session, saga.aggregate_id).has_any(self.cancel_requested):
-            self._stream.emit(
-                session, saga.id, saga.aggregate_id, Event(self.cancel_requested, {"reason": "cancelled on request"})
-            )
+        if not past.has(self.cancel_requested):
+            self._stream.emit(session, saga, Event(self.cancel_requested, {"reason": "cancelled on request"}))
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Have what was given up tried again, and every event of the saga said again."""
+        """Have what was given up tried again, and the saga's events said again."""
+        past = history(session, saga.aggregate_id)
         if saga.status == SagaStatus.STUCK:
-            transitions.unstick(saga, runtime.current().now(), None)
-            barrier.reopen(session, saga.id, Operation.COMPENSATION)
-        self._say_all_again(session, saga)
+            here = runtime.current()
+            transitions.unstick(saga, here.now(), here.settings.order_timeout_seconds)
+            barrier.reopen_unsaid(session, saga.id)
+        self._say_again(session, saga, past)

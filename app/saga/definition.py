@@ -43,7 +43,7 @@ class StepStatus(StrEnum):
     """What the log says of one operation of one step."""
 
     RUNNING = "running"
-    """Taken, not decided; seen from outside only between the attempts of a call to a gateway."""
+    """Taken by a transaction that has not ended; never committed."""
     RETRYING = "retrying"
     """Tried at least once without success; it will be tried again."""
     CLOSING = "closing"
@@ -80,18 +80,17 @@ class RetryPolicy:
         return cls(attempts, delay)
 
     def exhausted(self, attempts: int) -> bool:
-        """Tell whether no retry is left after so many attempts; a resumed step has a full round again."""
-        return attempts % self.attempts == 0
+        """Tell whether no retry is left after so many attempts."""
+        return attempts >= self.attempts
 
     def wait(self, attempts: int, rng: Callable[[], float] = random.random) -> float:
         """Return the seconds to wait after the given number of attempts."""
-        turn = (attempts - 1) % self.attempts
-        return min(self.limit, self.delay * self.factor**turn) * (1 - self.jitter * rng())
+        return min(self.limit, self.delay * self.factor ** (attempts - 1)) * (1 - self.jitter * rng())
 
 
 ONCE = RetryPolicy(attempts=1, delay=0)
-UNDO = RetryPolicy.exponential(5)
-"""How a compensation is retried unless said otherwise; afterwards its saga is stuck."""
+PERSISTENT = RetryPolicy.exponential(7)
+"""How a compensation, and what comes after the pivot, is retried unless said otherwise; then the saga is stuck."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +108,10 @@ class Command:
     call: Callable[[Any, str], Any] | None = None
     void: Callable[[Any, str], Any] | None = None
     refused: Callable[..., Event] | None = None
-    """``refused(session, message, reason)`` records that the action failed for good and returns that event."""
+    """``refused(session, message, reason[, voided])`` records that the action failed for good, and returns that event.
+
+    ``voided``, of a command with a gateway, is what ``void`` answered if it was asked before, else None.
+    """
     always: bool = False
     """Of a compensation: run it even if the log says that its action never did."""
     retry: RetryPolicy | None = None
@@ -131,15 +133,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Guard:
-    """What must hold before a step may run: a sentence for people and the test of it."""
+    """What must hold before a step may run: a sentence for people, the test of it, and the steps that it speaks of."""
 
     says: str
-    holds: Callable[["SagaView"], bool]
+    holds: Callable[["Progress"], bool]
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class SagaView:
-    """What a guard may look at: the payload, and the steps completed so far."""
+class Progress:
+    """What a guard may look at: the payload, and the steps that the log says are completed."""
 
     payload: Mapping[str, Any]
     completed: frozenset[str]
@@ -147,7 +150,7 @@ class SagaView:
 
 def after(step: str) -> Guard:
     """Return the guard that another step must have been completed before."""
-    return Guard(f"{step} must be completed first", lambda saga: step in saga.completed)
+    return Guard(f"{step} must be completed first", lambda saga: step in saga.completed, frozenset({step}))
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Step:
     action: Command
     compensation: Command | None = None
     retry: RetryPolicy | None = None
-    undo_retry: RetryPolicy = UNDO
+    undo_retry: RetryPolicy = PERSISTENT
     timeout: float | None = None
     guard: Guard | None = None
     pivot: bool = False
@@ -188,13 +191,17 @@ class Saga:
     def __init__(self, name: str, *steps: Step, retired: Sequence[Step] = ()) -> None:
         self.name = name
         self.steps = steps
-        self._by_name = {step.name: step for step in (*retired, *steps)}
+        self._by_name: dict[str, Step] = {}
         self._by_command: dict[str, tuple[Step, Operation]] = {}
         for step in (*retired, *steps):
             self._register(step)
         self._check()
+        self._check_guards()
 
     def _register(self, step: Step) -> None:
+        if step.name in self._by_name:
+            raise DefinitionError(f"saga {self.name} has two steps named {step.name}")
+        self._by_name[step.name] = step
         uses = [(step.action, Operation.ACTION)]
         if step.compensation:
             uses.append((step.compensation, Operation.COMPENSATION))
@@ -215,11 +222,17 @@ class Saga:
                 raise DefinitionError(
                     f"saga {self.name}: {step.name} comes after the pivot, it can never be compensated"
                 )
-        for step in self.steps:
+        for step in self._by_name.values():
             if step.action.call and step not in after_pivot and not (step.compensation and step.compensation.call):
                 raise DefinitionError(
                     f"saga {self.name}: {step.name} calls a gateway, so its compensation must call it as well"
                 )
+
+    def _check_guards(self) -> None:
+        for position, step in enumerate(self.steps):
+            before = {earlier.name for earlier in self.steps[:position]}
+            if step.guard and not step.guard.needs <= before:
+                raise DefinitionError(f"saga {self.name}: {step.name} waits for {set(step.guard.needs - before)}")
 
     @property
     def step_names(self) -> list[str]:

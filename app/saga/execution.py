@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -21,6 +20,7 @@ from app.ids import is_uuid
 from app.messages import Reply
 from app.saga import barrier, transitions
 from app.saga.attempts import (
+    DATABASE_FAULTS,
     CeleryTask,
     call_outside,
     finish,
@@ -37,10 +37,10 @@ from app.saga.definition import (
     Command,
     Operation,
     Plan,
+    Progress,
     RetryPolicy,
     Saga,
     SagaStatus,
-    SagaView,
     Step,
     StepStatus,
     UnknownStep,
@@ -81,7 +81,7 @@ class Turn:
         return self.step.policy if self.operation is Operation.ACTION else self.step.undo_retry
 
 
-class Delivery:
+class StepRun:
     """One delivery of the message "run this command of that saga"."""
 
     def __init__(self, task: CeleryTask, sagas: Callable[[str], Saga | None], command: Command, saga_id: str) -> None:
@@ -112,7 +112,7 @@ class Delivery:
         try:
             answer = self._call_outside()
             return self._record_success(answer)
-        except (Settled, StepFailed, OperationalError, InterfaceError):
+        except (Settled, StepFailed, *DATABASE_FAULTS):
             raise
         except UnknownStep as error:
             return self._stick(error)
@@ -125,6 +125,7 @@ class Delivery:
             return None
         with self.here.database.reading() as session:
             turn = self._admit(session, lock=False)
+            self._check_guard(session, turn)  # before the gateway is asked, and again when its answer is recorded
             row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
             attempt = row.attempts + 1 if row else 1
         return call_outside(
@@ -139,9 +140,8 @@ class Delivery:
             if row.status == StepStatus.FAILED:
                 raise StepFailed(reply_of(row))  # it was decided before; only the error callback is wanted again
             status = StepStatus.COMPLETED
-            if turn.operation is Operation.ACTION:
-                self._check_guard(turn)
-            elif not self._has_something_to_undo(session, turn):
+            self._check_guard(session, turn)
+            if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
                 status = StepStatus.SKIPPED
             if status is StepStatus.COMPLETED or self.command.always:
                 event = invoke(self.command, session, turn.data, answer)
@@ -186,10 +186,12 @@ class Delivery:
         # an unanswered call may have had its effect whatever our log says: only its gateway knows
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 
-    def _check_guard(self, turn: Turn) -> None:
+    def _check_guard(self, session: Session, turn: Turn) -> None:
         guard = turn.step.guard
-        done = frozenset(step.name for step in turn.plan.steps[: turn.plan.position(turn.step.name)])
-        if guard and not guard.holds(SagaView(turn.saga.payload, done)):
+        if guard is None or turn.operation is Operation.COMPENSATION:
+            return
+        done = barrier.completed(session, self.saga_id, Operation.ACTION)
+        if not guard.holds(Progress(turn.saga.payload, done)):
             raise StepRejected(f"guard: {guard.says}")
 
     def _admit(self, session: Session, *, lock: bool) -> Turn:

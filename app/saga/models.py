@@ -14,7 +14,10 @@ UNFINISHED = text("status IN ('pending', 'running', 'compensating')")
 
 
 class SagaInstance(Base):
-    """One saga. Of an orchestrated one the row decides; of a choreographed one it is a projection for readers."""
+    """One saga. Of an orchestrated one the row decides what may run.
+
+    Of a choreographed one it is a projection for readers and the sweep: no service decides by it.
+    """
 
     __tablename__ = "saga_instances"
     __table_args__ = (
@@ -38,7 +41,9 @@ class SagaInstance(Base):
     state_history: Mapped[list[Any]]
     """Every state it was in: ``{"state", "at"}``."""
     error: Mapped[str | None] = mapped_column(Text)
-    """Why it turned back, or what it is stuck on."""
+    """Why it turned back."""
+    stuck_reason: Mapped[str | None] = mapped_column(Text)
+    """What it is stuck on, while it is."""
     deadline_at: Mapped[datetime | None]
     wake_at: Mapped[datetime | None]
     """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
@@ -46,6 +51,11 @@ class SagaInstance(Base):
     """How often the sweep had to drive it on since it last made progress."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    @property
+    def trouble(self) -> str | None:
+        """Return what people should read first: what it is stuck on, else why it turned back."""
+        return self.stuck_reason or self.error
 
 
 class SagaStep(Base):
@@ -59,6 +69,8 @@ class SagaStep(Base):
     operation: Mapped[Operation] = mapped_column(String(16), primary_key=True)
     status: Mapped[StepStatus] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
+    earlier_attempts: Mapped[int] = mapped_column(default=0)
+    """How many of the attempts were made before the present round of retries: a resumed operation has a full one."""
     task_id: Mapped[str | None] = mapped_column(String(64))
     result: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)

@@ -156,24 +156,26 @@ class Orchestration:
             return
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
-        plan = self._plan_or_stick(saga)
-        if plan is None:
-            raise Conflict(f"it cannot be undone: {saga.error}", status=saga.status)
+        plan = self._plan_or_refuse(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         turn_back(session, saga, plan, "cancelled on request")
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Retry a stuck saga where it stands; drive on one that is unfinished."""
-        plan = self._plan_or_stick(saga)
-        if plan is None:
-            return
+        plan = self._plan_or_refuse(saga)
         if saga.status == SagaStatus.STUCK:
             undoing = saga.state == COMPENSATION_STARTED
             current = next(step for step in plan.steps if step.name == saga.current_step)
             transitions.unstick(saga, runtime.current().now(), transitions.timeout_of(current))
-            barrier.reopen(session, saga.id, Operation.COMPENSATION if undoing else Operation.ACTION, current.name)
+            barrier.reopen(session, saga.id, current.name, Operation.COMPENSATION if undoing else Operation.ACTION)
         self.drive(session, saga)
+
+    def _plan_or_refuse(self, saga: SagaInstance) -> Plan:
+        try:
+            return self.saga.plan(saga.steps)
+        except UnknownStep as error:
+            raise Conflict(f"no code deployed here can move it: {error}", status=saga.status) from error
 
     def _plan_or_stick(self, saga: SagaInstance) -> Plan | None:
         try:

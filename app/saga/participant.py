@@ -12,7 +12,7 @@ from app.messages import Event, Reply
 from app.saga import orchestrator
 from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
-from app.saga.execution import Delivery
+from app.saga.execution import StepRun
 
 
 def command(
@@ -47,7 +47,7 @@ def command(
         # the log counts the attempts, not Celery; a step that was given up is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
         def run(task: CeleryTask, *, saga_id: str) -> Reply:
-            return Delivery(task, orchestrator.definition, declared, saga_id).run()
+            return StepRun(task, orchestrator.definition, declared, saga_id).run()
 
         return declared
 

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import StepFailed, StepRejected
+from app.errors import DefinitionError, StepFailed, StepRejected
 from app.events import History, StoredEvent, history
 from app.ids import is_uuid
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, transitions
 from app.saga.attempts import (
+    DATABASE_FAULTS,
     CeleryTask,
     call_outside,
     describe,
+    finish,
     gateway_key,
     invoke,
     log_context,
@@ -32,7 +33,7 @@ from app.saga.attempts import (
     retried_on_database_fault,
     retry_later,
 )
-from app.saga.definition import ONCE, UNDO, Command, Operation, RetryPolicy, StepStatus
+from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Stream
 
@@ -41,19 +42,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Act:
-    """Run a service's action, once."""
+    """Run a service's action, once. Raises DefinitionError if it calls a gateway and could not be voided."""
 
     command: Command
+
+    def __post_init__(self) -> None:
+        if self.command.call and not self.command.void:
+            raise DefinitionError(f"{self.command.name} calls a gateway, so it must say how that is voided")
 
 
 @dataclass(frozen=True)
 class Undo:
-    """Undo an action, whether or not it has run; if it has not, it never will."""
+    """Undo an action, whether or not it has run; if it has not, it never will.
+
+    Raises DefinitionError if the action calls a gateway and the compensation does not.
+    """
 
     action: Command
     compensation: Command
     otherwise: EventType | None = None
     """What to say when there was nothing to undo and the compensation had no need to run."""
+
+    def __post_init__(self) -> None:
+        if self.action.call and not self.compensation.call:
+            raise DefinitionError(f"{self.compensation.name} must void what {self.action.name} did at its gateway")
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,6 @@ class ReactionRun:
                     logger.warning("message for no known event, dropped", extra={"saga_id": self.saga_id})
                     return self._reply(self.task.name, False, "no such event")
                 past = history(session, event.aggregate_id)
-            self.aggregate_id = event.aggregate_id
             self.deadline = saga.deadline_at
             # the events speak; the payload adds only what is no business fact, such as the faults to simulate
             self.data = {**saga.payload, **past.data}
@@ -117,12 +128,13 @@ class ReactionRun:
         try:
             answer = self._call(command, command.short_name, Operation.ACTION, known)
             with self.here.database.transaction() as session:
-                row = self._enter(session, command.short_name, Operation.ACTION)
+                saga, row = self._enter(session, command.short_name, Operation.ACTION)
                 if row.status not in barrier.OPEN:
                     return self._say_again(session, row)
-                self._finish(session, row, StepStatus.COMPLETED, invoke(command, session, self.data, answer))
+                event = invoke(command, session, self.data, answer)
+                self._finish(session, saga, row, StepStatus.COMPLETED, event)
             return reply_of(row)
-        except (OperationalError, InterfaceError):
+        except DATABASE_FAULTS:
             raise
         except Exception as error:
             return self._act_failed(command, error)
@@ -130,7 +142,7 @@ class ReactionRun:
     def _act_failed(self, command: Command, error: Exception) -> Reply:
         rejected = isinstance(error, StepRejected)
         with self.here.database.transaction() as session:
-            row = self._enter(session, command.short_name, Operation.ACTION)
+            saga, row = self._enter(session, command.short_name, Operation.ACTION)
             if row.status not in barrier.OPEN:
                 return self._say_again(session, row)
             wait = self._note_failure(row, error, command.retry or ONCE, rejected)
@@ -138,13 +150,12 @@ class ReactionRun:
             # of this message that is under way, may have done it
             to_void = wait is None and command.void is not None
             if to_void:
-                row.status = StepStatus.CLOSING
+                self._begin_closing(row)
             elif wait is None and command.refused:
-                self._refuse(session, command, row)
+                self.stream.answer(session, saga, row, refuse(command, session, self.data, row.error))
             elif wait is None:
-                # past the point of no return there is no way back: it waits, open, for a person to resume it
-                row.status = StepStatus.RETRYING
-                self._stick(session, row)
+                # past the point of no return there is no way back: it waits for a person to resume it
+                self._stick(saga, row)
         if wait is not None:
             retry_later(self.task, row, error, wait)
         logger.error(f"Step {row.step} failed for saga {self.saga_id}", extra=log_context(row))
@@ -152,25 +163,30 @@ class ReactionRun:
 
     def _close(self, action: Command, reason: str) -> Reply:
         with self.here.database.transaction() as session:
-            row = self._enter(session, action.short_name, Operation.ACTION)
-            if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
+            _, row = self._enter(session, action.short_name, Operation.ACTION)
+            if row.status in barrier.OPEN:
+                self._begin_closing(row, reason)
+            elif row.status != StepStatus.CLOSING:
                 return self._say_again(session, row)
-            row.status = StepStatus.CLOSING
-            row.error = row.error or reason
-        if action.void:
-            try:
-                action.void(action.message(self.data), gateway_key(self.saga_id, action.short_name))
-            except Exception as error:
-                return self._undoing_failed(action.short_name, Operation.ACTION, error)
+        try:
+            key = gateway_key(self.saga_id, action.short_name)
+            voided = action.void(action.message(self.data), key) if action.void else None
+        except Exception as error:
+            return self._undoing_failed(action.short_name, Operation.ACTION, error)
         with self.here.database.transaction() as session:
-            row = self._enter(session, action.short_name, Operation.ACTION)
+            saga, row = self._enter(session, action.short_name, Operation.ACTION)
             if row.status != StepStatus.CLOSING:
                 return self._say_again(session, row)
             row.status = StepStatus.FAILED
             row.finished_at = self.here.now()
             row.task_id = self.task.request.id
-            self._refuse(session, action, row)
+            self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
         return reply_of(row)
+
+    def _begin_closing(self, row: SagaStep, reason: str | None = None) -> None:
+        row.status = StepStatus.CLOSING
+        row.error = row.error or reason
+        row.earlier_attempts = row.attempts  # voiding has a round of retries of its own
 
     def _undo(self, undo: Undo) -> Reply:
         step, compensation = undo.action.short_name, undo.compensation
@@ -184,9 +200,8 @@ class ReactionRun:
                     barrier.close_door(session, self.saga_id, step, self.started_at, None)
             answer = self._call(compensation, step, Operation.COMPENSATION, known)
             with self.here.database.transaction() as session:
-                self._lock(session)
+                saga, row = self._enter(session, step, Operation.COMPENSATION)
                 action = barrier.close_door(session, self.saga_id, step, self.started_at, None)
-                row = self._enter(session, step, Operation.COMPENSATION)
                 if row.status not in barrier.OPEN:
                     return self._say_again(session, row)
                 done = action.status == StepStatus.COMPLETED or compensation.call is not None
@@ -194,30 +209,31 @@ class ReactionRun:
                     event = invoke(compensation, session, self.data, answer)
                 else:
                     event = Event(undo.otherwise) if undo.otherwise else None
-                self._finish(session, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
+                self._finish(session, saga, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
             return reply_of(row)
-        except (OperationalError, InterfaceError):
+        except DATABASE_FAULTS:
             raise
         except Exception as error:
             return self._undoing_failed(step, Operation.COMPENSATION, error)
 
     def _undoing_failed(self, step: str, operation: Operation, error: Exception) -> Reply:
         """Log that an undoing failed and have it tried again; out of retries the saga is stuck, for people to see."""
+        if isinstance(error, DATABASE_FAULTS):
+            raise error
         with self.here.database.transaction() as session:
-            row = self._enter(session, step, operation)
+            saga, row = self._enter(session, step, operation)
             if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
                 return self._say_again(session, row)  # a repetition of this message has done it meanwhile
-            wait = self._note_failure(row, error, UNDO, False)
+            wait = self._note_failure(row, error, PERSISTENT, False)
             if operation is Operation.ACTION:
                 row.status = StepStatus.CLOSING  # its door stays shut, whatever happens to the voiding
             if wait is None:
-                self._stick(session, row)
+                self._stick(saga, row)
         if wait is not None:
             retry_later(self.task, row, error, wait)
         raise StepFailed(reply_of(row)) from error
 
-    def _stick(self, session: Session, row: SagaStep) -> None:
-        saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+    def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
         transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}")
 
     def _look(self, step: str, operation: Operation) -> SagaStep | None:
@@ -228,27 +244,22 @@ class ReactionRun:
         attempt = known.attempts + 1 if known else 1
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
 
-    def _lock(self, session: Session) -> None:
-        # nothing is decided from this row; but its projection may be written at the end of the transaction, and locks
-        # are taken in one order everywhere (saga, order, stock), so that nothing waits for each other
-        session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+    def _enter(self, session: Session, step: str, operation: Operation) -> tuple[SagaInstance, SagaStep]:
+        # nothing is decided from the saga's row; but it may be written at the end of the transaction, and locks are
+        # taken in one order everywhere (saga, steps, order, stock), so that nothing waits for each other
+        saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
+        return saga, barrier.enter(session, self.saga_id, step, operation, self.here.now())
 
-    def _enter(self, session: Session, step: str, operation: Operation) -> SagaStep:
-        self._lock(session)
-        return barrier.enter(session, self.saga_id, step, operation, self.here.now())
-
-    def _finish(self, session: Session, row: SagaStep, status: StepStatus, event: Event | None) -> None:
-        self.stream.finish(
-            session, self.saga_id, self.aggregate_id, row, status, event, self.task.request.id, self.started_at
-        )
+    def _finish(
+        self, session: Session, saga: SagaInstance, row: SagaStep, status: StepStatus, event: Event | None
+    ) -> None:
+        finish(row, status, self.task.request.id, self.started_at, self.here.now())
+        if event:
+            self.stream.answer(session, saga, row, event)
         logger.info("step completed", extra=log_context(row))
 
     def _note_failure(self, row: SagaStep, error: Exception, policy: RetryPolicy, rejected: bool) -> float | None:
         return note_failure(row, error, policy, rejected, self.task.request.id, self.started_at, self.here.now())
-
-    def _refuse(self, session: Session, command: Command, row: SagaStep) -> None:
-        event = refuse(command, session, self.data, row.error)
-        row.event_id = self.stream.emit(session, self.saga_id, self.aggregate_id, event).id
 
     def _say_again(self, session: Session, row: SagaStep) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""

@@ -47,8 +47,3 @@ def driver_of(saga: SagaInstance) -> Driver | None:
 def named(name: str) -> Driver | None:
     """Return the kind of saga of this name, or None."""
     return _drivers.get(name)
-
-
-def saga_types() -> list[str]:
-    """Return the names of all declared sagas."""
-    return sorted(_drivers)

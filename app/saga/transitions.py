@@ -85,9 +85,14 @@ def compensated(saga: SagaInstance, now: datetime) -> None:
 
 
 def stick(saga: SagaInstance, now: datetime, reason: str) -> None:
-    """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was."""
+    """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was.
+
+    A saga that has ended stays ended: what a late repetition failed to do again was done.
+    """
+    if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+        return
     saga.status = SagaStatus.STUCK
-    saga.error = reason
+    saga.stuck_reason = reason
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
     logger.error(f"Saga {saga.id} is stuck", extra={**_context(saga), "reason": reason})
@@ -97,6 +102,7 @@ def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     """Set a stuck saga moving again in the direction it had; ``timeout`` is that of its current step."""
     undoing = saga.state == COMPENSATION_STARTED
     saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
+    saga.stuck_reason = None
     progress(saga, now, None if undoing else timeout)
 
 
@@ -125,7 +131,7 @@ def timeout_of(step: Step) -> float:
 
 def _end(saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
     saga.status = status
-    saga.current_step = None
+    saga.current_step = saga.stuck_reason = None
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
 

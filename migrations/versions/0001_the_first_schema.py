@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("payload", JSON, nullable=False),
         sa.Column("state_history", JSON, nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("stuck_reason", sa.Text(), nullable=True),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("wake_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("redrives", sa.Integer(), nullable=False),
@@ -129,6 +130,7 @@ def upgrade() -> None:
         sa.Column("operation", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("earlier_attempts", sa.Integer(), nullable=False),
         sa.Column("task_id", sa.String(length=64), nullable=True),
         sa.Column("result", JSON, nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
@@ -188,6 +190,7 @@ def upgrade() -> None:
         sa.Column("subscriber", sa.String(length=128), nullable=False),
         sa.Column("saga_id", UUID, nullable=False),
         sa.Column("wake_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("resent", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_outbox_event_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("event_id", "subscriber", name=op.f("pk_outbox")),
     )

@@ -380,6 +380,83 @@ def test_a_refund_that_fails_while_a_repetition_of_it_succeeds_is_done(
     assert_clean(placed, "compensated")
 
 
+def test_what_is_over_is_not_stuck_by_a_late_message_that_fails(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = order(payments="decline")
+    operations.cancel(placed.saga_id)
+    close = post.take(CLOSE)
+    post.deliver_all()
+    assert_clean(placed, "compensated")
+
+    monkeypatch.setattr(SimulatedCarrier, "void", unreachable)
+    run(close)
+
+    assert_clean(placed, "compensated")
+
+
+def test_voiding_has_a_round_of_retries_of_its_own_and_can_be_resumed(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    void = SimulatedPaymentProvider.void
+    placed = order(payments="timeout")
+    monkeypatch.setattr(SimulatedPaymentProvider, "void", unreachable)
+    post.deliver(CHARGE)
+    assert saga(placed).status == "stuck"
+    row = step(placed, "process_payment")
+    assert row is not None
+    assert (row.status, row.attempts) == (StepStatus.CLOSING, 2 + 7)
+    monkeypatch.setattr(SimulatedPaymentProvider, "void", void)
+
+    operations.resume(placed.saga_id)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert payment_status(placed) == "refunded"
+
+
+def test_a_step_past_the_point_of_no_return_waits_for_a_resume(here: Runtime) -> None:
+    placed = order(orders="fail:8")
+    assert saga(placed).status == "stuck"
+    with pytest.raises(Conflict, match="point of no return"):
+        operations.cancel(placed.saga_id)
+
+    operations.resume(placed.saga_id)
+
+    assert_clean(placed, "completed")
+
+
+def test_the_customer_hears_why_it_was_cancelled_and_not_what_it_was_stuck_on(here: Runtime) -> None:
+    placed = order(shipping="decline", payments="undo-fail:8")
+    operations.resume(placed.saga_id)
+
+    with runtime.current().database.reading() as session:
+        query = text("SELECT message FROM notifications WHERE order_id = :id")
+        message = session.scalar(query, {"id": placed.order_id})
+    assert message is not None
+    assert "declined" in message
+
+
+def test_a_timed_out_order_is_seen_at_its_deadline_even_while_it_makes_progress(post: Post, clock: Clock) -> None:
+    placed = order()
+    clock.forward(1.9)
+    post.deliver(RESERVE)
+    clock.forward(0.05)
+    recovery.sweep()
+
+    assert saga(placed).wake_at == saga(placed).deadline_at
+    clock.forward(0.1)
+    assert recovery.sweep().timed_out == 1
+
+
+def payment_status(placed: Placed) -> str | None:
+    with runtime.current().database.reading() as session:
+        query = text("SELECT status FROM payments WHERE order_id = :id")
+        return session.execute(query, {"id": placed.order_id}).scalar_one_or_none()
+
+
+def unreachable(*_: Any) -> Any:
+    raise StepUnavailable("no answer")
+
+
 def declines(*_: Any) -> Any:
     raise StepRejected("the provider declined")
 
@@ -395,7 +472,7 @@ def test_the_first_messages_in_every_order(post: Post) -> None:
 
 
 def test_a_resumed_refund_settles_the_order(here: Runtime) -> None:
-    placed = order(shipping="decline", payments="undo-fail:6")
+    placed = order(shipping="decline", payments="undo-fail:8")
     assert saga(placed).status == "stuck"
     with pytest.raises(Conflict, match="resume it"):
         operations.cancel(placed.saga_id)

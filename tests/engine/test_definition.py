@@ -6,7 +6,8 @@ import pytest
 
 from app.errors import DefinitionError
 from app.messages import Event, EventType
-from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep
+from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
+from app.saga.reactions import Act, Undo
 
 
 def command(name: str, **options: Any) -> Command:
@@ -93,10 +94,32 @@ def test_fixed_retries_wait_equally_long() -> None:
     assert policy.wait(1) == policy.wait(3) == 0.3
 
 
-def test_a_policy_is_exhausted_after_each_full_round_so_that_a_resume_has_one_again() -> None:
+def test_a_policy_is_exhausted_after_its_attempts() -> None:
     policy = RetryPolicy.fixed(2)
 
-    assert [policy.exhausted(attempts) for attempts in (1, 2, 3, 4)] == [False, True, False, True]
+    assert [policy.exhausted(attempts) for attempts in (1, 2, 3)] == [False, True, True]
+
+
+def test_two_steps_of_one_name_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="two steps named book"):
+        Saga("trip", Step(command("hotel.book")), Step(command("flight.book")))
+    with pytest.raises(DefinitionError, match="two steps named book"):
+        Saga("trip", Step(command("hotel.book")), retired=[Step(command("flight.book"))])
+
+
+def test_a_guard_can_only_wait_for_an_earlier_step() -> None:
+    first, second = command("hotel.book_room"), command("flight.book_seat")
+
+    Saga("trip", Step(first), Step(second, guard=after("book_room")))
+    with pytest.raises(DefinitionError, match="book_seat"):
+        Saga("trip", Step(first, guard=after("book_seat")), Step(second))
+
+
+def test_a_reaction_that_could_not_be_voided_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="voided"):
+        Act(command("bank.charge", call=calls))
+    with pytest.raises(DefinitionError, match="must void"):
+        Undo(command("bank.charge", call=calls, void=calls), command("bank.refund"))
 
 
 @pytest.mark.parametrize(

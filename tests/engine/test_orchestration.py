@@ -3,12 +3,17 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as celery
 from app.errors import Conflict
+from app.ids import new_id
 from app.saga import operations, orchestrator, recovery
+from app.saga.definition import Guard, Saga, Step
 from app.saga.models import SagaInstance
+from app.saga.orchestrator import orchestrated
+from app.saga.participant import command
 from tests.engine import trip
 from tests.engine.conftest import Clock, Post, run
 
@@ -72,12 +77,14 @@ def test_a_compensation_out_of_retries_is_stuck_and_a_resume_has_a_full_round() 
     saga_id = trip.start(refuse=["book_flight"], fail={"cancel_car": 3})
     saga = trip.saga(saga_id)
     assert (saga.status, saga.current_step) == ("stuck", "book_car")
-    assert saga.error == "inventory.cancel_car: cancel_car is down"
+    assert saga.trouble == "inventory.cancel_car: cancel_car is down"
     assert trip.booked(saga_id) == {"hotel", "car"}
 
     operations.resume(saga_id)
 
-    assert trip.saga(saga_id).status == "compensated"
+    saga = trip.saga(saga_id)
+    assert saga.status == "compensated"
+    assert saga.trouble == "book_flight: no book_flight"
     assert trip.diary.count("cancel_car") == 4
     assert trip.booked(saga_id) == set()
 
@@ -92,6 +99,30 @@ def test_past_the_pivot_a_failing_step_is_stuck_and_never_undone() -> None:
 
     assert trip.saga(saga_id).status == "completed"
     assert trip.booked(saga_id) == {"hotel", "car", "flight"}
+
+
+def test_a_guard_is_asked_before_the_gateway() -> None:
+    calls: list[str] = []
+
+    def fly(_: object, key: str) -> None:
+        calls.append(key)
+
+    @command("shipping.fly", call=fly, void=fly)
+    def fly_there(session: Session, trip: trip.Trip, _: None) -> None:
+        calls.append("recorded")
+
+    @command("shipping.stay", call=fly)
+    def stay_here(session: Session, trip: trip.Trip, _: None) -> None:
+        calls.append("undone")
+
+    never = Guard("never", lambda _: False)
+    flight = orchestrated(Saga("flight-nobody-takes", Step(fly_there, stay_here, guard=never)))
+    aggregate_id = new_id()
+    with runtime.current().database.transaction() as session:
+        saga_id = orchestrator.start(session, flight, aggregate_id, {"trip": aggregate_id}).id
+
+    assert trip.saga(saga_id).error == "fly: guard: never"
+    assert calls == [f"{saga_id}:fly", "undone"]  # only the voiding, which is always asked for
 
 
 def test_every_message_delivered_twice_in_a_row_changes_nothing(post: Post) -> None:
@@ -264,7 +295,10 @@ def test_a_step_that_no_deployed_code_knows_makes_the_saga_stuck_and_loses_nothi
 
     saga = trip.saga(saga_id)
     assert saga.status == "stuck"
-    assert saga.error == "step book_tent is not registered in saga trip"
+    assert saga.trouble == "step book_tent is not registered in saga trip"
+    for ask in (operations.cancel, operations.resume):
+        with pytest.raises(Conflict, match="no code deployed here"):
+            ask(saga_id)
 
 
 def test_messages_that_mean_nothing_are_dropped(post: Post) -> None:

@@ -264,7 +264,7 @@ def test_a_saga_under_way_can_be_cancelled_from_its_page(client: FlaskClient, pl
 
 
 def test_a_stuck_saga_says_so_and_can_be_resumed_from_its_page(client: FlaskClient) -> None:
-    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:5", "shipping": "decline"}}
+    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
     saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
     page = client.get(f"/sagas/{saga_id}")
     assert "⚠</span> Stuck: needs you" in page.text

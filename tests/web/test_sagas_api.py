@@ -178,8 +178,8 @@ def test_an_unfinished_saga_can_be_driven_on(client: FlaskClient, place_unsent: 
 
 
 def test_a_stuck_saga_can_be_resumed(client: FlaskClient) -> None:
-    # given a compensation that fails five times, as often as it is tried
-    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:5", "shipping": "decline"}}
+    # given a compensation that fails seven times, as often as it is tried
+    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
     placed = post(client, "/api/v1/orders", broken)
     stuck = get(client, f"/api/v1/sagas/{placed['saga_id']}")
     assert (stuck["status"], stuck["state"]) == ("stuck", "COMPENSATION_STARTED")

@@ -1,0 +1,78 @@
+"""Placing orders: what is repeated, and what only looks like it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import select
+
+from app import runtime
+from app.errors import Conflict, Invalid
+from app.runtime import Runtime
+from tasks.shipping import Shipment
+from tests.engine.conftest import Post, post  # noqa: F401  (a fixture)
+from workflows import ordering
+from workflows.audit import audit
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+
+def request(**changes: object) -> NewOrder:
+    values: dict[str, object] = {"items": (Item("item-001", 1),), "pattern": Pattern.ORCHESTRATION, **changes}
+    return NewOrder(**values)  # type: ignore[arg-type]
+
+
+def test_the_same_key_is_the_same_order(here: Runtime) -> None:
+    first, second = place(request(), "key"), place(request(), "key")
+
+    assert (second.order_id, second.saga_id, second.repeated) == (first.order_id, first.saga_id, True)
+    with pytest.raises(Invalid, match="the key was used before"):
+        place(request(items=(Item("item-001", 2),)), "key")
+
+
+def test_a_repetition_under_a_second_key_takes_that_key_too(here: Runtime) -> None:
+    place(request(order_id="mine"), "first")
+    assert place(request(order_id="mine"), "second").repeated
+
+    with pytest.raises(Invalid, match="the key was used before"):
+        place(request(order_id="another"), "second")
+
+
+def test_the_same_amount_written_differently_is_the_same_request(here: Runtime) -> None:
+    place(request(amount=Decimal(500)), "key")
+
+    assert place(request(amount=Decimal("500.00")), "key").repeated
+
+
+def test_an_id_that_the_shop_gave_out_itself_is_taken(here: Runtime) -> None:
+    taken = place(request()).order_id
+
+    with pytest.raises(Invalid, match="already"):
+        place(request(order_id=taken))
+
+
+def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        placed = list(clients.map(lambda _: place(request(order_id="mine"), "key"), range(16)))
+
+    assert {order.order_id for order in placed} == {"mine"}
+    assert [order.repeated for order in placed].count(False) == 1
+    assert list(audit()) == []
+
+
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_the_address_can_be_changed_until_the_carrier_could_be_booked(post: Post, pattern: Pattern) -> None:  # noqa: F811
+    order_id = place(request(pattern=pattern)).order_id
+    ordering.change_address(order_id, "2 New Street")
+    while not any("ship" in name for name in post.names()[:1]):
+        post.deliver(post.names()[0])
+        if pattern is Pattern.CHOREOGRAPHY and post.names().count("shipping.ship_when_reserved_and_paid") == 2:
+            break
+
+    with pytest.raises(Conflict, match="being shipped"):
+        ordering.change_address(order_id, "3 Late Street")
+    post.deliver_all()
+
+    with runtime.current().database.reading() as session:
+        shipment = session.scalars(select(Shipment).where(Shipment.order_id == order_id)).one()
+    assert shipment.shipping_address == "2 New Street"
+    assert list(audit()) == []
