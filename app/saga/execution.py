@@ -127,6 +127,8 @@ class StepRun:
             turn = self._admit(session, lock=False)
             self._check_guard(session, turn)  # before the gateway is asked, and again when its answer is recorded
             row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
+            if row and row.status == StepStatus.FAILED:
+                raise StepFailed(reply_of(row))  # decided before: only the error callback is wanted again
             attempt = row.attempts + 1 if row else 1
         return call_outside(
             self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
@@ -138,7 +140,7 @@ class StepRun:
             now = self.here.now()
             row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
             if row.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(row))  # it was decided before; only the error callback is wanted again
+                raise StepFailed(reply_of(row))
             status = StepStatus.COMPLETED
             self._check_guard(session, turn)
             if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import faults, runtime
 from app.celery import app as celery
-from app.errors import Conflict
+from app.errors import Conflict, StepFailed
+from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.saga import operations, orchestrator, recovery
 from app.saga.definition import Guard, Saga, Step
@@ -16,6 +17,7 @@ from app.saga.orchestrator import orchestrated
 from app.saga.participant import command
 from tests.engine import trip
 from tests.engine.conftest import Clock, Post, run
+from workflows.ordering import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -123,6 +125,24 @@ def test_a_guard_is_asked_before_the_gateway() -> None:
 
     assert trip.saga(saga_id).error == "fly: guard: never"
     assert calls == [f"{saga_id}:fly", "undone"]  # only the voiding, which is always asked for
+
+
+def test_a_declined_charge_that_is_delivered_again_only_calls_the_error_callback_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION, simulate=(("payments", "decline"),))
+    saga_id = place(request).saga_id
+    for task_name in ("orders.create_order", "inventory.reserve_stock"):
+        post.deliver(task_name)
+    charge = post.take("payments.process_payment")
+    run(charge)
+    monkeypatch.setattr(faults, "fault_for", lambda *_: None)
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", lambda *_: pytest.fail("asked again"))
+
+    with pytest.raises(StepFailed, match="declined"):
+        charge.apply().get()
+
+    assert trip.saga(saga_id).status == "running"  # the error callback was held back by the test
 
 
 def test_every_message_delivered_twice_in_a_row_changes_nothing(post: Post) -> None:
