@@ -238,14 +238,14 @@ class OrdersQuery(PageQuery):
     """Which orders."""
 
     status: OrderStatus | None = None
-    customer_id: Id | None = None
+    customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
 
 
 class SagasQuery(PageQuery):
     """Which sagas."""
 
     status: SagaStatus | None = None
-    saga_type: SagaType | None = None
+    saga_type: SagaType | None = Field(None, validation_alias=AliasChoices("saga_type", "type"))
 
 
 class InventoryQuery(PageQuery):

@@ -214,3 +214,15 @@ def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: s
     assert client.get(f"/api/v1/sagas/{saga_id}/history").status_code == 404
     assert client.post(f"/api/v1/sagas/{saga_id}/cancel").status_code == 404
     assert client.post(f"/api/v1/sagas/{saga_id}/resume").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["saga_type", "type"])
+def test_sagas_are_filtered_by_type_in_either_spelling(client: FlaskClient, name: str) -> None:
+    for saga_type in ("order", "order-choreography"):
+        post(client, "/api/v1/orders", {**SEED_ORDER, "saga_type": saga_type})
+
+    found = get(client, f"/api/v1/sagas?{name}=order-choreography")["sagas"]
+
+    assert [saga["saga_type"] for saga in found] == ["order-choreography"]
+    assert get(client, f"/api/v1/orders?customer={SEED_ORDER['customer_id']}")["orders"]
+    assert get(client, "/api/v1/orders?customer=customer-002")["orders"] == []
