@@ -1,6 +1,7 @@
 """The orchestrator on a small saga of the tests' own: forward, back, again, late, and stuck."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.orm import Session
@@ -11,7 +12,8 @@ from app.errors import Conflict, StepFailed
 from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.saga import operations, orchestrator, recovery
-from app.saga.definition import Guard, Saga, Step
+from app.saga.definition import Command, Guard, Saga, Step
+from app.saga.execution import StepRun
 from app.saga.models import SagaInstance
 from app.saga.orchestrator import orchestrated
 from app.saga.participant import command
@@ -188,6 +190,20 @@ def test_after_the_fence_is_closed_a_late_action_does_nothing(post: Post) -> Non
     assert trip.saga(saga_id).status == "compensated"
     assert trip.diary == ["book_hotel", "cancel_hotel"]
     assert trip.booked(saga_id) == set()
+
+
+def test_a_closed_fence_ends_its_chain_and_a_repetition_lets_it_go_on(post: Post) -> None:
+    saga_id = trip.start()
+    post.deliver("orders.book_hotel")
+
+    def chain_after(step: Command) -> object:
+        request = SimpleNamespace(id="task", retries=0, chain=["the rest"])
+        StepRun(SimpleNamespace(request=request), orchestrator.definition, step, saga_id).run()  # type: ignore[arg-type]
+        return request.chain
+
+    assert chain_after(trip.book_hotel) == ["the rest"]
+    operations.cancel(saga_id)
+    assert chain_after(trip.book_car) is None
 
 
 def test_a_step_whose_turn_has_not_come_does_nothing(post: Post) -> None:
