@@ -242,6 +242,8 @@ class ReactionRun:
 
     def _call(self, command: Command, step: str, operation: Operation, known: SagaStep | None) -> Any:
         attempt = known.attempts + 1 if known else 1
+        context = {"saga_id": self.saga_id, "task_id": self.task.request.id, "attempt": attempt}
+        logger.info(f"Executing step {command.short_name} for saga {self.saga_id}", extra=context)
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
 
     def _enter(self, session: Session, step: str, operation: Operation) -> tuple[SagaInstance, SagaStep]:
