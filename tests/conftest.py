@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery.canvas import Signature, _chain
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import runtime
+from app import publishing, runtime
 from app.celery import app as celery
 from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.post import Clock, Post
 from web import create_app
 from workflows.first_data import seed
 
@@ -64,3 +66,22 @@ def flask_app(here: Runtime) -> Flask:
 @pytest.fixture
 def client(flask_app: Flask) -> FlaskClient:
     return flask_app.test_client()
+
+
+@pytest.fixture
+def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
+    """Hold back every message. A chain is held as its single steps: they are what crosses the wire."""
+    held = Post()
+
+    def hold(signature: Signature, saga_id: str, **options: object) -> bool:
+        held.waiting.extend(signature.tasks if isinstance(signature, _chain) else [signature])
+        return True
+
+    monkeypatch.setattr(publishing, "_publish", hold)
+    return held
+
+
+@pytest.fixture
+def clock(here: Runtime) -> Clock:
+    here.now = Clock()
+    return here.now

@@ -10,7 +10,7 @@ from app import runtime
 from app.errors import Conflict, Invalid
 from app.runtime import Runtime
 from tasks.shipping import Shipment
-from tests.engine.conftest import Post, post  # noqa: F401  (a fixture)
+from tests.post import Post
 from workflows import ordering
 from workflows.audit import audit
 from workflows.ordering import Item, NewOrder, Pattern, place
@@ -60,7 +60,7 @@ def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
 
 
 @pytest.mark.parametrize("pattern", list(Pattern))
-def test_the_address_can_be_changed_until_the_carrier_could_be_booked(post: Post, pattern: Pattern) -> None:  # noqa: F811
+def test_the_address_can_be_changed_until_the_carrier_could_be_booked(post: Post, pattern: Pattern) -> None:
     order_id = place(request(pattern=pattern)).order_id
     ordering.change_address(order_id, "2 New Street")
     while not any("ship" in name for name in post.names()[:1]):

@@ -17,7 +17,7 @@ from app.saga import operations, recovery
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks import inventory, orders, payments, shipping
-from tests.engine.conftest import Clock, Post, run
+from tests.post import Clock, Post, run
 from workflows.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place

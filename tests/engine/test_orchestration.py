@@ -18,7 +18,7 @@ from app.saga.models import SagaInstance
 from app.saga.orchestrator import orchestrated
 from app.saga.participant import command
 from tests.engine import trip
-from tests.engine.conftest import Clock, Post, run
+from tests.post import Clock, Post, run
 from workflows.ordering import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")

@@ -1,0 +1,51 @@
+"""What a test can hold in its hands: the messages that were sent, and the clock."""
+
+from datetime import UTC, datetime, timedelta
+
+from celery.canvas import Signature
+
+
+class Post:
+    """Messages that were sent and not delivered. A test delivers them in the order it likes, or never, or twice."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Signature] = []
+
+    def names(self) -> list[str]:
+        return [str(message.task) for message in self.waiting]
+
+    def take(self, task_name: str) -> Signature:
+        """Take the oldest message of a task out of the post."""
+        message = next(message for message in self.waiting if message.task == task_name)
+        self.waiting.remove(message)
+        return message
+
+    def deliver(self, task_name: str) -> None:
+        """Deliver the oldest message of a task."""
+        run(self.take(task_name))
+
+    def deliver_all(self, *, last_first: bool = False) -> int:
+        """Deliver what waits, and what that causes, until nothing waits; returns how many messages it were."""
+        delivered = 0
+        while self.waiting:
+            run(self.waiting.pop(-1 if last_first else 0))
+            delivered += 1
+        return delivered
+
+
+def run(message: Signature) -> None:
+    """Run a task as a worker would; what it raises is the worker's business."""
+    message.apply()
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.time = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def forward(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
