@@ -26,6 +26,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from app.database_faults import faults_named
+from app.errors import DatabaseFault
+
 CENT = Decimal("0.01")
 
 
@@ -94,7 +97,10 @@ UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
 
 
 class Database:
-    """One process's access to the database. Nothing connects before the first transaction."""
+    """One process's access to the database. Nothing connects before the first transaction.
+
+    Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -106,7 +112,7 @@ class Database:
 
         What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
         """
-        with Session(self.engine, expire_on_commit=False) as session:
+        with faults_named(), Session(self.engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
             callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
@@ -116,10 +122,20 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Run the block in one transaction that only reads; on SQLite it takes no write lock."""
-        with self.engine.connect() as connection:
-            reader = connection.execution_options(sqlite_read_only=True)
-            with Session(reader, expire_on_commit=False) as session, session.begin():
-                yield session
+        with self._reading() as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Run the block in one transaction that only reads, and all of whose statements see the same moment.
+
+        On PostgreSQL what is deleted meanwhile is not cleaned up before its end.
+        """
+        # SQLite has only such transactions
+        postgresql = self.engine.dialect.name == "postgresql"
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if postgresql else {}
+        with self._reading(**options) as session:
+            yield session
 
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
@@ -128,6 +144,13 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+    @contextmanager
+    def _reading(self, **options: Any) -> Iterator[Session]:
+        with faults_named(), self.engine.connect() as connection:
+            reader = connection.execution_options(sqlite_read_only=True, **options)
+            with Session(reader, expire_on_commit=False) as session, session.begin():
+                yield session
 
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
@@ -143,14 +166,20 @@ def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert |
 
 
 def _postgresql_engine(url: str) -> Engine:
+    # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
+    driven = make_url(url).set(drivername="postgresql+psycopg2")
     # pre_ping: a pool outlives a restart of the server; the first statement after it must not fail
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5})
+    return create_engine(driven, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5})
 
 
 def _sqlite_engine(url: str) -> Engine:
     database = make_url(url).database
     if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
     engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

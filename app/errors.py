@@ -7,6 +7,7 @@
     ├── StepError              raised by a service's action or compensation
     │   ├── StepRejected       a business no: never retried, the saga is undone
     │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then undone
+    ├── DatabaseFault          the database did not do what it was asked: no fault of whoever asked, ask again
     ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
     └── Refused                a request that cannot be honoured; shown to whoever asked
         ├── BadRequest         it cannot be read
@@ -41,6 +42,14 @@ class StepRejected(StepError):
 
 class StepUnavailable(StepError):
     """Raised when a step could not be done now; its outcome may be unknown."""
+
+
+class DatabaseFault(CloudMartError):
+    """Raised when the database did not answer, or gave up what it was asked.
+
+    What was asked was not done, unless the answer to a commit was lost; so it is asked again by something that may be
+    repeated: the same message, or the same request with its idempotency key.
+    """
 
 
 class StepFailed(CloudMartError):

@@ -10,9 +10,11 @@ def new_id() -> str:
     return str(uuid7())
 
 
-def is_uuid(text: str) -> bool:
-    """Tell whether a text from outside may be looked up in a column of UUIDs."""
+def is_uuid(text: object) -> bool:
+    """Tell whether something from outside may be looked up in a column of UUIDs."""
+    if not isinstance(text, str):
+        return False
     try:
-        return str(UUID(text)) == text.lower()
+        return str(UUID(text)) == text  # no other spelling: gateways are told an id as it came
     except ValueError:
         return False

@@ -3,6 +3,7 @@
 from alembic import command
 from alembic.config import Config
 
+from app.database_faults import faults_named
 from app.settings import ROOT
 
 
@@ -15,5 +16,6 @@ def config(database_url: str) -> Config:
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema; nothing happens if it is there already."""
-    command.upgrade(config(database_url), "head")
+    """Bring a database to the newest schema; nothing happens if it is there already. Raises DatabaseFault."""
+    with faults_named():
+        command.upgrade(config(database_url), "head")

@@ -7,10 +7,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import runtime
 from app.celery import app as celery
+from app.errors import DatabaseFault
 from web import problems, replies
 from web.replies import answer
 
@@ -40,7 +40,7 @@ def _database() -> str:
     try:
         with runtime.current().database.reading() as session:
             session.execute(text("SELECT 1"))
-    except SQLAlchemyError as error:
+    except DatabaseFault as error:
         logger.warning("the database did not answer", extra={"reason": error})
         return "no answer"
     return "ok"

@@ -8,11 +8,9 @@ from typing import Any, NoReturn
 
 from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
-from app.errors import Invalid, Refused
+from app.errors import DatabaseFault, Invalid, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +72,7 @@ def register(app: Flask) -> None:
     """Have every error of the app answered by this module."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
-    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
-        app.register_error_handler(unreachable, _no_database)
+    app.register_error_handler(DatabaseFault, _no_database)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -136,7 +133,7 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _no_database(error: Exception) -> Response:
+def _no_database(error: DatabaseFault) -> Response:
     logger.error("the database did not answer", extra={"reason": error})
     response = problem(503, "Service unavailable", "the database does not answer, try again")
     response.headers["Retry-After"] = "1"
