@@ -48,6 +48,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": broker_url,
         "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
+        # with TLS it is kombu's own, which takes it from its name that it is to use TLS
+        "broker_transport": "app.redis_broker:Transport" if broker_url.startswith("redis://") else None,
         "broker_connection_retry_on_startup": True,
         # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent
         "broker_connection_timeout": 2,
@@ -68,6 +70,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
+        "worker_consumer": "app.inbox:Inbox",
         "beat_schedule": {
             "sweep": {
                 "task": "orchestrator.sweep",

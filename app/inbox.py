@@ -1,0 +1,128 @@
+"""What is let in from the queues. A message that is no task of ours is logged and dropped, and the worker lives on.
+
+Celery drops by itself what it cannot decode. But one whose headers or body have an unforeseen form (no id, a body of
+two parts, a time limit that is a text) raises in the middle of its consumer, which ends the worker; the broker then
+hands the message to the next worker, and so on. So the form is checked here, before Celery sees the message.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from celery import Celery
+from celery.worker.consumer import Consumer
+from kombu.message import Message
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+logger = logging.getLogger(__name__)
+
+FARTHEST = timedelta(days=1)
+"""Longer waits are kept in the database, never in a message: a worker would hold it, unacknowledged, all that time."""
+
+MOST_RETRIES = 1000
+
+
+def _text(value: Any) -> Any:
+    # pydantic would take a number for a time, which Celery does not
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
+
+_Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)]
+_Id = Annotated[str, Field(max_length=64)]
+_Arguments = dict[str, _Id]
+"""All that a task here is ever told: whose turn it is. The rest is in the database."""
+
+
+class _Strict(BaseModel):
+    # what else Celery puts there is its own business
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Signature(_Strict):
+    """A task that a message carries along, to be sent when its own is done."""
+
+    task: str
+    args: Annotated[list[Any], Field(max_length=0)] = []
+    kwargs: _Arguments = {}
+    options: dict[str, Any] = {}
+
+
+class _Embed(_Strict):
+    """The fourth part of a message: what follows its task."""
+
+    chain: list[_Signature] | None = None
+    callbacks: list[_Signature] | None = None
+    errbacks: list[_Signature] | None = None
+    chord: None = None
+
+
+class _Headers(_Strict):
+    """The headers that Celery's worker reads without a look at their type."""
+
+    task: str
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    shadow: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    ignore_result: bool | None = None
+    replaced_task_nesting: int = 0
+    retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] = 0
+    eta: _Time | None = None
+    expires: _Time | None = None
+    # nothing here sends one: a forged one would end a step, or its worker's child, in the middle
+    timelimit: Annotated[list[None], Field(min_length=2, max_length=2)] | None = None
+    stamps: dict[str, Any] | None = None
+    stamped_headers: list[str] | None = None
+
+
+_BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments, _Embed | None])
+
+
+class Inbox(Consumer):
+    """Celery's consumer behind a gate."""
+
+    connection_errors: tuple[type[Exception], ...]
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
+        """Return what is called with every message that comes from a task queue."""
+        handle: Callable[[Message], None] = super().create_task_handler(*args, **kwargs)
+
+        def receive(message: Message) -> None:
+            try:
+                check(message, self.app)
+            except Exception as error:
+                queue = (message.delivery_info or {}).get("routing_key")
+                reason = {"reason": describe(error)}
+                logger.error(f"message dropped from queue {queue}: it is no task of ours", extra=reason)
+                message.reject_log_error(logger, self.connection_errors)
+            else:
+                handle(message)
+
+        return receive
+
+
+def check(message: Message, app: Celery) -> None:
+    """Raise what is wrong with a message, if anything is."""
+    headers = _Headers.model_validate(message.headers)
+    if headers.eta and headers.eta > datetime.now(UTC) + FARTHEST:
+        raise ValueError(f"it is not wanted before {headers.eta}")
+    task = app.tasks.get(headers.task)
+    if task is None or headers.task.startswith("celery."):
+        raise LookupError(f"there is no task {headers.task[:100]}")
+    args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
+    # what Celery itself checks arguments with, but only where a message is sent
+    task.__header__(*args, **kwargs)  # type: ignore[attr-defined]
+
+
+def describe(error: Exception) -> str:
+    """Return what is wrong with a message in one short line, without repeating what may be a megabyte of it."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:3])
+    return f"{type(error).__name__}: {error}"[:500]
