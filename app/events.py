@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app import runtime
 from app.celery import app
 from app.database import Base, UuidText, after_commit
-from app.ids import new_id
+from app.ids import is_uuid, new_id
 from app.messages import Event, EventType
 from app.publishing import send
 
@@ -100,10 +100,14 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
         )
         def listen(*, saga_id: str, event_id: str) -> dict[str, Any]:
             with runtime.current().database.transaction() as session:
+                event = session.get(StoredEvent, event_id) if is_uuid(event_id) else None
+                if event is None:
+                    logger.warning("message for no known event, dropped", extra={"saga_id": saga_id})
+                    return {"success": False, "sagaId": saga_id, "result": "no such event"}
                 mine = (OutboxEntry.event_id == event_id, OutboxEntry.subscriber == task_name)
                 if session.execute(delete(OutboxEntry).where(*mine).returning(OutboxEntry.event_id)).first() is None:
                     return {"success": True, "sagaId": saga_id, "result": "handled before"}
-                listener(session, session.get_one(StoredEvent, event_id))
+                listener(session, event)
             return {"success": True, "sagaId": saga_id, "result": "handled"}
 
         subscribe(event_types, task_name)
@@ -112,11 +116,10 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
     return declare
 
 
-def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str, scope: str | None = None) -> StoredEvent:
-    """Write an event as the aggregate's next, in the caller's transaction; its subscribers are told after the commit.
+def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> StoredEvent:
+    """Write an event as the aggregate's next, in the caller's transaction; its listeners are told after the commit.
 
-    ``scope`` is the choreography whose reactions are told as well, if the event belongs to one. Writers of one
-    aggregate hold its saga's row; should one not, the unique sequence refuses the second of two.
+    Writers of one aggregate hold its saga's row; should one not, the unique sequence refuses the second of two.
     """
     here = runtime.current()
     now = here.now()
@@ -135,15 +138,17 @@ def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str, sco
     wake_at = now + timedelta(seconds=here.settings.stall_seconds)
     for listener in listeners:
         session.add(OutboxEntry(event_id=stored.id, subscriber=listener, saga_id=saga_id, wake_at=wake_at, resent=0))
-    told = [*listeners, *(subscribers(event.type, scope) if scope else ())]
-    after_commit(session, partial(tell, told, stored.id, saga_id))
+    after_commit(session, partial(tell, listeners, stored.id, saga_id))
     return stored
 
 
-def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> None:
-    """Send an event's task to each of these subscribers."""
-    for task_name in task_names:
+def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> bool:
+    """Send an event's task to each of these subscribers; returns whether the broker took them all."""
+    sent = [
         send(task_name, saga_id=saga_id, task_id=str(uuid5(UUID(event_id), task_name)), event_id=event_id)
+        for task_name in task_names
+    ]
+    return all(sent)
 
 
 class History:

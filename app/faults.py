@@ -17,7 +17,8 @@ from app.saga.definition import Command, Operation
 LATE = 2.0
 """How many seconds after its deadline a hanging call comes back."""
 
-_SYNTAX = re.compile(r"decline|timeout|hang|(?:undo-)?fail:[1-9]\d?")
+SYNTAX = "decline|timeout|hang|(?:undo-)?fail:[1-9][0-9]?"
+"""What a fault looks like, as a regular expression of every dialect."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Fault:
     @classmethod
     def parse(cls, text: str) -> "Fault":
         """Read ``decline``, ``timeout``, ``hang``, ``fail:N`` or ``undo-fail:N``, N from 1 to 99. Raises ValueError."""
-        if not _SYNTAX.fullmatch(text):
+        if not re.fullmatch(SYNTAX, text):
             raise ValueError("must be decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99")
         kind, _, times = text.partition(":")
         return cls(kind, int(times or 0))

@@ -110,11 +110,16 @@ def reserve_stock(session: Session, order: StockOrder) -> Event:
     return Event(StockReserved, _moved(order, wanted))
 
 
-@command("inventory.release_stock")
-def release_stock(session: Session, order: StockOrder) -> Event:
-    """Give the order's reserved stock back to everybody."""
+def give_back(session: Session, order: StockOrder) -> Event:
+    """Give back what is still reserved for the order, all of it or nothing if a person has done it already."""
     released = _settle(session, order, ReservationStatus.RELEASED)
     return Event(StockReleased, _moved(order, released))
+
+
+@command("inventory.release_stock", by_hand=give_back)
+def release_stock(session: Session, order: StockOrder) -> Event:
+    """Give the order's reserved stock back to everybody."""
+    return give_back(session, order)
 
 
 # past the point of no return: there is no way but on

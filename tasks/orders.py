@@ -155,15 +155,20 @@ def create_order(session: Session, ref: OrderRef) -> Event:
     return Event(OrderCreated, facts(_pending(session, ref.order_id)))
 
 
-# the order is stored before its saga starts, so it is to be cancelled even when create_order never ran
-@command("orders.cancel_order", always=True)
-def cancel_order(session: Session, cancellation: Cancellation) -> Event:
-    """Cancel the order: everything done for it is undone by now."""
+def close(session: Session, cancellation: Cancellation) -> Event:
+    """Record that nothing is left to be done for the order."""
     order = _pending(session, cancellation.order_id)
     order.status = OrderStatus.CANCELLED
     order.updated_at = runtime.current().now()
     reason = cancellation.reason or "cancelled"
     return Event(OrderCancelled, {"order_id": order.id, "customer_id": order.customer_id, "reason": reason})
+
+
+# the order is stored before its saga starts, so it is to be cancelled even when create_order never ran
+@command("orders.cancel_order", always=True, by_hand=close)
+def cancel_order(session: Session, cancellation: Cancellation) -> Event:
+    """Cancel the order: everything done for it is undone by now."""
+    return close(session, cancellation)
 
 
 # past the point of no return: there is no way but on

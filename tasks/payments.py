@@ -86,7 +86,23 @@ def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
     return Event(PaymentCompleted, _money(order, receipt))
 
 
-@command("payments.refund_payment", call=void_charge)
+def refunded_by_hand(session: Session, order: Charge) -> Event | None:
+    """Record that a person saw to it that the customer has the money: paid back, or never taken.
+
+    Says nothing when the payment had failed anyway.
+    """
+    payment = _payment(session, order.order_id)
+    taken = payment is not None and payment.status == PaymentStatus.COMPLETED
+    if payment and not taken:
+        return None
+    _record(session, order, PaymentStatus.REFUNDED if taken else PaymentStatus.CANCELLED, None)
+    return Event(
+        PaymentRefunded if taken else PaymentCancelled,
+        {"order_id": order.order_id, "amount": number(order.total_amount)},
+    )
+
+
+@command("payments.refund_payment", call=void_charge, by_hand=refunded_by_hand)
 def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
     """Record that the customer has the money: given back (PaymentRefunded) or never taken (PaymentCancelled).
 

@@ -70,7 +70,13 @@ def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> 
     return Event(ShippingArranged, {"order_id": parcel.order_id, "tracking_number": tracking_number})
 
 
-@command("shipping.cancel_shipment", call=unbook_carrier)
+def cancelled_by_hand(session: Session, parcel: Parcel) -> Event:
+    """Record that a person told the carrier not to come."""
+    _record(session, parcel, ShipmentStatus.CANCELLED, None)
+    return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": None})
+
+
+@command("shipping.cancel_shipment", call=unbook_carrier, by_hand=cancelled_by_hand)
 def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
     """Record that the carrier will not come. Says nothing when it would not have come anyway."""
     if cancelled is None:

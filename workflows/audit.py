@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, text
+from sqlalchemy import Row, bindparam, case, select, text
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -28,7 +29,8 @@ class Violation:
     detail: str
 
 
-# of orders whose saga has ended: the others may be between two states
+# of orders whose saga has ended: the others may be between two states; and what a person says to have done by hand is
+# believed of the gateways, whose books need not show it, but not of our own tables
 _STATEMENTS = {
     "completed orders are paid, shipped and handed over": """
         SELECT o.id, 'completed, but not once captured in full, or refunded, or not shipped with all its stock'
@@ -50,11 +52,15 @@ _STATEMENTS = {
         SELECT o.id, 'cancelled, but money, a booking or stock is left'
         FROM orders o JOIN saga_instances s ON s.order_id = o.id
         WHERE o.status = 'cancelled' AND s.status IN ('completed', 'compensated') AND NOT (
-            (SELECT coalesce(sum(CASE l.kind WHEN 'capture' THEN l.amount WHEN 'refund' THEN -l.amount ELSE 0 END), 0)
-             FROM payment_provider_ledger l WHERE l.order_id = o.id) = 0
+            ((SELECT coalesce(sum(CASE l.kind WHEN 'capture' THEN l.amount WHEN 'refund' THEN -l.amount ELSE 0 END), 0)
+              FROM payment_provider_ledger l WHERE l.order_id = o.id) = 0
+             OR EXISTS (SELECT 1 FROM saga_steps m
+                        WHERE m.saga_id = s.id AND m.step = 'process_payment' AND m.done_by IS NOT NULL))
             AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id AND p.status = 'completed')
-            AND (SELECT coalesce(sum(CASE c.kind WHEN 'book' THEN 1 WHEN 'cancel' THEN -1 ELSE 0 END), 0)
-                 FROM carrier_ledger c WHERE c.order_id = o.id) = 0
+            AND ((SELECT coalesce(sum(CASE c.kind WHEN 'book' THEN 1 WHEN 'cancel' THEN -1 ELSE 0 END), 0)
+                  FROM carrier_ledger c WHERE c.order_id = o.id) = 0
+                 OR EXISTS (SELECT 1 FROM saga_steps m
+                            WHERE m.saga_id = s.id AND m.step = 'arrange_shipping' AND m.done_by IS NOT NULL))
             AND NOT EXISTS (SELECT 1 FROM shipments h WHERE h.order_id = o.id AND h.status = 'arranged')
             AND NOT EXISTS (SELECT 1 FROM stock_reservations r
                             WHERE r.order_id = o.id AND r.status IN ('reserved', 'shipped'))
@@ -86,7 +92,7 @@ _STATEMENTS = {
         FROM saga_steps a JOIN saga_instances s ON s.id = a.saga_id
         LEFT JOIN saga_steps c ON c.saga_id = a.saga_id AND c.step = a.step AND c.operation = 'compensation'
         WHERE s.status = 'compensated' AND a.operation = 'action' AND a.status = 'completed'
-          AND (c.status IS NULL OR c.status <> 'completed')""",
+          AND (c.status IS NULL OR c.status NOT IN ('completed', 'by_hand'))""",
     "orchestrated sagas were undone in reverse": """
         SELECT a.saga_id, a.step || ' was compensated before ' || b.step || ', which came after it'
         FROM saga_instances s
@@ -139,10 +145,10 @@ GRACE_SECONDS = 30
 
 
 def audit() -> Iterator[Violation]:
-    """Yield every violation of every invariant found in the database, in one pass over it."""
+    """Yield every violation of every invariant found in the database, in one pass over it as it is at one moment."""
     here = runtime.current()
     overdue = here.now() - timedelta(seconds=GRACE_SECONDS)
-    with here.database.reading() as session:
+    with here.database.snapshot() as session:
         for check, statement in _STATEMENTS.items():
             parameters = {"overdue": overdue} if ":overdue" in statement else {}
             query = text(statement)
@@ -155,22 +161,20 @@ def audit() -> Iterator[Violation]:
 
 def _folded(session: Session) -> Iterator[Violation]:
     """Fold each order's events and compare the result with its row."""
-    row = (
-        Order.id,
-        Order.status,
-        Order.shipping_address,
-        StoredEvent.sequence,
-        StoredEvent.event_type,
-        StoredEvent.payload,
-    )
+    # of the payloads only what is compared is read: parsing a million of them would take most of the time
+    tells_address = StoredEvent.event_type.in_([OrderCreated, OrderAddressChanged])
+    address = case((tells_address, StoredEvent.payload["shipping_address"].as_string())).label("address")
     query = (
-        select(*row).join(StoredEvent, StoredEvent.aggregate_id == Order.id).order_by(Order.id, StoredEvent.sequence)
+        select(Order.id, Order.status, Order.shipping_address, StoredEvent.sequence, StoredEvent.event_type, address)
+        .join(StoredEvent, StoredEvent.aggregate_id == Order.id)
+        .order_by(Order.id, StoredEvent.sequence)
     )
     rows = session.execute(query.execution_options(yield_per=1000))
-    for order_id, group in groupby(rows, key=lambda entry: entry[0]):
+    for order_id, group in groupby(rows, key=itemgetter(0)):
         events = list(group)
-        if [event.sequence for event in events] != list(range(1, len(events) + 1)):
-            yield Violation(_FOLDING, order_id, f"numbered {[event.sequence for event in events]}")
+        numbers = [event.sequence for event in events]
+        if numbers != list(range(1, len(events) + 1)):
+            yield Violation(_FOLDING, order_id, f"numbered {numbers}")
         elif difference := _difference(events):
             yield Violation(_FOLDING, order_id, difference)
 
@@ -182,8 +186,8 @@ def _difference(events: list[Row[Any]]) -> str | None:
             if status != "pending":
                 return f"{event.event_type} although it was {status}"
             status = "completed" if event.event_type == OrderCompleted else "cancelled"
-        elif event.event_type in {OrderCreated, OrderAddressChanged}:
-            address = event.payload["shipping_address"]
+        elif event.address is not None:
+            address = event.address
     row = events[0]
     if status != row.status:
         return f"the events say {status}, the row {row.status}"

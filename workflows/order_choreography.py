@@ -38,6 +38,8 @@ def ready_to_ship(order: History) -> bool:
 
 @on(StockReserved, PaymentCompleted, queue="shipping")
 def ship_when_reserved_and_paid(order: History) -> Decision:
+    if order.has_any(OrderTimedOut, OrderCancelRequested):
+        return None  # too late, however long this message waited: see below
     if ready_to_ship(order):
         return Act(shipping.arrange_shipping)  # ShippingArranged or ShippingFailed
     return None  # the other event is still to come

@@ -57,6 +57,8 @@ class LoggedOperation:
     task_id: str | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+    done_by: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,22 @@ def saga(saga_id: str) -> SagaView:
 
 
 def sagas(
-    *, status: SagaStatus | None = None, saga_type: str | None = None, after: str | None = None, limit: int
+    *,
+    status: SagaStatus | None = None,
+    saga_type: str | None = None,
+    step: str | None = None,
+    after: str | None = None,
+    limit: int,
 ) -> Page[SagaInstance]:
-    """Return a page of sagas, newest first; ``after`` is the id of the last one seen."""
+    """Return a page of sagas, newest first; ``step`` is their current one, ``after`` the id of the last one seen."""
     # a saga's id is a UUID of version 7: it grows with time, so the primary key is the order of creation
     query = select(SagaInstance).order_by(SagaInstance.id.desc())
     if status:
         query = query.where(SagaInstance.status == status)
     if saga_type:
         query = query.where(SagaInstance.saga_type == saga_type)
+    if step:
+        query = query.where(SagaInstance.current_step == step)
     if after:
         query = query.where(SagaInstance.id < after)
     with runtime.current().database.reading() as session:
@@ -213,6 +222,8 @@ def _logged(row: SagaStep) -> LoggedOperation:
         task_id=row.task_id,
         result=row.result,
         error=row.error,
+        done_by=row.done_by,
+        note=row.note,
     )
 
 

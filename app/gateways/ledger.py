@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import select, text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.database import Base, Database, insert_if_absent
-from app.errors import StepUnavailable
+from app.errors import DatabaseFault, StepUnavailable
 
 Entry = TypeVar("Entry", bound=Base)
 
@@ -26,8 +25,8 @@ def gateway_call(database: Database, timeout: float) -> Iterator[Session]:
             if session.get_bind().dialect.name == "postgresql":
                 session.execute(text(f"SET LOCAL statement_timeout = {int(timeout * 1000)}"))
             yield session
-    except OperationalError as error:
-        raise StepUnavailable(f"the gateway did not answer: {error.orig}") from error
+    except DatabaseFault as error:
+        raise StepUnavailable(f"the gateway did not answer: {error}") from error
 
 
 def first_entry(session: Session, table: type[Entry], key: str, **values: Any) -> Entry:

@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from celery import Task
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app import faults
-from app.errors import StepError
+from app.errors import DatabaseFault, StepError
 from app.messages import Event, Reply
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
 from app.saga.models import SagaStep
@@ -21,16 +19,13 @@ logger = logging.getLogger(__name__)
 
 CeleryTask = Task[Any, Any]
 
-DATABASE_FAULTS = (OperationalError, InterfaceError, PoolTimeout)
-"""What the database raises when it does not answer: no fault of the step that met it."""
-
 
 @contextmanager
 def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
     """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
     try:
         yield
-    except DATABASE_FAULTS as error:
+    except DatabaseFault as error:
         wait = min(30.0, 0.2 * 2**task.request.retries)
         logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error})
         raise task.retry(countdown=wait, exc=error, max_retries=50) from error
@@ -81,6 +76,11 @@ def refuse(
     if command.void:
         return command.refused(session, message, reason or "failed", voided)
     return command.refused(session, message, reason or "failed")
+
+
+def invoke_by_hand(command: Command, session: Session, payload: dict[str, Any]) -> Event | None:
+    """Have the service record that a person did what the command could not, if it has anything to record."""
+    return command.by_hand(session, command.message(payload)) if command.by_hand else None
 
 
 def note_failure(
@@ -137,12 +137,13 @@ def describe(error: Exception) -> str:
 def reply_of(row: SagaStep) -> Reply:
     """Return the reply that the log holds for an operation."""
     nothing_to_undo = row.status == StepStatus.SKIPPED and row.operation == Operation.COMPENSATION
+    success = row.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_undo
     return Reply(
-        success=row.status == StepStatus.COMPLETED or nothing_to_undo,
+        success=success,
         sagaId=row.saga_id,
         stepId=row.step,
         result=row.result,
-        error=row.error,
+        error=None if success else row.error,
     )
 
 

@@ -6,13 +6,14 @@ nobody decides by the saga's row. The terms are those of the saga literature (DT
 arrives after it.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database import insert_if_absent
-from app.saga.definition import Operation, StepStatus
+from app.saga.definition import PERSISTENT, Operation, StepStatus
 from app.saga.models import SagaStep
 
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
@@ -72,15 +73,26 @@ def reopen(session: Session, saga_id: str, step: str, operation: Operation) -> N
         _reopen(row)
 
 
+def given_up(session: Session, saga_id: str) -> Sequence[SagaStep]:
+    """Return the operations of a saga that were given up before they could say how they ended, locked."""
+    ended = SagaStep.status.in_([StepStatus.FAILED, StepStatus.CLOSING])
+    unsaid = select(SagaStep).where(SagaStep.saga_id == saga_id, ended, SagaStep.event_id.is_(None))
+    rows = session.scalars(unsaid.order_by(SagaStep.step, SagaStep.operation).with_for_update())
+    return [row for row in rows if row.status == StepStatus.FAILED or _closing_in_vain(row)]
+
+
+def _closing_in_vain(row: SagaStep) -> bool:
+    # a door that is being closed has this status from before the first attempt to its last
+    return PERSISTENT.exhausted(row.attempts - row.earlier_attempts)
+
+
 def reopen_unsaid(session: Session, saga_id: str) -> None:
     """Let every operation of a saga be tried again that was given up before it could say how it ended.
 
     An action that failed and said so is not among them: its failure is a fact. One whose voiding was given up stays
     shut, and has a new round of retries.
     """
-    given_up = SagaStep.status.in_([StepStatus.FAILED, StepStatus.CLOSING])
-    query = select(SagaStep).where(SagaStep.saga_id == saga_id, given_up, SagaStep.event_id.is_(None))
-    for row in session.scalars(query.with_for_update()):
+    for row in given_up(session, saga_id):
         if row.status == StepStatus.CLOSING:
             row.earlier_attempts = row.attempts
         else:

@@ -14,6 +14,7 @@ from app.ids import new_id
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, registry, transitions
 from app.saga.attempts import CeleryTask, finish, invoke
+from app.saga.by_hand import Statement, Undoing, choose, note_statement, recording, undoing_of
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.reactions import Reaction, ReactionRun
@@ -41,6 +42,7 @@ class Choreography:
         self.cancel_requested = cancel_requested
         self.too_late = too_late
         self._stream = Stream(name)
+        self._reactions: list[tuple[frozenset[EventType], Reaction]] = []
         registry.register(self)
 
     def on(self, *event_types: EventType, queue: str) -> Callable[[Reaction], Reaction]:
@@ -55,6 +57,7 @@ class Choreography:
                 return ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
 
             subscribe(event_types, task_name, scope=self.name)
+            self._reactions.append((frozenset(event_types), reaction))
             return reaction
 
         return declare
@@ -96,7 +99,9 @@ class Choreography:
         past = history(session, saga.aggregate_id)
         here = runtime.current()
         quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
-        if quiet_since > here.now():
+        if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
+            transitions.start_clock(saga, here.now(), here.settings.order_timeout_seconds)
+        elif quiet_since > here.now():
             # it has made progress, of which its row does not tell
             saga.redrives = 0
             saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
@@ -108,7 +113,7 @@ class Choreography:
         roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
         for event in past.events:
             if event.event_type in roots:
-                self._stream.say_again(session, saga.id, event)
+                self._stream.say(session, saga.id, event)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Say once that the deadline has passed; whoever owns the point of no return decides what that means."""
@@ -135,7 +140,35 @@ class Choreography:
         """Have what was given up tried again, and the saga's events said again."""
         past = history(session, saga.aggregate_id)
         if saga.status == SagaStatus.STUCK:
-            here = runtime.current()
-            transitions.unstick(saga, here.now(), here.settings.order_timeout_seconds)
+            self._unstick(saga)
             barrier.reopen_unsaid(session, saga.id)
-        self._say_again(session, saga, past)
+        # not only the roots: a person who asks shall not have to rely on anybody's repetition
+        for event in past.events:
+            self._stream.say(session, saga.id, event)
+
+    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+        """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""
+        past = history(session, saga.aggregate_id)
+        undoings = self._undoings(session, saga, past)
+        chosen = choose(saga, undoings, statement)
+        self._unstick(saga)
+        with recording(saga):
+            event = chosen[0].record(session, {**saga.payload, **past.data})
+        now = runtime.current().now()
+        for undoing in chosen:
+            note_statement(undoing.row, undoing.status, statement, now)
+        if event:
+            self._stream.answer(session, saga, chosen[0].row, event)
+        for other in undoings:
+            if other not in chosen:
+                transitions.stick(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
+
+    def _unstick(self, saga: SagaInstance) -> None:
+        here = runtime.current()
+        transitions.unstick(saga, here.now(), here.settings.order_timeout_seconds)
+        saga.current_step = None
+
+    def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[Undoing]:
+        decisions = [reaction(past) for types, reaction in self._reactions if not past.types.isdisjoint(types)]
+        undoings = [undoing_of(row, decisions) for row in barrier.given_up(session, saga.id)]
+        return [undoing for undoing in undoings if undoing]

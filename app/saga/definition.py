@@ -53,6 +53,8 @@ class StepStatus(StrEnum):
     """Tried and given up. Of an action: it has no effect of ours, but a gateway may have done it."""
     SKIPPED = "skipped"
     """Of an action: refused before it ran. Of a compensation: there was nothing to undo."""
+    BY_HAND = "by_hand"
+    """Of a compensation: out of retries, and then a person said that they had done it outside the system."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Command:
     """
     always: bool = False
     """Of a compensation: run it even if the log says that its action never did."""
+    by_hand: Callable[..., Event | None] | None = None
+    """Of a compensation: ``by_hand(session, message)`` records that a person did it, and returns the event of that."""
     retry: RetryPolicy | None = None
 
     def __call__(self, *arguments: Any) -> Event | None:
@@ -268,6 +272,10 @@ class Plan:
     def position(self, name: str | None) -> int:
         """Return where a step stands; ``None``, the current step of a saga that is through, stands behind the last."""
         return len(self.steps) if name is None else self._positions[name]
+
+    def step(self, name: str) -> Step:
+        """Return the step of this name."""
+        return self.steps[self._positions[name]]
 
     def following(self, name: str) -> Step | None:
         """Return the step after this one."""

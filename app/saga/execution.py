@@ -14,13 +14,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import StepFailed, StepRejected
+from app.errors import DatabaseFault, StepFailed, StepRejected
 from app.events import emit
 from app.ids import is_uuid
 from app.messages import Reply
 from app.saga import barrier, transitions
 from app.saga.attempts import (
-    DATABASE_FAULTS,
     CeleryTask,
     call_outside,
     finish,
@@ -76,6 +75,15 @@ class Turn:
         return {**self.saga.payload, "reason": self.saga.error}
 
     @property
+    def following(self) -> str | None:
+        """The name of the step that comes after this one in its direction."""
+        if self.operation is Operation.ACTION:
+            following = self.plan.following(self.step.name)
+        else:
+            following = next(iter(self.plan.undoing(self.step.name)[1:]), None)
+        return following.name if following else None
+
+    @property
     def policy(self) -> RetryPolicy:
         """How failures of this operation are retried."""
         return self.step.policy if self.operation is Operation.ACTION else self.step.undo_retry
@@ -106,13 +114,15 @@ class StepRun:
             if not settled.goes_on:
                 # the fence is closed: this chain ends here, and not as a failure
                 self.task.request.chain = None
+                reason = {"step": self.command.short_name, "reason": settled.reply["error"]}
+                logger.info("step not run", extra={**context, **reason})
             return settled.reply
 
     def _run(self) -> Reply:
         try:
             answer = self._call_outside()
             return self._record_success(answer)
-        except (Settled, StepFailed, *DATABASE_FAULTS):
+        except (Settled, StepFailed, DatabaseFault):
             raise
         except UnknownStep as error:
             return self._stick(error)
@@ -214,7 +224,12 @@ class StepRun:
         return turn
 
     def _check_turn(self, session: Session, turn: Turn) -> None:
-        """Let the message pass if the fence is open in its direction and its step is the current one."""
+        """Let the message pass if the fence is open in its direction and its step is the current one.
+
+        A repetition of the message that did the step before the current one lets its chain go on: its worker may have
+        died before it sent the rest. Every other chain ends here, for the one that was faster goes on: else each chain
+        that the sweep sends would repeat all steps to come, and a long queue would be made longer the longer it is.
+        """
         forward = turn.operation is Operation.ACTION
         fence_open = turn.saga.status in FORWARD if forward else turn.saga.status == SagaStatus.COMPENSATING
         through = SagaStatus.COMPLETED if forward else SagaStatus.COMPENSATED
@@ -222,15 +237,14 @@ class StepRun:
         if not forward:
             lead = -lead
         if turn.saga.status == through or (fence_open and lead > 0):
-            raise Settled(self._recorded(session, turn), goes_on=True)
+            row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
+            reply = reply_of(row) if row else self._refusal(turn.step.name, "never ran")
+            mine = row is not None and row.task_id == self.task.request.id
+            raise Settled(reply, goes_on=mine and turn.following == turn.saga.current_step)
         if not fence_open:
             raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
         if lead < 0:
             raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
-
-    def _recorded(self, session: Session, turn: Turn) -> Reply:
-        row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
-        return reply_of(row) if row else self._refusal(turn.step.name, "never ran")
 
     def _refusal(self, step: str, error: str) -> Reply:
         return Reply(success=False, sagaId=self.saga_id, stepId=step, result=None, error=error)

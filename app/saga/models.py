@@ -9,8 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, UuidText
 from app.saga.definition import Operation, SagaStatus, StepStatus
 
-UNFINISHED = text("status IN ('pending', 'running', 'compensating')")
-"""What the sweep looks at; written out, and not as parameters, so that the partial index below is used for it."""
+WAITS = text("wake_at IS NOT NULL")
+"""What the sweep has ever to look at: a saga that has ended, or is stuck, waits for nothing."""
 
 
 class SagaInstance(Base):
@@ -22,7 +22,7 @@ class SagaInstance(Base):
     __tablename__ = "saga_instances"
     __table_args__ = (
         # over unfinished rows only, so that the sweep's cost does not grow with what is done
-        Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=UNFINISHED, sqlite_where=UNFINISHED),
+        Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=WAITS, sqlite_where=WAITS),
         Index("ix_saga_instances_saga_type_status", "saga_type", "status"),
         Index("ix_saga_instances_status", "status"),
     )
@@ -81,3 +81,6 @@ class SagaStep(Base):
     started_at: Mapped[datetime]
     """When its last attempt began."""
     finished_at: Mapped[datetime | None]
+    done_by: Mapped[str | None] = mapped_column(String(200))
+    """Who said that a person did, outside the system, what this operation could not do; ``note`` is what they added."""
+    note: Mapped[str | None] = mapped_column(Text)

@@ -1,13 +1,31 @@
 """What an operator, or a customer, may ask of a saga: the same for both patterns."""
 
-from sqlalchemy import select
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict, NotFound
 from app.ids import is_uuid
 from app.saga import registry
-from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance
+from app.saga.by_hand import Statement
+from app.saga.definition import Operation, SagaStatus, StepStatus
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.registry import Driver
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a bulk resume did: the sagas it set moving, those it could not with the reason, and where to go on."""
+
+    resumed: list[str]
+    refused: dict[str, str]
+    next_after: str | None
+    """The id of the last saga looked at, or None if there are no more."""
 
 
 def cancel(saga_id: str) -> SagaInstance:
@@ -15,7 +33,7 @@ def cancel(saga_id: str) -> SagaInstance:
 
     Asking again changes nothing. Raises NotFound, and Conflict past the point of no return.
     """
-    return _with_driver(saga_id, "cancel")
+    return _with_driver(saga_id, lambda driver, session, saga: driver.cancel(session, saga))
 
 
 def resume(saga_id: str) -> SagaInstance:
@@ -23,7 +41,54 @@ def resume(saga_id: str) -> SagaInstance:
 
     Raises NotFound, and Conflict when the saga has ended.
     """
-    return _with_driver(saga_id, "resume")
+
+    def ask(driver: Driver, session: Session, saga: SagaInstance) -> None:
+        if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+            raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
+        driver.resume(session, saga)
+
+    return _with_driver(saga_id, ask)
+
+
+def skip(saga_id: str, statement: Statement) -> SagaInstance:
+    """Go on with a saga that is stuck on a compensation which, as somebody says, was done by hand.
+
+    Raises NotFound, and Conflict when the saga is not stuck, is stuck on something else than a compensation or than the
+    step that the statement names, or on several of which it names none, and when its service cannot record it as done.
+    """
+
+    def ask(driver: Driver, session: Session, saga: SagaInstance) -> None:
+        if saga.status != SagaStatus.STUCK:
+            raise Conflict(f"there is nothing to skip: the saga is {saga.status}", status=saga.status)
+        driver.skip(session, saga, statement)
+
+    return _with_driver(saga_id, ask)
+
+
+def resume_stuck(step: str, *, after: str | None = None, limit: int = BATCH) -> Resumed:
+    """Resume the sagas that are stuck on one step, at most ``limit`` of them, each in a transaction of its own.
+
+    ``after`` is where an earlier call ended. A saga that cannot be resumed holds up no other.
+    """
+    stuck = select(SagaInstance.id).where(SagaInstance.status == SagaStatus.STUCK, _is_stuck_on(step))
+    if after:
+        stuck = stuck.where(SagaInstance.id > after)
+    with runtime.current().database.reading() as session:
+        found = session.scalars(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
+    resumed, refused = [], {}
+    for saga_id in found[:limit]:
+        try:
+            resumed.append(resume(saga_id).id)
+        except Conflict as conflict:
+            refused[saga_id] = conflict.detail
+    return Resumed(resumed, refused, found[limit - 1] if len(found) > limit else None)
+
+
+def _is_stuck_on(step: str) -> ColumnElement[bool]:
+    # the row names one step only; a choreographed saga may be stuck on two
+    undoing = and_(SagaStep.operation == Operation.COMPENSATION, SagaStep.status == StepStatus.FAILED)
+    unsaid = (SagaStep.step == step, SagaStep.event_id.is_(None), or_(undoing, SagaStep.status == StepStatus.CLOSING))
+    return or_(SagaInstance.current_step == step, exists().where(SagaStep.saga_id == SagaInstance.id, *unsaid))
 
 
 def saga_of(aggregate_id: str) -> str:
@@ -35,7 +100,7 @@ def saga_of(aggregate_id: str) -> str:
     return saga_id
 
 
-def _with_driver(saga_id: str, request: str) -> SagaInstance:
+def _with_driver(saga_id: str, ask: Callable[[Driver, Session, SagaInstance], None]) -> SagaInstance:
     with runtime.current().database.transaction() as session:
         saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
         if saga is None:
@@ -43,10 +108,5 @@ def _with_driver(saga_id: str, request: str) -> SagaInstance:
         driver = registry.driver_of(saga)
         if driver is None:
             raise Conflict(f"no code deployed here declares saga {saga.saga_type}", status=saga.status)
-        if request == "cancel":
-            driver.cancel(session, saga)
-        elif saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
-            raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
-        else:
-            driver.resume(session, saga)
+        ask(driver, session, saga)
     return saga

@@ -4,7 +4,8 @@ Nothing here trusts a message. The chain, the error callback and the compensatio
 locked, says what there is to do.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,12 @@ from app import runtime
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
+from app.events import emit
 from app.ids import is_uuid, new_id
 from app.publishing import send_chain
-from app.saga import barrier, registry, transitions
+from app.saga import barrier, by_hand, registry, transitions
+from app.saga.attempts import CeleryTask, invoke_by_hand, retried_on_database_fault
+from app.saga.by_hand import Statement
 from app.saga.definition import (
     COMPENSATION_STARTED,
     FORWARD,
@@ -28,6 +32,9 @@ from app.saga.definition import (
     UnknownStep,
 )
 from app.saga.models import SagaInstance
+from app.saga.outage import stop_clock
+
+logger = logging.getLogger(__name__)
 
 ERROR_CALLBACK = "orchestrator.request_compensation"
 
@@ -65,18 +72,20 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
     return row
 
 
-@app.task(name=ERROR_CALLBACK)
-def request_compensation(*, saga_id: str) -> str:
+@app.task(name=ERROR_CALLBACK, bind=True)
+def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     """Undo a saga whose current step has failed for good: the error callback of every forward chain.
 
     It may come twice, late, or although nothing failed (a chain whose next message could not be published). So it only
     asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
     """
-    here = runtime.current()
-    with here.database.transaction() as session:
+    with retried_on_database_fault(task), runtime.current().database.transaction() as session:
         saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
         declared = definition(saga.saga_type) if saga else None
-        if saga is None or declared is None or saga.status not in FORWARD:
+        if saga is None or declared is None:
+            logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
+            return "no such saga"
+        if saga.status not in FORWARD:
             return "nothing to undo"
         failure = _failure(session, saga)
         if failure is None:
@@ -104,12 +113,17 @@ def _current(saga: SagaInstance) -> str:
 
 def _publish_forward(session: Session, saga: SagaInstance, plan: Plan) -> None:
     tasks = [step.action.name for step in plan.remaining(_current(saga))]
-    after_commit(session, partial(send_chain, tasks, saga_id=saga.id, on_error=ERROR_CALLBACK))
+    after_commit(session, partial(_send, saga.id, tasks, on_error=ERROR_CALLBACK))
 
 
 def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> None:
     tasks = [step.compensation.name for step in plan.undoing(_current(saga)) if step.compensation]
-    after_commit(session, partial(send_chain, tasks, saga_id=saga.id))
+    after_commit(session, partial(_send, saga.id, tasks))
+
+
+def _send(saga_id: str, tasks: Sequence[str], on_error: str | None = None) -> None:
+    if not send_chain(tasks, saga_id=saga_id, on_error=on_error):
+        stop_clock(saga_id)
 
 
 def _failure(session: Session, saga: SagaInstance) -> str | None:
@@ -136,6 +150,10 @@ class Orchestration:
         elif failure := _failure(session, saga):
             turn_back(session, saga, plan, failure)  # its error callback was lost
         else:
+            if saga.deadline_at is None and not plan.past_pivot(saga.current_step):
+                transitions.start_clock(
+                    saga, runtime.current().now(), transitions.timeout_of(plan.step(_current(saga)))
+                )
             _publish_forward(session, saga, plan)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
@@ -166,10 +184,34 @@ class Orchestration:
         plan = self._plan_or_refuse(saga)
         if saga.status == SagaStatus.STUCK:
             undoing = saga.state == COMPENSATION_STARTED
-            current = next(step for step in plan.steps if step.name == saga.current_step)
+            current = plan.step(_current(saga))
             transitions.unstick(saga, runtime.current().now(), transitions.timeout_of(current))
             barrier.reopen(session, saga.id, current.name, Operation.COMPENSATION if undoing else Operation.ACTION)
         self.drive(session, saga)
+
+    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+        """Take somebody's word that the compensation it is stuck on was done by hand, and go on with the next."""
+        plan = self._plan_or_refuse(saga)
+        step = plan.step(_current(saga))
+        if saga.state != COMPENSATION_STARTED or step.compensation is None:
+            raise by_hand.nothing_to_skip(saga)
+        if statement.step not in {None, step.name}:
+            raise Conflict(f"it is stuck on {step.name}, not on {statement.step}", status=saga.status)
+        now = runtime.current().now()
+        row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
+        if row.status != StepStatus.FAILED:
+            raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
+        barrier.close_door(session, saga.id, step.name, now, saga.error)
+        with by_hand.recording(saga):
+            event = invoke_by_hand(step.compensation, session, {**saga.payload, "reason": saga.error})
+        if event:
+            row.event_id = emit(session, saga.aggregate_id, event, saga_id=saga.id).id
+            row.result = dict(event.payload)
+        by_hand.note_statement(row, StepStatus.BY_HAND, statement, now)
+        transitions.unstick(saga, now, None)
+        transitions.undone(saga, plan, step, now)
+        if saga.status == SagaStatus.COMPENSATING:
+            _publish_compensations(session, saga, plan)
 
     def _plan_or_refuse(self, saga: SagaInstance) -> Plan:
         try:

@@ -22,6 +22,7 @@ def command(
     void: Callable[[Any, str], Any] | None = None,
     refused: Callable[..., Event] | None = None,
     always: bool = False,
+    by_hand: Callable[..., Event | None] | None = None,
     retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Event | None]], Command]:
     """Make a business function a command, and the Celery task ``name`` that runs it as a step of a saga.
@@ -41,6 +42,7 @@ def command(
             void=void,
             refused=refused,
             always=always,
+            by_hand=by_hand,
             retry=retry,
         )
 

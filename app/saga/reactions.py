@@ -13,13 +13,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import DefinitionError, StepFailed, StepRejected
-from app.events import History, StoredEvent, history
+from app.errors import DatabaseFault, DefinitionError, StepFailed, StepRejected
+from app.events import History, StoredEvent, history, subscribers
 from app.ids import is_uuid
 from app.messages import Event, EventType, Reply
 from app.saga import barrier, transitions
 from app.saga.attempts import (
-    DATABASE_FAULTS,
     CeleryTask,
     call_outside,
     describe,
@@ -102,7 +101,7 @@ class ReactionRun:
                 known = is_uuid(self.event_id) and is_uuid(self.saga_id)
                 event = session.get(StoredEvent, self.event_id) if known else None
                 saga = session.get(SagaInstance, self.saga_id) if known else None
-                if event is None or saga is None or saga.aggregate_id != event.aggregate_id:
+                if event is None or saga is None or not self._is_mine(saga, event):
                     logger.warning("message for no known event, dropped", extra={"saga_id": self.saga_id})
                     return self._reply(self.task.name, False, "no such event")
                 past = history(session, event.aggregate_id)
@@ -119,6 +118,12 @@ class ReactionRun:
                 case None:
                     return self._reply(self.task.name, True, None)
 
+    def _is_mine(self, saga: SagaInstance, event: StoredEvent) -> bool:
+        """Tell whether this event is one that the reaction waits for: some, such as a refund, ask no more than that."""
+        if saga.saga_type != self.stream.name or saga.aggregate_id != event.aggregate_id:
+            return False
+        return self.task.name in subscribers(event.event_type, self.stream.name)
+
     def _act(self, command: Command) -> Reply:
         known = self._look(command.short_name, Operation.ACTION)
         if known and known.status == StepStatus.CLOSING:
@@ -134,7 +139,7 @@ class ReactionRun:
                 event = invoke(command, session, self.data, answer)
                 self._finish(session, saga, row, StepStatus.COMPLETED, event)
             return reply_of(row)
-        except DATABASE_FAULTS:
+        except DatabaseFault:
             raise
         except Exception as error:
             return self._act_failed(command, error)
@@ -211,14 +216,14 @@ class ReactionRun:
                     event = Event(undo.otherwise) if undo.otherwise else None
                 self._finish(session, saga, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
             return reply_of(row)
-        except DATABASE_FAULTS:
+        except DatabaseFault:
             raise
         except Exception as error:
             return self._undoing_failed(step, Operation.COMPENSATION, error)
 
     def _undoing_failed(self, step: str, operation: Operation, error: Exception) -> Reply:
         """Log that an undoing failed and have it tried again; out of retries the saga is stuck, for people to see."""
-        if isinstance(error, DATABASE_FAULTS):
+        if isinstance(error, DatabaseFault):
             raise error
         with self.here.database.transaction() as session:
             saga, row = self._enter(session, step, operation)
@@ -234,7 +239,7 @@ class ReactionRun:
         raise StepFailed(reply_of(row)) from error
 
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
-        transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}")
+        transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
 
     def _look(self, step: str, operation: Operation) -> SagaStep | None:
         with self.here.database.reading() as session:
@@ -266,10 +271,13 @@ class ReactionRun:
     def _say_again(self, session: Session, row: SagaStep) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""
         if row.event_id:
-            self.stream.say_again(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
+            self.stream.say(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
         return reply_of(row)
 
     def _repeat(self, row: SagaStep) -> Reply:
+        if row.task_id not in {None, self.task.request.id}:
+            # done by the message of another event, whose repetition says it again: both would double all that follows
+            return reply_of(row)
         with self.here.database.transaction() as session:
             return self._say_again(session, row)
 

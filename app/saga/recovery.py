@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app
+from app.errors import DatabaseFault
 from app.events import resend_outbox
 from app.saga import registry, transitions
 from app.saga.definition import MOVING
-from app.saga.models import UNFINISHED, SagaInstance
+from app.saga.models import SagaInstance
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +46,27 @@ def sweep() -> Swept:
     return Swept(driven=outcomes.count("driven"), timed_out=outcomes.count("timed out"), resent=resent)
 
 
+def try_sweep() -> Swept | None:
+    """Sweep, unless the database does not answer: then say so, and leave it to the next sweep."""
+    try:
+        return sweep()
+    except DatabaseFault as fault:
+        logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
+        return None
+
+
 @app.task(name="orchestrator.sweep")
-def run_sweep() -> dict[str, int]:
+def run_sweep() -> dict[str, int] | None:
     """Sweep once: what ``celery beat`` sends."""
-    return asdict(sweep())
+    swept = try_sweep()
+    return asdict(swept) if swept else None
 
 
 def _claim(session: Session) -> list[str]:
     """Take a lease on sagas that are due: no other sweep looks at them for a while."""
     now = runtime.current().now()
-    due = select(SagaInstance).where(UNFINISHED, SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
+    # no word of its status: a planner that knows of a status index might take that, and sort all that is unfinished
+    due = select(SagaInstance).where(SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
     sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
     for saga in sagas:
         saga.redrives += 1
@@ -68,6 +80,7 @@ def _drive(saga_id: str) -> str:
         with here.database.transaction() as session:
             saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
             if saga.status not in MOVING:
+                saga.wake_at = None
                 return "settled meanwhile"
             driver = registry.driver_of(saga)
             if driver is None:

@@ -5,6 +5,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from app.errors import DefinitionError
+from app.saga.by_hand import Statement
 from app.saga.models import SagaInstance
 
 
@@ -27,6 +28,12 @@ class Driver(Protocol):
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Set a stuck saga moving again, or drive a stalled one. Raises Conflict when there is nothing to resume."""
+
+    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+        """Go on as if the compensation that the saga is stuck on had been done. Raises Conflict.
+
+        See ``operations.skip`` for when.
+        """
 
 
 _drivers: dict[str, Driver] = {}

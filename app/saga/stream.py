@@ -11,6 +11,7 @@ from app.messages import Event, EventType
 from app.saga import transitions
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
+from app.saga.outage import stop_clock
 
 Milestone = Callable[[History], str | None]
 
@@ -25,9 +26,10 @@ class Stream:
 
     def emit(self, session: Session, saga: SagaInstance, event: Event) -> StoredEvent:
         """Write an event of a locked saga, bring its row up to date, and tell the reactions after the commit."""
-        stored = emit(session, saga.aggregate_id, event, saga_id=saga.id, scope=self.name)
+        stored = emit(session, saga.aggregate_id, event, saga_id=saga.id)
         if event.type in self.watched:
             self._project(session, saga, stored)
+        self.say(session, saga.id, stored)
         return stored
 
     def answer(self, session: Session, saga: SagaInstance, row: SagaStep, event: Event) -> None:
@@ -35,9 +37,13 @@ class Stream:
         row.event_id = self.emit(session, saga, event).id
         row.result = dict(event.payload)
 
-    def say_again(self, session: Session, saga_id: str, event: StoredEvent) -> None:
-        """Tell the reactions to an event of it again, after the commit."""
-        after_commit(session, partial(tell, subscribers(event.event_type, self.name), event.id, saga_id))
+    def say(self, session: Session, saga_id: str, event: StoredEvent) -> None:
+        """Tell the reactions to an event of it, after the commit; as often as one likes."""
+        after_commit(session, partial(self._tell, saga_id, event))
+
+    def _tell(self, saga_id: str, event: StoredEvent) -> None:
+        if not tell(subscribers(event.event_type, self.name), event.id, saga_id):
+            stop_clock(saga_id)
 
     def _project(self, session: Session, saga: SagaInstance, stored: StoredEvent) -> None:
         # writers of one saga's events wait for each other at its row, so this look at them misses none
@@ -49,5 +55,6 @@ class Stream:
         elif state == FAILED:
             transitions.compensated(saga, stored.timestamp)
         elif state == COMPENSATION_STARTED:
+            saga.current_step = None
             reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
             transitions.turn_back(saga, stored.timestamp, reason)

@@ -15,9 +15,8 @@ from app.saga.models import SagaStep
 class Attempt:
     """One attempt at one operation of one step.
 
-    ``outcome`` is a StepStatus, or ``failed`` for one that was retried.
-
-    ``number`` counts from 1; 0 stands for an action that was refused before it could run.
+    ``outcome`` is a StepStatus, or ``failed`` for one that was retried. ``number`` counts from 1; 0 stands for an
+    action that was refused before it could run. ``error`` is what went wrong, or who did by hand what had.
     """
 
     step: str
@@ -54,6 +53,11 @@ def _attempts(row: SagaStep) -> Iterable[Attempt]:
             datetime.fromisoformat(failure["finished_at"]),
             failure["error"],
         )
+    if row.done_by and row.finished_at:
+        word = f"as {row.done_by} said: {row.note}" if row.note else f"as {row.done_by} said"
+        yield Attempt(
+            row.step, row.operation, StepStatus.BY_HAND, row.attempts + 1, row.finished_at, row.finished_at, word
+        )
     # what was given up is told by its last failure already; the rest ended, or was refused, after its failures
-    if row.status != StepStatus.RETRYING and not (row.status == StepStatus.FAILED and row.failures):
+    elif row.status != StepStatus.RETRYING and not (row.status == StepStatus.FAILED and row.failures):
         yield Attempt(row.step, row.operation, row.status, row.attempts, row.started_at, row.finished_at, row.error)

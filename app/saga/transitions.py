@@ -54,6 +54,7 @@ def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
 def turn_back(saga: SagaInstance, now: datetime, reason: str) -> None:
     """Close the fence: from now on actions have no effect and what was done is undone."""
     saga.status = SagaStatus.COMPENSATING
+    saga.stuck_reason = None
     saga.error = reason
     reach(saga, COMPENSATION_STARTED, now)
     progress(saga, now, None)
@@ -84,14 +85,16 @@ def compensated(saga: SagaInstance, now: datetime) -> None:
     logger.info(f"Saga {saga.id} compensated", extra=_context(saga))
 
 
-def stick(saga: SagaInstance, now: datetime, reason: str) -> None:
+def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
     """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was.
 
-    A saga that has ended stays ended: what a late repetition failed to do again was done.
+    ``step`` names it where no step is current, in a choreography. A saga that has ended stays ended: what a late
+    repetition failed to do again was done.
     """
     if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
         return
     saga.status = SagaStatus.STUCK
+    saga.current_step = step or saga.current_step
     saga.stuck_reason = reason
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
@@ -111,6 +114,19 @@ def progress(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     saga.updated_at = now
     saga.redrives = 0
     saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
+    saga.wake_at = next_look(saga, now)
+
+
+def stop_clock(saga: SagaInstance, now: datetime) -> None:
+    """Let no deadline pass while the broker takes no messages; whoever drives the saga on starts the clock again."""
+    saga.deadline_at = None
+    # at first the next sweep tries; then less and less often, or it would do nothing else during an outage
+    saga.wake_at = next_look(saga, now) if saga.redrives else now
+
+
+def start_clock(saga: SagaInstance, now: datetime, timeout: float) -> None:
+    """Set a deadline, ``timeout`` seconds from now, without counting this as progress."""
+    saga.deadline_at = now + timedelta(seconds=timeout)
     saga.wake_at = next_look(saga, now)
 
 
