@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.saga.definition import FAILED
 from app.saga.models import SagaInstance
-from app.saga.timeline import Attempt, timeline
+from app.saga.timeline import timeline
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
+from cli.table import table
 from tasks.orders import Order
 from workflows.audit import audit
 from workflows.first_data import seed
@@ -140,7 +140,7 @@ def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
         attempts = timeline(session, saga_id)
     states = [entry["state"] for entry in saga.state_history]
     click.echo(f"\n{scenario.title} · {saga_type} · saga {saga_id}")
-    for line in _table(attempts):
+    for line in table(attempts):
         click.echo(f"  {line}")
     click.echo(f"  {' → '.join(states)}")
     wanted = ("completed", "completed") if scenario.completes else ("compensated", "cancelled")
@@ -149,11 +149,3 @@ def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     if not ended_right:
         click.echo(f"    expected {wanted} by {expected_states(scenario, saga_type)}; {saga.trouble}")
     return ended_right
-
-
-def _table(attempts: list[Attempt]) -> Iterator[str]:
-    yield f"{'step':<18}{'operation':<14}{'outcome':<11}{'attempt':>7}{'ms':>9}"
-    for attempt in attempts:
-        milliseconds = "" if attempt.milliseconds is None else f"{attempt.milliseconds:.1f}"
-        line = f"{attempt.step:<18}{attempt.operation:<14}{attempt.outcome:<11}{attempt.number:>7}{milliseconds:>9}"
-        yield f"{line}  {attempt.error}" if attempt.error else line

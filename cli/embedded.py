@@ -14,7 +14,7 @@ from celery.worker import WorkController
 
 from app.celery import QUEUES, app, configuration
 from app.runtime import Runtime
-from app.saga.recovery import sweep
+from app.saga.recovery import try_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,6 @@ class EmbeddedStack:
     def _schedule(self) -> None:
         while not self.here.stopping.wait(self.here.settings.sweep_seconds):
             try:
-                sweep()
+                try_sweep()
             except Exception:
                 logger.exception("sweep failed, the next one tries again")

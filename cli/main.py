@@ -3,15 +3,14 @@
 import sys
 
 import click
-from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from app import runtime
+from app.errors import DatabaseFault
 from app.migrations import migrate
 from app.runtime import Runtime
-from app.settings import Settings
 from app.telemetry import configure_logging
-
-USAGE_ERROR = 2
+from cli.environment import open_runtime
+from cli.saga import saga
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +46,7 @@ def audit() -> None:
     from workflows.audit import CHECKS
     from workflows.audit import audit as find_violations
 
-    runtime.use(Runtime(_settings()))
+    open_runtime()
     found: set[str] = set()
     for violation in find_violations():
         found.add(violation.check)
@@ -61,7 +60,7 @@ def audit() -> None:
 @commands.command("migrate")
 def migrate_command() -> None:
     """Bring the database to the newest schema."""
-    migrate(_settings().database_url)
+    migrate(open_runtime().settings.database_url)
     click.echo("The database has the newest schema.")
 
 
@@ -70,31 +69,32 @@ def seed_command() -> None:
     """Write the first books and customers where they are missing."""
     from workflows.first_data import seed
 
-    runtime.use(Runtime(_settings()))
+    open_runtime()
     click.echo(f"{seed()} rows written.")
 
 
+commands.add_command(saga)
+
+
 def main() -> None:
-    """Run a command; ends the process with its exit code."""
-    commands.main(prog_name="python -m app")
-
-
-def _settings() -> Settings:
+    """Run a command; ends the process with its exit code: 2 for wrong input, 1 for what could not be done."""
     try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            click.echo(f"{name}={problem['input']!r}: {problem['msg']}", err=True)
-        sys.exit(USAGE_ERROR)
-    configure_logging(settings.log_level)
-    return settings
+        commands.main(prog_name="python -m app")
+    except UnicodeEncodeError:
+        click.echo("An argument is not UTF-8.", err=True)
+        sys.exit(2)
+    except DatabaseFault as error:
+        click.echo(f"The database does not answer: {error}", err=True)
+        sys.exit(1)
+    except (OperationalError, ProgrammingError) as error:  # a table is missing: SQLite's class for it, and PostgreSQL's
+        click.echo(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
+        sys.exit(1)
 
 
 def _prepared() -> Runtime:
     from workflows.first_data import seed
 
-    here = runtime.use(Runtime(_settings()))
+    here = open_runtime()
     migrate(here.settings.database_url)
     seed()
     return here

@@ -4,7 +4,6 @@ import errno
 import logging
 import signal
 import sys
-from types import FrameType
 
 import click
 from waitress.server import create_server
@@ -30,17 +29,14 @@ def serve(here: Runtime) -> None:
             raise
         click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
         sys.exit(2)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell has what it starts in the background ignore SIGINT
+        signal.signal(ending, signal.default_int_handler)
     with EmbeddedStack(here):
         click.echo(_greeting(f"http://{settings.host}:{settings.port}"))
         server.run()  # returns on KeyboardInterrupt
         click.echo("Stopping.")
     server.close()
     here.close()
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _greeting(url: str) -> str:

@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Web(
         __name__,
         info=Info(title="CloudMart", version="1.0.0", description="Orders as sagas, orchestrated and choreographed."),
+        security_schemes={},  # unset it would be null in the document, which OpenAPI does not allow
         validation_error_model=problems.Problem,
         validation_error_callback=problems.refuse_fields,
     )

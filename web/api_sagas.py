@@ -1,29 +1,31 @@
-"""Sagas: ``/api/v1/sagas``."""
+"""Sagas: ``/api/v1/sagas``, and those that are stuck on one step: ``/api/v1/stuck-sagas``."""
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.saga import operations
+from app.saga.by_hand import Statement
 from web import cursors, presenters, problems, replies
 from web.replies import answer
-from web.schemas import SagaPath, SagasQuery
+from web.schemas import ByHand, ResumeQuery, SagaPath, SagasQuery
 from workflows import queries
 
 api = APIBlueprint(
     "sagas",
     __name__,
-    url_prefix="/api/v1/sagas",
+    url_prefix="/api/v1",
     abp_tags=[Tag(name="Sagas", description="Watch sagas, have them undone, set stuck ones moving again.")],
 )
 
 
-@api.get("", responses={200: replies.SagasReply, **problems.responses()})
+@api.get("/sagas", responses={200: replies.SagasReply, **problems.responses()})
 def list_sagas(query: SagasQuery) -> Response:
     """List sagas, newest first."""
     page = queries.sagas(
         status=query.status,
         saga_type=query.saga_type,
+        step=query.step,
         after=cursors.uuid_position(query.cursor),
         limit=query.limit,
     )
@@ -35,25 +37,39 @@ def list_sagas(query: SagasQuery) -> Response:
     )
 
 
-@api.get("/<saga_id>", responses={200: replies.SagaReply, **problems.responses(404)})
+@api.get("/sagas/<saga_id>", responses={200: replies.SagaReply, **problems.responses(404)})
 def get_saga(path: SagaPath) -> Response:
     """Show where a saga stands and what it works with."""
     return answer(presenters.saga(queries.saga(path.saga_id).saga))
 
 
-@api.get("/<saga_id>/history", responses={200: replies.HistoryReply, **problems.responses(404)})
+@api.get("/sagas/<saga_id>/history", responses={200: replies.HistoryReply, **problems.responses(404)})
 def get_history(path: SagaPath) -> Response:
     """Show what a saga did and undid, with every failed attempt."""
     return answer(presenters.saga_history(queries.saga(path.saga_id)))
 
 
-@api.post("/<saga_id>/cancel", responses={202: replies.AskedReply, **problems.responses(404, 409)})
+@api.post("/sagas/<saga_id>/cancel", responses={202: replies.AskedReply, **problems.responses(404, 409)})
 def cancel_saga(path: SagaPath) -> Response:
     """Have a saga undone. Too late past its point of no return."""
     return answer(presenters.asked(operations.cancel(path.saga_id)), 202)
 
 
-@api.post("/<saga_id>/resume", responses={202: replies.AskedReply, **problems.responses(404, 409)})
+@api.post("/sagas/<saga_id>/resume", responses={202: replies.AskedReply, **problems.responses(404, 409)})
 def resume_saga(path: SagaPath) -> Response:
     """Set a stuck saga moving again where it stands, or drive on one that is unfinished."""
     return answer(presenters.asked(operations.resume(path.saga_id)), 202)
+
+
+@api.post("/sagas/<saga_id>/skip", responses={202: replies.AskedReply, **problems.responses(400, 404, 409, 413, 415)})
+def skip_compensation(path: SagaPath, body: ByHand) -> Response:
+    """Go on with a saga stuck on a compensation that a person has done by hand; their word is kept in its history."""
+    statement = Statement(by=body.by, note=body.note, step=body.step)
+    return answer(presenters.asked(operations.skip(path.saga_id, statement)), 202)
+
+
+@api.post("/stuck-sagas/resume", responses={202: replies.ResumedReply, **problems.responses()})
+def resume_stuck_sagas(query: ResumeQuery) -> Response:
+    """Set the sagas that are stuck on one step moving again, a batch at a time."""
+    after = cursors.uuid_position(query.cursor)
+    return answer(presenters.resumed(operations.resume_stuck(query.step, after=after, limit=query.limit)), 202)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from app.database import CENT
-from app.faults import Fault
+from app.faults import SYNTAX, Fault
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.ordering import SAGAS, Pattern
 
@@ -14,6 +14,7 @@ PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.
 """Every saga type that a client may ask for, and which pattern it is of."""
 
 MOST_COPIES = 1000
+MOST_DIGITS = 12
 
 
 def is_storable(text: str) -> bool:
@@ -25,6 +26,13 @@ def _storable(text: str) -> str:
     if not is_storable(text):
         raise ValueError("holds a character that cannot be stored (NUL or a lone surrogate)")
     return text
+
+
+def _whole(value: Any) -> Any:
+    # JSON knows one kind of number: 2.0 is a whole one. One that is far too large is not even written out
+    if isinstance(value, Decimal) and value.adjusted() < MOST_DIGITS and value == value.to_integral_value():
+        return int(value)
+    return value
 
 
 def _json_number(value: Any) -> Any:
@@ -45,7 +53,7 @@ def _saga_type(name: str) -> str:
     return name
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
 Id = Annotated[Text, Field(min_length=1, max_length=64)]
 OwnId = Annotated[
     str,
@@ -59,21 +67,30 @@ Title = Annotated[Text, Field(min_length=1, max_length=500)]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=5000)]
 Address = Annotated[Text, Field(min_length=1, max_length=500)]
-Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES)]
-Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
-Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES), BeforeValidator(_whole)]
+Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(_whole)]
+Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole)]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_json_number),
-    Field(ge=0, max_digits=12, decimal_places=2),
+    Field(ge=0, max_digits=MOST_DIGITS, decimal_places=2),
     AfterValidator(lambda amount: amount.quantize(CENT)),
     WithJsonSchema(
-        {"type": "number", "minimum": 0, "maximum": 9999999999.99, "description": "With at most two decimals."}
+        {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 9999999999.99,
+            "multipleOf": 0.01,
+            "description": "With at most two decimals.",
+        }
     ),
 ]
 FaultText = Annotated[
     str,
     AfterValidator(_fault),
-    Field(examples=["decline"], description="decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99."),
+    Field(
+        description="decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99.",
+        json_schema_extra={"pattern": f"^({SYNTAX})$"},
+    ),
 ]
 SagaType = Annotated[str, AfterValidator(_saga_type), Field(json_schema_extra={"enum": list(PATTERN_OF)})]

@@ -25,6 +25,7 @@ UNDOING = Mark("↶", "Undoing", "undoing")
 UNDONE = Mark("↶✓", "Undone", "undone")
 NEVER_RAN = Mark("⊘", "Skipped: never ran", "skipped")
 NOTHING_TO_UNDO = Mark("⊘", "Skipped: nothing to undo", "skipped")
+BY_HAND = Mark("✋", "Undone by hand", "undone")
 STUCK = Mark("⚠", "Stuck: needs you", "stuck")
 
 _OF_SAGA = {
@@ -49,6 +50,7 @@ _OF_COMPENSATION = {
     StepStatus.COMPLETED: UNDONE,
     StepStatus.FAILED: STUCK,
     StepStatus.SKIPPED: NOTHING_TO_UNDO,
+    StepStatus.BY_HAND: BY_HAND,
 }
 
 

@@ -4,14 +4,15 @@ from app.events import StoredEvent
 from app.messages import number
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance
+from app.saga.operations import Resumed
 from tasks.inventory import Book
 from tasks.payments import Payment
 from tasks.shipping import Shipment
-from web import replies
+from web import cursors, replies
 from workflows.ordering import Placed
 from workflows.queries import LoggedOperation, OrderView, SagaView
 
-DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
+DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 
 
 def started(placed: Placed) -> replies.StartedReply:
@@ -67,6 +68,15 @@ def cancelled(saga: SagaInstance) -> replies.CancelReply:
 def asked(saga: SagaInstance) -> replies.AskedReply:
     """Return the answer to an accepted request to a saga."""
     return replies.AskedReply(saga_id=saga.id, status=saga.status)
+
+
+def resumed(done: Resumed) -> replies.ResumedReply:
+    """Return the answer to a bulk resume."""
+    return replies.ResumedReply(
+        resumed=tuple(done.resumed),
+        refused=tuple(replies.RefusedReply(saga_id=saga_id, reason=why) for saga_id, why in done.refused.items()),
+        next_cursor=cursors.encode(done.next_after) if done.next_after else None,
+    )
 
 
 def saga(row: SagaInstance) -> replies.SagaReply:
@@ -146,6 +156,8 @@ def _step(logged: LoggedOperation) -> replies.StepReply:
         task_id=logged.task_id,
         failures=tuple(replies.FailureReply.model_validate(failure) for failure in logged.failures),
         result=logged.result,
+        done_by=logged.done_by,
+        note=logged.note,
         **ended,
     )
 

@@ -174,6 +174,8 @@ class StepReply(Answer):
     task_id: str | None
     failures: tuple[FailureReply, ...]
     result: dict[str, Any] | None
+    done_by: str | None = Field(description="Who said that a person did it, where the operation itself could not.")
+    note: str | None
 
 
 class HistoryReply(Answer):
@@ -188,6 +190,21 @@ class AskedReply(Answer):
 
     saga_id: str
     status: SagaStatus
+
+
+class RefusedReply(Answer):
+    """A saga that could not be set moving, and why."""
+
+    saga_id: str
+    reason: str
+
+
+class ResumedReply(Answer):
+    """The stuck sagas that were set moving again."""
+
+    resumed: tuple[str, ...]
+    refused: tuple[RefusedReply, ...]
+    next_cursor: str | None
 
 
 class BookReply(Answer):

@@ -1,8 +1,17 @@
 """What requests may say: bodies, queries, paths and headers."""
 
-from typing import Annotated
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from app.saga.definition import SagaStatus
@@ -46,13 +55,26 @@ class Simulate(Strict):
         return tuple(sorted(self.model_dump(exclude_none=True).items()))
 
 
+def _one_of(*names: str) -> dict[str, JsonValue]:
+    """Return the JSON schema of "exactly one of these is given"."""
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+
+
 class BookChoice(Strict):
     """A book, named in one of two ways."""
 
+    model_config = ConfigDict(json_schema_extra=_one_of("product_id", "book_id"))
+
     product_id: Id | None = None
-    book_id: Annotated[Id | None, Field(validate_default=True)] = None
+    book_id: Id | None = None
     quantity: Quantity
     price: Amount | None = Field(None, description="What the client believes one copy costs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ask_for_the_book(cls, data: Any) -> Any:
+        # so that a book that is not named at all is missed under the name that the client would have given it
+        return {cls.model_fields["book_id"].alias or "book_id": None, **data} if isinstance(data, dict) else data
 
     @field_validator("book_id")
     @classmethod
@@ -78,9 +100,10 @@ class PlaceOrder(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {"customer_id": "customer-123", "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}]}
-            ]
+            "example": {
+                "customer_id": "customer-123",
+                "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}],
+            }
         }
     )
 
@@ -125,10 +148,8 @@ class ShortOrder(BookChoice):
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra={
-            "examples": [
-                {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500},
-                {"orderId": "order-123", "productId": "item-001", "quantity": 2, "amount": 1000},
-            ]
+            **_one_of("productId", "bookId"),
+            "example": {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500},
         },
     )
 
@@ -172,6 +193,14 @@ class ChangeOrder(Strict):
     """What may be changed in an order."""
 
     shipping_address: Address
+
+
+class ByHand(Strict):
+    """A person's word that they did outside the system what a compensation could not do."""
+
+    by: Name = Field(description="Who says so.")
+    note: Description | None = Field(None, description="What was done, for whoever reads the history.")
+    step: Id | None = Field(None, description="The step that was undone; needed where several are stuck.")
 
 
 class NewCategory(Strict):
@@ -234,6 +263,13 @@ class PageQuery(Strict):
     cursor: str | None = Field(None, max_length=400, description="The next_cursor of the page before.")
 
 
+class ResumeQuery(PageQuery):
+    """Which batch of stuck sagas."""
+
+    step: Id = Field(description="The step on which they are stuck.")
+    limit: int = Field(100, ge=1, le=1000)
+
+
 class OrdersQuery(PageQuery):
     """Which orders."""
 
@@ -246,6 +282,7 @@ class SagasQuery(PageQuery):
 
     status: SagaStatus | None = None
     saga_type: SagaType | None = Field(None, validation_alias=AliasChoices("saga_type", "type"))
+    step: Id | None = Field(None, description="The step at which they are, or on which they are stuck.")
 
 
 class InventoryQuery(PageQuery):

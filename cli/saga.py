@@ -1,0 +1,159 @@
+"""``python -m app saga``: an operator's hand on one saga, or on all that are stuck on one step."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from app import runtime
+from app.celery import app
+from app.errors import Conflict, NotFound
+from app.ids import is_uuid
+from app.saga import operations
+from app.saga.by_hand import Statement
+from app.saga.definition import MOVING, SagaStatus
+from app.saga.models import SagaInstance
+from app.saga.timeline import timeline
+from cli.environment import open_runtime
+from cli.table import table
+from workflows import queries
+
+ID = click.argument("identifier", metavar="ID")
+
+
+@click.group()
+def saga() -> None:
+    """Look at a saga, have it undone, set it moving again. ID is the saga's, or its order's."""
+
+
+@saga.command("list")
+@click.option("--status", help="Only these: pending, running, completed, compensating, compensated or stuck.")
+@click.option("--step", help="Only those that are at this step, or stuck on it.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+def list_sagas(status: str | None, step: str | None, limit: int) -> None:
+    """List sagas, newest first."""
+    _open()
+    if status and status not in set(SagaStatus):
+        raise click.BadParameter(f"must be one of {', '.join(SagaStatus)}", param_hint="--status")
+    page = queries.sagas(status=SagaStatus(status) if status else None, step=step, limit=limit)
+    for row in page.rows:
+        click.echo(f"{row.id}  {row.saga_type:<20}{row.status:<14}{row.current_step or '':<18}{row.trouble or ''}")
+    if page.more:
+        click.echo(f"… and more than {limit}: see --limit")
+
+
+@saga.command()
+@ID
+def show(identifier: str) -> None:
+    """Show where a saga stands, and every attempt at every step."""
+    with _refusals():
+        view = queries.saga(_saga_id(identifier))
+    row = view.saga
+    click.echo(f"saga    {row.id} · {row.saga_type}")
+    click.echo(f"order   {row.aggregate_id}")
+    click.echo(f"status  {row.status}{f' at {row.current_step}' if row.current_step else ''}")
+    click.echo(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
+    if row.error:
+        click.echo(f"undone because  {row.error}")
+    if row.stuck_reason:
+        click.echo(f"stuck on  {row.stuck_reason}")
+    with runtime.current().database.reading() as session:
+        for line in table(timeline(session, row.id)):
+            click.echo(f"  {line}")
+
+
+@saga.command()
+@ID
+def cancel(identifier: str) -> None:
+    """Have a saga undone; too late past its point of no return."""
+    _ask(identifier, operations.cancel)
+
+
+@saga.command()
+@click.argument("identifier", metavar="[ID]", required=False)
+@click.option("--step", help="Resume all sagas that are stuck on this step.")
+def resume(identifier: str | None, step: str | None) -> None:
+    """Set a stuck saga moving again where it stands, or all that are stuck on one step."""
+    if (identifier is None) == (step is None):
+        raise click.UsageError("say either which saga (ID) or which step (--step)")
+    if identifier:
+        _ask(identifier, operations.resume)
+    elif step:
+        _resume_all(step)
+
+
+@saga.command()
+@ID
+@click.option("--by", required=True, help="Who says that the compensation was done by hand.")
+@click.option("--note", help="What was done, for whoever reads the history.")
+@click.option("--step", help="The step that was undone by hand, where several are stuck.")
+def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
+    """Go on with a saga that is stuck on a compensation which was done by hand."""
+    if not 1 <= len(by.strip()) <= 200:
+        raise click.BadParameter("must be a name of 1 to 200 characters", param_hint="--by")
+    statement = Statement(by=by.strip(), note=note, step=step)
+    _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
+
+
+def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
+    with _refusals():
+        asked = operation(_saga_id(identifier))
+    _be_heard(asked.id)
+    click.echo(f"saga {asked.id} is {asked.status}")
+
+
+def _resume_all(step: str) -> None:
+    _open()
+    after, resumed, refused = None, 0, 0
+    while True:
+        done = operations.resume_stuck(step, after=after)
+        for saga_id in done.resumed:
+            _be_heard(saga_id)
+        for saga_id, reason in done.refused.items():
+            click.echo(f"saga {saga_id} was not resumed: {reason}", err=True)
+        resumed, refused, after = resumed + len(done.resumed), refused + len(done.refused), done.next_after
+        if after is None:
+            break
+    click.echo(f"{resumed} resumed, {refused} not")
+    sys.exit(1 if refused else 0)
+
+
+def _be_heard(saga_id: str) -> None:
+    """In the embedded default, messages of this process reach nobody: leave them to the running shop's next sweep."""
+    here = runtime.current()
+    if here.settings.embedded:
+        with here.database.transaction() as session:
+            asked = session.get_one(SagaInstance, saga_id, with_for_update=True)
+            if asked.status in MOVING:
+                asked.wake_at = here.now()
+
+
+def _saga_id(identifier: str) -> str:
+    _open()
+    with runtime.current().database.reading() as session:
+        found = session.get(SagaInstance, identifier) if is_uuid(identifier) else None
+    if found:
+        return found.id
+    try:
+        return operations.saga_of(identifier)
+    except NotFound:
+        raise NotFound(f"there is no saga, and no order, {identifier}") from None
+
+
+def _open() -> None:
+    open_runtime()
+    app.set_default()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """End with a line for people: exit code 2 for what does not exist, 1 for what does not fit the present state."""
+    try:
+        yield
+    except NotFound as error:
+        click.echo(error.detail, err=True)
+        sys.exit(2)
+    except Conflict as error:
+        click.echo(error.detail, err=True)
+        sys.exit(1)

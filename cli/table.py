@@ -1,0 +1,14 @@
+"""A saga's log as a table of text."""
+
+from collections.abc import Iterable, Iterator
+
+from app.saga.timeline import Attempt
+
+
+def table(attempts: Iterable[Attempt]) -> Iterator[str]:
+    """Yield a heading and one line for each attempt."""
+    yield f"{'step':<18}{'operation':<14}{'outcome':<11}{'attempt':>7}{'ms':>9}"
+    for attempt in attempts:
+        milliseconds = "" if attempt.milliseconds is None else f"{attempt.milliseconds:.1f}"
+        line = f"{attempt.step:<18}{attempt.operation:<14}{attempt.outcome:<11}{attempt.number:>7}{milliseconds:>9}"
+        yield f"{line}  {attempt.error}" if attempt.error else line
