@@ -1,0 +1,23 @@
+"""The simulation's tests share one world and one crew: to make them costs more than a run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.crew import Crew
+from tests.simulation.store import template
+from tests.simulation.world import World, open_world
+
+
+@pytest.fixture(scope="package")
+def world() -> Iterator[World]:
+    """A world in this process. Closed when the last of the simulation's tests is done."""
+    with open_world(template()) as world:
+        yield world
+
+
+@pytest.fixture(scope="package")
+def crew() -> Iterator[Crew]:
+    """One process per processor, each with a world of its own."""
+    with Crew() as crew:
+        yield crew
