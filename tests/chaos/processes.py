@@ -1,0 +1,84 @@
+"""Processes of our own: each leads a group, so that it can be killed with its children and nothing else with it."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.stacks import ROOT
+
+PATIENCE_SECONDS = 60
+
+
+def spawn(command: list[str], environment: dict[str, str], log: Path, **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a command as the leader of a group of its own, its output appended to a log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            **options,
+        )
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that ``spawn`` started with all its children; nothing happens if none of them is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def end(process: "subprocess.Popen[bytes]", how: signal.Signals, patience: float = PATIENCE_SECONDS) -> None:
+    """Signal a process and wait for its end; one that does not end in time is killed, and that is an error."""
+    process.send_signal(how)
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        raise
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started and that still run, oldest first."""
+    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
+    return sorted(child for child, parent in pairs if parent == pid)
+
+
+def wait_for(what: str, good: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> None:
+    """Look until it is good. Raises TimeoutError, saying what was waited for."""
+    give_up = time.monotonic() + patience
+    while not good():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"waited {patience:.0f} s for {what}")
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections on a port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def lasting_port() -> int:
+    """Return a free port of loopback that stays free while its server is down.
+
+    The system gives ports from 32768 on to connections, so that one of those may be taken when the server comes back,
+    even by a client that tried to reach the server and met itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

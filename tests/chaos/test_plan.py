@@ -1,0 +1,79 @@
+"""What a seed fixes, and what is held against what became of the orders."""
+
+import random
+
+import pytest
+
+from tests.chaos.outcome import Ended, judge
+from tests.chaos.plan import Target, Wish, blows, wishes
+
+TARGETS = [Target("web", ["group", "child"], 90), Target("database", ["fast"], 5, sure=True)]
+BOOKS = ["a", "b", "c"]
+
+
+def test_a_seed_draws_the_same_plan_again_and_another_one_does_not() -> None:
+    def draw(seed: int) -> object:
+        rng = random.Random(seed)
+        return wishes(rng, BOOKS, 50, 10), blows(rng, TARGETS, 10, 10)
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_even_a_single_blow_strikes_what_is_sure_to_be_struck() -> None:
+    drawn = blows(random.Random(1), TARGETS, number=1, seconds=5)
+
+    assert [blow.target for blow in drawn] == ["database"]
+    assert 0 <= drawn[0].at <= 5
+
+
+def test_about_half_of_the_orders_carry_a_fault_and_all_kinds_are_there() -> None:
+    drawn = wishes(random.Random(1), BOOKS, 300, 10)
+
+    assert 120 < sum("simulate" in wish.body for wish in drawn) < 180
+    assert {wish.body["saga_type"] for wish in drawn} == {"order", "order-payment-first", "order-choreography"}
+    assert all("orders" not in wish.body.get("simulate", {}) or wish.body["saga_type"] == "order" for wish in drawn)
+
+
+HEALTHY = Wish(0, "key", {"saga_type": "order"}, doomed=False)
+DOOMED = Wish(0, "key", {"saga_type": "order", "simulate": {"payments": "decline"}}, doomed=True)
+OUT_OF_TIME = "ship_stock: no result before its deadline"
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "error"),
+    [
+        (HEALTHY, "completed", None),
+        (HEALTHY, "compensated", OUT_OF_TIME),
+        (DOOMED, "compensated", "process_payment: declined, as simulated"),
+    ],
+)
+def test_an_order_that_ended_as_it_may_is_no_violation(wish: Wish, status: str, error: str | None) -> None:
+    assert list(judge([wish], {"key": "1"}, [Ended("key", "1", status, error, 1.0)])) == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "error", "violation"),
+    [
+        (HEALTHY, "running", None, "is running"),
+        (HEALTHY, "stuck", "refund_payment", "is stuck"),
+        (HEALTHY, "compensated", "process_payment: KeyError: 'x'", "for no good reason"),
+        (HEALTHY, "compensated", "process_payment: unavailable, as simulated", "for no good reason"),
+        (DOOMED, "completed", None, "had to fail"),
+    ],
+)
+def test_an_order_that_ended_as_it_must_not_is_named(
+    wish: Wish, status: str, error: str | None, violation: str
+) -> None:
+    named = list(judge([wish], {"key": "1"}, [Ended("key", "1", status, error, 1.0)]))
+
+    assert len(named) == 1
+    assert violation in named[0]
+
+
+def test_a_lost_order_and_one_that_is_another_than_the_client_was_told_are_named() -> None:
+    kept = [Ended("key", "2", "completed", None, 1.0)]
+
+    assert list(judge([HEALTHY], {"key": "1"}, [])) == ["key: no order is kept"]
+    assert list(judge([HEALTHY], {"key": "1"}, kept)) == ["key: the client was told 1, kept is 2"]
+    assert list(judge([HEALTHY], {}, kept)) == ["key: it was never accepted"]

@@ -1,0 +1,38 @@
+"""What is tested here depends on the database, so it is tested on each: SQLite, and PostgreSQL where it answers."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from app import runtime
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.stacks import fresh_postgresql_database, require_postgresql
+from workflows.first_data import seed
+
+
+@pytest.fixture(scope="session")
+def seeded_postgresql() -> Iterator[str]:
+    """The name of a migrated and seeded database, to be copied."""
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        migrate(url)
+        here = runtime.use(Runtime(Settings(database_url=url)))
+        seed()
+        here.close()
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """Settings with a database of the test's own. Nothing is overdue unless a test's clock says so by an hour."""
+    patient = settings.but(step_timeout_seconds=3600, order_timeout_seconds=3600, stall_seconds=10)
+    if request.param == "sqlite":
+        yield patient
+        return
+    with fresh_postgresql_database(request.getfixturevalue("seeded_postgresql")) as url:
+        # a commit need not wait for the disk: no test pulls the plug
+        quick = make_url(url).update_query_dict({"options": "-c synchronous_commit=off"})
+        yield patient.but(database_url=quick.render_as_string(hide_password=False))

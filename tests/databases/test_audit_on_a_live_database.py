@@ -1,0 +1,86 @@
+"""The audit of a database in use: all of it is seen as it was at one moment, and a million orders need no memory."""
+
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select, text
+
+from app.celery import app as celery
+from app.runtime import Runtime
+from app.saga.definition import MOVING
+from app.saga.models import SagaInstance
+from bench.million_orders import audited, fill
+from cli.embedded import EmbeddedStack
+from tests.stacks import fresh_postgresql_database, require_postgresql
+from workflows.audit import CHECKS, audit
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+
+def test_all_checks_see_the_same_moment(here: Runtime) -> None:
+    place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
+    began = False
+
+    @event.listens_for(here.database.engine, "after_cursor_execute")
+    def lose_all_events(_: Any, __: Any, statement: str, *___: object) -> None:
+        nonlocal began
+        if not began and "FROM orders" in statement:
+            began = True
+            with here.database.transaction() as session:
+                session.execute(text("DELETE FROM events"))
+
+    first = list(audit())
+
+    assert began
+    assert first == []
+    assert {violation.check for violation in audit()} == {"every order that ended says so"}
+
+
+def test_a_shop_at_work_has_no_violation_at_any_moment(here: Runtime) -> None:
+    celery.conf.task_always_eager = False
+    faults = [(), (("payments", "timeout"),), (("shipping", "decline"),), (("inventory", "fail:1"),)]
+    with EmbeddedStack(here):
+        for number in range(24):
+            items = (Item("item-001", 1), Item("product-1", 2))
+            place(NewOrder(items, list(Pattern)[number % 2], simulate=faults[number % 4]))
+        give_up = time.monotonic() + 60
+        while unfinished(here):
+            assert list(audit()) == []
+            assert time.monotonic() < give_up
+
+    assert list(audit()) == []
+
+
+def unfinished(here: Runtime) -> int:
+    with here.database.reading() as session:
+        return session.scalars(
+            select(func.count()).select_from(SagaInstance).where(SagaInstance.status.in_(MOVING))
+        ).one()
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_every_statement_of_the_audit_is_read_through_a_cursor_of_the_server(here: Runtime) -> None:
+    cursors: list[str | None] = []
+
+    @event.listens_for(here.database.engine, "before_cursor_execute")
+    def note(_: Any, cursor: Any, *__: object) -> None:
+        cursors.append(cursor.name)
+
+    list(audit())
+
+    assert len(cursors) == len(CHECKS)
+    assert None not in cursors
+
+
+def test_ten_times_the_orders_need_no_more_memory() -> None:
+    require_postgresql()
+    megabytes = []
+    for orders in (1_000, 10_000):
+        with fresh_postgresql_database() as url:
+            fill(url, orders)
+            result = audited(url)
+            assert result.violated == set()
+            megabytes.append(result.megabytes)
+
+    # unless it is streamed, what the audit reads of ten thousand orders takes more than twice this
+    assert megabytes[1] - megabytes[0] < 8

@@ -1,0 +1,272 @@
+"""Whatever is asked of the database fails once, at every point, in every way: and yet nothing is lost, done twice or
+half done, and no healthy order is undone.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from celery.result import EagerResult
+from flask.testing import FlaskClient
+from sqlalchemy import Connection, create_engine, func, select
+
+from app.celery import app as celery
+from app.database import Database
+from app.errors import DatabaseFault
+from app.ids import new_id
+from app.runtime import Runtime
+from app.saga import transitions
+from app.saga.definition import MOVING, SagaStatus
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.orchestrator import ERROR_CALLBACK
+from app.saga.recovery import sweep
+from tasks.orders import Order
+from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
+from tests.post import Clock, Post
+from tests.stacks import POSTGRESQL
+from workflows.audit import audit
+
+SQLITE_FAULTS: list[Fail] = [
+    sqlite_error(sqlite3.OperationalError, 5, "database is locked"),
+    sqlite_error(sqlite3.OperationalError, 10, "disk I/O error"),
+    sqlite_error(sqlite3.OperationalError, 13, "database or disk is full"),
+    sqlite_error(sqlite3.OperationalError, 8, "attempt to write a readonly database"),
+    sqlite_error(sqlite3.OperationalError, 14, "unable to open database file"),
+    sqlite_error(sqlite3.DatabaseError, 11, "database disk image is malformed"),
+]
+SQLSTATES = ["40001", "40P01", "53100", "53300", "57P01", "57P03", "57014", "55P03", "25006", "58030", "XX000"]
+POSTGRESQL_FAULTS: list[Fail] = [*map(sqlstate, SQLSTATES), lost]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An order, and how it must end."""
+
+    saga_type: str
+    book: str
+    ends: SagaStatus
+
+    def __str__(self) -> str:
+        return f"{self.saga_type} {self.ends}"
+
+
+SCENARIOS = [
+    Scenario("order", "item-001", SagaStatus.COMPLETED),
+    Scenario("order-payment-first", "book-456", SagaStatus.COMPENSATED),
+    Scenario("order-choreography", "item-001", SagaStatus.COMPLETED),
+    Scenario("order-choreography", "book-456", SagaStatus.COMPENSATED),
+]
+
+
+class Shop:
+    """A shop whose clients, workers and scheduler do about a fault of the database what they are to do: ask again.
+
+    One request, one delivery of a message with its retries, and one sweep with the next are a turn of the breaker.
+    """
+
+    def __init__(self, here: Runtime, client: FlaskClient, post: Post, clock: Clock) -> None:
+        self.here = here
+        self.client = client
+        self.post = post
+        self.clock = clock
+        self.breaker = Breaker(0, lost)
+        self.has_swept = False
+        self.observed = Database(here.settings.database_url)
+        """A way to look that nothing breaks."""
+
+    def place(self, scenario: Scenario) -> str:
+        """Place an order; returns its saga's id."""
+        self.has_swept = False
+        body = {"items": [{"product_id": scenario.book, "quantity": 1}], "saga_type": scenario.saga_type}
+        return str(self.ask("/api/v1/orders", body, {"Idempotency-Key": new_id()})["saga_id"])
+
+    def ask(self, path: str, body: object = None, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        """Send a request, and again if the database did not answer it, which is the only thing that may go wrong."""
+        self.breaker.begin()
+        answer = self.client.post(path, json=body, headers=headers)
+        if answer.status_code == 503:
+            assert answer.mimetype == "application/problem+json"
+            answer = self.client.post(path, json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.get_json())
+
+    def settle(self, saga_id: str) -> SagaInstance:
+        """Deliver every message, and sweep, until the saga has ended."""
+        for _ in range(12):
+            self.deliver_all()
+            saga = self.saga(saga_id)
+            if saga.status not in MOVING:
+                return saga
+            self.clock.forward(40)
+            self.sweep()
+        raise AssertionError(f"{saga_id} has not ended")
+
+    def sweep(self) -> None:
+        """Sweep as the scheduler does: a sweep that fails is followed by another. Only the first of a life breaks."""
+        if self.has_swept:
+            self.breaker.rest()
+        else:
+            self.breaker.begin()
+        self.has_swept = True
+        try:
+            sweep()
+        except DatabaseFault:
+            sweep()
+
+    def deliver_all(self) -> None:
+        """Deliver as workers do: a failed step's error callback is called."""
+        while self.post.waiting:
+            message = self.post.waiting.pop(0)
+            self.breaker.begin()
+            result: EagerResult[Any] = message.apply()
+            if result.failed() and message.task != ERROR_CALLBACK:
+                kwargs = {"saga_id": message.kwargs["saga_id"]}
+                self.post.waiting.append(celery.signature(ERROR_CALLBACK, kwargs=kwargs, immutable=True))
+
+    def saga(self, saga_id: str) -> SagaInstance:
+        with self.observed.reading() as session:
+            return session.get_one(SagaInstance, saga_id)
+
+    def failures(self, saga_id: str) -> list[str]:
+        """Return every failed attempt that the log counts against a step of a saga, but for those of gateways.
+
+        A gateway stands for somebody else, whose database is not ours.
+        """
+        with self.observed.reading() as session:
+            rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id))
+            errors = [failure["error"] for row in rows for failure in row.failures]
+        return [error for error in errors if not error.startswith("the gateway did not answer")]
+
+    def orders(self) -> int:
+        with self.observed.reading() as session:
+            return session.scalars(select(func.count()).select_from(Order)).one()
+
+    @property
+    def dialect(self) -> str:
+        return self.here.database.engine.dialect.name
+
+
+@pytest.fixture
+def shop(here: Runtime, client: FlaskClient, post: Post, clock: Clock) -> Iterator[Shop]:
+    here.settings = here.settings.but(fault_injection=False)
+    shop = Shop(here, client, post, clock)
+    yield shop
+    shop.observed.close()
+
+
+@pytest.fixture
+def administrator() -> Iterator[Connection]:
+    """A connection to the server that stands outside of everything."""
+    server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        yield connection
+    server.dispose()
+
+
+Life = Callable[[Shop], str]
+"""Something that happens to an order, from its request to its end; returns its saga's id."""
+
+
+def break_everywhere(shop: Shop, live: Life, ends: SagaStatus, faults: list[Fail], *, answer_lost: bool = False) -> int:
+    """Live again and again: in the n-th life the n-th point of every turn breaks; the faults take turns, too.
+
+    Every point has been broken once when nothing breaks any more; returns how many there were.
+    """
+    first = live(shop)
+    assert shop.saga(first).status == ends
+    ordinary = shop.failures(first)
+    broken = 0
+    for point in range(1, 100):
+        shop.breaker = Breaker(point, faults[point % len(faults)], answer_lost=answer_lost)
+        with shop.breaker.at_work(shop.here):
+            saga_id = live(shop)
+        assert shop.saga(saga_id).status == ends, (point, shop.breaker.broken, shop.saga(saga_id).trouble)
+        assert shop.failures(saga_id) == ordinary, shop.breaker.broken
+        if not shop.breaker.broken:
+            assert shop.orders() == point + 1, "a request that was repeated made two orders"
+            break
+        broken += len(shop.breaker.broken)
+    assert list(audit()) == []
+    return broken
+
+
+def an_order(scenario: Scenario) -> Life:
+    def live(shop: Shop) -> str:
+        saga_id = shop.place(scenario)
+        shop.settle(saga_id)
+        return saga_id
+
+    return live
+
+
+def one_cancelled_on_request(shop: Shop) -> str:
+    saga_id = shop.place(SCENARIOS[0])
+    shop.ask(f"/api/v1/sagas/{saga_id}/cancel")
+    shop.settle(saga_id)
+    return saga_id
+
+
+def one_resumed_when_it_was_stuck(shop: Shop) -> str:
+    saga_id = shop.place(SCENARIOS[0])
+    with shop.observed.transaction() as session:
+        transitions.stick(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
+    shop.ask(f"/api/v1/sagas/{saga_id}/resume")
+    shop.settle(saga_id)
+    return saga_id
+
+
+def one_whose_messages_were_lost(shop: Shop) -> str:
+    saga_id = shop.place(SCENARIOS[0])
+    shop.post.waiting.clear()
+    shop.settle(saga_id)
+    return saga_id
+
+
+def one_that_nobody_worked_on_in_time(shop: Shop) -> str:
+    saga_id = shop.place(SCENARIOS[2])
+    shop.post.waiting.clear()
+    shop.clock.forward(4000)
+    shop.settle(saga_id)
+    return saga_id
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("live", "ends"),
+    [
+        (one_cancelled_on_request, SagaStatus.COMPENSATED),
+        (one_resumed_when_it_was_stuck, SagaStatus.COMPLETED),
+        (one_whose_messages_were_lost, SagaStatus.COMPLETED),
+        (one_that_nobody_worked_on_in_time, SagaStatus.COMPENSATED),
+    ],
+)
+def test_what_people_and_the_sweep_ask_for_may_fail_once(shop: Shop, live: Life, ends: SagaStatus) -> None:
+    assert break_everywhere(shop, live, ends, POSTGRESQL_FAULTS) > 40
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_any_statement_or_commit_may_fail_once(shop: Shop, scenario: Scenario) -> None:
+    faults = SQLITE_FAULTS if shop.dialect == "sqlite" else POSTGRESQL_FAULTS
+
+    points = break_everywhere(shop, an_order(scenario), scenario.ends, faults)
+
+    assert points > 50
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_the_answer_to_any_commit_may_be_lost(shop: Shop, scenario: Scenario) -> None:
+    faults: list[Fail] = SQLITE_FAULTS if shop.dialect == "sqlite" else [lost]
+
+    points = break_everywhere(shop, an_order(scenario), scenario.ends, faults, answer_lost=True)
+
+    assert points > 5
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("scenario", SCENARIOS[:1] + SCENARIOS[2:3], ids=str)
+def test_the_server_may_end_any_connection_at_any_point(
+    shop: Shop, scenario: Scenario, administrator: Connection
+) -> None:
+    assert break_everywhere(shop, an_order(scenario), scenario.ends, [terminated(administrator)]) > 50

@@ -1,0 +1,192 @@
+"""What a sweep reads does not grow with the orders that are done: by the plans of what it really executes."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
+
+from app.runtime import Runtime
+from app.saga.recovery import sweep
+from tests.post import Clock, Post
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+Executed = tuple[str, Any]
+
+on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+
+FEW, MANY = 1_000, 200_000
+DUE = 2
+INDEXES = {"ix_saga_instances_wake_at", "ix_outbox_wake_at", "uq_events_aggregate_id_sequence"}
+NODES = {"Limit", "LockRows", "Index Scan", "ModifyTable", "Sort"}
+
+# every one was unfinished once, and its customer was to be told: the entries of that in the indexes that a sweep reads
+# are dead, and on PostgreSQL still there
+FINISH_SAGAS = """
+    WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last})
+    INSERT INTO saga_instances (id, saga_type, order_id, status, state, steps, payload, state_history, redrives,
+                                wake_at, created_at, updated_at)
+    SELECT {id}, 'order', 'order-' || n, 'running', 'STARTED', '[]', '{{}}', '[]', 0,
+           '2001-01-01 00:00:00', '2001-01-01 00:00:00', '2001-01-01 00:00:00'
+    FROM numbers;
+    UPDATE saga_instances SET status = 'completed', state = 'COMPLETED', wake_at = NULL WHERE order_id LIKE 'order-%';
+    INSERT INTO events (id, event_type, aggregate_id, sequence, payload, timestamp)
+    SELECT id, 'OrderCompleted', order_id, 1, '{{}}', created_at FROM saga_instances
+    WHERE order_id LIKE 'order-%' AND id NOT IN (SELECT id FROM events);
+    INSERT INTO saga_steps (saga_id, step, operation, status, attempts, earlier_attempts, failures, started_at)
+    SELECT id, 'complete_order', 'action', 'completed', 1, 0, '[]', timestamp FROM events
+    WHERE event_type = 'OrderCompleted' AND id NOT IN (SELECT saga_id FROM saga_steps);
+    INSERT INTO outbox (event_id, subscriber, saga_id, wake_at, resent)
+    SELECT id, 'notifications.told', id, timestamp, 0 FROM events WHERE event_type = 'OrderCompleted';
+    DELETE FROM outbox WHERE subscriber = 'notifications.told'"""
+
+IDS = {
+    "sqlite": "printf('00000000-0000-7000-8000-%012x', n)",
+    "postgresql": "('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid",
+}
+
+
+@pytest.fixture
+def due(here: Runtime, post: Post, clock: Clock) -> None:
+    """One saga of each kind, whose messages were lost, and one customer who has not been told."""
+    for pattern in Pattern:
+        order = place(NewOrder((Item("item-001", 1),), pattern))
+    waiting = (
+        "INSERT INTO outbox SELECT id, 'notifications.tell', id, timestamp, 0 FROM events WHERE aggregate_id = :id"
+    )
+    with here.database.transaction() as session:
+        session.execute(text(waiting), {"id": order.order_id})
+
+
+@pytest.fixture
+def executed(here: Runtime) -> Iterator[list[Executed]]:
+    """Every statement from here on, as it goes to the driver."""
+    statements: list[Executed] = []
+
+    def note(_: Connection, __: object, statement: str, parameters: Any, *___: object) -> None:
+        each = parameters if isinstance(parameters, list) else [parameters]
+        statements.extend((statement, one) for one in each)
+
+    event.listen(here.database.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(here.database.engine, "before_cursor_execute", note)
+
+
+def finish_sagas(here: Runtime, first: int, last: int) -> None:
+    dialect = here.database.engine.dialect.name
+    script = FINISH_SAGAS.format(first=first, last=last, id=IDS[dialect])
+    with here.database.transaction() as session:
+        for statement in script.split(";"):
+            session.execute(text(statement))
+
+
+def maintain(here: Runtime, command: str) -> None:
+    """Do what PostgreSQL's autovacuum does in its own time."""
+    with here.database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(command))
+
+
+def sweep_with_something_due(here: Runtime, clock: Clock, executed: list[Executed]) -> list[Executed]:
+    """Sweep and leave everything as due as it was; returns what the sweep asked of the database."""
+    executed.clear()
+    swept = sweep()
+    statements = [one for one in executed if one[0].startswith(("SELECT", "UPDATE"))]
+    assert (swept.driven, swept.resent) == (DUE, 1)
+    with here.database.transaction() as session:
+        for table, count in (("saga_instances", "redrives"), ("outbox", "resent")):
+            again = text(f"UPDATE {table} SET wake_at = :due, {count} = 0 WHERE wake_at IS NOT NULL")
+            session.execute(again, {"due": f"{clock() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"})
+    return statements
+
+
+def explain(here: Runtime, one: Executed) -> dict[str, Any]:
+    """Run a statement of PostgreSQL as it was run and undo it; returns its plan with what each node really read."""
+    statement, parameters = one
+    with here.database.engine.connect() as connection:
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+        return dict(connection.exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"])
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def pages(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@on_postgresql
+@pytest.mark.usefixtures("due")
+def test_on_postgresql_a_sweep_reads_as_little_beside_many_finished_sagas_as_beside_few(
+    here: Runtime, clock: Clock, executed: list[Executed]
+) -> None:
+    clock.forward(60)
+    for table in ("saga_instances", "saga_steps", "events", "outbox"):
+        maintain(here, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")  # its moment is the test's to choose
+    read = {}
+    for first, last in ((1, FEW), (FEW + 1, MANY)):
+        finish_sagas(here, first, last)
+        maintain(here, "ANALYZE")
+        sweep_with_something_due(here, clock, executed)  # it walks over the dead entries, and marks them for the others
+        plans = [explain(here, one) for one in sweep_with_something_due(here, clock, executed)]
+        used = [node for plan in plans for node in nodes(plan)]
+        indexes = {node["Index Name"] for node in used if "Index Name" in node}
+        assert indexes >= INDEXES
+        assert {node["Node Type"] for node in used} <= NODES
+        assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in used) <= DUE
+        assert sum(map(pages, plans)) < 100 + last / 200  # whole pages of what is dead are passed over
+        maintain(here, "VACUUM ANALYZE")
+        plans = [explain(here, one) for one in sweep_with_something_due(here, clock, executed)]
+        read[last] = sum(map(pages, plans))
+
+    assert read[FEW] <= 100
+    assert read[MANY] <= read[FEW] * 1.5  # an index is a level deeper
+
+
+def steps_of_the_machine(here: Runtime, one: Executed) -> int:
+    """Run a statement of SQLite and undo it; returns how many instructions of SQLite's virtual machine that took."""
+    statement, parameters = one
+    counted = 0
+
+    def count() -> None:
+        nonlocal counted
+        counted += 1
+
+    with here.database.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(count, 1)
+        connection.exec_driver_sql(statement, parameters).close()
+        driver.set_progress_handler(None, 0)
+    return counted
+
+
+def sqlite_plan(here: Runtime, one: Executed) -> str:
+    statement, parameters = one
+    with here.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return " ".join(row.detail for row in rows)
+
+
+@on_sqlite
+@pytest.mark.usefixtures("due")
+def test_on_sqlite_a_sweep_does_as_little_beside_many_finished_sagas_as_beside_few(
+    here: Runtime, clock: Clock, executed: list[Executed]
+) -> None:
+    clock.forward(60)
+    done = {}
+    for first, last in ((1, FEW), (FEW + 1, MANY)):
+        finish_sagas(here, first, last)
+        statements = sweep_with_something_due(here, clock, executed)
+        plans = [sqlite_plan(here, one) for one in statements]
+        assert not [plan for plan in plans if "SCAN" in plan]
+        assert [plan for plan in plans if "ix_saga_instances_wake_at" in plan]
+        done[last] = sum(steps_of_the_machine(here, one) for one in statements)
+
+    assert done[MANY] == done[FEW]

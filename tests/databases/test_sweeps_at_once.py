@@ -1,0 +1,136 @@
+"""Several sweeps at once: each saga that is due is driven by one of them, once per lease, and none is forgotten."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.ids import new_id
+from app.runtime import Runtime
+from app.saga import orchestrator, recovery, registry
+from app.saga.models import SagaInstance
+from app.saga.recovery import BATCH, Swept, sweep
+from tests.engine import trip
+from tests.post import Clock, Post
+
+DUE = 300
+
+
+@pytest.fixture
+def sagas(here: Runtime, post: Post, clock: Clock) -> Iterator[set[str]]:
+    """Trips that were started and never published, all due."""
+    with trip.agency():
+        with here.database.transaction() as session:
+            started = {start_trip(session) for _ in range(DUE)}
+        post.waiting.clear()
+        clock.forward(here.settings.stall_seconds + 1)
+        yield started
+
+
+def start_trip(session: Session) -> str:
+    aggregate_id = new_id()
+    return orchestrator.start(session, trip.TRIP, aggregate_id, {"trip": aggregate_id}).id
+
+
+def sweep_until_done() -> list[Swept]:
+    """Sweep until nothing is due; returns what each sweep did."""
+    done = [sweep()]
+    while done[-1].driven:
+        assert len(done) <= 10, "it drives the same again and again"
+        done.append(sweep())
+    return done
+
+
+def sweep_in_threads(sweepers: int) -> list[Swept]:
+    """Have so many threads sweep, starting together, until each finds nothing more; returns what each sweep did."""
+    together = threading.Barrier(sweepers)
+
+    def start(_: int) -> list[Swept]:
+        together.wait(10)
+        return sweep_until_done()
+
+    with ThreadPoolExecutor(sweepers) as pool:
+        return [swept for done in pool.map(start, range(sweepers)) for swept in done]
+
+
+def driven(post: Post) -> Counter[str]:
+    """Return how often the chain of each saga was published."""
+    return Counter(str(message.kwargs["saga_id"]) for message in post.waiting if message.task == "orders.book_hotel")
+
+
+@pytest.mark.parametrize("sweepers", [2, 4])
+def test_each_saga_is_driven_once_whichever_sweep_takes_it(
+    here: Runtime, sagas: set[str], post: Post, clock: Clock, sweepers: int
+) -> None:
+    for sweeps_so_far in (1, 2):
+        swept = sweep_in_threads(sweepers)
+
+        assert sum(one.driven for one in swept) == DUE
+        assert max(one.driven for one in swept) <= BATCH
+        assert driven(post) == dict.fromkeys(sagas, sweeps_so_far)
+        clock.forward(here.settings.stall_seconds * 2**sweeps_so_far + 1)  # the lease runs out
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_sweeps_claim_side_by_side_without_waiting_for_each_other(here: Runtime, sagas: set[str], post: Post) -> None:
+    with here.database.transaction() as first, here.database.transaction() as second:
+        claims = [set(recovery._claim(session)) for session in (first, second)]
+
+    assert [len(claim) for claim in claims] == [BATCH, BATCH]
+    assert claims[0].isdisjoint(claims[1])
+
+
+def test_what_a_sweep_claimed_before_it_died_is_driven_when_the_lease_has_run_out(
+    here: Runtime, sagas: set[str], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_: str) -> str:
+        raise SystemExit
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr(recovery, "_drive", die)
+        sweep()
+    assert driven(post) == {}
+
+    assert sum(swept.driven for swept in sweep_in_threads(2)) == DUE - BATCH
+    clock.forward(here.settings.stall_seconds * 2 + 1)
+    sweep_until_done()
+    assert set(driven(post)) == sagas
+
+
+def test_a_claim_that_was_not_committed_is_free_at_once(here: Runtime, sagas: set[str], post: Post) -> None:
+    with pytest.raises(ConnectionError), here.database.transaction() as session:
+        assert len(recovery._claim(session)) == BATCH
+        session.connection().invalidate()  # closed, as by a process that is killed
+        raise ConnectionError
+
+    sweep_in_threads(1)
+
+    assert driven(post) == dict.fromkeys(sagas, 1)
+
+
+def test_a_saga_that_cannot_be_driven_holds_up_no_other(
+    here: Runtime, sagas: set[str], post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = set(sorted(sagas)[: BATCH + 1])  # more than a whole batch
+    drive: Callable[[Session, SagaInstance], None] = driver().drive
+
+    def drive_some(session: Session, saga: SagaInstance) -> None:
+        if saga.id in broken:
+            raise RuntimeError("cannot be driven")
+        drive(session, saga)
+
+    monkeypatch.setattr(driver(), "drive", drive_some)
+
+    for _ in range(DUE // BATCH):
+        sweep()
+
+    assert driven(post) == dict.fromkeys(sagas - broken, 1)
+
+
+def driver() -> registry.Driver:
+    found = registry.named(trip.TRIP.name)
+    assert found
+    return found
