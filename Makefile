@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format servers services migrate seed audit freeze clean
+.PHONY: help run demo test simulate chaos check format servers services migrate seed audit freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -23,6 +23,13 @@ demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, a
 
 test: $(INSTALLED)  ## run every test that this machine can run
 	$(BIN)/python -m pytest
+
+simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)
+	@$(BIN)/python -m tests.simulation --runs $(or $(RUNS),2000) --seed $(or $(SEED),0)
+
+chaos: $(INSTALLED)  ## kill everything at random while orders arrive (STACK=rabbitmq|redis|embedded, SEED, ORDERS, KILLS)
+	@$(BIN)/python -m tests.chaos --stack $(or $(STACK),all) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ORDERS),--orders $(ORDERS)) $(if $(KILLS),--kills $(KILLS))
 
 check: $(INSTALLED_DEV)  ## format, lint, types and import rules
 	$(BIN)/ruff format --check .

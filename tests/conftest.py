@@ -73,9 +73,10 @@ def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
     """Hold back every message. A chain is held as its single steps: they are what crosses the wire."""
     held = Post()
 
-    def hold(signature: Signature, saga_id: str, **options: object) -> bool:
-        held.waiting.extend(signature.tasks if isinstance(signature, _chain) else [signature])
-        return True
+    def hold(signature: Signature, saga_id: str, task_id: str | None = None, **_: object) -> bool:
+        if not held.away:
+            held.waiting.extend(signature.tasks if isinstance(signature, _chain) else [signature.set(task_id=task_id)])
+        return not held.away
 
     monkeypatch.setattr(publishing, "_publish", hold)
     return held

@@ -10,6 +10,8 @@ class Post:
 
     def __init__(self) -> None:
         self.waiting: list[Signature] = []
+        self.away = False
+        """Whether it takes no messages at present."""
 
     def names(self) -> list[str]:
         return [str(message.task) for message in self.waiting]

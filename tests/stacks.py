@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import pytest
@@ -54,7 +54,10 @@ def short_settings(**changes: Any) -> Settings:
 
 
 def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
-    """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>; ``changes`` are settings."""
+    """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>.
+
+    ``changes`` are settings; on a broker ``absent`` names a role that is not started.
+    """
     if stack == "eager":
         return _eager_shop(seeded, folder, **changes)
     if stack == "memory":
@@ -94,8 +97,8 @@ def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]
 
 
 @contextmanager
-def _server_shop(broker: str, folder: Path, **changes: Any) -> Iterator[Shop]:
-    """PostgreSQL and a real broker; web, scheduler and one worker per service are processes of their own."""
+def _server_shop(broker: str, folder: Path, absent: str | None = None, **changes: Any) -> Iterator[Shop]:
+    """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
     _require(BROKERS[broker], broker, f"TEST_{broker.upper()}_URL")
     with ExitStack() as stack:
@@ -108,32 +111,19 @@ def _server_shop(broker: str, folder: Path, **changes: Any) -> Iterator[Shop]:
         seed()
         runtime.use(before)
         stack.callback(here.close)
-        stack.enter_context(roles(_commands(settings), settings, folder))
+        commands = {role: command for role, command in role_commands(settings).items() if role != absent}
+        stack.enter_context(roles(commands, settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
         shop.wait_for(lambda: _ready(shop), lambda ready: ready)
         yield shop
 
 
-def _commands(settings: Settings) -> dict[str, list[str]]:
+def role_commands(settings: Settings) -> dict[str, list[str]]:
+    """Return the command of each role: a worker per queue, ``beat`` and ``web``; each call names the workers anew."""
     python = [sys.executable, "-m"]
     bind = f"127.0.0.1:{settings.port}"
-    commands = {
-        queue: [
-            *python,
-            "celery",
-            "-A",
-            "app",
-            "worker",
-            "-Q",
-            queue,
-            "-n",
-            f"{queue}-{uuid4().hex[:8]}@%h",
-            "-c",
-            "2",
-            "-E",
-        ]
-        for queue in QUEUES
-    }
+    worker = [*python, "celery", "-A", "app", "worker", "-c", "2", "-E"]
+    commands = {queue: [*worker, "-Q", queue, "-n", f"{queue}-{uuid4().hex[:8]}@%h"] for queue in QUEUES}
     commands["beat"] = [*python, "celery", "-A", "app", "beat"]
     commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--threads", "8", "--workers", "1"]
     return commands
@@ -166,12 +156,12 @@ def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> I
 
 
 @contextmanager
-def fresh_postgresql_database() -> Iterator[str]:
-    """Make an empty database; yields its URL, and drops it at the end."""
+def fresh_postgresql_database(template: str = "template1") -> Iterator[str]:
+    """Make a database, empty unless a ``template`` is named; yields its URL, and drops it at the end."""
     name = f"cloudmart_test_{uuid4().hex[:12]}"
     server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
     finally:
@@ -189,10 +179,14 @@ def _require(url: str, server: str, variable: str) -> None:
     try:
         socket.create_connection(_host_and_port(url), timeout=2).close()
     except OSError:
-        hint = f"{server} does not answer: start it (`make services`) or set {variable}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(hint)
-        pytest.skip(hint)
+        not_here(f"{server} does not answer: start it (`make services`) or set {variable}")
+
+
+def not_here(hint: str) -> NoReturn:
+    """Skip the test for want of a server, or fail it in CI; the hint says how to get the server."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(hint)
+    pytest.skip(hint)
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

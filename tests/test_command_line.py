@@ -80,26 +80,6 @@ def test_run_serves_and_ends_cleanly_on_ctrl_c_and_keeps_the_data(tmp_path: Path
         assert shop.call("GET", f"/api/v1/orders/{placed['order_id']}", None, {}).body["status"] == "completed"
 
 
-def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
-    with running(tmp_path) as shop:
-        kinds = ["order", "order-payment-first", "order-choreography"] * 5
-        placed = [shop.place(saga_type=kind) for kind in kinds]
-        shop.process.kill()
-        shop.process.wait()
-
-    with running(tmp_path) as shop:
-        assert {shop.settle(order["saga_id"])["status"] for order in placed} <= {"completed", "compensated"}
-        audited = subprocess.run(
-            command("audit"),
-            cwd=ROOT,
-            env=environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert audited.returncode == 0, audited.stdout
-
-
 def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:
     import socket
 
@@ -114,6 +94,38 @@ def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "set HOST or PORT" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("database_url", "says"),
+    [
+        ("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", "The database does not answer: connection to server"),
+        ("sqlite:////proc/nowhere/shop.db", "The database does not answer: /proc/nowhere cannot be made"),
+        ("sqlite:///{folder}/empty.db", "The database has another schema, bring it up with `migrate`: no such table"),
+    ],
+)
+@pytest.mark.parametrize("name", ["audit", "seed"])
+def test_a_database_that_cannot_be_used_is_said_in_a_line(
+    tmp_path: Path, name: str, database_url: str, says: str
+) -> None:
+    settings = environment(DATABASE_URL=database_url.format(folder=tmp_path))
+    ended = subprocess.run(
+        command(name), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert ended.returncode == 1
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
+    subprocess.run(command("migrate"), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=30)
+    ended = subprocess.run(
+        [*command("saga"), "show", b"\xff"], cwd=ROOT, env=settings, capture_output=True, check=False, timeout=30
+    )
+
+    assert (ended.returncode, ended.stderr) == (2, b"An argument is not UTF-8.\n")
 
 
 def test_the_demo_ends_as_the_seeds_say() -> None:
@@ -149,13 +161,15 @@ from web import create_app
 client = create_app().test_client()
 placed = client.post("/api/v1/orders", json={"items": [{"product_id": "item-001", "quantity": 1}]})
 order = client.get(placed.headers["Location"])
+deadline = client.get("/api/v1/sagas/" + placed.json["saga_id"]).json["deadline_at"]
 ready = client.get("/readyz")
-print(json.dumps([placed.status_code, order.json["status"], ready.status_code, ready.json["detail"]]))
+print(json.dumps([placed.status_code, order.json["status"], deadline, ready.status_code, ready.json["detail"]]))
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=60
     )
 
-    accepted, status, ready, detail = json.loads(ended.stdout.splitlines()[-1])
+    accepted, status, deadline, ready, detail = json.loads(ended.stdout.splitlines()[-1])
     assert (accepted, status, ready) == (202, "pending", 503)
+    assert deadline is None  # it begins when the broker takes the first message
     assert "broker" in detail

@@ -72,4 +72,4 @@ def test_the_sweep_uses_the_index_over_unfinished_sagas_only(database_url: str) 
         dialect = session.get_bind().dialect.name
     database.close()
 
-    assert "pending" in str(definition["dialect_options"][f"{dialect}_where"])
+    assert "wake_at IS NOT NULL" in str(definition["dialect_options"][f"{dialect}_where"])

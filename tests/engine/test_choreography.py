@@ -24,6 +24,7 @@ from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"
+CANCEL = "orders.cancel_when_settled"
 CLOSE = "shipping.settle_on_time_out_or_cancel_request"
 
 
@@ -188,12 +189,17 @@ def test_a_cancelled_order_is_undone_wherever_it_stood(post: Post, first_steps: 
     assert_clean(placed, "compensated")
 
 
-def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post) -> None:
+def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = SimulatedCarrier.book
     placed = order()
     for task_name in (RESERVE, CHARGE):
         post.deliver(task_name)
-    operations.cancel(placed.saga_id)
 
+    def cancelled_meanwhile(*call: Any) -> str:
+        operations.cancel(placed.saga_id)
+        return book(*call)
+
+    monkeypatch.setattr(SimulatedCarrier, "book", cancelled_meanwhile)
     post.deliver(SHIP)
     post.deliver(CLOSE)
     post.deliver_all()
@@ -201,6 +207,23 @@ def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post) -> None:
     assert_clean(placed, "completed")
     with pytest.raises(Conflict, match="point of no return"):
         operations.cancel(placed.saga_id)
+
+
+@pytest.mark.parametrize("too_late", ["cancelled", "overdue"])
+def test_nothing_is_booked_by_a_message_that_waited_too_long(post: Post, clock: Clock, too_late: str) -> None:
+    placed = order()
+    for task_name in (RESERVE, CHARGE):
+        post.deliver(task_name)
+    clock.forward(2.1)
+    if too_late == "cancelled":
+        operations.cancel(placed.saga_id)
+    else:
+        recovery.sweep()
+
+    post.deliver_all()  # the order to ship comes before the word that it is too late
+
+    assert_clean(placed, "compensated")
+    assert ledger(placed, "carrier_ledger") == ["void"]
 
 
 def test_an_order_that_times_out_takes_the_same_way_out(post: Post, clock: Clock) -> None:
@@ -277,6 +300,40 @@ def test_a_kill_between_a_gateways_effect_and_its_record_does_nothing_twice(
     post.deliver_all()  # the message was never acknowledged: it is still there
 
     assert_clean(placed, "compensated" if victim == "payments.refund_on_failure" else "completed")
+
+
+def test_of_two_messages_that_come_again_only_the_one_that_did_it_says_so_again(post: Post) -> None:
+    placed = order()
+    post.deliver(RESERVE)
+    post.deliver(CHARGE)
+    messages = [post.take(SHIP), post.take(SHIP)]
+    told = {"orders.complete_on_shipping_arranged", "inventory.hand_over_on_shipping_arranged"}
+    run(messages[1])
+    assert set(post.names()) == told
+    post.waiting.clear()
+
+    run(messages[0])
+    assert post.names() == []
+
+    run(messages[1])
+    assert set(post.names()) == told
+    post.deliver_all()
+    assert_clean(placed, "completed")
+
+
+def test_a_resume_says_what_no_repetition_would(post: Post) -> None:
+    placed = order(shipping="decline")
+    while CANCEL not in post.names():
+        run(post.waiting.pop(0))
+    post.waiting.clear()  # nobody heard that all is given back
+    with runtime.current().database.transaction() as session:
+        # as if the reactions had other names when they did it, before a deploy
+        session.execute(text("UPDATE saga_steps SET task_id = 'another'"))
+
+    operations.resume(placed.saga_id)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
 
 
 def test_a_message_that_comes_again_does_not_trouble_the_gateway(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

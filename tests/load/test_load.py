@@ -7,22 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.plan import DOOMED, HEALTHY, RECOVERING, SAGA_TYPES
 from tests.shop import Shop
 from tests.stacks import open_shop
 
-FAILURES: list[dict[str, str]] = [
-    {"inventory": "decline"},
-    {"payments": "decline"},
-    {"shipping": "decline"},
-    {"payments": "timeout"},
-    {"shipping": "timeout"},
-    {"payments": "fail:9"},
-    {"orders": "decline"},
-    {"shipping": "decline", "payments": "undo-fail:1"},
-    {"inventory": "fail:1"},  # this one recovers
-    {},
-]
-SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
+FAILURES: list[dict[str, str]] = [*DOOMED[:8], RECOVERING[0], HEALTHY]
 
 
 @pytest.fixture(params=["memory", "postgresql+rabbitmq", "postgresql+redis"])

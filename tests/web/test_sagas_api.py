@@ -226,3 +226,83 @@ def test_sagas_are_filtered_by_type_in_either_spelling(client: FlaskClient, name
     assert [saga["saga_type"] for saga in found] == ["order-choreography"]
     assert get(client, f"/api/v1/orders?customer={SEED_ORDER['customer_id']}")["orders"]
     assert get(client, "/api/v1/orders?customer=customer-002")["orders"] == []
+
+
+STUCK_ORDER = {**SEED_ORDER, "simulate": {"payments": "undo-fail:99", "shipping": "decline"}}
+
+
+def test_a_compensation_done_by_hand_is_told_in_the_history(client: FlaskClient) -> None:
+    placed = post(client, "/api/v1/orders", STUCK_ORDER)
+    word = {"by": "Ann", "note": "paid back by bank transfer"}
+
+    answer = post(client, f"/api/v1/sagas/{placed['saga_id']}/skip", word)
+
+    assert answer["saga_id"] == placed["saga_id"]
+    assert get(client, f"/api/v1/sagas/{placed['saga_id']}")["status"] == "compensated"
+    history = get(client, f"/api/v1/sagas/{placed['saga_id']}/history")["history"]
+    refund = next(step for step in history if step["status"] == "by_hand")
+    assert (refund["step_name"], refund["done_by"], refund["note"]) == ("process_payment", "Ann", word["note"])
+    assert (refund["attempts"], len(refund["failures"])) == (7, 7)
+    page = client.get(f"/sagas/{placed['saga_id']}")
+    assert "Undone by hand" in page.text
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "by"),
+        ({"by": ""}, "by"),
+        ({"by": "x" * 201}, "by"),
+        ({"by": "Ann", "note": "\0"}, "note"),
+        ({"by": "Ann", "how": "?"}, "how"),
+    ],
+)
+def test_a_word_without_a_name_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:
+    placed = post(client, "/api/v1/orders", STUCK_ORDER)
+
+    problem = post(client, f"/api/v1/sagas/{placed['saga_id']}/skip", body, 422)
+
+    assert problem["errors"][0]["field"] == field
+    assert get(client, f"/api/v1/sagas/{placed['saga_id']}")["status"] == "stuck"
+
+
+def test_what_is_not_stuck_cannot_be_skipped(client: FlaskClient, order: dict[str, Any]) -> None:
+    problem = post(client, f"/api/v1/sagas/{order['saga_id']}/skip", {"by": "Ann"}, 409)
+
+    assert problem["facts"] == {"status": "completed"}
+    post(client, f"/api/v1/sagas/{new_id()}/skip", {"by": "Ann"}, 404)
+
+
+def test_all_that_are_stuck_on_a_step_are_found_and_resumed(client: FlaskClient) -> None:
+    mended = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
+    stuck = [post(client, "/api/v1/orders", mended)["saga_id"] for _ in range(3)]
+    found = get(client, "/api/v1/sagas?status=stuck&step=process_payment")["sagas"]
+    assert [saga["saga_id"] for saga in found] == stuck[::-1]
+    assert get(client, "/api/v1/sagas?step=reserve_stock")["sagas"] == []
+
+    first = resume_all(client, "limit=2")
+    second = resume_all(client, f"cursor={first['next_cursor']}")
+
+    assert (first["resumed"], second["resumed"], second["next_cursor"]) == (stuck[:2], stuck[2:], None)
+    assert get(client, "/api/v1/sagas?status=stuck")["sagas"] == []
+    assert resume_all(client, "cursor=x", 422)["errors"][0]["field"] == "cursor"
+
+
+def resume_all(client: FlaskClient, query: str, status: int = 202) -> dict[str, Any]:
+    response = client.post(f"/api/v1/stuck-sagas/resume?step=process_payment&{query}")
+    assert response.status_code == status, response.text
+    return dict(response.get_json())
+
+
+def test_a_stuck_saga_keeps_the_failed_compensations_error_and_attempts(client: FlaskClient) -> None:
+    placed = post(client, "/api/v1/orders", STUCK_ORDER)
+
+    saga = get(client, f"/api/v1/sagas/{placed['saga_id']}")
+    assert (saga["status"], saga["current_step"]) == ("stuck", "process_payment")
+    assert saga["error"] == "payments.refund_payment: unavailable, as simulated (7 of 99)"
+    history = get(client, f"/api/v1/sagas/{placed['saga_id']}/history")["history"]
+    refund = next(step for step in history if step["operation"] == "compensation" and step["status"] == "failed")
+    assert refund["attempts"] == 7
+    assert [failure["error"] for failure in refund["failures"]] == [
+        f"unavailable, as simulated ({attempt} of 99)" for attempt in range(1, 8)
+    ]

@@ -38,7 +38,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("items.0.quantity", -1),
         ("items.0.quantity", 1001),
         ("items.0.quantity", 10**30),
-        ("items.0.quantity", 1.0),
+        ("items.0.quantity", 1.5),
         ("items.0.quantity", "2"),
         ("items.0.quantity", True),
         ("items.0.quantity", None),
@@ -82,6 +82,7 @@ def test_a_wrong_value_is_refused_by_its_name(client: FlaskClient, field: str, v
     ("field", "value"),
     [
         ("items.0.quantity", 1),
+        ("items.0.quantity", 1.0),
         ("items.0.quantity", 1000),
         ("items", [{"product_id": "product-1", "quantity": 1}] * 100),
         ("items.0.price", 100),
@@ -113,6 +114,14 @@ def test_a_book_is_named_once(client: FlaskClient, item: dict[str, str]) -> None
 
     assert [error["field"] for error in problem["errors"]] == ["items.0.book_id"]
     assert "named once" in problem["errors"][0]["reason"]
+
+
+@pytest.mark.parametrize("path", ["/orders", "/saga/start"])
+@pytest.mark.parametrize("item", [{}, {"productId": "product-1", "bookId": "product-1"}, {"bookId": None}])
+def test_a_book_is_missed_by_the_name_of_the_path(client: FlaskClient, path: str, item: dict[str, str]) -> None:
+    problem = post(client, path, {**item, "quantity": 1}, 422)
+
+    assert [error["field"] for error in problem["errors"]] == ["bookId"]
 
 
 @pytest.mark.parametrize(

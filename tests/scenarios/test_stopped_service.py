@@ -1,0 +1,39 @@
+"""A service whose worker is stopped: the order is undone when its deadline passes, and the late worker does no harm."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.shop import Shop
+from tests.stacks import open_shop, role_commands, roles
+
+SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("stack", "service"), [("postgresql+rabbitmq", "shipping"), ("postgresql+redis", "payments")])
+def test_a_stopped_service_is_undone_and_does_no_harm_when_it_is_back(
+    stack: str, service: str, seeded_database: Path, tmp_path: Path
+) -> None:
+    patient = {"step_timeout_seconds": 8, "order_timeout_seconds": 8}  # the other workers may take as long to start
+    with open_shop(stack, seeded_database, tmp_path, absent=service, **patient) as shop:
+        book = shop.add_book(stock=4)
+        placed = [shop.order(book, saga_type=saga_type) for saga_type in SAGA_TYPES]
+        for order in placed:
+            shop.wait_for(partial(turned_back, shop, order), bool)
+        command = {service: role_commands(shop.here.settings)[service]}
+
+        with roles(command, shop.here.settings, tmp_path):
+            ended = [shop.settle(order["saga_id"])["status"] for order in placed]
+
+            assert ended == ["compensated"] * 3
+            assert shop.stock(book) == (4, 0)
+            assert shop.violations() == []
+
+
+def turned_back(shop: Shop, order: dict[str, Any]) -> bool:
+    """Tell whether an order's deadline has passed and been acted upon, as far as its services are there."""
+    events = shop.events(order["order_id"])
+    return "OrderTimedOut" in events or shop.saga(order["saga_id"])["status"] == "compensating"

@@ -1,0 +1,35 @@
+"""What the documents point at is there."""
+
+import re
+
+import pytest
+
+from tests.stacks import ROOT
+
+TESTS_NAMED = re.findall(
+    r"`([a-z_]+(?:/[a-z_]+)?(?:\.py|/))(?:::(\w+))?`", (ROOT / "docs" / "guarantees.md").read_text()
+)
+
+
+def test_every_promise_names_a_test() -> None:
+    table = (ROOT / "docs" / "guarantees.md").read_text().partition("## Fault by fault")[2].partition("\n## ")[0]
+    rows = [row for row in table.splitlines() if row.startswith("|")][2:]
+
+    assert len(rows) > 20
+    assert all(re.search(r"`[a-z_]+/(\w+\.py)?", row.rstrip("|").rpartition("|")[2]) for row in rows)
+
+
+@pytest.mark.parametrize(("path", "name"), TESTS_NAMED)
+def test_a_test_that_a_promise_names_exists(path: str, name: str) -> None:
+    found = (ROOT / path, ROOT / "tests" / path, ROOT / "app" / "saga" / path, ROOT / "app" / path)
+    existing = next((place for place in found if place.exists()), None)
+
+    assert existing, path
+    assert not name or f"def {name}(" in existing.read_text()
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(document: str) -> None:
+    folder = (ROOT / document).parent
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / document).read_text()):
+        assert (folder / target).exists(), target

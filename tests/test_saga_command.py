@@ -1,0 +1,180 @@
+"""``python -m app saga``: what an operator types, and what the shop then does."""
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app import runtime
+from app.ids import new_id
+from app.runtime import Runtime
+from app.saga import operations, recovery
+from app.saga.models import SagaInstance
+from app.settings import Settings
+from cli import environment
+from cli.main import commands
+from tests.post import Clock, Post
+from workflows.audit import audit
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+
+
+@pytest.fixture(autouse=True)
+def its_environment(here: Runtime, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command finds the tests' database as it finds everything: in the environment."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("STALL_SECONDS", "1")
+    monkeypatch.setattr(environment, "configure_logging", lambda _: None)  # it would outlive the test
+
+
+def saga_command(*arguments: str) -> Result:
+    return CliRunner().invoke(commands, ["saga", *arguments])
+
+
+def order(**simulate: str) -> Placed:
+    return place(NewOrder((Item("book-789", 1),), Pattern.ORCHESTRATION, simulate=tuple(simulate.items())))
+
+
+def stuck() -> Placed:
+    return order(shipping="decline", payments="undo-fail:7")
+
+
+def status(placed: Placed) -> str:
+    with runtime.current().database.reading() as session:
+        return session.get_one(SagaInstance, placed.saga_id).status
+
+
+@pytest.mark.parametrize("name", ["saga_id", "order_id"])
+def test_show_tells_where_a_saga_stands_and_every_attempt(name: str) -> None:
+    placed = stuck()
+
+    shown = saga_command("show", getattr(placed, name))
+
+    assert shown.exit_code == 0
+    assert f"saga    {placed.saga_id} · order\n" in shown.output
+    assert "status  stuck at process_payment\n" in shown.output
+    assert "PAYMENT_COMPLETED → COMPENSATION_STARTED\n" in shown.output
+    assert "undone because  arrange_shipping: declined, as simulated\n" in shown.output
+    assert "stuck on  payments.refund_payment: unavailable, as simulated (7 of 7)\n" in shown.output
+    assert shown.output.count("compensation  failed") == 7
+
+
+def test_resume_has_a_stuck_saga_undone() -> None:
+    placed = stuck()
+
+    resumed = saga_command("resume", placed.saga_id)
+
+    assert (resumed.exit_code, status(placed)) == (0, "compensated")
+    assert resumed.stdout == f"saga {placed.saga_id} is compensating\n"
+
+
+def test_resume_of_a_step_has_all_undone_that_are_stuck_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"after": None, "limit": 2})
+    sagas = [stuck() for _ in range(5)]
+
+    resumed = saga_command("resume", "--step", "process_payment")
+
+    assert (resumed.exit_code, resumed.stdout) == (0, "5 resumed, 0 not\n")
+    assert {status(placed) for placed in sagas} == {"compensated"}
+
+
+def test_resume_of_a_step_says_which_could_not_be_resumed() -> None:
+    placed = stuck()
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, placed.saga_id).saga_type = "retired"
+
+    resumed = saga_command("resume", "--step", "process_payment")
+
+    assert resumed.exit_code == 1
+    assert f"saga {placed.saga_id} was not resumed: no code deployed here" in resumed.stderr
+    assert resumed.stdout == "0 resumed, 1 not\n"
+
+
+def test_skip_records_who_said_so_and_goes_on() -> None:
+    placed = stuck()
+
+    skipped = saga_command("skip", placed.saga_id, "--by", "Ann", "--note", "by bank transfer")
+
+    assert (skipped.exit_code, status(placed)) == (0, "compensated")
+    assert "by_hand" in saga_command("show", placed.saga_id).output
+    assert "as Ann said: by bank transfer" in saga_command("show", placed.saga_id).output
+    assert list(audit()) == []
+
+
+def test_cancel_has_the_order_undone(post: Post) -> None:
+    placed = order()
+
+    cancelled = saga_command("cancel", placed.order_id)
+
+    assert (cancelled.exit_code, cancelled.stdout) == (0, f"saga {placed.saga_id} is compensating\n")
+
+
+def test_list_shows_what_needs_a_person() -> None:
+    placed, done = stuck(), order()
+
+    listed = saga_command("list", "--status", "stuck", "--step", "process_payment")
+
+    assert placed.saga_id in listed.output
+    assert done.saga_id not in listed.output
+    assert "and more than 1" in saga_command("list", "--limit", "1").output
+
+
+def test_in_the_embedded_default_the_running_shop_sends_what_the_command_could_not(post: Post, clock: Clock) -> None:
+    placed = order()
+    post.waiting.clear()
+    saga_command("cancel", placed.saga_id)
+    post.waiting.clear()  # messages of the command's own process reach nobody
+    runtime.current().now = clock
+
+    clock.forward(0.1)
+    assert recovery.sweep().driven == 1
+    post.deliver_all()
+
+    assert status(placed) == "compensated"
+
+
+def test_it_is_the_next_sweep_that_sends_it_however_often_it_was_driven_before(post: Post, clock: Clock) -> None:
+    placed = order()
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, placed.saga_id).redrives = 5
+    saga_command("resume", placed.saga_id)
+    post.waiting.clear()
+    runtime.current().now = clock
+
+    clock.forward(0.1)
+
+    assert recovery.sweep().driven == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", "nobody"], "there is no saga, and no order, nobody"),
+        (["cancel", new_id()], "there is no saga, and no order, "),
+        (["resume"], "say either which saga (ID) or which step (--step)"),
+        (["resume", "x", "--step", "y"], "say either which saga (ID) or which step (--step)"),
+        (["skip", "x"], "--by"),
+        (["skip", "x", "--by", " "], "must be a name of 1 to 200 characters"),
+        (["list", "--status", "lost"], "must be one of pending, running"),
+    ],
+)
+def test_wrong_input_is_named_and_ends_with_2(arguments: list[str], says: str) -> None:
+    refused = saga_command(*arguments)
+
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (["cancel"], "too late to cancel"),
+        (["resume"], "nothing to resume"),
+        (["skip", "--by", "Ann"], "nothing to skip"),
+    ],
+)
+def test_what_does_not_fit_the_state_ends_with_1(request_: list[str], says: str) -> None:
+    placed = order()
+
+    refused = saga_command(request_[0], placed.saga_id, *request_[1:])
+
+    assert refused.exit_code == 1
+    assert says in refused.stderr

@@ -1,0 +1,39 @@
+"""Everything here runs on PostgreSQL too, whose driver raises where SQLite stores."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.migrations import migrate
+from app.settings import Settings
+from tests.stacks import fresh_postgresql_database, require_postgresql
+from workflows.first_data import seed
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def database_url(
+    request: pytest.FixtureRequest, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("input") / "test.db"
+        path.write_bytes(seeded_database.read_bytes())
+        yield f"sqlite:///{path}"
+        return
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def settings(settings: Settings, database_url: str) -> Settings:
+    return settings.but(database_url=database_url)
+
+
+@pytest.fixture
+def client(flask_app: Flask, no_messages: None) -> FlaskClient:
+    seed()
+    return flask_app.test_client()
