@@ -21,7 +21,7 @@ run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), every
 demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
 	@$(BIN)/python -m app demo
 
-test: $(INSTALLED)  ## run every test that this machine can run
+test: $(INSTALLED_DEV)  ## run every test that this machine can run
 	$(BIN)/python -m pytest
 
 simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)

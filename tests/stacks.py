@@ -39,6 +39,8 @@ BROKERS = {
     "rabbitmq": os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"),
 }
+SHOWN_OF_A_LOG = 4000
+"""How much of each process's log a test that fails shows, in characters."""
 
 
 def short_settings(**changes: Any) -> Settings:
@@ -136,7 +138,7 @@ def process_environment(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> Iterator[None]:
-    """Run each command as a process of its own, with its output in the folder; ends them all."""
+    """Run each command as a process of its own, its output in the folder (shown if a test fails); ends them all."""
     processes = []
     try:
         for name, command in commands.items():
@@ -144,6 +146,10 @@ def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> I
                 environment = process_environment(settings)
                 processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
         yield
+    except BaseException:
+        for name in commands:
+            sys.stdout.write(f"--- {name}\n{(folder / f'{name}.log').read_text(errors='replace')[-SHOWN_OF_A_LOG:]}\n")
+        raise
     finally:
         for process in processes:
             process.terminate()
