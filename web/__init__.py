@@ -9,7 +9,7 @@ from app import runtime
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
-from web import api_inventory, api_orders, api_sagas, health, pages, problems, same_site, short_paths
+from web import api_inventory, api_orders, api_sagas, health, language, pages, problems, same_site, short_paths
 from web.requests import StrictRequest
 
 LARGEST_BODY = 1024 * 1024
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     same_site.register(app)
+    language.register(app)
     problems.register(app)
     for module in (api_orders, api_sagas, api_inventory, short_paths, health):
         app.register_api(module.api)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from flask_babel import lazy_gettext as _
+
 from app.saga.definition import Operation, SagaStatus, StepStatus
 from workflows.queries import LoggedOperation
 
@@ -15,18 +17,18 @@ class Mark:
     style: str
 
 
-PENDING = Mark("○", "Pending", "pending")
-RUNNING = Mark("▶", "Running", "running")
-WAITING = Mark("◷", "Waiting to retry", "waiting")
-UNKNOWN = Mark("?", "Unknown", "unknown")
-DONE = Mark("✓", "Done", "done")
-FAILED = Mark("✕", "Failed", "failed")
-UNDOING = Mark("↶", "Undoing", "undoing")
-UNDONE = Mark("↶✓", "Undone", "undone")
-NEVER_RAN = Mark("⊘", "Skipped: never ran", "skipped")
-NOTHING_TO_UNDO = Mark("⊘", "Skipped: nothing to undo", "skipped")
-BY_HAND = Mark("✋", "Undone by hand", "undone")
-STUCK = Mark("⚠", "Stuck: needs you", "stuck")
+PENDING = Mark("○", _("Pending"), "pending")
+RUNNING = Mark("▶", _("Running"), "running")
+WAITING = Mark("◷", _("Waiting to retry"), "waiting")
+UNKNOWN = Mark("?", _("Unknown"), "unknown")
+DONE = Mark("✓", _("Done"), "done")
+FAILED = Mark("✕", _("Failed"), "failed")
+UNDOING = Mark("↶", _("Undoing"), "undoing")
+UNDONE = Mark("↶✓", _("Undone"), "undone")
+NEVER_RAN = Mark("⊘", _("Skipped: never ran"), "skipped")
+NOTHING_TO_UNDO = Mark("⊘", _("Skipped: nothing to undo"), "skipped")
+BY_HAND = Mark("✋", _("Undone by hand"), "undone")
+STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
 _OF_SAGA = {
     SagaStatus.PENDING: PENDING,

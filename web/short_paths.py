@@ -32,7 +32,7 @@ def show_order(path: OrderPath) -> Response:
     view = queries.order(path.order_id)
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = Response(status=303)
-        response.headers["Location"] = url_for("pages.show_saga", saga_id=view.saga.id)
+        response.headers["Location"] = url_for("pages.saga.show", saga_id=view.saga.id)
     else:
         response = answer(replies.CamelOrderReply.model_validate(presenters.order(view)))
     response.vary.add("Accept")

@@ -1,0 +1,52 @@
+"""The reader's language: as chosen on the page, else as the browser asks for."""
+
+from babel import Locale
+from flask import Blueprint, Flask, Response, redirect, request, url_for
+from flask_babel import Babel, get_locale
+
+from app.errors import NotFound
+
+LANGUAGES = ("en", "ja")
+COOKIE = "language"
+A_YEAR = 365 * 24 * 3600
+
+blueprint = Blueprint("language", __name__)
+
+
+def register(app: Flask) -> None:
+    """Have every page speak the reader's language. A catalogue of texts for each lies in ``web/translations``."""
+    Babel(app, locale_selector=wanted)
+    app.register_blueprint(blueprint)
+    app.context_processor(lambda: {"language": str(get_locale()), "languages": _by_own_name()})
+    app.after_request(_depends_on_reader)
+
+
+def wanted() -> str:
+    """Return the language to answer this request in."""
+    chosen = request.cookies.get(COOKIE)
+    return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
+
+
+@blueprint.post("/language/<name>")
+def choose(name: str) -> Response:
+    """Remember the reader's choice and go back to the page on which it was made."""
+    if name not in LANGUAGES:
+        raise NotFound(f"there are no pages in {name}")
+    response = redirect(_own_path(request.form.get("back", "")), 303)
+    response.set_cookie(COOKIE, name, max_age=A_YEAR, samesite="Lax", httponly=True, secure=request.is_secure)
+    return Response(response.response, response.status, response.headers)
+
+
+def _own_path(path: str) -> str:
+    # "//host" and "/\host" would lead to another site
+    return path if path.startswith("/") and path[1:2] not in {"/", "\\"} else url_for("pages.shop.home")
+
+
+def _by_own_name() -> dict[str, str]:
+    return {name: (Locale.parse(name).get_display_name() or name).capitalize() for name in LANGUAGES}
+
+
+def _depends_on_reader(response: Response) -> Response:
+    if response.mimetype == "text/html":
+        response.vary.update(("Accept-Language", "Cookie"))
+    return response

@@ -1,0 +1,19 @@
+"""The pages for people. They work without JavaScript; a script only spares the reader the reloading."""
+
+from flask import Blueprint
+from flask_babel import lazy_gettext as _
+
+from web import glyphs
+from web.pages import saga, shop
+
+blueprint = Blueprint("pages", __name__)
+for page in (shop, saga):
+    blueprint.register_blueprint(page.blueprint)
+
+SITE = (("pages.shop.home", _("Order")),)
+"""The pages that every page leads to: endpoint and name."""
+
+
+@blueprint.app_context_processor
+def _vocabulary() -> dict[str, object]:
+    return {"saga_mark": glyphs.of_saga, "operation_mark": glyphs.of_operation, "site_pages": lambda: SITE}
