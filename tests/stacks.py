@@ -39,6 +39,9 @@ BROKERS = {
     "rabbitmq": os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"),
 }
+_in_use: set[str] = set()
+"""The brokers that a shop is open on: a second one's workers would take the first one's messages, and drop them."""
+
 SHOWN_OF_A_LOG = 4000
 """How much of each process's log a test that fails shows, in characters."""
 
@@ -103,7 +106,10 @@ def _server_shop(broker: str, folder: Path, absent: str | None = None, **changes
     """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
     _require(BROKERS[broker], broker, f"TEST_{broker.upper()}_URL")
+    assert broker not in _in_use, f"another test's shop is still open on {broker}"
     with ExitStack() as stack:
+        _in_use.add(broker)
+        stack.callback(_in_use.remove, broker)
         database_url = stack.enter_context(fresh_postgresql_database())
         _empty_queues(BROKERS[broker])
         settings = short_settings(database_url=database_url, broker_url=BROKERS[broker], port=free_port(), **changes)
