@@ -12,11 +12,12 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.saga.definition import FAILED
 from app.saga.models import SagaInstance
-from app.saga.timeline import timeline
+from app.saga.timeline import attempts
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from cli.table import table
 from tasks.orders import Order
+from workflows import queries
 from workflows.audit import audit
 from workflows.first_data import seed
 from workflows.ordering import Item, NewOrder, Pattern, place
@@ -134,13 +135,13 @@ def _await_end(saga_ids: list[str]) -> None:
 
 
 def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
+    view = queries.saga(saga_id)
+    saga = view.saga
     with runtime.current().database.reading() as session:
-        saga = session.get_one(SagaInstance, saga_id)
         order = session.get_one(Order, saga.aggregate_id)
-        attempts = timeline(session, saga_id)
     states = [entry["state"] for entry in saga.state_history]
     click.echo(f"\n{scenario.title} · {saga_type} · saga {saga_id}")
-    for line in table(attempts):
+    for line in table(attempts(view.operations)):
         click.echo(f"  {line}")
     click.echo(f"  {' → '.join(states)}")
     wanted = ("completed", "completed") if scenario.completes else ("compensated", "cancelled")

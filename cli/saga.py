@@ -14,7 +14,7 @@ from app.saga import operations
 from app.saga.by_hand import Statement
 from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance
-from app.saga.timeline import timeline
+from app.saga.timeline import attempts
 from cli.environment import open_runtime
 from cli.table import table
 from workflows import queries
@@ -58,9 +58,8 @@ def show(identifier: str) -> None:
         click.echo(f"undone because  {row.error}")
     if row.stuck_reason:
         click.echo(f"stuck on  {row.stuck_reason}")
-    with runtime.current().database.reading() as session:
-        for line in table(timeline(session, row.id)):
-            click.echo(f"  {line}")
+    for line in table(attempts(view.operations)):
+        click.echo(f"  {line}")
 
 
 @saga.command()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flask_babel import lazy_gettext as _
 
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from workflows.queries import LoggedOperation
+from app.saga.timeline import LoggedOperation
 
 
 @dataclass(frozen=True)

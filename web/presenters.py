@@ -5,12 +5,13 @@ from app.messages import number
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance
 from app.saga.operations import Resumed
+from app.saga.timeline import LoggedOperation
 from tasks.inventory import Book
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from web import cursors, replies
 from workflows.ordering import Placed
-from workflows.queries import LoggedOperation, OrderView, SagaView
+from workflows.queries import OrderView, SagaView
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 

@@ -3,7 +3,7 @@
 Each service's tables are read by queries of their own and put together here, never joined.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -15,8 +15,10 @@ from app import runtime
 from app.errors import NotFound
 from app.events import StoredEvent, history
 from app.ids import is_uuid
-from app.saga.definition import FORWARD, MOVING, Operation, SagaStatus, StepStatus
+from app.saga import timeline
+from app.saga.definition import SagaStatus
 from app.saga.models import SagaInstance, SagaStep
+from app.saga.timeline import LoggedOperation
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
 from tasks.payments import Payment
@@ -41,24 +43,6 @@ class OrderView:
     saga: SagaInstance
     payment: Payment | None
     shipment: Shipment | None
-
-
-@dataclass(frozen=True)
-class LoggedOperation:
-    """An operation of a step as the log tells it; ``started_at`` is when its first attempt began."""
-
-    step: str
-    operation: Operation
-    status: StepStatus
-    started_at: datetime
-    finished_at: datetime | None = None
-    attempts: int = 0
-    failures: Sequence[dict[str, Any]] = ()
-    task_id: str | None = None
-    result: dict[str, Any] | None = None
-    error: str | None = None
-    done_by: str | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +98,7 @@ def saga(saga_id: str) -> SagaView:
         if found is None:
             raise NotFound(f"there is no saga {saga_id}")
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
-        return SagaView(found, _operations(found, rows), history(session, found.aggregate_id).events)
+        return SagaView(found, timeline.operations(found, rows), history(session, found.aggregate_id).events)
 
 
 def sagas(
@@ -191,45 +175,3 @@ def _with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderVi
 
 def _about(table: type[Row], order_id: Any, ids: Sequence[str]) -> Select[Row]:
     return select(table).where(order_id.in_(ids))
-
-
-def _operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[LoggedOperation]:
-    operations = [_logged(row) for row in rows]
-    under_way = _under_way(saga)
-    if under_way and not any((o.step, o.operation) == (under_way.step, under_way.operation) for o in operations):
-        operations.append(under_way)
-
-    def when(logged: LoggedOperation) -> tuple[bool, datetime, int]:
-        undoing = logged.operation is Operation.COMPENSATION
-        # the place in the saga decides between two that began at the same moment
-        place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
-        return undoing, logged.started_at, -place if undoing else place
-
-    return sorted(operations, key=when)
-
-
-def _logged(row: SagaStep) -> LoggedOperation:
-    # the row keeps when its last attempt began; its first failure, if there was one, began before
-    first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
-    return LoggedOperation(
-        step=row.step,
-        operation=Operation(row.operation),
-        status=StepStatus(row.status),
-        started_at=min(first, row.started_at),
-        finished_at=row.finished_at,
-        attempts=row.attempts,
-        failures=row.failures,
-        task_id=row.task_id,
-        result=row.result,
-        error=row.error,
-        done_by=row.done_by,
-        note=row.note,
-    )
-
-
-def _under_way(saga: SagaInstance) -> LoggedOperation | None:
-    """Return what an orchestrated saga is at: it has no row in the log before its first attempt has ended."""
-    if saga.status not in MOVING or saga.current_step is None:
-        return None
-    operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
-    return LoggedOperation(saga.current_step, operation, StepStatus.RUNNING, started_at=saga.updated_at)

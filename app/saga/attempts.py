@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from celery import Task
@@ -94,23 +94,26 @@ def note_failure(
 ) -> float | None:
     """Log a failed attempt; returns the seconds to wait before the next, or None if there is to be none."""
     row.attempts += 1
-    failure = {
+    failure: dict[str, Any] = {
         "attempt": row.attempts,
         "started_at": started_at.isoformat(),
         "finished_at": now.isoformat(),
         "error": describe(error),
     }
-    row.failures = [*row.failures, failure]
     row.error = describe(error)
     row.task_id = task_id
     row.started_at = started_at
     tried = row.attempts - row.earlier_attempts
-    if rejected or policy.exhausted(tried):
+    wait = None if rejected or policy.exhausted(tried) else policy.wait(tried)
+    if wait is None:
         row.status = StepStatus.FAILED
         row.finished_at = now
-        return None
-    row.status = StepStatus.RETRYING
-    return policy.wait(tried)
+    else:
+        row.status = StepStatus.RETRYING
+        failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
+        failure["most"] = row.earlier_attempts + policy.attempts
+    row.failures = [*row.failures, failure]
+    return wait
 
 
 def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime) -> None:

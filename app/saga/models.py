@@ -77,7 +77,10 @@ class SagaStep(Base):
     event_id: Mapped[str | None] = mapped_column(UuidText)
     """The event it recorded, to be sent again when its message comes again."""
     failures: Mapped[list[Any]]
-    """Every attempt that failed: ``{"attempt", "started_at", "finished_at", "error"}``."""
+    """Every attempt that failed: ``{"attempt", "started_at", "finished_at", "error"}``.
+
+    One that is to be tried again also says when (``retry_at``) and how many attempts there are at most (``most``).
+    """
     started_at: Mapped[datetime]
     """When its last attempt began."""
     finished_at: Mapped[datetime | None]

@@ -1,14 +1,12 @@
-"""A saga's log, told attempt by attempt."""
+"""A saga's log as it is told to people: operation by operation, each of them attempt by attempt."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from app.saga.definition import Operation, StepStatus
-from app.saga.models import SagaStep
+from app.saga.definition import FORWARD, MOVING, Operation, StepStatus
+from app.saga.models import SagaInstance, SagaStep
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Attempt:
     started_at: datetime
     finished_at: datetime | None
     error: str | None
+    retry_at: datetime | None = None
+    """When it was, or will be, tried again."""
 
     @property
     def milliseconds(self) -> float | None:
@@ -35,29 +35,125 @@ class Attempt:
         return (self.finished_at - self.started_at).total_seconds() * 1000
 
 
-def timeline(session: Session, saga_id: str) -> list[Attempt]:
-    """Return every attempt that the log of a saga holds, in the order in which they began."""
-    rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id))
-    attempts = [attempt for row in rows for attempt in _attempts(row)]
-    return sorted(attempts, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
+@dataclass(frozen=True)
+class LoggedOperation:
+    """An operation of a step as the log tells it; ``started_at`` is when its first attempt began."""
 
+    step: str
+    operation: Operation
+    status: StepStatus
+    started_at: datetime
+    last_started_at: datetime
+    finished_at: datetime | None = None
+    attempts: int = 0
+    failures: Sequence[dict[str, Any]] = ()
+    task_id: str | None = None
+    event_id: str | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    done_by: str | None = None
+    note: str | None = None
 
-def _attempts(row: SagaStep) -> Iterable[Attempt]:
-    for failure in row.failures:
-        yield Attempt(
-            row.step,
-            row.operation,
-            "failed",
+    @property
+    def key(self) -> tuple[str, Operation]:
+        """Return what tells it from the saga's other operations."""
+        return self.step, self.operation
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """Return when it is to be tried again, if it waits for that."""
+        if self.status not in {StepStatus.RETRYING, StepStatus.CLOSING} or not self.failures:
+            return None
+        return _moment(self.failures[-1].get("retry_at"))
+
+    @property
+    def most_attempts(self) -> int | None:
+        """Return how many attempts there are at most, if its last failure said so."""
+        return self.failures[-1].get("most") if self.failures else None
+
+    def tries(self) -> list[Attempt]:
+        """Return its attempts in order; what a person said to have done counts as one."""
+        tried = [self._failed(failure) for failure in self.failures]
+        last = self._last()
+        return [*tried, last] if last else tried
+
+    def _failed(self, failure: dict[str, Any]) -> Attempt:
+        started_at, finished_at = (datetime.fromisoformat(failure[name]) for name in ("started_at", "finished_at"))
+        return Attempt(
+            self.step,
+            self.operation,
+            StepStatus.FAILED,
             failure["attempt"],
-            datetime.fromisoformat(failure["started_at"]),
-            datetime.fromisoformat(failure["finished_at"]),
+            started_at,
+            finished_at,
             failure["error"],
+            _moment(failure.get("retry_at")),
         )
-    if row.done_by and row.finished_at:
-        word = f"as {row.done_by} said: {row.note}" if row.note else f"as {row.done_by} said"
-        yield Attempt(
-            row.step, row.operation, StepStatus.BY_HAND, row.attempts + 1, row.finished_at, row.finished_at, word
+
+    def _last(self) -> Attempt | None:
+        if self.done_by and self.finished_at:
+            said = f"as {self.done_by} said: {self.note}" if self.note else f"as {self.done_by} said"
+            at = self.finished_at
+            return Attempt(self.step, self.operation, StepStatus.BY_HAND, self.attempts + 1, at, at, said)
+        # what was given up is told by its last failure already; the rest ended, or was refused, after its failures
+        if self.status == StepStatus.RETRYING or (self.status == StepStatus.FAILED and self.failures):
+            return None
+        return Attempt(
+            self.step, self.operation, self.status, self.attempts, self.last_started_at, self.finished_at, self.error
         )
-    # what was given up is told by its last failure already; the rest ended, or was refused, after its failures
-    elif row.status != StepStatus.RETRYING and not (row.status == StepStatus.FAILED and row.failures):
-        yield Attempt(row.step, row.operation, row.status, row.attempts, row.started_at, row.finished_at, row.error)
+
+
+def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[LoggedOperation]:
+    """Return what a saga did, and is doing, from the rows of its log: actions, then compensations, as they began."""
+    told = [_logged(row) for row in rows]
+    under_way = _under_way(saga)
+    if under_way and all(operation.key != under_way.key for operation in told):
+        told.append(under_way)
+
+    def when(logged: LoggedOperation) -> tuple[bool, datetime, int]:
+        undoing = logged.operation is Operation.COMPENSATION
+        # the place in the saga decides between two that began at the same moment
+        place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
+        return undoing, logged.started_at, -place if undoing else place
+
+    return sorted(told, key=when)
+
+
+def attempts(told: Iterable[LoggedOperation]) -> list[Attempt]:
+    """Return every attempt at these operations, in the order in which they began."""
+    tries = [attempt for logged in told for attempt in logged.tries()]
+    return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
+
+
+def _logged(row: SagaStep) -> LoggedOperation:
+    # the row keeps when its last attempt began; its first failure, if there was one, began before
+    first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
+    return LoggedOperation(
+        step=row.step,
+        operation=Operation(row.operation),
+        status=StepStatus(row.status),
+        started_at=min(first, row.started_at),
+        last_started_at=row.started_at,
+        finished_at=row.finished_at,
+        attempts=row.attempts,
+        failures=row.failures,
+        task_id=row.task_id,
+        event_id=row.event_id,
+        result=row.result,
+        error=row.error,
+        done_by=row.done_by,
+        note=row.note,
+    )
+
+
+def _under_way(saga: SagaInstance) -> LoggedOperation | None:
+    """Return what an orchestrated saga is at: it has no row in the log before its first attempt has ended."""
+    if saga.status not in MOVING or saga.current_step is None:
+        return None
+    operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
+    since = saga.updated_at
+    return LoggedOperation(saga.current_step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
