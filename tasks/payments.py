@@ -49,7 +49,7 @@ class Payment(Base):
     amount: Mapped[Decimal]
     payment_method: Mapped[PaymentMethod] = mapped_column(String(32))
     status: Mapped[PaymentStatus] = mapped_column(String(16))
-    transaction_id: Mapped[str | None] = mapped_column(String(64))
+    transaction_id: Mapped[str | None] = mapped_column(String(64), index=True)
 
 
 class Charge(BaseModel):

@@ -36,7 +36,7 @@ class Shipment(Base):
     id: Mapped[str] = mapped_column(UuidText, primary_key=True)
     order_id: Mapped[str] = mapped_column(String(64), unique=True)
     shipping_address: Mapped[str] = mapped_column(Text)
-    tracking_number: Mapped[str | None] = mapped_column(String(64))
+    tracking_number: Mapped[str | None] = mapped_column(String(64), index=True)
     status: Mapped[ShipmentStatus] = mapped_column(String(16))
 
 

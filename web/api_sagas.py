@@ -26,6 +26,7 @@ def list_sagas(query: SagasQuery) -> Response:
         status=query.status,
         saga_type=query.saga_type,
         step=query.step,
+        customer_id=query.customer_id,
         after=cursors.uuid_position(query.cursor),
         limit=query.limit,
     )

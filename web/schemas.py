@@ -283,6 +283,7 @@ class SagasQuery(PageQuery):
     status: SagaStatus | None = None
     saga_type: SagaType | None = Field(None, validation_alias=AliasChoices("saga_type", "type"))
     step: Id | None = Field(None, description="The step at which they are, or on which they are stuck.")
+    customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
 
 
 class InventoryQuery(PageQuery):

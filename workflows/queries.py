@@ -23,6 +23,7 @@ from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
 from tasks.payments import Payment
 from tasks.shipping import Shipment
+from workflows import finding
 
 Row = TypeVar("Row")
 
@@ -106,22 +107,16 @@ def sagas(
     status: SagaStatus | None = None,
     saga_type: str | None = None,
     step: str | None = None,
+    customer_id: str | None = None,
     after: str | None = None,
     limit: int,
 ) -> Page[SagaInstance]:
     """Return a page of sagas, newest first; ``step`` is their current one, ``after`` the id of the last one seen."""
-    # a saga's id is a UUID of version 7: it grows with time, so the primary key is the order of creation
-    query = select(SagaInstance).order_by(SagaInstance.id.desc())
-    if status:
-        query = query.where(SagaInstance.status == status)
-    if saga_type:
-        query = query.where(SagaInstance.saga_type == saga_type)
-    if step:
-        query = query.where(SagaInstance.current_step == step)
-    if after:
-        query = query.where(SagaInstance.id < after)
+    wanted = finding.Wanted(status, saga_type, step, customer_id)
     with runtime.current().database.reading() as session:
-        return _page(session, query, limit)
+        ids = finding.newest(session, wanted, after=after, limit=limit + 1)
+        rows = session.scalars(_about(SagaInstance, SagaInstance.id, ids).order_by(SagaInstance.id.desc())).all()
+    return Page(rows[:limit], len(rows) > limit)
 
 
 def book(book_id: str) -> Book:
@@ -173,5 +168,5 @@ def _with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderVi
     return [OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id)) for order in found]
 
 
-def _about(table: type[Row], order_id: Any, ids: Sequence[str]) -> Select[Row]:
-    return select(table).where(order_id.in_(ids))
+def _about(table: type[Row], key: Any, ids: Sequence[str]) -> Select[Row]:
+    return select(table).where(key.in_(ids))

@@ -4,13 +4,13 @@ from flask import Blueprint
 from flask_babel import lazy_gettext as _
 
 from web import glyphs
-from web.pages import saga, shop
+from web.pages import saga, sagas, shop
 
 blueprint = Blueprint("pages", __name__)
-for page in (shop, saga):
+for page in (shop, sagas, saga):
     blueprint.register_blueprint(page.blueprint)
 
-SITE = (("pages.shop.home", _("Order")),)
+SITE = (("pages.shop.home", _("Order")), ("pages.sagas.index", _("All sagas")))
 """The pages that every page leads to: endpoint and name."""
 
 

@@ -1,0 +1,291 @@
+"""The pages of all sagas: filters, counts, what needs somebody, and the search by any id."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+from app import runtime
+from app.database import Base
+from app.events import StoredEvent
+from app.saga.definition import SagaStatus
+from app.saga.models import SagaInstance, SagaStep
+from tasks.payments import Payment
+from tasks.shipping import Shipment
+from tests.web.conftest import SEED_ORDER, post
+from workflows import finding
+
+HTML = {"Accept": "text/html"}
+NEWEST = "Back to the newest"
+
+
+def ask(client: FlaskClient, path: str, **query: str) -> TestResponse:
+    return client.get(path, query_string=query or None, headers=HTML)
+
+
+def place(client: FlaskClient, **changes: object) -> dict[str, Any]:
+    return post(client, "/api/v1/orders", {**SEED_ORDER, **changes})
+
+
+def listed(page: TestResponse) -> list[str]:
+    """Return the ids of the sagas on a page, in their order."""
+    assert page.status_code == 200, page.text
+    return re.findall(r'rowheader"><a href="/sagas/([0-9a-f-]{36})"', page.text)
+
+
+def text_of(page: TestResponse) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page.text)).split())
+
+
+def stick(saga_id: str, reason: str, step: str = "process_payment") -> None:
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, saga_id)
+        saga.status, saga.current_step, saga.stuck_reason = SagaStatus.STUCK, step, reason
+
+
+def test_an_empty_list_says_what_to_do(client: FlaskClient) -> None:
+    page = ask(client, "/sagas")
+
+    assert listed(page) == []
+    assert "There are no sagas yet. Order a book" in text_of(page)
+    assert "Needs you: nothing" in text_of(page)
+
+
+def test_every_page_leads_to_the_list(client: FlaskClient) -> None:
+    assert 'href="/sagas"' in client.get("/").text
+
+
+def test_the_list_shows_what_each_saga_is_and_what_its_trouble_is(client: FlaskClient) -> None:
+    done = place(client)
+    undone = place(client, pattern="choreography", simulate={"payments": "decline"})
+
+    page = ask(client, "/sagas")
+
+    assert listed(page) == [undone["saga_id"], done["saga_id"]]
+    for said in (done["order_id"], "COMPLETED", "customer-123", "Undone", "declined, as simulated", "orchestration"):
+        assert said in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ({"status": "compensated"}, {"undone"}),
+        ({"saga_type": "order-choreography"}, {"choreographed", "undone"}),
+        ({"type": "order-choreography", "status": "completed"}, {"choreographed"}),
+        ({"customer": "guest"}, {"guest"}),
+        ({"customer_id": "customer-123"}, {"choreographed", "undone", "stuck"}),
+        ({"step": "process_payment"}, {"stuck"}),
+        (
+            {"step": "process_payment", "status": "stuck", "customer_id": "customer-123", "saga_type": "order"},
+            {"stuck"},
+        ),
+        ({"step": "process_payment", "customer_id": "guest"}, set()),
+        ({"status": "", "saga_type": "", "step": "", "customer_id": ""}, {"choreographed", "undone", "stuck", "guest"}),
+    ],
+)
+def test_filters_can_be_combined_and_empty_ones_do_not_count(
+    client: FlaskClient, query: dict[str, str], wanted: set[str]
+) -> None:
+    sagas = {
+        "choreographed": place(client, pattern="choreography"),
+        "undone": place(client, pattern="choreography", simulate={"payments": "decline"}),
+        "stuck": place(client),
+        "guest": place(client, customer_id=None),
+    }
+    stick(sagas["stuck"]["saga_id"], "no answer")
+
+    assert set(listed(ask(client, "/sagas", **query))) == {sagas[name]["saga_id"] for name in wanted}
+    in_the_api = client.get("/api/v1/sagas", query_string={name: value for name, value in query.items() if value})
+    assert {saga["saga_id"] for saga in in_the_api.get_json()["sagas"]} == {sagas[name]["saga_id"] for name in wanted}
+
+
+def test_the_form_keeps_what_was_chosen(client: FlaskClient) -> None:
+    page = ask(client, "/sagas", status="stuck", step="declared_no_more", type="order", customer="some <one>")
+
+    for chosen in ("stuck", "declared_no_more", "order"):
+        assert f'<option value="{chosen}" selected>' in page.text
+    assert 'value="some &lt;one&gt;"' in page.text
+    assert "No saga is like that." in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status", "asleep"),
+        ("type", "waltz"),
+        ("saga_type", "waltz"),
+        ("colour", "red"),
+        ("step", "x" * 65),
+        ("customer_id", "\0"),
+        ("cursor", "nonsense"),
+        ("limit", "0"),
+    ],
+)
+def test_an_unknown_filter_is_refused_by_a_page_that_names_the_field(
+    client: FlaskClient, name: str, value: str
+) -> None:
+    page = ask(client, "/sagas", **{name: value})
+
+    assert page.status_code == 422
+    assert page.mimetype == "text/html"
+    assert name in text_of(page)
+
+
+def test_pages_lead_to_what_is_older_and_back_with_the_same_filters(client: FlaskClient) -> None:
+    placed = [place(client)["saga_id"] for _ in range(3)]
+    place(client, pattern="choreography")
+
+    first = ask(client, "/sagas", limit="2", type="order")
+    older = re.search(r'rel="next" href="([^"]*)"', first.text)
+    assert older
+    second = ask(client, unescape(older[1]))
+
+    assert listed(first) + listed(second) == placed[::-1]
+    assert NEWEST not in first.text
+    assert 'rel="next"' not in second.text
+    back = re.search(rf'href="([^"]*)">⇤ {NEWEST}', second.text)
+    assert back
+    assert listed(ask(client, unescape(back[1]))) == listed(first)
+
+
+def test_what_needs_somebody_is_grouped_by_what_it_is_stuck_on(client: FlaskClient) -> None:
+    for reason, step in (("no answer", "process_payment"),) * 2 + (("no room", "reserve_stock"),):
+        stick(place(client)["saga_id"], reason, step)
+
+    page = text_of(ask(client, "/sagas"))
+    assert "Needs you (3)" in page
+    assert page.index("2 sagas are stuck on process_payment") < page.index("1 saga is stuck on reserve_stock")
+    assert "no answer" in page
+    assert "/sagas?status=stuck&amp;step=process_payment" in ask(client, "/sagas").text
+    assert "<html" not in ask(client, "/sagas/incidents").text
+    assert "Needs you (3)" in text_of(ask(client, "/sagas/incidents"))
+
+
+def test_more_reasons_than_fit_are_counted(client: FlaskClient) -> None:
+    for number in range(7):
+        stick(place(client)["saga_id"], f"no answer from {number}")
+
+    assert "2 more reasons" in text_of(ask(client, "/sagas"))
+
+
+def test_counts_are_a_part_of_the_page_of_their_own(client: FlaskClient) -> None:
+    place(client)
+    place(client)
+    place(client, simulate={"payments": "decline"})
+
+    counts = ask(client, "/sagas/counts")
+
+    assert "<html" not in counts.text
+    assert text_of(counts) == "○ Pending 0 ▶ Running 0 ✓ Done 2 ↶ Undoing 0 ↶✓ Undone 1 ⚠ Stuck: needs you 0"
+    assert 'data-poll="/sagas/counts" data-every="3000"' in ask(client, "/sagas").text
+
+
+def test_counts_are_capped(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(finding.COUNTED, SagaStatus.COMPLETED, 2)
+    for _ in range(2):
+        place(client)
+    assert finding.counts()[SagaStatus.COMPLETED] == finding.Count(2)
+
+    place(client)
+
+    assert finding.counts()[SagaStatus.COMPLETED] == finding.Count(2, more=True)
+    assert "2 + or more" in text_of(ask(client, "/sagas/counts"))
+
+
+def test_the_age_is_shown_of_a_saga_under_way_and_the_time_it_took_of_one_that_has_ended(client: FlaskClient) -> None:
+    ended, stuck = place(client)["saga_id"], place(client)["saga_id"]
+    stick(stuck, "no answer")
+    with runtime.current().database.transaction() as session:
+        for saga_id in (ended, stuck):
+            saga = session.get_one(SagaInstance, saga_id)
+            saga.created_at -= timedelta(hours=2)
+            saga.updated_at = saga.created_at + timedelta(seconds=30)
+
+    assert "Duration 30 sec" in text_of(ask(client, "/sagas", status="completed"))
+    assert "Duration 2 hr" in text_of(ask(client, "/sagas", status="stuck"))
+
+
+def _one(table: type[Base], column: Any) -> Callable[[dict[str, Any]], str]:
+    about = {SagaStep: "saga_id", StoredEvent: "aggregate_id"}.get(table, "order_id")
+    key = "saga_id" if table is SagaStep else "order_id"
+
+    def find(placed: dict[str, Any]) -> str:
+        with runtime.current().database.reading() as session:
+            query = select(column).where(getattr(table, about) == placed[key], column.is_not(None))
+            return str(session.scalars(query).first())
+
+    return find
+
+
+IDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "saga": lambda placed: placed["saga_id"],
+    "saga in capitals": lambda placed: placed["saga_id"].upper(),
+    "saga with spaces around it": lambda placed: f"  {placed['saga_id']}\n",
+    "order": lambda placed: placed["order_id"],
+    "task": _one(SagaStep, SagaStep.task_id),
+    "event": _one(StoredEvent, StoredEvent.id),
+    "payment": _one(Payment, Payment.id),
+    "transaction": _one(Payment, Payment.transaction_id),
+    "shipment": _one(Shipment, Shipment.id),
+    "tracking number": _one(Shipment, Shipment.tracking_number),
+    "customer": lambda _: "customer-123",
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_an_id_leads_straight_to_its_saga(client: FlaskClient, kind: str) -> None:
+    place(client, customer_id="guest")
+    placed = place(client)
+    place(client, customer_id="guest", order_id="my-own-1")
+
+    page = ask(client, "/sagas/find", q=IDS[kind](placed))
+
+    assert (page.status_code, page.headers.get("Location")) == (303, f"/sagas/{placed['saga_id']}")
+
+
+def test_an_order_id_of_the_clients_own_is_found(client: FlaskClient) -> None:
+    placed = place(client, order_id="my-own-1")
+
+    assert ask(client, "/sagas/find", q="my-own-1").headers["Location"] == f"/sagas/{placed['saga_id']}"
+
+
+def test_an_id_of_several_sagas_lists_them(client: FlaskClient) -> None:
+    placed = [place(client)["saga_id"] for _ in range(2)]
+    place(client, customer_id="guest")
+
+    page = ask(client, "/sagas/find", q="customer-123")
+
+    assert listed(page) == placed[::-1]
+    assert "2 sagas have to do with “customer-123”" in text_of(page)
+
+
+@pytest.mark.parametrize("sought", ["nothing", "x" * 200, "%", "' OR 1=1 --", "<b>", "{0}", "%(id)s", "単語"])
+def test_an_id_of_nothing_says_so_and_what_can_be_searched(client: FlaskClient, sought: str) -> None:
+    place(client)
+
+    page = ask(client, "/sagas/find", q=sought)
+
+    assert page.status_code == 404
+    assert f"Nothing has the id “{sought}”" in text_of(page).replace("< b >", "<b>")
+    assert "tracking number" in text_of(page)
+
+
+@pytest.mark.parametrize("sought", ["\0", "x" * 201, "a\0b"])
+def test_what_cannot_be_an_id_is_refused(client: FlaskClient, sought: str) -> None:
+    page = ask(client, "/sagas/find", q=sought)
+
+    assert page.status_code == 422
+    assert "q: " in text_of(page)
+
+
+@pytest.mark.parametrize("query", [{}, {"q": ""}, {"q": "  "}])
+def test_searching_for_nothing_shows_all(client: FlaskClient, query: dict[str, str]) -> None:
+    page = ask(client, "/sagas/find", **query)
+
+    assert (page.status_code, page.headers["Location"]) == (303, "/sagas")

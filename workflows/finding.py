@@ -1,0 +1,213 @@
+"""Finding sagas among a million: by any filters, newest first; by any id; how many there are; what needs somebody.
+
+Sagas of one status and one type lie next to each other in an index, by id and so by age. A filter wants some of these
+stretches; the newest of each are put together. So a page reads a few entries of an index wherever the matches are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    String,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import FromClause
+
+from app import runtime
+from app.events import StoredEvent
+from app.saga.definition import SagaStatus
+from app.saga.models import SagaInstance, SagaStep
+from tasks.payments import Payment
+from tasks.shipping import Shipment
+from workflows.ordering import SAGAS
+
+FIRST, LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
+"""Ids before and after all others."""
+
+ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
+COUNTED = {status: 10_000 if status in ENDED else 100_000 for status in SagaStatus}
+"""How far sagas of a status are counted: those that have ended pile up, of the others people want to know how many."""
+EXAMINED = 5_000
+"""How many stuck sagas, at most, are sorted by what they are stuck on."""
+MOST_FOUND = 50
+
+Stretch = tuple[SagaStatus, str]
+
+customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", String)
+"""Whose order a saga is about: the engine does not know, but what an order's saga works with says it."""
+
+_AT_A_STEP = text("current_step IS NOT NULL")
+_STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+# a last column spares a look at the rows that another filter does not want
+Index("ix_saga_instances_customer", customer_of, *_STRETCH, SagaInstance.current_step)
+Index(
+    "ix_saga_instances_current_step",
+    SagaInstance.current_step,
+    *_STRETCH,
+    customer_of,
+    postgresql_where=_AT_A_STEP,
+    sqlite_where=_AT_A_STEP,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which sagas are looked for; ``step`` is their current one."""
+
+    status: SagaStatus | None = None
+    saga_type: str | None = None
+    step: str | None = None
+    customer_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are, or that there are more than ``number``."""
+
+    number: int
+    more: bool = False
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What several sagas are stuck on; ``since`` when the first of them is."""
+
+    step: str | None
+    reason: str | None
+    sagas: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """How many sagas are stuck, as far as they were looked at, and on what, the most frequent first."""
+
+    sagas: Count
+    groups: Sequence[Incident]
+    hidden: int
+    """How many groups are not among ``groups``."""
+
+
+def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -> Sequence[str]:
+    """Return the ids of the newest sagas that are wanted; ``after`` is the last one seen."""
+    # a saga's id is a UUID of version 7: it grows with time, so ids are in the order of creation
+    before = after or LAST
+    if wanted == Wanted():
+        everything = select(SagaInstance.id).where(SagaInstance.id < before)
+        return session.scalars(everything.order_by(SagaInstance.id.desc()).limit(limit)).all()
+    parts = [_newest_of(stretch, wanted, before, limit) for stretch in _stretches(session, wanted)]
+    if not parts:
+        return []
+    together = union_all(*(select(part.c.id) for part in parts)).subquery()
+    return session.scalars(select(together.c.id).order_by(together.c.id.desc()).limit(limit)).all()
+
+
+def counts() -> Mapping[SagaStatus, Count]:
+    """Return how many sagas there are of each status, counted as far as ``COUNTED`` says."""
+    with runtime.current().database.reading() as session:
+        counted = session.execute(select(*(_count(status).label(status) for status in SagaStatus))).one()._mapping
+    return {status: Count(min(counted[status], limit), counted[status] > limit) for status, limit in COUNTED.items()}
+
+
+def incidents(limit: int) -> Incidents:
+    """Return what sagas are stuck on, at most ``limit`` different things."""
+    stuck = select(SagaInstance.current_step, SagaInstance.stuck_reason, SagaInstance.updated_at)
+    with runtime.current().database.reading() as session:
+        rows = session.execute(stuck.where(SagaInstance.status == SagaStatus.STUCK).limit(EXAMINED + 1)).all()
+    since: dict[tuple[str | None, str | None], list[datetime]] = {}
+    for step, reason, moment in rows[:EXAMINED]:
+        since.setdefault((step, reason), []).append(moment)
+    groups = [Incident(*on, len(moments), min(moments)) for on, moments in since.items()]
+    groups.sort(key=lambda group: (-group.sagas, group.since))
+    sagas = Count(min(len(rows), EXAMINED), len(rows) > EXAMINED)
+    return Incidents(sagas, groups[:limit], hidden=len(groups[limit:]))
+
+
+def known_steps() -> Sequence[str]:
+    """Return the steps that the declared sagas have, in their order; the choreographed one has no others."""
+    return list(dict.fromkeys(step for saga in SAGAS.values() for step in saga.step_names))
+
+
+def with_id(identifier: str) -> Sequence[SagaInstance]:
+    """Return the sagas that an id leads to, newest first, whatever it is the id of; at most ``MOST_FOUND``.
+
+    It may be a saga's, an order's, a task's, an event's, a payment's or its transaction's, a shipment's or its tracking
+    number, or a customer's.
+    """
+    with runtime.current().database.reading() as session:
+        ids = {*_sagas_with(session, identifier)}
+        orders = {identifier, *_orders_with(session, identifier)}
+        about = select(SagaInstance.id).where(SagaInstance.aggregate_id.in_(orders))
+        ids.update(session.scalars(about))
+        ids.update(newest(session, Wanted(customer_id=identifier), after=None, limit=MOST_FOUND))
+        found = select(SagaInstance).where(SagaInstance.id.in_(ids)).order_by(SagaInstance.id.desc())
+        return session.scalars(found.limit(MOST_FOUND)).all()
+
+
+def _sagas_with(session: Session, identifier: str) -> Iterable[str]:
+    by_task = select(SagaStep.saga_id).where(SagaStep.task_id == identifier)
+    yield from session.scalars(by_task.limit(MOST_FOUND))
+    if own := _as_uuid(identifier):
+        yield own
+
+
+def _orders_with(session: Session, identifier: str) -> Iterable[str]:
+    # each service is asked by itself: their tables are never joined
+    yield from session.scalars(select(Payment.order_id).where(Payment.transaction_id == identifier).limit(MOST_FOUND))
+    tracked = select(Shipment.order_id).where(Shipment.tracking_number == identifier)
+    yield from session.scalars(tracked.limit(MOST_FOUND))
+    if key := _as_uuid(identifier):
+        yield from session.scalars(select(Payment.order_id).where(Payment.id == key))
+        yield from session.scalars(select(Shipment.order_id).where(Shipment.id == key))
+        yield from session.scalars(select(StoredEvent.aggregate_id).where(StoredEvent.id == key))
+
+
+def _as_uuid(identifier: str) -> str | None:
+    try:
+        return str(UUID(identifier))
+    except ValueError:
+        return None
+
+
+def _stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
+    """Return which of the wanted pairs of status and type there are sagas of."""
+    statuses = [wanted.status] if wanted.status else list(SagaStatus)
+    if wanted.saga_type:
+        return [(status, wanted.saga_type) for status in statuses]
+    # from each type to the next, a look into the index each: also such types are found as no code declares any more
+    next_type = select(func.min(SagaInstance.saga_type))
+    of_status = union_all(*(select(literal(status, String).label("status")) for status in statuses)).subquery()
+    first = next_type.where(SagaInstance.status == of_status.c.status).scalar_subquery()
+    found = select(of_status.c.status, first.label("saga_type")).cte("found", recursive=True)
+    after = next_type.where(SagaInstance.status == found.c.status, SagaInstance.saga_type > found.c.saga_type)
+    found = found.union_all(select(found.c.status, after.scalar_subquery()).where(found.c.saga_type.is_not(null())))
+    rows = session.execute(select(found.c.status, found.c.saga_type).where(found.c.saga_type.is_not(null())))
+    return [(SagaStatus(status), saga_type) for status, saga_type in rows]
+
+
+def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int) -> FromClause:
+    # compared as rows, and sorted by all of it: only an index of these columns can answer that, and no statistics can
+    # make a planner walk down all that is newer instead
+    query = select(SagaInstance.id).where(tuple_(*_STRETCH) > (*stretch, FIRST), tuple_(*_STRETCH) < (*stretch, before))
+    if wanted.step:
+        query = query.where(SagaInstance.current_step == wanted.step)
+    if wanted.customer_id:
+        query = query.where(customer_of == wanted.customer_id)
+    return query.order_by(*(column.desc() for column in _STRETCH)).limit(limit).subquery()
+
+
+def _count(status: SagaStatus) -> ColumnElement[int]:
+    counted = select(literal(1)).where(SagaInstance.status == status).limit(COUNTED[status] + 1)
+    return select(func.count()).select_from(counted.subquery()).scalar_subquery()
