@@ -14,6 +14,7 @@
         ├── Forbidden          it is switched off here
         ├── NotFound           what it names does not exist
         ├── Conflict           it does not fit the present state
+        │   └── PriceDiffers   it names another price than the catalogue
         └── Invalid            a field of it is wrong
 
 Anything else that a step raises is treated like ``StepUnavailable``: the cause is unknown, so is the outcome.
@@ -70,7 +71,6 @@ class Refused(CloudMartError):
     """Raised when a request is not honoured. ``field`` names the part of the request at fault, if one is."""
 
     status: ClassVar[int] = 400
-    title: ClassVar[str] = "Request refused"
 
     def __init__(self, detail: str, *, field: str | None = None, **facts: object) -> None:
         super().__init__(detail)
@@ -82,32 +82,30 @@ class Refused(CloudMartError):
 class BadRequest(Refused):
     """Raised when a request cannot be read at all."""
 
-    title = "Bad request"
-
 
 class Forbidden(Refused):
     """Raised when a request asks for what this installation has switched off."""
 
     status = 403
-    title = "Not allowed here"
 
 
 class NotFound(Refused):
     """Raised when a request names something that does not exist."""
 
     status = 404
-    title = "Not found"
 
 
 class Conflict(Refused):
     """Raised when a request does not fit the present state."""
 
     status = 409
-    title = "Conflict"
+
+
+class PriceDiffers(Conflict):
+    """Raised when a request names a price or an amount that is not the catalogue's; the facts give both."""
 
 
 class Invalid(Refused):
     """Raised when a request is well formed and yet wrong in one field."""
 
     status = 422
-    title = "Invalid request"

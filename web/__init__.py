@@ -10,6 +10,7 @@ from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
 from web import api_inventory, api_orders, api_sagas, health, language, pages, problems, same_site, short_paths
+from web.graphql import view as graphql
 from web.requests import StrictRequest
 
 LARGEST_BODY = 1024 * 1024
@@ -40,5 +41,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     for module in (api_orders, api_sagas, api_inventory, short_paths, health):
         app.register_api(module.api)
+    app.register_blueprint(graphql.blueprint)
     app.register_blueprint(pages.blueprint)
     return app

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app import runtime
 from app.celery import app as celery
 from app.errors import DatabaseFault
-from web import problems, replies
+from web import problem_types, problems, replies
 from web.replies import answer
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def ready() -> Response:
     silent = [name for name, word in state.items() if word != "ok"]
     if silent:
         detail = f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
-        return problems.problem(503, "Not ready", detail, facts=state)
+        return problems.problem(problem_types.NOT_READY, detail, facts=state)
     return answer(replies.ReadyReply(status="ready", **state))
 
 

@@ -11,11 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from app.errors import DatabaseFault, Invalid, Refused
+from web import problem_types
+from web.problem_types import PRICE_DIFFERS, ProblemType
 
 logger = logging.getLogger(__name__)
 
+DATABASE_SILENT = "the database does not answer, try again"
+UNEXPECTED = "something went wrong here; it has been logged"
+
 MEDIA_TYPE = "application/problem+json"
-API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz")
+API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz", "/graphql")
 """Below these an error is a problem document whatever the client says it likes best."""
 
 
@@ -31,10 +36,10 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
-    type: str = Field(examples=["about:blank"])
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
-    detail: str = Field(examples=["the price of book-123 is 3500, not 3000"])
+    type: str = Field(examples=[PRICE_DIFFERS.reference], description="The page that explains this kind of error.")
+    title: str = Field(examples=[PRICE_DIFFERS.title])
+    status: int = Field(examples=[PRICE_DIFFERS.status])
+    detail: str = Field(examples=[PRICE_DIFFERS.example])
     instance: str = Field(examples=["/api/v1/orders"], description="The path that was asked for.")
     errors: list[FieldError] = Field(default=[], description="The fields at fault.")
     facts: dict[str, Any] = Field(default={}, description="The values that the detail speaks of.")
@@ -77,19 +82,20 @@ def register(app: Flask) -> None:
 
 
 def problem(
-    status: int,
-    title: str,
+    kind: ProblemType,
     detail: str,
     *,
+    status: int | None = None,
     errors: Iterable[FieldError] = (),
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return the response that says what went wrong."""
+    """Return the response that says what went wrong; its status is the kind's unless another one is given."""
+    status = status or kind.status
     if _browsing():
-        return Response(render_template("problem.html", title=title, detail=detail), status, mimetype="text/html")
+        return Response(render_template("problem.html", kind=kind, detail=detail), status, mimetype="text/html")
     document = Problem(
-        type="about:blank",
-        title=title,
+        type=kind.reference,
+        title=kind.title,
         status=status,
         detail=detail,
         instance=request.path,
@@ -120,12 +126,13 @@ def _browsing() -> bool:
 
 
 def _refused(error: Refused) -> Response:
-    return problem(error.status, error.title, error.detail, errors=errors_of(error), facts=error.facts)
+    kind = problem_types.of(error)
+    return problem(kind, error.detail, status=error.status, errors=errors_of(error), facts=error.facts)
 
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    response = problem(status, error.name, error.description or error.name)
+    response = problem(problem_types.of(error), error.description or error.name, status=status)
     kept = error.get_response().headers
     for name in ("Allow", "Retry-After"):
         if name in kept:
@@ -135,11 +142,11 @@ def _http_error(error: HTTPException) -> Response:
 
 def _no_database(error: DatabaseFault) -> Response:
     logger.error("the database did not answer", extra={"reason": error})
-    response = problem(503, "Service unavailable", "the database does not answer, try again")
+    response = problem(problem_types.of(error), DATABASE_SILENT)
     response.headers["Retry-After"] = "1"
     return response
 
 
 def _unexpected(error: Exception) -> Response:
     logger.exception("request failed", exc_info=error)
-    return problem(500, "Internal server error", "something went wrong here; it has been logged")
+    return problem(problem_types.INTERNAL, UNEXPECTED)

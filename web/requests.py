@@ -21,17 +21,7 @@ class StrictRequest(Request):
         # not even application/*+json: a page of another site can send anything but this without being asked
         if self.mimetype != "application/json":
             raise UnsupportedMediaType("the body must be JSON, sent with Content-Type: application/json")
-        try:
-            body = json.loads(self._whole_body(), parse_float=_decimal, parse_constant=_refuse)
-        except UnicodeDecodeError as error:
-            raise BadRequest("the body is not UTF-8") from error
-        except ValueError as error:
-            raise BadRequest(f"the body is not JSON: {error}") from error
-        except RecursionError as error:
-            raise BadRequest("the body is nested too deeply") from error
-        if not isinstance(body, dict):
-            raise Invalid("the body must be a JSON object")
-        return body
+        return json_object(self._whole_body(), "the body")
 
     def _whole_body(self) -> bytes:
         data = self.get_data()
@@ -41,7 +31,23 @@ class StrictRequest(Request):
         return data
 
 
-def _decimal(text: str) -> Decimal:
+def json_object(text: str | bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object that a text is, numbers with a fraction as Decimal. Raises BadRequest and Invalid."""
+    try:
+        read = json.loads(text, parse_float=exact, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{name} is not UTF-8") from error
+    except ValueError as error:
+        raise BadRequest(f"{name} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest(f"{name} is nested too deeply") from error
+    if not isinstance(read, dict):
+        raise Invalid(f"{name} must be a JSON object")
+    return read
+
+
+def exact(text: str) -> Decimal:
+    """Return a number as it is written. Raises ValueError."""
     try:
         return Decimal(text)
     except InvalidOperation as error:

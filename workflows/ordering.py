@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import insert_if_absent
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceDiffers
 from app.events import emit, history
 from app.faults import Fault
 from app.ids import new_id
@@ -89,8 +89,8 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
     """Store an order and its saga in one transaction, then set the saga going; returns at once.
 
     The same idempotency key, or the same order id of the client's own, with the same request gets the same answer.
-    Raises Invalid (unknown book or customer, or the key was used for another request), Conflict (the catalogue's price
-    differs from the client's) and Forbidden (faults are switched off here).
+    Raises Invalid (unknown book or customer, or the key was used for another request), PriceDiffers (from the
+    catalogue's) and Forbidden (faults are switched off here).
     """
     _check_faults(request)
     keys = _keys(request, idempotency_key)
@@ -209,8 +209,8 @@ def _priced(session: Session, request: NewOrder) -> list[OrderItem]:
     return items
 
 
-def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> Conflict:
-    return Conflict(
+def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceDiffers:
+    return PriceDiffers(
         f"{what} is {number(actual)}, not {number(requested)}",
         field=field,
         requested=number(requested),

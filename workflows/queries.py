@@ -61,7 +61,7 @@ def order(order_id: str) -> OrderView:
         found = session.get(Order, order_id)
         if found is None:
             raise NotFound(f"there is no order {order_id}")
-        return _with_surroundings(session, [found])[0]
+        return with_surroundings(session, [found])[0]
 
 
 def orders(
@@ -81,7 +81,7 @@ def orders(
         query = query.where(tuple_(Order.created_at, Order.id) < after)
     with runtime.current().database.reading() as session:
         page = _page(session, query, limit)
-        return Page(_with_surroundings(session, page.rows), page.more)
+        return Page(with_surroundings(session, page.rows), page.more)
 
 
 def events_of(order_id: str) -> Sequence[StoredEvent]:
@@ -160,7 +160,8 @@ def _page(session: Session, query: Select[Row], limit: int) -> Page[Row]:
     return Page(rows[:limit], len(rows) > limit)
 
 
-def _with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
+def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
+    """Return orders with what the other services and their sagas say of them, each table read once."""
     ids = [order.id for order in found]
     sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}
     payments = {row.order_id: row for row in session.scalars(_about(Payment, Payment.order_id, ids))}

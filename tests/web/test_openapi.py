@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from tests.web.conftest import get
 
 OPERATIONS = {"get", "post", "patch", "delete", "put"}
-PAGES = ("pages.", "language.", "openapi.", "swagger.", "static")
+PAGES = ("pages.", "graphql.", "language.", "openapi.", "swagger.", "static")
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_every_error_is_a_problem_document_even_for_a_browser(
     problem = response.get_json()
     assert set(problem) == MEMBERS
     assert problem["status"] == status
+    assert client.get(problem["type"]).status_code == 200
     assert problem["instance"] == path.partition("?")[0]
     assert problem["title"]
     assert problem["detail"]
@@ -78,7 +79,7 @@ def test_somebody_who_browses_gets_a_page(client: FlaskClient) -> None:
     response = client.get("/nothing", headers=BROWSER)
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
-    assert "<h1>Not Found</h1>" in response.text
+    assert "<h1>Not found</h1>" in response.text
 
 
 def test_whoever_does_not_browse_gets_a_problem_everywhere(client: FlaskClient) -> None:

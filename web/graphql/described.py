@@ -1,0 +1,32 @@
+"""A type's docstring is its description in the schema, and a method's is its field's."""
+
+import inspect
+from typing import Any, TypeVar, dataclass_transform
+
+import strawberry
+from strawberry.types.base import get_object_definition
+
+Class = TypeVar("Class")
+
+
+@dataclass_transform(kw_only_default=True)
+def output(cls: type[Class]) -> type[Class]:
+    """Make a class a GraphQL type."""
+    return _described(strawberry.type(cls, description=inspect.getdoc(cls)))
+
+
+@dataclass_transform(kw_only_default=True)
+def entered(cls: type[Class]) -> type[Class]:
+    """Make a class a GraphQL input type."""
+    return strawberry.input(cls, description=inspect.getdoc(cls))
+
+
+def _described(cls: type[Class]) -> type[Class]:
+    for field in get_object_definition(cls, strict=True).fields:
+        if field.base_resolver and not field.description:
+            field.description = inspect.getdoc(_function(field.base_resolver))
+    return cls
+
+
+def _function(resolver: Any) -> Any:
+    return resolver.wrapped_func

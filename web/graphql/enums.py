@@ -1,0 +1,36 @@
+"""The domain's own words as GraphQL's enums; to be imported from here, so that each is declared before it is used."""
+
+from enum import StrEnum
+
+import strawberry
+
+from app.saga.definition import Operation, SagaStatus, StepStatus
+from tasks.orders import OrderStatus
+from tasks.payments import PaymentMethod, PaymentStatus
+from tasks.shipping import ShipmentStatus
+from workflows.ordering import Pattern
+
+__all__ = [
+    "Operation",
+    "OrderStatus",
+    "Pattern",
+    "PaymentMethod",
+    "PaymentStatus",
+    "SagaStatus",
+    "ShipmentStatus",
+    "StepStatus",
+]
+
+_ENUMS: tuple[type[StrEnum], ...] = (
+    Operation,
+    OrderStatus,
+    Pattern,
+    PaymentMethod,
+    PaymentStatus,
+    SagaStatus,
+    ShipmentStatus,
+    StepStatus,
+)
+
+for _enum in _ENUMS:
+    strawberry.enum(_enum, description=_enum.__doc__)

@@ -1,0 +1,63 @@
+"""What mutations are given; the fields that seed 000 writes, and what the REST API takes besides."""
+
+from strawberry import ID
+
+from web.graphql.described import entered
+from web.graphql.enums import Pattern, PaymentMethod
+from web.graphql.scalars import Amount
+
+
+@entered
+class CreateCategoryInput:
+    """A new category."""
+
+    name: str
+    description: str | None = None
+
+
+@entered
+class CreateProductInput:
+    """A new book; `id` is an id of your own, if you have one."""
+
+    name: str
+    description: str | None = None
+    price: Amount
+    category_id: ID | None = None
+    stock_quantity: int
+    id: ID | None = None
+
+
+@entered
+class OrderItemInput:
+    """So many copies of a book. A `unitPrice` other than the catalogue's is refused; the title is the catalogue's."""
+
+    product_id: ID
+    product_name: str | None = None
+    quantity: int
+    unit_price: Amount | None = None
+
+
+@entered
+class SimulateInput:
+    """Which services to break for this order: `decline`, `timeout`, `hang`, `fail:N` or `undo-fail:N`."""
+
+    orders: str | None = None
+    inventory: str | None = None
+    payments: str | None = None
+    shipping: str | None = None
+
+
+@entered
+class CreateOrderInput:
+    """An order. Without `userId` it is a guest's; the same `idempotencyKey` with the same order is one order."""
+
+    user_id: ID | None = None
+    items: list[OrderItemInput]
+    pattern: Pattern | None = None
+    saga_type: str | None = None
+    payment_method: PaymentMethod | None = None
+    shipping_address: str | None = None
+    total_amount: Amount | None = None
+    order_id: ID | None = None
+    simulate: SimulateInput | None = None
+    idempotency_key: str | None = None

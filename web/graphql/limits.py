@@ -1,0 +1,97 @@
+"""How much one document may ask for. It is measured before it is validated, in time that grows with its length only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
+from strawberry.extensions import SchemaExtension
+
+MOST_TOKENS = 3000
+DEEPEST = 10
+MOST_ALIASES = 20
+MOST_FIELDS = 300
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a selection is, with its fragments written out."""
+
+    depth: int = 0
+    aliases: int = 0
+    fields: int = 0
+
+    def beside(self, other: "Size") -> "Size":
+        """Return the size of two selections next to each other."""
+        return Size(max(self.depth, other.depth), self.aliases + other.aliases, self.fields + other.fields)
+
+
+class Measure:
+    """Measures selections; each fragment once, however often it is used.
+
+    Strawberry's own limiters walk through a fragment at every use: fragments that use each other twice, thirty deep,
+    would keep them busy for minutes.
+    """
+
+    def __init__(self, document: DocumentNode) -> None:
+        fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
+        self._fragments = {fragment.name.value: fragment.selection_set for fragment in fragments}
+        self._known: dict[str, Size] = {}
+
+    def of(self, selections: SelectionSetNode | None) -> Size:
+        """Return the size of a selection."""
+        size = Size()
+        for node in selections.selections if selections else ():
+            size = size.beside(self._of_node(node))
+        return size
+
+    def _of_node(self, node: object) -> Size:
+        if isinstance(node, FragmentSpreadNode):
+            return self._of_fragment(node.name.value)
+        inner = self.of(getattr(node, "selection_set", None))
+        if not isinstance(node, FieldNode):
+            return inner
+        if node.name.value.startswith("__"):
+            return Size(0, inner.aliases, 1)  # introspection: the validation has a bound of its own for it
+        return Size(inner.depth + 1, inner.aliases + (node.alias is not None), inner.fields + 1)
+
+    def _of_fragment(self, name: str) -> Size:
+        if name not in self._known:
+            self._known[name] = Size()  # while it is measured: one that uses itself is refused by the validation
+            self._known[name] = self.of(self._fragments.get(name))
+        return self._known[name]
+
+
+class Limits(SchemaExtension):
+    """Refuses a document that asks for too much."""
+
+    def on_validate(self) -> Iterator[None]:
+        """Measure before the validation, which is not run if something is said here."""
+        document = self.execution_context.graphql_document
+        assert document is not None
+        excess = _excess(document)
+        if excess:
+            self.execution_context.pre_execution_errors = [GraphQLError(excess)]
+        yield
+
+
+def _excess(document: DocumentNode) -> str | None:
+    measure = Measure(document)
+    size = Size()
+    for node in document.definitions:
+        if isinstance(node, OperationDefinitionNode):
+            size = size.beside(measure.of(node.selection_set))
+    if size.depth > DEEPEST:
+        return f"the document is {size.depth} fields deep, at most {DEEPEST} are allowed"
+    if size.aliases > MOST_ALIASES:
+        return f"the document has {size.aliases} aliases, at most {MOST_ALIASES} are allowed"
+    if size.fields > MOST_FIELDS:
+        return f"the document asks for {size.fields} fields, at most {MOST_FIELDS} are allowed"
+    return None

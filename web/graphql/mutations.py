@@ -1,0 +1,67 @@
+"""What GraphQL can change: seed 000's three mutations. What they mean is the REST API's."""
+
+from typing import Any
+
+import strawberry
+
+from web.graphql.described import output
+from web.graphql.inputs import CreateCategoryInput, CreateOrderInput, CreateProductInput
+from web.graphql.spelling import checked, said, spelled
+from web.graphql.types import Category, Order, Product
+from web.placing import place
+from web.schemas import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
+from workflows import catalogue, queries
+
+KEY = "Idempotency-Key"
+ORDER_NAMES = {"customer_id": "userId", "price": "unitPrice", "amount": "totalAmount", KEY: "idempotencyKey"}
+
+
+@output
+class Mutation:
+    """What can be changed."""
+
+    @strawberry.mutation
+    def create_category(self, input: CreateCategoryInput) -> Category:  # noqa: A002  (seed 000's name)
+        """Open a new category."""
+        with spelled():
+            body = checked(NewCategory, said(input))
+        return Category.of(catalogue.add_category(body.name, body.description))
+
+    @strawberry.mutation
+    def create_product(self, input: CreateProductInput) -> Product:  # noqa: A002
+        """Put a new book on sale."""
+        with spelled(book_id="id"):
+            body = checked(NewProduct, said(input, id="book_id"))
+            book = catalogue.add_book(
+                title=body.name,
+                description=body.description,
+                price=body.price,
+                category_id=body.category_id,
+                stock=body.stock_quantity,
+                book_id=body.book_id,
+            )
+        return Product.page([book])[0]
+
+    @strawberry.mutation
+    def create_order(self, input: CreateOrderInput) -> Order:  # noqa: A002
+        """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
+        with spelled(**ORDER_NAMES):
+            key = checked(IdempotencyHeader, {KEY: input.idempotency_key}).key
+            body = checked(PlaceOrder, _as_body(input))
+            placed = place(body, body.to_order(), key)
+        return Order.page([queries.order(placed.order_id)])[0]
+
+
+def _as_body(order: CreateOrderInput) -> dict[str, Any]:
+    body = said(order, user_id="customer_id", total_amount="amount")
+    body.pop("idempotency_key", None)
+    body["items"] = [_item(item) for item in order.items]
+    if order.simulate:
+        body["simulate"] = said(order.simulate)
+    return body
+
+
+def _item(item: object) -> dict[str, Any]:
+    line = said(item, unit_price="price")
+    line.pop("product_name", None)  # for whoever reads the request: the order has the catalogue's title
+    return line

@@ -1,0 +1,116 @@
+"""What GraphQL can be asked: the catalogue, orders, sagas and events; lists come in pages, by keyset."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import strawberry
+from strawberry import ID
+
+from web import cursors
+from web.graphql.described import output
+from web.graphql.enums import OrderStatus, SagaStatus
+from web.graphql.spelling import checked, spelled
+from web.graphql.types import Category, Event, Order, Page, PageInfo, Product, Saga
+from web.schemas import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
+from workflows import queries
+
+Row = TypeVar("Row")
+Node = TypeVar("Node")
+
+NAMES = {"limit": "first", "cursor": "after", "customer_id": "userId", "saga_id": "id", "book_id": "id"}
+
+
+@output
+class Query:
+    """What can be asked. `first` is at most 100; `after` is the `endCursor` of the page before."""
+
+    @strawberry.field
+    def products(self, category_id: ID | None = None, first: int = 20, after: str | None = None) -> Page[Product]:
+        """List the books on sale, by id."""
+        with spelled(**NAMES):
+            asked = checked(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
+            page = queries.books(
+                category_id=asked.category_id, after=cursors.text_position(asked.cursor), limit=asked.limit
+            )
+        return _page(page, Product.page, lambda book: (book.book_id,))
+
+    @strawberry.field
+    def product(self, id: ID) -> Product:  # noqa: A002
+        """Show one book."""
+        with spelled(**NAMES):
+            return Product.page([queries.book(checked(BookPath, {"book_id": id}).book_id)])[0]
+
+    @strawberry.field
+    def categories(self, first: int = 20, after: str | None = None) -> Page[Category]:
+        """List the categories, by id."""
+        with spelled(**NAMES):
+            asked = checked(PageQuery, {"limit": first, "cursor": after})
+            page = queries.categories(after=cursors.text_position(asked.cursor), limit=asked.limit)
+        return _page(page, lambda rows: list(map(Category.of, rows)), lambda category: (category.id,))
+
+    @strawberry.field
+    def orders(
+        self,
+        status: OrderStatus | None = None,
+        user_id: ID | None = None,
+        first: int = 20,
+        after: str | None = None,
+    ) -> Page[Order]:
+        """List orders, newest first."""
+        said = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
+        with spelled(**NAMES):
+            asked = checked(OrdersQuery, said)
+            page = queries.orders(
+                status=asked.status,
+                customer_id=asked.customer_id,
+                after=cursors.time_position(asked.cursor),
+                limit=asked.limit,
+            )
+        return _page(page, Order.page, lambda view: (view.order.created_at.isoformat(), view.order.id))
+
+    @strawberry.field
+    def order(self, id: ID) -> Order:  # noqa: A002
+        """Show one order."""
+        with spelled(order_id="id"):
+            return Order.page([queries.order(checked(OrderPath, {"order_id": id}).order_id)])[0]
+
+    @strawberry.field
+    def sagas(
+        self,
+        status: SagaStatus | None = None,
+        saga_type: str | None = None,
+        step: str | None = None,
+        first: int = 20,
+        after: str | None = None,
+    ) -> Page[Saga]:
+        """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""
+        said = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
+        with spelled(**NAMES):
+            asked = checked(SagasQuery, said)
+            page = queries.sagas(
+                status=asked.status,
+                saga_type=asked.saga_type,
+                step=asked.step,
+                after=cursors.uuid_position(asked.cursor),
+                limit=asked.limit,
+            )
+        return _page(page, Saga.page, lambda saga: (saga.id,))
+
+    @strawberry.field
+    def saga(self, id: ID) -> Saga:  # noqa: A002
+        """Show one saga."""
+        with spelled(**NAMES):
+            return Saga.page([queries.saga(checked(SagaPath, {"saga_id": id}).saga_id).saga])[0]
+
+    @strawberry.field
+    def events(self, order_id: ID) -> list[Event]:
+        """List what the services have stated about an order, in the order in which they did."""
+        with spelled():
+            return list(map(Event.of, queries.events_of(checked(OrderPath, {"order_id": order_id}).order_id)))
+
+
+def _page(
+    page: queries.Page[Row], shown: Callable[[Sequence[Row]], list[Node]], position: Callable[[Row], tuple[str, ...]]
+) -> Page[Node]:
+    end = cursors.encode(*position(page.rows[-1])) if page.rows else None
+    return Page(nodes=shown(page.rows), page_info=PageInfo(end_cursor=end, has_next_page=page.more))

@@ -1,0 +1,37 @@
+"""The schema: what can be asked, what can be changed, and how much at once."""
+
+from collections.abc import Sequence
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import MaxTokensLimiter
+from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.name_converter import NameConverter
+from strawberry.types import ExecutionContext
+from strawberry.types.enum import EnumValue, StrawberryEnumDefinition
+
+from web.graphql.limits import MOST_TOKENS, Limits
+from web.graphql.mutations import Mutation
+from web.graphql.queries import Query
+from web.graphql.scalars import AMOUNT, Amount
+
+
+class _OneVocabulary(NameConverter):
+    """Calls a status here what it is called everywhere else: ``completed``, not ``COMPLETED``."""
+
+    def from_enum_value(self, enum: StrawberryEnumDefinition, enum_value: EnumValue) -> str:  # noqa: ARG002
+        """Return the name of a value of an enum."""
+        return str(enum_value.value)
+
+
+class _Schema(strawberry.Schema):
+    def process_errors(self, errors: Sequence[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Log nothing here: most errors are the client's, and the rest is logged where it is told."""
+
+
+schema = _Schema(
+    query=Query,
+    mutation=Mutation,
+    config=StrawberryConfig(name_converter=_OneVocabulary(), scalar_map={Amount: AMOUNT}),
+    extensions=[lambda: MaxTokensLimiter(MOST_TOKENS), Limits],
+)

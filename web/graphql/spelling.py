@@ -1,0 +1,48 @@
+"""One set of rules, two spellings: input is checked by the REST API's models, and refused in GraphQL's names."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import strawberry
+from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_camel
+
+from app.errors import Refused
+from web.problems import FieldError, InvalidFields, field_errors
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def checked(model: type[Checked], said: Mapping[str, Any]) -> Checked:
+    """Return what was said, checked; null is the same as nothing said. Raises ValidationError."""
+    return model.model_validate({name: value for name, value in said.items() if value is not None})
+
+
+def said(entered: object, **names: str) -> dict[str, Any]:
+    """Return the fields of an input object, some under the names that the model has for them."""
+    fields = strawberry.asdict(entered)
+    return {names.get(name, name): value for name, value in fields.items() if value is not None}
+
+
+@contextmanager
+def spelled(**names: str) -> Iterator[None]:
+    """Have what is refused in the block named as GraphQL does: by these names, else in camelCase."""
+    try:
+        yield
+    except ValidationError as error:
+        raise InvalidFields(_respelled(field_errors(error), names)) from error
+    except InvalidFields as refusal:
+        raise InvalidFields(_respelled(refusal.errors, names)) from refusal
+    except Refused as refusal:
+        if refusal.field:
+            refusal.field = _spell(refusal.field, names)
+        raise
+
+
+def _respelled(errors: list[FieldError], names: Mapping[str, str]) -> list[FieldError]:
+    return [FieldError(field=_spell(error.field, names), reason=error.reason) for error in errors]
+
+
+def _spell(field: str, names: Mapping[str, str]) -> str:
+    return ".".join(names.get(part) or (to_camel(part) if "_" in part else part) for part in field.split("."))

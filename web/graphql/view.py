@@ -1,0 +1,100 @@
+"""``/graphql``: operations by POST, queries by GET as well, and a page for whoever looks in with a browser."""
+
+import json
+from typing import Any
+
+from cross_web import HTTPException, SyncHTTPRequestAdapter
+from flask import Blueprint, Request, Response, render_template, request
+from flask.typing import ResponseReturnValue
+from pydantic import BaseModel, Field, ValidationError
+from strawberry.flask.views import GraphQLView
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.types import ExecutionResult
+
+from app.errors import BadRequest
+from web.fields import Text
+from web.graphql.errors import formatted
+from web.graphql.examples import EXAMPLES
+from web.graphql.schema import schema
+from web.problems import refuse_fields
+from web.requests import json_object
+
+blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
+
+SCHEMA_TEXT = schema.as_str()
+
+
+class Asked(BaseModel):
+    """An operation as GraphQL over HTTP sends it; what else a client may send along is its own business."""
+
+    query: str = Field(min_length=1)
+    variables: dict[str, Any] | None = None
+    operation_name: Text | None = Field(None, alias="operationName")
+
+
+class View(GraphQLView[None, None]):
+    """Strawberry's view, with requests read and errors told as everywhere else here."""
+
+    methods = ["GET", "POST"]  # noqa: RUF012  (declared so by Flask)
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer one operation, or with the page."""
+        if request.method == "GET" and "query" not in request.args:
+            return _page()
+        try:
+            return self.run(request=request)
+        except HTTPException as error:
+            raise BadRequest(error.reason) from error
+
+    def get_context(self, request: Request, response: Response) -> None:
+        """Return nothing: resolvers need no more than their arguments."""
+
+    def parse_http_body(self, request: SyncHTTPRequestAdapter) -> GraphQLRequestData:  # noqa: ARG002
+        """Return the one operation that is asked for: neither batches nor uploads."""
+        asked = _asked()
+        return GraphQLRequestData(
+            query=asked.query, variables=asked.variables, operation_name=asked.operation_name, extensions=None
+        )
+
+    def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:  # noqa: ARG002
+        """Return the answer."""
+        answer: GraphQLHTTPResponse = {"data": result.data}
+        if result.errors:
+            answer["errors"] = list(map(formatted, result.errors))
+        return answer
+
+    def encode_json(self, data: object) -> bytes:
+        """Return JSON in UTF-8, as readable as what was stored; half of a surrogate pair stays the escape it came as."""
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
+
+
+def _asked() -> Asked:
+    said = request.get_json() if request.method == "POST" else _in_address()
+    try:
+        return Asked.model_validate(said)
+    except ValidationError as error:
+        refuse_fields(error)
+
+
+def _in_address() -> dict[str, Any]:
+    said: dict[str, Any] = dict(request.args)
+    if said.get("variables"):
+        said["variables"] = json_object(said["variables"], "variables")
+    else:
+        said.pop("variables", None)
+    return said
+
+
+def _page() -> str:
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
+        raise BadRequest("say in query what is asked, or send it as JSON by POST")
+    return render_template("graphql.html", examples=EXAMPLES, schema=SCHEMA_TEXT)
+
+
+blueprint.add_url_rule("", view_func=View.as_view("answer", schema=schema, graphql_ide=None))
+
+
+@blueprint.get("/schema.graphql")
+def show_schema() -> Response:
+    """Show the schema in GraphQL's own language."""
+    return Response(SCHEMA_TEXT, mimetype="text/plain")

@@ -1,0 +1,25 @@
+"""What each kind of error means: the pages that ``type`` in a problem document leads to."""
+
+import json
+
+from flask import Blueprint, render_template
+
+from app.errors import NotFound
+from web import problem_types
+
+blueprint = Blueprint("problem_types", __name__, url_prefix="/problems")
+
+
+@blueprint.get("")
+def overview() -> str:
+    """List every kind of error."""
+    return render_template("problems.html", kinds=problem_types.ALL.values())
+
+
+@blueprint.get("/<slug>")
+def show(slug: str) -> str:
+    """Explain one kind of error."""
+    kind = problem_types.ALL.get(slug)
+    if kind is None:
+        raise NotFound(f"there is no kind of error {slug}")
+    return render_template("problem_type.html", kind=kind, example=json.dumps(kind.document, indent=2))

@@ -1,0 +1,252 @@
+"""Every kind of error that this app answers: its place ``/problems/<slug>``, and what is to be said of it there.
+
+A class of error that is not listed is of its base class's kind; a status that is not listed, of its hundred's.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from werkzeug.exceptions import HTTPException
+
+from app import errors
+
+
+def N_(text: str) -> str:  # noqa: N802  (the name by which texts are found that are translated where they are shown)
+    """Mark a text for translation."""
+    return text
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """A kind of error. ``example`` is a detail as it may be given, ``remedy`` what a client should do."""
+
+    slug: str
+    status: int
+    title: str
+    meaning: str
+    when: str
+    remedy: str
+    example: str
+    instance: str = "/api/v1/orders"
+    field: str | None = None
+    facts: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """What a problem document has as its ``type``: the place of the page that explains it."""
+        return f"/problems/{self.slug}"
+
+    @property
+    def document(self) -> dict[str, object]:
+        """An example of a problem document."""
+        return {
+            "type": self.reference,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.example,
+            "instance": self.instance,
+            "errors": [{"field": self.field, "reason": self.example}] if self.field else [],
+            "facts": dict(self.facts),
+        }
+
+
+BAD_REQUEST = ProblemType(
+    "bad-request",
+    400,
+    N_("Bad request"),
+    N_("The request cannot be read at all."),
+    N_(
+        "The body is no JSON, is not UTF-8, or is nested too deeply; or a GraphQL document has a syntax error, asks for"
+        " what the schema does not have, or asks for too much at once."
+    ),
+    N_("Mend the request; sent again as it is, it gets the same answer."),
+    "the body is not JSON: Expecting value: line 1 column 1 (char 0)",
+)
+UNAUTHORIZED = ProblemType(
+    "unauthorized",
+    401,
+    N_("Unauthorized"),
+    N_("The request asks for something that only an operator may do, and does not show that it comes from one."),
+    N_("A call of the API that changes sagas or the catalogue has no bearer token, or a wrong one."),
+    N_("Send the operator token: Authorization: Bearer …"),
+    "this call needs the operator token",
+    "/api/v1/stuck-sagas/resume",
+)
+FORBIDDEN = ProblemType(
+    "forbidden",
+    403,
+    N_("Not allowed here"),
+    N_("The request is understood, and this installation does not do what it asks."),
+    N_(
+        "An order asks for a simulated fault where faults are switched off, or a page of another site made a browser"
+        " send the request."
+    ),
+    N_("Leave out what is not allowed; whoever runs the installation may switch it on in its settings."),
+    "faults cannot be simulated here: set FAULT_INJECTION=1 to allow it",
+    field="simulate",
+)
+NOT_FOUND = ProblemType(
+    "not-found",
+    404,
+    N_("Not found"),
+    N_("There is nothing at this address."),
+    N_("The order, the saga, the book or the page that the address names does not exist."),
+    N_("Check the id; lists show the ids that exist."),
+    "there is no order 0198c0de-0000-7000-8000-000000000000",
+    "/api/v1/orders/0198c0de-0000-7000-8000-000000000000",
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    "method-not-allowed",
+    405,
+    N_("Method not allowed"),
+    N_("The address exists, but not for this method."),
+    N_("For instance PUT is sent where only GET and POST are understood."),
+    N_("Use one of the methods that the answer's Allow header names."),
+    "The method is not allowed for the requested URL.",
+)
+CONFLICT = ProblemType(
+    "conflict",
+    409,
+    N_("Conflict"),
+    N_("The request is well formed and does not fit the present state of what it is about."),
+    N_("The order is past its point of no return, the saga has ended already, or the id is taken."),
+    N_("Look at the present state, which the facts tell, and decide anew."),
+    "too late to cancel: it is past the point of no return",
+    "/api/v1/orders/0198c0de-0000-7000-8000-000000000000",
+    facts=(("status", "running"),),
+)
+PRICE_DIFFERS = ProblemType(
+    "price-differs",
+    409,
+    N_("The price is another"),
+    N_("The order names a price or an amount that is not the catalogue's. Nothing has been ordered."),
+    N_("The price was changed since the client read it, or the client made a mistake in adding up."),
+    N_(
+        "Show the customer the actual figure, which the facts give, and order again if they agree. An order without a"
+        " price takes the catalogue's."
+    ),
+    "the price of book-123 is 3500, not 3000",
+    field="items.0.price",
+    facts=(("requested", 3000), ("actual", 3500)),
+)
+TOO_LARGE = ProblemType(
+    "too-large",
+    413,
+    N_("Too large"),
+    N_("The body of the request is larger than one megabyte."),
+    N_("Before the body is looked at."),
+    N_("Send less at a time."),
+    "The data value transmitted exceeds the capacity limit.",
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type",
+    415,
+    N_("Unsupported media type"),
+    N_("The body is not said to be JSON."),
+    N_("The request has no Content-Type header, or another one than application/json."),
+    N_("Send the body as JSON, with Content-Type: application/json."),
+    "the body must be JSON, sent with Content-Type: application/json",
+)
+INVALID = ProblemType(
+    "invalid",
+    422,
+    N_("Invalid request"),
+    N_("The request can be read, but some of its fields are wrong. Nothing has been changed."),
+    N_("A field is missing, unknown, out of its bounds, or names something that does not exist."),
+    N_("Mend the fields that the errors name; each says why."),
+    "there is no book book-000",
+    field="items.0.product_id",
+)
+RATE_LIMITED = ProblemType(
+    "rate-limited",
+    429,
+    N_("Too many requests"),
+    N_("The same was tried too often in a short time."),
+    N_("A password was guessed again and again from one address."),
+    N_("Wait as long as the answer's Retry-After header says."),
+    "5 per 1 minute",
+    "/login",
+)
+INTERNAL = ProblemType(
+    "internal",
+    500,
+    N_("Internal server error"),
+    N_("Something went wrong here that nobody foresaw; it has been logged."),
+    N_("Never, if all is well: it is a defect."),
+    N_(
+        "Look whether the request took effect before sending it again; with the same Idempotency-Key an order can be"
+        " sent again without harm."
+    ),
+    "something went wrong here; it has been logged",
+)
+UNAVAILABLE = ProblemType(
+    "unavailable",
+    503,
+    N_("Service unavailable"),
+    N_("The database did not answer, or gave up what it was asked."),
+    N_("It is being restarted, or too busy."),
+    N_(
+        "Send the same request again after as many seconds as the answer's Retry-After header says; an order with the"
+        " same Idempotency-Key."
+    ),
+    "the database does not answer, try again",
+)
+NOT_READY = ProblemType(
+    "not-ready",
+    503,
+    N_("Not ready"),
+    N_("This process runs, and something that it depends on does not answer."),
+    N_("Only at /readyz, for load balancers and whoever runs the process."),
+    N_("Send requests elsewhere until it is ready."),
+    "broker does not answer",
+    "/readyz",
+    facts=(("database", "ok"), ("broker", "no answer")),
+)
+
+ALL: dict[str, ProblemType] = {
+    kind.slug: kind
+    for kind in (
+        BAD_REQUEST,
+        UNAUTHORIZED,
+        FORBIDDEN,
+        NOT_FOUND,
+        METHOD_NOT_ALLOWED,
+        CONFLICT,
+        PRICE_DIFFERS,
+        TOO_LARGE,
+        UNSUPPORTED_MEDIA_TYPE,
+        INVALID,
+        RATE_LIMITED,
+        INTERNAL,
+        UNAVAILABLE,
+        NOT_READY,
+    )
+}
+"""Every kind, by its slug."""
+
+_BY_CLASS: dict[type[Exception], ProblemType] = {
+    errors.BadRequest: BAD_REQUEST,
+    errors.Forbidden: FORBIDDEN,
+    errors.NotFound: NOT_FOUND,
+    errors.PriceDiffers: PRICE_DIFFERS,
+    errors.Conflict: CONFLICT,
+    errors.Invalid: INVALID,
+    errors.Refused: BAD_REQUEST,
+    errors.DatabaseFault: UNAVAILABLE,
+}
+
+_BY_STATUS = {kind.status: kind for kind in reversed(ALL.values())}
+
+
+def of(error: Exception) -> ProblemType:
+    """Return the kind of an error."""
+    if isinstance(error, HTTPException):
+        return with_status(error.code or 500)
+    return next((_BY_CLASS[base] for base in type(error).__mro__ if base in _BY_CLASS), INTERNAL)
+
+
+def with_status(status: int) -> ProblemType:
+    """Return the kind of an error of which only the status is known; of several the most general one."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return BAD_REQUEST if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR else INTERNAL
