@@ -1,5 +1,7 @@
 """The page of one saga: what it did, what it undid, and what it waits for."""
 
+from typing import Any
+
 from flask import Blueprint, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
@@ -39,16 +41,23 @@ def resume(saga_id: str) -> Page:
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
+def live_part(saga_id: str) -> str:
+    """Return the part of a saga's page that renews itself: the same for everybody who reads its language."""
+    return render_template("saga/live.html", **_facts(saga_id))
+
+
 def _saga(saga_id: str, refusal: str | None = None) -> str:
+    return render_template("saga.html", refusal=refusal, **_facts(saga_id))
+
+
+def _facts(saga_id: str) -> dict[str, Any]:
     view = queries.saga(saga_id)
     status = view.saga.status
-    return render_template(
-        "saga.html",
-        saga=view.saga,
-        operations=view.operations,
-        events=view.events,
-        refusal=refusal,
-        moving=status in MOVING,
-        may_cancel=status in FORWARD,
-        may_resume=status == SagaStatus.STUCK,
-    )
+    return {
+        "saga": view.saga,
+        "operations": view.operations,
+        "events": view.events,
+        "moving": status in MOVING,
+        "may_cancel": status in FORWARD,
+        "may_resume": status == SagaStatus.STUCK,
+    }
