@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     broker_url: str = "memory://"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    web_threads: Annotated[int, Field(ge=1, le=1000)] = 16
+    """How many requests a web process serves at the same time; at most half of them are live pages."""
+
     fault_injection: bool | None = None
     """Whether an order may ask for a fault. Unset: yes in the embedded default, no on real servers."""
 

@@ -133,7 +133,7 @@ def role_commands(settings: Settings) -> dict[str, list[str]]:
     worker = [*python, "celery", "-A", "app", "worker", "-c", "2", "-E"]
     commands = {queue: [*worker, "-Q", queue, "-n", f"{queue}-{uuid4().hex[:8]}@%h"] for queue in QUEUES}
     commands["beat"] = [*python, "celery", "-A", "app", "beat"]
-    commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--threads", "8", "--workers", "1"]
+    commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--workers", "1"]
     return commands
 
 

@@ -43,4 +43,5 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_api(module.api)
     app.register_blueprint(graphql.blueprint)
     app.register_blueprint(pages.blueprint)
+    pages.live.register(app)
     return app

@@ -4,10 +4,10 @@ from flask import Blueprint
 from flask_babel import lazy_gettext as _
 
 from web import glyphs
-from web.pages import problem_types, saga, sagas, shop
+from web.pages import live, problem_types, saga, sagas, shop
 
 blueprint = Blueprint("pages", __name__)
-for page in (shop, sagas, saga, problem_types):
+for page in (shop, sagas, saga, live, problem_types):
     blueprint.register_blueprint(page.blueprint)
 
 SITE = (("pages.shop.home", _("Order")), ("pages.sagas.index", _("All sagas")))

@@ -1,0 +1,426 @@
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
+
+import pytest
+from flask import Flask, request
+from flask.testing import FlaskClient
+from flask_babel import get_locale
+from werkzeug.test import TestResponse
+
+from app.errors import DatabaseFault
+from app.ids import new_id
+from app.runtime import Runtime
+from app.saga import operations
+from app.settings import Settings
+from tests.post import Clock
+from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
+from web import create_app
+from web.live import Live, Pace, Snapshot, gone_of, message
+from web.pages import saga as saga_page
+from workflows import changes
+
+LONG_AFTER = 60
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as a browser understands it."""
+
+    event: str
+    data: str
+    id: str | None
+
+
+def messages(text: str) -> list[Message]:
+    """Read an event stream by the rules of the HTML standard."""
+    read = []
+    for block in text.split("\n\n"):
+        fields = [line.partition(":") for line in block.split("\n") if line]
+        values = {name: value.removeprefix(" ") for name, _, value in fields}
+        data = "\n".join(value.removeprefix(" ") for name, _, value in fields if name == "data")
+        if data:
+            read.append(Message(values.get("event", "message"), data, values.get("id")))
+    return read
+
+
+def streams_of(app: Flask) -> Live:
+    return cast(Live, app.extensions["live"])
+
+
+@pytest.fixture
+def live(flask_app: Flask) -> Live:
+    """The app's streams: they look often, and end soon where nothing happens."""
+    streams = streams_of(flask_app)
+    streams.pace = Pace(poll=0.005, beat=60, life=0.05, retry=1, retry_if_full=5)
+    return streams
+
+
+@pytest.fixture
+def saga_id(client: FlaskClient, place_unsent: PlaceUnsent) -> str:
+    """A saga that waits for its first step."""
+    return str(place_unsent(SEED_ORDER)["saga_id"])
+
+
+@pytest.fixture
+def ended(client: FlaskClient, clock: Clock, order: dict[str, Any]) -> str:
+    """A saga that was completed some time ago."""
+    clock.forward(LONG_AFTER)
+    return str(order["saga_id"])
+
+
+def listen(client: FlaskClient, saga_id: str, last_seen: str | None = None, query: str = "", **headers: str) -> str:
+    """Listen until the stream ends; returns everything that came."""
+    seen = {"Last-Event-ID": last_seen} if last_seen else {}
+    answer = client.get(f"/sagas/{saga_id}/live{query}", headers={**seen, **headers})
+    assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+    return answer.text
+
+
+def snapshots(text: str) -> list[Message]:
+    return [one for one in messages(text) if one.event == "saga"]
+
+
+@contextmanager
+def opened(client: FlaskClient, saga_id: str, last_seen: str | None = None) -> Iterator[Iterator[Message]]:
+    """Open a stream; yields its messages as they come, and hangs up at the end."""
+    seen = {"Last-Event-ID": last_seen} if last_seen else {}
+    answer = client.get(f"/sagas/{saga_id}/live", headers=seen, buffered=False)
+    try:
+        yield (one for chunk in answer.iter_encoded() for one in messages(chunk.decode()))
+    finally:
+        answer.close()
+
+
+def following(stream: Iterator[Message], event: str) -> Message:
+    return next(one for one in stream if one.event == event)
+
+
+def test_whoever_comes_gets_the_whole_live_part_at_once(client: FlaskClient, live: Live, saga_id: str) -> None:
+    text = listen(client, saga_id)
+
+    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
+    assert text.startswith("retry: 1000\n")
+    (snapshot,) = snapshots(text)
+    with client.application.test_request_context():
+        assert snapshot.data == saga_page.live_part(saga_id)
+    assert snapshot.id == changes.version(saga_id).tag
+
+
+def test_the_words_say_where_it_stands(client: FlaskClient, live: Live, saga_id: str) -> None:
+    assert Message("words", "Pending: create_order", None) in messages(listen(client, saga_id))
+
+
+def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient, live: Live, saga_id: str) -> None:
+    (seen,) = snapshots(listen(client, saga_id))
+    assert [one.event for one in messages(listen(client, saga_id, seen.id))] == ["live"]
+    live.pace = Pace(poll=0.005)
+
+    with opened(client, saga_id, seen.id) as stream:
+        assert next(stream).event == "live"
+        operations.cancel(saga_id)
+        assert following(stream, "words").data == "Undone"
+        assert following(stream, "saga").id == changes.version(saga_id).tag
+
+
+def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
+    client: FlaskClient, live: Live, saga_id: str
+) -> None:
+    (seen,) = snapshots(listen(client, saga_id))
+    operations.cancel(saga_id)
+
+    (news,) = snapshots(listen(client, saga_id, seen.id))
+
+    assert news.id == changes.version(saga_id).tag != seen.id
+    assert snapshots(listen(client, saga_id, "of another server")) == [news]
+
+
+def test_a_page_says_what_it_was_made_from_until_the_browser_does(
+    client: FlaskClient, live: Live, saga_id: str
+) -> None:
+    tag = changes.version(saga_id).tag
+
+    assert snapshots(listen(client, saga_id, query=f"?seen={tag}")) == []
+    assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={tag}"))) == 1
+
+
+def test_every_process_notices_what_another_did(
+    client: FlaskClient, live: Live, saga_id: str, settings: Settings
+) -> None:
+    live.pace = Pace(poll=0.005)
+    elsewhere = create_app()
+    streams_of(elsewhere).pace = live.pace
+    (seen, other) = (client, elsewhere.test_client())
+
+    with opened(seen, saga_id) as first, opened(other, saga_id) as second:
+        before = {following(stream, "saga").id for stream in (first, second)}
+        operations.cancel(saga_id)
+        after = {following(stream, "saga").id for stream in (first, second)}
+
+    assert (len(before), len(after)) == (1, 1)
+    assert before != after
+
+
+def test_a_silent_stream_shows_that_it_lives(client: FlaskClient, live: Live, saga_id: str) -> None:
+    live.pace = Pace(poll=0.005, beat=0.01, life=0.1)
+
+    assert "\n\n: still here\n\n" in listen(client, saga_id)
+
+
+def test_a_saga_that_has_ended_ends_its_stream_for_good(client: FlaskClient, live: Live, ended: str) -> None:
+    live.pace = Pace()
+
+    text = listen(client, ended)
+
+    assert [one.event for one in messages(text)] == ["live", "words", "saga", "end"]
+    again = client.get(f"/sagas/{ended}/live", headers={"Last-Event-ID": str(snapshots(text)[0].id)})
+    assert (again.status_code, again.text) == (204, "")
+
+
+def test_a_saga_that_has_just_ended_is_watched_a_little_longer(
+    client: FlaskClient, clock: Clock, live: Live, order: dict[str, Any]
+) -> None:
+    text = listen(client, order["saga_id"])
+
+    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
+    assert [one.event for one in messages(listen(client, order["saga_id"], snapshots(text)[0].id))] == ["live"]
+
+
+def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) -> None:
+    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
+    saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
+    clock.forward(LONG_AFTER)
+    live.pace = Pace(poll=0.005)
+
+    with opened(client, saga_id) as stream:
+        assert following(stream, "words").data.startswith("Stuck")
+        operations.resume(saga_id)
+        assert following(stream, "words").data == "Undone"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("saga_id", [new_id(), "nothing", "%00"])
+def test_an_unknown_saga_has_no_stream(client: FlaskClient, method: str, saga_id: str) -> None:
+    assert client.open(f"/sagas/{saga_id}/live", method=method).status_code == 404
+
+
+def test_nothing_on_the_way_may_keep_or_hold_back_a_stream(client: FlaskClient, live: Live, saga_id: str) -> None:
+    answer = client.get(f"/sagas/{saga_id}/live")
+
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+
+
+def test_head_tells_that_there_is_more_to_come(client: FlaskClient, live: Live, saga_id: str) -> None:
+    tag = changes.version(saga_id).tag
+
+    assert client.head(f"/sagas/{saga_id}/live?seen={tag}").status_code == 200
+
+
+def test_head_tells_that_there_is_no_more_to_come(client: FlaskClient, live: Live, ended: str) -> None:
+    tag = changes.version(ended).tag
+
+    assert client.head(f"/sagas/{ended}/live?seen={tag}").status_code == 204
+
+
+# ---- the server's threads and connections
+
+
+@pytest.fixture
+def crowded(here: Runtime, settings: Settings) -> FlaskClient:
+    """A client of a server that has room for one stream."""
+    here.close()
+    app = create_app(settings.but(web_threads=3))
+    streams_of(app).pace = Pace(poll=0.005)
+    return app.test_client()
+
+
+def test_who_finds_no_room_is_told_to_come_back_later(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    saga_id = place_unsent(SEED_ORDER)["saga_id"]
+
+    with opened(crowded, saga_id) as first:
+        next(first)
+        text = listen(crowded, saga_id)
+        retry = int(text.split("\n")[0].removeprefix("retry: "))
+        assert 4000 <= retry <= 6000
+        assert [one.event for one in messages(text)] == ["full", "words", "saga"]
+        again = listen(crowded, saga_id, snapshots(text)[0].id)
+        assert [one.event for one in messages(again)] == ["full"]
+
+    with opened(crowded, saga_id) as second:
+        assert next(second).event == "live"
+
+
+def test_who_finds_no_room_learns_of_the_end(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    busy = place_unsent(SEED_ORDER)["saga_id"]
+    ended = post(crowded, "/api/v1/orders", SEED_ORDER)["saga_id"]
+    with opened(crowded, busy) as first, pytest.MonkeyPatch.context() as patch:
+        next(first)
+        patch.setattr(changes, "AFTERMATH", changes.AFTERMATH * 0)
+
+        assert [one.event for one in messages(listen(crowded, ended))] == ["full", "words", "saga", "end"]
+
+
+def test_a_server_of_one_thread_serves_no_streams(here: Runtime, settings: Settings) -> None:
+    here.close()
+    client = create_app(settings.but(web_threads=1)).test_client()
+    saga_id = post(client, "/api/v1/orders", SEED_ORDER)["saga_id"]
+
+    assert messages(listen(client, saga_id))[0].event == "full"
+
+
+def test_a_stream_holds_no_connection_while_it_waits(
+    client: FlaskClient, here: Runtime, live: Live, saga_id: str
+) -> None:
+    live.pace = Pace(poll=60)
+
+    with opened(client, saga_id) as stream:
+        following(stream, "saga")
+        assert here.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_streams_end_when_the_process_does(client: FlaskClient, here: Runtime, live: Live, saga_id: str) -> None:
+    live.pace = Pace(poll=60)
+
+    with opened(client, saga_id) as stream:
+        following(stream, "saga")
+        here.stopping.set()
+        assert list(stream) == []
+
+
+def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Live, saga_id: str) -> None:
+    live.pace = Pace(poll=0.005)
+    ours, theirs = socket.socketpair()
+    with ours:
+        answer = client.get(f"/sagas/{saga_id}/live", environ_base={"gunicorn.socket": ours}, buffered=False)
+        chunks = answer.iter_encoded()
+        assert [one.event for chunk in islice(chunks, 2) for one in messages(chunk.decode())][-1] == "saga"
+
+        theirs.close()
+
+        assert list(chunks) == []
+
+
+def test_whether_a_client_hung_up_is_asked_of_the_server() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        gone = gone_of({"gunicorn.socket": ours})
+        assert not gone()
+        theirs.send(b"GET")  # the client's next request waits there already
+        assert not gone()
+    assert gone()
+    assert gone_of({"waitress.client_disconnected": lambda: True})()
+    assert not gone_of({})()
+
+
+# ---- a database that does not answer
+
+
+def fault(_: str) -> changes.Version:
+    raise DatabaseFault("away")
+
+
+def test_without_a_database_the_browser_is_told_to_come_back(
+    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "version", fault)
+
+    assert listen(client, saga_id).startswith("retry: 5000\n")
+
+
+def test_a_stream_ends_in_order_when_the_database_goes_away(
+    crowded: FlaskClient, place_unsent: PlaceUnsent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = place_unsent(SEED_ORDER)["saga_id"]
+    for _ in range(2):  # the second finds the room that the first has left
+        with opened(crowded, saga_id) as stream, pytest.MonkeyPatch.context() as patch:
+            assert next(stream).event == "live"
+            patch.setattr(changes, "version", fault)
+            assert [one.event for one in stream] == ["words", "saga"]
+
+
+# ---- what is rendered, and how often
+
+
+Render = Callable[[str, changes.Version], Snapshot]
+
+
+def rendered_by(streams: Live, monkeypatch: pytest.MonkeyPatch, html: Callable[[], str]) -> list[str]:
+    """Have the live part rendered by a function; returns what it rendered so far."""
+    done: list[str] = []
+
+    def render(_: str, __: changes.Version) -> Snapshot:
+        done.append(html())
+        return Snapshot(done[-1], "words")
+
+    monkeypatch.setattr(streams, "_render", render)
+    return done
+
+
+def test_each_reader_is_answered_in_their_language(
+    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered_by(live, monkeypatch, lambda: str(get_locale()))
+
+    read = [snapshots(listen(client, saga_id, **{"Accept-Language": wanted}))[0].data for wanted in ("ja", "en", "ja")]
+
+    assert read == ["ja", "en", "ja"]
+
+
+def test_the_language_chosen_on_the_page_holds(
+    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered_by(live, monkeypatch, lambda: str(get_locale()))
+    client.set_cookie("language", "ja")
+
+    assert snapshots(listen(client, saga_id, **{"Accept-Language": "en"}))[0].data == "ja"
+
+
+def test_nothing_of_one_reader_is_shown_to_another(
+    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered_by(live, monkeypatch, lambda: f"cookies: {len(request.cookies)}")
+    client.set_cookie("session", "somebody")
+
+    assert snapshots(listen(client, saga_id))[0].data == "cookies: 0"
+
+
+def test_what_many_watch_is_rendered_once_for_each_change(
+    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = rendered_by(live, monkeypatch, lambda: "page")
+    for _ in range(3):
+        listen(client, saga_id)
+    assert len(done) == 1
+
+    operations.cancel(saga_id)
+    for _ in range(3):
+        listen(client, saga_id)
+
+    assert len(done) == 2
+
+
+def test_a_message_of_many_lines_arrives_as_it_was() -> None:
+    text = message("saga", "a\r\nb\rc\n\n d\u2028e\n", version="1", retry=2.5).decode()
+
+    assert messages(text) == [Message("saga", "a\nb\nc\n\n d\u2028e\n", "1")]
+    assert text.startswith("retry: 2500\nid: 1\nevent: saga\ndata: a\n")
+
+
+def test_a_message_without_data_is_one_all_the_same() -> None:
+    assert messages(message("end").decode()) == [Message("end", "end", None)]
+
+
+# ---- the page
+
+
+def test_the_page_leads_to_its_stream_and_needs_none(client: FlaskClient, saga_id: str) -> None:
+    page: TestResponse = client.get(f"/sagas/{saga_id}")
+
+    assert f'data-live="/sagas/{saga_id}/live' in page.text
+    assert "Pause updates" in page.text
+    # without a script the page renews itself; with one it must not
+    assert '<noscript><meta http-equiv="refresh"' in page.text

@@ -1,0 +1,187 @@
+"""Live pages: server-sent events that carry whole snapshots, so that whoever comes back has missed nothing.
+
+A stream holds a thread of the server for as long as it is open, and nothing else: between two looks at the database it
+has no connection. At most half of the threads serve streams. Who finds them all taken is told to come back in some
+seconds, gets a snapshot then if there is something new, and so needs a thread for a moment only.
+"""
+
+import logging
+import random
+import re
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flask import Flask
+
+from app import runtime
+from app.errors import DatabaseFault
+from workflows import changes
+from workflows.changes import Version
+
+logger = logging.getLogger(__name__)
+
+MOST_KEPT = 64
+KEPT_SECONDS = 5  # a page tells how long something takes by now
+
+LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a stream does what, in seconds."""
+
+    poll: float = 0.5
+    """A look at the database."""
+    beat: float = 7
+    """A sign of life, so that nothing between us and the reader takes the connection for dead."""
+    life: float = 45
+    """The whole stream: the browser comes back by itself, and others have had their turn meanwhile."""
+    retry: float = 1
+    """How soon to come back after a stream has ended."""
+    retry_if_full: float = 5
+    """How soon to come back when all streams are taken."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The live part of a page, and what to say of it in a few words."""
+
+    html: str
+    words: str
+
+
+@dataclass
+class _Kept:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    snapshot: Snapshot | None = None
+    since: float = 0
+
+
+class Snapshots:
+    """The last rendered snapshots: of many who watch the same saga only the first has it rendered."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
+
+    def get(self, key: tuple[str, ...], render: Callable[[], Snapshot]) -> Snapshot:
+        """Return the snapshot kept under a key; it is rendered if there is none."""
+        with self._lock:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        with kept.lock:
+            now = time.monotonic()
+            if kept.snapshot is None or now - kept.since > KEPT_SECONDS:
+                kept.snapshot, kept.since = render(), now
+            return kept.snapshot
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a live page: what they have ``seen`` last, and a way to ask whether they are ``gone``."""
+
+    saga_id: str
+    language: str
+    seen: str | None
+    gone: Callable[[], bool]
+
+
+class Live:
+    """The streams of one process: how many there may be, and how they are served."""
+
+    def __init__(self, app: Flask, most: int, render: Callable[[str, Version], Snapshot]) -> None:
+        self.pace = Pace()
+        self._app = app
+        self._free = threading.Semaphore(most)
+        self._render = render
+        self._snapshots = Snapshots()
+
+    def stream(self, reader: Reader, found: Version) -> Iterator[bytes]:
+        """Yield what a reader is to get, given the version found now: the changes to come, or only the newest."""
+        if not self._free.acquire(blocking=False):
+            yield from self._briefly(reader, found)
+            return
+        try:
+            yield from self._follow(reader, found)
+        except DatabaseFault as fault:
+            # the reader comes back, and is told where things stand once the database answers again
+            logger.warning("a live page ended: the database does not answer", extra={"reason": fault})
+        finally:
+            self._free.release()
+
+    def _briefly(self, reader: Reader, found: Version) -> Iterator[bytes]:
+        # not all at once: whoever opened their pages together would come back together
+        yield message("full", retry=self.pace.retry_if_full * random.uniform(0.8, 1.2))  # noqa: S311
+        yield from self._news(reader, found, reader.seen)
+
+    def _follow(self, reader: Reader, found: Version) -> Iterator[bytes]:
+        yield message("live", retry=self.pace.retry)
+        began = spoke = time.monotonic()
+        seen = reader.seen
+        while True:
+            for frame in self._news(reader, found, seen):
+                yield frame
+                spoke = time.monotonic()
+            seen = found.tag
+            now = time.monotonic()
+            if found.settled or now - began > self.pace.life or reader.gone():
+                return
+            if now - spoke > self.pace.beat:
+                yield b": still here\n\n"
+                spoke = now
+            if runtime.current().stopping.wait(self.pace.poll):
+                return
+            found = changes.version(reader.saga_id)
+
+    def _news(self, reader: Reader, found: Version, seen: str | None) -> Iterator[bytes]:
+        if found.tag != seen:
+            snapshot = self._snapshot(reader, found)
+            yield message("words", snapshot.words) + message("saga", snapshot.html, version=found.tag)
+        if found.settled:
+            yield message("end")
+
+    def _snapshot(self, reader: Reader, found: Version) -> Snapshot:
+        def render() -> Snapshot:
+            # a request of nobody: what is shown to one reader must not hold anything of another
+            with self._app.test_request_context(headers={"Accept-Language": reader.language}):
+                return self._render(reader.saga_id, found)
+
+        return self._snapshots.get((reader.saga_id, found.tag, reader.language), render)
+
+
+def message(event: str, data: str | None = None, *, version: str | None = None, retry: float | None = None) -> bytes:
+    """Return one message of an event stream; ``retry`` is in seconds."""
+    lines = [] if retry is None else [f"retry: {int(retry * 1000)}"]
+    if version is not None:
+        lines.append(f"id: {version}")
+    lines.append(f"event: {event}")
+    # browsers drop a message that has no data
+    lines.extend(f"data: {line}" for line in LINE_END.split(data or event))
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def gone_of(environ: dict[str, object]) -> Callable[[], bool]:
+    """Return a way to ask the server whether this request's client has hung up, without sending it anything."""
+    check = environ.get("waitress.client_disconnected")
+    if callable(check):
+        return lambda: bool(check())
+    connection = environ.get("gunicorn.socket")
+    if type(connection) is socket.socket:  # TLS sockets cannot be peeked at
+        return lambda: _hung_up(connection)
+    return lambda: False
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,104 @@
+"""Whether a saga has changed since somebody looked: one cheap statement in place of the whole page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, bindparam, func, select
+
+from app import runtime
+from app.database import Base
+from app.errors import NotFound
+from app.events import StoredEvent
+from app.gateways.carrier import CarrierEntry
+from app.gateways.payment_provider import PaymentProviderEntry
+from app.ids import is_uuid
+from app.saga.definition import SagaStatus
+from app.saga.models import SagaInstance, SagaStep
+
+ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
+
+AFTERMATH = timedelta(seconds=5)
+"""How long after its end a saga may still change: a cancelled choreography may hear a late word from a participant."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a saga was at one moment: two with the same ``tag`` are the same in everything that people are shown."""
+
+    tag: str
+    status: SagaStatus
+    current_step: str | None
+    settled: bool
+    """Whether nothing is expected to change any more."""
+
+
+def _columns(table: type[Base]) -> Table:
+    described = table.__table__
+    assert isinstance(described, Table)
+    return described
+
+
+_saga = _columns(SagaInstance)
+_step = _columns(SagaStep)
+
+
+def _of_order(entries: type[Base], what: Any, column: str) -> ColumnElement[Any]:
+    rows = _columns(entries)
+    return select(what).select_from(rows).where(rows.c[column] == _saga.c.order_id).scalar_subquery()
+
+
+# Rows are updated in place, and all rows of a transaction have its time: so everything that can change is compared,
+# and not only how many rows there are and how new the newest is. Texts change only together with something that is
+# here. The gateways' books are written before our log is, and only ever grow.
+_LOOK = (
+    select(
+        _saga.c.status,
+        _saga.c.current_step,
+        _saga.c.updated_at,
+        _saga.c.state,
+        _saga.c.deadline_at,
+        _saga.c.wake_at,
+        _saga.c.redrives,
+        _of_order(StoredEvent, func.max(_columns(StoredEvent).c.sequence), "aggregate_id"),
+        _of_order(PaymentProviderEntry, func.count(), "order_id"),
+        _of_order(CarrierEntry, func.count(), "order_id"),
+        _step.c.step,
+        _step.c.operation,
+        _step.c.status,
+        _step.c.attempts,
+        _step.c.earlier_attempts,
+        _step.c.started_at,
+        _step.c.finished_at,
+        _step.c.event_id,
+        _step.c.done_by,
+    )
+    .select_from(_saga.outerjoin(_step, _step.c.saga_id == _saga.c.id))
+    .where(_saga.c.id == bindparam("saga_id"))
+    .order_by(_step.c.step, _step.c.operation)
+)
+
+
+def version(saga_id: str) -> Version:
+    """Return what a saga is at this moment. Raises NotFound."""
+    here = runtime.current()
+    rows: list[tuple[Any, ...]] = []
+    if is_uuid(saga_id):
+        with here.database.reading() as session:
+            rows = [tuple(row) for row in session.execute(_LOOK, {"saga_id": saga_id})]
+    if not rows:
+        raise NotFound(f"there is no saga {saga_id}")
+    status, current_step, updated_at = SagaStatus(rows[0][0]), rows[0][1], rows[0][2]
+    settled = status in ENDED and _quiet_since(updated_at, here.now())
+    return Version(_fingerprint(rows), status, current_step, settled)
+
+
+def _quiet_since(change: datetime, now: datetime) -> bool:
+    return now - change > AFTERMATH
+
+
+def _fingerprint(rows: Sequence[tuple[Any, ...]]) -> str:
+    seen = repr([tuple(map(str, row)) for row in rows])
+    return blake2b(seen.encode(), digest_size=12).hexdigest()
