@@ -35,6 +35,8 @@ from web.fields import (
 )
 from workflows.ordering import DEFAULT_ADDRESS, GUEST, Item, NewOrder, Pattern
 
+MOST_LINES = 100
+
 
 class Strict(BaseModel):
     """What knows its fields: another is refused, for it would be lost in silence."""
@@ -108,7 +110,7 @@ class PlaceOrder(Strict):
     )
 
     customer_id: Id | None = Field(None, description="Unset: a guest's order.")
-    items: list[BookChoice] = Field(min_length=1, max_length=100)
+    items: list[BookChoice] = Field(min_length=1, max_length=MOST_LINES)
     pattern: Pattern | None = Field(None, description="Unset: the saga type's, else orchestration.")
     saga_type: SagaType | None = None
     payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD

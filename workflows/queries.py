@@ -128,15 +128,29 @@ def book(book_id: str) -> Book:
     return found
 
 
-def books(*, category_id: str | None = None, after: str | None = None, limit: int) -> Page[Book]:
-    """Return a page of the catalogue by book id; ``after`` is the id of the last one seen."""
+def books(
+    *, category_id: str | None = None, text: str | None = None, after: str | None = None, limit: int
+) -> Page[Book]:
+    """Return a page of the catalogue by book id.
+
+    ``text`` is a part of a title or of an id, ``after`` the id of the last book seen.
+    """
     query = select(Book).order_by(Book.book_id)
+    if text:
+        query = query.where(Book.title.icontains(text, autoescape=True) | Book.book_id.icontains(text, autoescape=True))
     if category_id:
         query = query.where(Book.category_id == category_id)
     if after:
         query = query.where(Book.book_id > after)
     with runtime.current().database.reading() as session:
         return _page(session, query, limit)
+
+
+def books_named(book_ids: Iterable[str]) -> dict[str, Book]:
+    """Return those of these books that there are, by id."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(select(Book).where(Book.book_id.in_(list(book_ids))))
+        return {book.book_id: book for book in found}
 
 
 def categories(*, after: str | None = None, limit: int) -> Page[Category]:

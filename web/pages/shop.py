@@ -1,61 +1,256 @@
-"""The shop: choose a book, break the order if you like, and place it."""
+"""The shop: fill a basket, choose who drives the order, break a service if you like, and place it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Self
 
 from flask import Blueprint, redirect, render_template, request, url_for
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
-from app.errors import Refused
+from app.errors import Invalid, Refused
+from app.ids import new_id
+from app.saga.definition import Command
+from tasks import inventory, orders, payments, shipping
+from tasks.inventory import Book
 from tasks.payments import PaymentMethod
-from web import order_form, problems
-from web.fields import MOST_COPIES, PATTERN_OF
+from web import cursors, order_form, problems
+from web.fields import MOST_COPIES, is_storable
 from web.order_form import OrderForm
 from web.placing import place
 from workflows import queries
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.order_orchestration import ORDER, ORDER_PAYMENT_FIRST
+from workflows.ordering import Placed
 
 blueprint = Blueprint("shop", __name__)
 
 LATEST = 10
+BOOKS_PER_PAGE = 20
 MOST_CHOICES = 100
+LONGEST_ADDRESS = 2000
+"""Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
 
 Page = str | tuple[str, int] | Response
 
 
+@dataclass(frozen=True)
+class Way:
+    """A kind of saga that an order may be driven by, in a person's words."""
+
+    saga_type: str
+    pattern: str
+    variant: str
+    says: str
+    steps: Sequence[str]
+
+
+WAYS = (
+    Way(
+        ORDER.name,
+        _("Orchestration"),
+        _("stock first"),
+        _("A conductor tells each service what to do, one after the other, and undoes it all in reverse if one fails."),
+        (_("create"), _("reserve"), _("pay"), _("ship"), _("complete")),
+    ),
+    Way(
+        ORDER_PAYMENT_FIRST.name,
+        _("Orchestration"),
+        _("payment first"),
+        _("The same conductor in another order: the money is taken before the books are reserved."),
+        (_("create"), _("pay"), _("reserve"), _("ship"), _("complete")),
+    ),
+    Way(
+        ORDER_CHOREOGRAPHY.name,
+        _("Choreography"),
+        _("nobody conducts"),
+        _("Each service listens to the others' events and knows itself what to do, and what to undo."),
+        (_("create"), _("reserve + pay at once"), _("ship when both are done"), _("complete")),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Which books of the catalogue are shown. Raises Invalid if it is nothing that could be looked for."""
+
+    text: str = ""
+    category_id: str = ""
+    after: str = ""
+
+    @classmethod
+    def read(cls, form: Mapping[str, str]) -> Self:
+        """Return what a form, or an address, looks for. Raises Invalid."""
+        finding = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
+        if not is_storable(finding.text + finding.category_id):
+            raise Invalid("no book could be called that", field="q")
+        return finding
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields as an address holds them."""
+        named = {"q": self.text, "category": self.category_id, "after": self.after}
+        return {name: text for name, text in named.items() if text}
+
+    def books(self) -> queries.Page[Book]:
+        """Return the page of books that is looked for. Raises Invalid."""
+        after = cursors.text_position(self.after)
+        category_id = self.category_id or None
+        return queries.books(category_id=category_id, text=self.text or None, after=after, limit=BOOKS_PER_PAGE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A book of the basket: what was entered, and what is known of it. ``book`` is None if there is none."""
+
+    book_id: str
+    copies: str
+    book: Book | None
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        return self.book.title if self.book else self.book_id
+
+    @property
+    def number(self) -> int:
+        """How many copies; 0 for what is no number yet."""
+        return int(self.copies) if self.copies.isascii() and self.copies.isdigit() and len(self.copies) < 10 else 0
+
+    @property
+    def cost(self) -> Decimal:
+        """What so many copies cost."""
+        return self.book.price * self.number if self.book else Decimal(0)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more is wanted than there is."""
+        return self.book is not None and self.number > self.book.available_stock
+
+
 @blueprint.get("/")
 def home() -> Page:
-    """Show the order form and the latest sagas."""
-    return _home(order_form.blank_fields())
+    """Show the order form, the books that are looked for, and the latest sagas."""
+    form, finding = OrderForm.prefilled(request.args), Finding.read(request.args)
+    if not form.copies and "customer_id" not in request.args:
+        form = replace(form, copies=_first_choice(finding))
+    return _home(form, finding)
+
+
+@blueprint.post("/basket")
+def find_books() -> Page:
+    """Show other books, or the basket added up, and keep what was entered."""
+    form, finding = OrderForm.read(request.form), Finding.read(request.form)
+    fields: dict[str, Any] = {**form.fields(), **finding.fields()}
+    address = url_for("pages.shop.home", **fields, _anchor="books")
+    return redirect(address, 303) if len(address) <= LONGEST_ADDRESS else _home(form, finding)
 
 
 @blueprint.post("/place")
 def place_order() -> Page:
-    """Place the order in the form and go to its saga; what is wrong is said on the form."""
+    """Place the order in the form, one way or both, and go to its saga; what is wrong is said on the form."""
     form = OrderForm.read(request.form)
     try:
-        body = form.to_body()
-        placed = place(body, body.to_order(), order_form.key_of(request.form))
+        key = order_form.key_of(request.form)
+        if request.form.get("way") == "both":
+            return _place_both(form, key)
+        return _to_saga(_place(form, key))
     except ValidationError as error:
-        complaints = order_form.complaints(problems.field_errors(error))
-        return _home(order_form.blank_fields(form), complaints), 422
+        return _refused(form, form.complaints(problems.field_errors(error)), 422)
     except Refused as refusal:
-        return _home(order_form.blank_fields(form), order_form.complaint(refusal)), refusal.status
+        return _refused(form, form.complaint(refusal), refusal.status)
+
+
+def _place(form: OrderForm, key: str) -> Placed:
+    body = form.to_body()
+    return place(body, body.to_order(), key)
+
+
+def _place_both(form: OrderForm, key: str) -> Page:
+    first, second = form.both_ways()
+    choreographed = _place(first, f"{key}:choreography")
+    try:
+        orchestrated = _place(second, f"{key}:orchestration")
+    except Refused as refusal:
+        complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
+        return _refused(form, complaints, refusal.status, placed=choreographed)
+    return redirect(f"/compare/{orchestrated.saga_id}/{choreographed.saga_id}", 303)
+
+
+def _to_saga(placed: Placed) -> Response:
     return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
 
 
-def _home(fields: Mapping[str, str], complaints: Mapping[str, str] | None = None) -> str:
+def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed: Placed | None = None) -> Page:
+    try:
+        finding = Finding.read(request.form)
+    except Invalid:
+        finding = Finding()
+    return _home(form, finding, complaints, placed), status
+
+
+def _first_choice(finding: Finding) -> dict[str, str]:
+    """Return a basket to begin with: one copy of the first book that is there."""
+    return next(({book.book_id: "1"} for book in finding.books().rows if book.available_stock), {})
+
+
+def _home(
+    form: OrderForm, finding: Finding, complaints: Mapping[str, str] | None = None, placed: Placed | None = None
+) -> str:
+    page = finding.books()
+    shown = {book.book_id: book for book in page.rows}
+    lines = _lines(form, shown)
+    categories = queries.categories(limit=MOST_CHOICES).rows
     return render_template(
         "home.html",
-        fields=fields,
+        form=form,
+        key=new_id(),
         complaints=complaints or {},
-        books=queries.books(limit=MOST_CHOICES).rows,
+        placed=placed,
+        finding=finding,
+        books=page.rows,
+        next_page=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        lines=lines,
+        elsewhere=[line for line in lines if line.book_id not in shown],
+        any_short=any(line.is_short for line in lines),
+        total=sum((line.cost for line in lines), Decimal(0)),
+        categories={category.id: category.name for category in categories},
         customers=queries.customers(limit=MOST_CHOICES).rows,
-        payment_methods=list(PaymentMethod),
-        patterns=PATTERN_OF,
+        payment_methods=_PAYMENT_METHODS,
+        ways=WAYS,
         most_copies=MOST_COPIES,
         faults_allowed=runtime.current().settings.faults_allowed,
-        services=order_form.SERVICES,
-        faults=order_form.FAULTS,
+        faults=_faults(),
         sagas=queries.sagas(limit=LATEST).rows,
     )
+
+
+def _lines(form: OrderForm, shown: Mapping[str, Book]) -> list[Line]:
+    missing = [book_id for book_id in form.copies if book_id not in shown and is_storable(book_id)]
+    known = {**shown, **(queries.books_named(missing) if missing else {})}
+    return [Line(book_id, copies, known.get(book_id)) for book_id, copies in form.copies.items()]
+
+
+_PAYMENT_METHODS = {PaymentMethod.CREDIT_CARD: _("Credit card"), PaymentMethod.E_MONEY: _("E-money")}
+
+
+def _faults() -> dict[str, dict[str, str]]:
+    """Return what may go wrong in each service."""
+    actions = (orders.create_order, inventory.reserve_stock, payments.process_payment, shipping.arrange_shipping)
+    return {action.service: dict(_faults_of(action)) for action in actions}
+
+
+def _faults_of(action: Command) -> Iterable[tuple[str, str]]:
+    deadline = runtime.current().settings.step_timeout_seconds
+    survived = action.retry.attempts - 1 if action.retry else 0
+    yield "decline", gettext("says no")
+    yield f"fail:{survived}", gettext("fails, then works (%(times)s×)", times=survived)
+    yield "fail:9", gettext("fails until it is given up")
+    if action.call:
+        yield "timeout", gettext("does it, but the answer is lost")
+    yield "hang", gettext("hangs past its deadline (%(seconds)s s)", seconds=f"{deadline:g}")
+    yield "undo-fail:2", gettext("cannot be undone at first")
+    yield "undo-fail:9", gettext("cannot be undone: gets stuck")

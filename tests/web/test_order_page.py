@@ -1,0 +1,454 @@
+import re
+from decimal import Decimal
+from html import unescape
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.ids import new_id
+from tests.web.conftest import get
+from web.pages.shop import BOOKS_PER_PAGE, LONGEST_ADDRESS
+from workflows import catalogue
+
+SERVICES = ("orders", "inventory", "payments", "shipping")
+
+FORM = {
+    "copies.book-123": "2",
+    "copies.book-789": "0",
+    "customer_id": "customer-001",
+    "payment_method": "e_money",
+    "saga_type": "order",
+    "shipping_address": "",
+    **{f"break.{service}": "" for service in SERVICES},
+}
+
+
+def key_of(page: TestResponse) -> str:
+    """Return the key in a page's order form."""
+    found = re.search(r'name="key" value="([^"]+)"', page.text)
+    assert found
+    return found[1]
+
+
+def entered(page: TestResponse) -> dict[str, str]:
+    """Return what the fields of a page's order form hold."""
+    holds = {}
+    for tag in re.findall(r"<input [^>]*>", page.text):
+        attributes = dict(re.findall(r'([\w-]+)="([^"]*)"', tag))
+        if attributes.get("type") != "radio" or " checked" in tag:
+            holds[attributes["name"]] = unescape(attributes["value"])
+    for name, options in re.findall(r'<select id="[^"]+" name="([^"]+)"(.*?)</select>', page.text, re.DOTALL):
+        chosen = re.search(r'value="([^"]*)" selected', options)
+        holds[name] = unescape(chosen[1]) if chosen else ""
+    return holds
+
+
+def basket(page: TestResponse) -> dict[str, str]:
+    """Return the books of which copies are wanted, on this page of the catalogue or not."""
+    fields = {name.removeprefix("copies."): text for name, text in entered(page).items() if name.startswith("copies.")}
+    return {book_id: text for book_id, text in fields.items() if text != "0"}
+
+
+def orders(client: FlaskClient) -> list[dict[str, Any]]:
+    """Return all orders, newest first."""
+    return list(get(client, "/api/v1/orders")["orders"])
+
+
+def send(client: FlaskClient, **changes: str) -> TestResponse:
+    """Open the form, fill it in and send it."""
+    return client.post("/place", data={**FORM, "key": key_of(client.get("/")), **changes})
+
+
+def newest_saga(client: FlaskClient) -> dict[str, Any]:
+    return dict(get(client, "/api/v1/sagas")["sagas"][0])
+
+
+def add_books(count: int, category_id: str | None = None) -> list[str]:
+    """Put books on sale that come after all others in the catalogue; returns their ids."""
+    ids = [f"z-{number:03}" for number in range(count)]
+    for book_id in ids:
+        title = f"Volume {book_id}"
+        catalogue.add_book(
+            title=title, description="", price=Decimal(10), category_id=category_id, stock=5, book_id=book_id
+        )
+    return ids
+
+
+def test_the_form_offers_every_book_with_price_stock_and_category(client: FlaskClient) -> None:
+    page = client.get("/")
+
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    books = [re.sub(r"<[^>]+>|\s+", " ", row) for row in re.findall(r'<li class="book.*?</li>', page.text, re.DOTALL)]
+    assert len(books) == 6
+    for says, book in zip(
+        ("クラウド設計パターン集", "Books", "book-123", "3,500", "5 in stock"), [books[0]] * 5, strict=True
+    ):
+        assert says in book
+    assert "0 in stock" in books[1]
+    assert '<option value="customer-001">田中太郎</option>' in page.text
+
+
+def test_a_new_form_can_be_sent_as_it_is(client: FlaskClient) -> None:
+    page = client.get("/")
+    assert basket(page) == {"book-123": "1"}
+
+    response = client.post("/place", data=entered(page))
+
+    assert response.status_code == 303
+    (order,) = orders(client)
+    assert (order["customer_id"], order["status"], order["total_amount"]) == ("guest", "completed", 3500)
+
+
+def test_a_new_form_chooses_a_book_that_is_in_stock(client: FlaskClient) -> None:
+    send(client, **{"copies.book-123": "5"})
+
+    assert basket(client.get("/")) == {"book-789": "1"}
+
+
+def test_the_form_leads_to_the_saga_of_the_order(client: FlaskClient) -> None:
+    response = send(client)
+
+    assert response.status_code == 303
+    assert client.get(response.headers["Location"]).status_code == 200
+    (order,) = orders(client)
+    assert response.headers["Location"] == f"/sagas/{order['saga_id']}"
+    assert (order["customer_id"], order["payment_method"], order["total_amount"]) == ("customer-001", "e_money", 7000)
+    assert order["shipping_address"] == "to be collected at the shop"
+
+
+def test_a_basket_of_several_books_is_one_order(client: FlaskClient) -> None:
+    send(client, **{"copies.book-789": "3", "copies.product-1": "1"})
+
+    (order,) = orders(client)
+    items = {item["book_id"]: item["quantity"] for item in order["items"]}
+    assert items == {"book-123": 2, "book-789": 3, "product-1": 1}
+    assert order["total_amount"] == 2 * 3500 + 3 * 2800 + 100
+
+
+@pytest.mark.parametrize("saga_type", ["order", "order-payment-first", "order-choreography"])
+def test_the_form_starts_the_saga_it_names(client: FlaskClient, saga_type: str) -> None:
+    send(client, saga_type=saga_type)
+
+    assert newest_saga(client)["saga_type"] == saga_type
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_fault_reaches_its_service(client: FlaskClient, service: str) -> None:
+    send(client, **{f"break.{service}": "decline"})
+
+    saga = newest_saga(client)
+    assert saga["context"]["simulate"] == {service: "decline"}
+    assert saga["status"] == "compensated"
+
+
+def test_several_services_may_be_broken_at_once(client: FlaskClient) -> None:
+    send(client, **{"break.shipping": "decline", "break.payments": "undo-fail:9"})
+
+    saga = newest_saga(client)
+    assert saga["context"]["simulate"] == {"payments": "undo-fail:9", "shipping": "decline"}
+    assert saga["status"] == "stuck"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_said_to_fail_and_then_work_works(client: FlaskClient, service: str) -> None:
+    found = re.search(
+        rf'<select id="break.{service}".*?value="(fail:\d)">fails, then works', client.get("/").text, re.S
+    )
+    assert found
+
+    send(client, **{f"break.{service}": found[1]})
+
+    assert newest_saga(client)["status"] == "completed"
+
+
+def test_every_fault_that_is_offered_is_accepted(client: FlaskClient, no_messages: None) -> None:
+    page = client.get("/")
+    offered = [
+        (service, fault)
+        for service in SERVICES
+        for options in re.findall(rf'<select id="break.{service}".*?</select>', page.text, re.DOTALL)
+        for fault in re.findall(r'value="([^"]+)"', options)
+    ]
+    assert len(offered) == 26
+
+    answers = {(service, fault): send(client, **{f"break.{service}": fault}).status_code for service, fault in offered}
+
+    assert set(answers.values()) == {303}, answers
+
+
+def test_the_same_order_both_ways_is_two_orders_next_to_each_other(client: FlaskClient) -> None:
+    response = send(client, way="both", **{"copies.product-1": "3", "break.payments": "decline"})
+
+    assert response.status_code == 303
+    choreographed, orchestrated = sorted(orders(client), key=lambda order: order["saga_type"] == "order")
+    assert [choreographed["saga_type"], orchestrated["saga_type"]] == ["order-choreography", "order"]
+    assert choreographed["items"] == orchestrated["items"]
+    assert response.headers["Location"] == f"/compare/{orchestrated['saga_id']}/{choreographed['saga_id']}"
+    for saga in get(client, "/api/v1/sagas")["sagas"]:
+        assert saga["context"]["simulate"] == {"payments": "decline"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "orchestrated"),
+    [("order", "order"), ("order-payment-first", "order-payment-first"), ("order-choreography", "order")],
+)
+def test_both_ways_keeps_the_orchestrated_saga_that_was_chosen(
+    client: FlaskClient, chosen: str, orchestrated: str
+) -> None:
+    send(client, way="both", saga_type=chosen)
+
+    assert {order["saga_type"] for order in orders(client)} == {orchestrated, "order-choreography"}
+
+
+def test_both_ways_sent_twice_is_one_pair(client: FlaskClient) -> None:
+    form = {**FORM, "key": key_of(client.get("/")), "way": "both"}
+
+    first, second = (client.post("/place", data=form) for _ in range(2))
+
+    assert first.headers["Location"] == second.headers["Location"]
+    assert len(orders(client)) == 2
+
+
+def test_both_ways_places_nothing_if_one_is_refused(client: FlaskClient) -> None:
+    page = send(client, way="both", **{"break.orders": "decline"})
+
+    assert page.status_code == 422
+    assert 'id="break.orders-complaint"' in page.text
+    assert "nobody is left to decline it" in page.text
+    assert orders(client) == []
+
+
+def test_if_only_one_of_both_could_be_placed_it_is_said_and_linked(client: FlaskClient) -> None:
+    key = key_of(client.get("/"))
+    # the second order's key is taken by another order
+    client.post("/place", data={**FORM, "key": f"{key}:orchestration", "copies.book-123": "1"})
+
+    page = client.post("/place", data={**FORM, "key": key, "way": "both"})
+
+    assert page.status_code == 422
+    assert "Only one of the two orders was placed." in page.text
+    choreographed = next(order for order in orders(client) if order["saga_type"] == "order-choreography")
+    assert f'<a href="/sagas/{choreographed["saga_id"]}">See the order that was placed</a>' in page.text
+    assert len(orders(client)) == 2
+
+
+def test_a_form_sent_twice_is_one_order(client: FlaskClient) -> None:
+    form = {**FORM, "key": key_of(client.get("/"))}
+
+    first, second = (client.post("/place", data=form) for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (303, 303)
+    assert first.headers["Location"] == second.headers["Location"]
+    assert len(orders(client)) == 1
+
+
+def test_every_form_has_a_key_of_its_own(client: FlaskClient) -> None:
+    assert key_of(client.get("/")) != key_of(client.get("/"))
+
+
+def test_a_form_changed_and_sent_again_says_so_and_can_be_sent_once_more(client: FlaskClient) -> None:
+    key = key_of(client.get("/"))
+    client.post("/place", data={**FORM, "key": key})
+    changed = {**FORM, "copies.book-123": "1"}
+
+    page = client.post("/place", data={**changed, "key": key})
+
+    assert page.status_code == 422
+    assert "An order was placed with this form already." in page.text
+    assert client.post("/place", data={**changed, "key": key_of(page)}).status_code == 303
+    assert len(orders(client)) == 2
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "\0"])
+def test_a_form_with_a_key_that_is_not_ours_is_refused(client: FlaskClient, key: str) -> None:
+    page = send(client, key=key)
+
+    assert page.status_code == 422
+    assert "The order was not placed." in page.text
+    assert "lost its key" in page.text
+    assert orders(client) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("copies.book-789", "1001"),
+        ("copies.book-789", "-1"),
+        ("copies.book-789", "many"),
+        ("copies.book-789", "²"),
+        ("copies.book-789", "9" * 5000),
+        ("copies.no-such", "1"),
+        ("copies.", "1"),
+        ("customer_id", "nobody"),
+        ("customer_id", "x" * 65),
+        ("payment_method", "cash"),
+        ("saga_type", "waltz"),
+        ("shipping_address", "x" * 501),
+        ("break.payments", "sulk"),
+        ("break.orders", "timeout"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(
+    client: FlaskClient, field: str, value: str
+) -> None:
+    page = send(client, **{field: value})
+
+    assert page.status_code == 422
+    name = re.escape(field)
+    assert f'id="{field}-complaint"' in page.text
+    assert re.search(rf'name="{name}"[^>]*aria-invalid="true" aria-describedby="{name}-complaint"', page.text)
+    assert len(re.findall(r'class="complaint"', page.text)) == 1
+    wanted = {name: text for name, text in {**FORM, field: value}.items() if text != "0"}
+    holds = entered(page)
+    lost = {name: text for name, text in wanted.items() if holds.get(name) != text}
+    # what is none of the choices cannot be shown among them
+    assert not lost or (set(lost) == {field} and field in {"payment_method", "saga_type"})
+    assert orders(client) == []
+
+
+@pytest.mark.parametrize("nothing", ["0", "", "00", " "])
+def test_an_empty_basket_is_refused_where_the_basket_is(client: FlaskClient, nothing: str) -> None:
+    page = send(client, **{"copies.book-123": nothing})
+
+    assert page.status_code == 422
+    assert 'id="basket-complaint"' in page.text
+    assert basket(page) == {}
+
+
+def test_too_many_different_books_are_refused(client: FlaskClient) -> None:
+    page = send(client, **{f"copies.no-{number}": "1" for number in range(200)})
+
+    assert page.status_code == 422
+    assert 'id="basket-complaint"' in page.text
+
+
+def test_without_a_customer_it_is_a_guests_order(client: FlaskClient) -> None:
+    send(client, customer_id=" ")
+
+    assert orders(client)[0]["customer_id"] == "guest"
+
+
+@pytest.mark.parametrize("form", [{}, {"copies.\0": "1", "copies.book-123": "1", "q": "\0", "customer_id": "\0"}])
+def test_a_strange_form_is_refused_and_shown_again(client: FlaskClient, form: dict[str, str]) -> None:
+    page = client.post("/place", data={"key": new_id(), **form})
+
+    assert page.status_code == 422
+    assert "The order was not placed." in page.text
+
+
+def test_nothing_can_be_broken_where_faults_are_switched_off(strict_client: FlaskClient) -> None:
+    assert "Break something" not in strict_client.get("/").text
+
+    page = send(strict_client, **{"break.payments": "decline"})
+
+    assert page.status_code == 403
+    assert "faults cannot be simulated here" in page.text
+    assert orders(strict_client) == []
+
+
+def test_what_to_break_is_offered_where_faults_are_allowed(client: FlaskClient) -> None:
+    assert "Break something" in client.get("/").text
+
+
+def test_more_than_is_in_stock_is_said_before_it_is_ordered(client: FlaskClient) -> None:
+    page = client.get("/?copies.book-123=6&copies.book-789=10")
+
+    assert re.findall(r'class="short">⚠ ([^<]+)<', page.text) == ["only 5 in stock"]
+    assert "<output>49,000</output>" in page.text
+    assert 'class="more-than-stock hint">' in page.text
+    assert 'class="more-than-stock hint" hidden>' in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("looked_for", "found"),
+    [
+        ({"q": "volume z-00"}, [f"z-{number:03}" for number in range(10)]),
+        ({"q": "z-007"}, ["z-007"]),
+        ({"q": "100%"}, []),
+        ({"q": "パターン"}, ["book-123"]),
+        ({"q": "z-01", "category": "books"}, []),
+    ],
+)
+def test_books_are_found_and_the_basket_is_kept(
+    client: FlaskClient, looked_for: dict[str, str], found: list[str]
+) -> None:
+    add_books(30)
+    fields = {**FORM, "copies.product-1": "3", "shipping_address": "東京 1-2", "break.payments": "decline"}
+
+    response = client.post("/basket", data={**fields, **looked_for})
+
+    assert response.status_code == 303
+    page = client.get(response.headers["Location"])
+    listed = re.findall(r"<code>([^<]+)</code>", page.text.partition("Also in your basket")[0])
+    assert listed == found
+    assert basket(page) == {"book-123": "2", "product-1": "3"}
+    holds = entered(page)
+    for name in ("shipping_address", "break.payments", "customer_id", "payment_method", "saga_type"):
+        assert holds[name] == fields[name]
+    assert {name: holds[name] for name in looked_for} == looked_for
+
+
+def test_books_are_found_by_category(client: FlaskClient) -> None:
+    category = catalogue.add_category("Poems", "")
+    add_books(2, category.id)
+
+    page = client.get(f"/?category={category.id}&copies.book-123=1")
+
+    assert re.findall(r"<code>([^<]+)</code>", page.text) == ["z-000", "z-001", "book-123"]
+    assert "Poems" in page.text
+
+
+def test_a_long_catalogue_has_pages_and_the_basket_goes_along(client: FlaskClient) -> None:
+    add_books(30)
+    first = client.get("/")
+    shown = re.findall(r"<code>([^<]+)</code>", first.text)
+    assert len(shown) == BOOKS_PER_PAGE
+    cursor = re.search(r'name="after" value="([^"]+)"', first.text)
+    assert cursor
+
+    response = client.post("/basket", data={**entered(first), "after": cursor[1]})
+
+    page = client.get(response.headers["Location"])
+    listed = re.findall(r"<code>([^<]+)</code>", page.text.partition("Also in your basket")[0])
+    assert listed == [f"z-{number:03}" for number in range(14, 30)]
+    assert basket(page) == {"book-123": "1"}
+    assert 'name="after"' not in page.text
+    assert client.post("/place", data={**entered(page), "copies.z-029": "1"}).status_code == 303
+    assert {item["book_id"] for item in orders(client)[0]["items"]} == {"book-123", "z-029"}
+
+
+def test_a_basket_too_large_for_an_address_is_kept_all_the_same(client: FlaskClient) -> None:
+    books = add_books(90)
+    fields = {**FORM, **{f"copies.{book_id}": "1" for book_id in books}, "q": "x" * LONGEST_ADDRESS}
+
+    page = client.post("/basket", data=fields)
+
+    assert page.status_code == 200
+    assert basket(page) == {"book-123": "2", **dict.fromkeys(books, "1")}
+
+
+@pytest.mark.parametrize("address", ["/?after=nonsense", "/?q=%00", "/?category=%00"])
+def test_an_address_that_makes_no_sense_is_refused(client: FlaskClient, address: str) -> None:
+    assert client.get(address).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "address", ["/?q=" + "x" * 5000, "/?copies.none=1", "/?saga_type=waltz&payment_method=x", "/?x=1"]
+)
+def test_a_strange_address_is_answered(client: FlaskClient, address: str) -> None:
+    assert client.get(address).status_code == 200
+
+
+def test_what_people_wrote_is_shown_as_text(client: FlaskClient) -> None:
+    book = catalogue.add_book(
+        title="<script>alert(1)</script>", description="", price=Decimal(1), category_id=None, stock=1
+    )
+
+    page = send(client, **{"copies.book-123": "0", "shipping_address": '"><b>', 'copies."><i>': "1", "q": "<u>"})
+
+    assert book.title in unescape(client.get("/").text)
+    for text in (page.text, client.get("/").text):
+        assert "<script>" not in text
+        assert not re.search(r"<[biu]>", text)
