@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate chaos check format servers services migrate seed audit freeze clean
+.PHONY: help run demo test simulate chaos check format servers services migrate seed audit translations freeze clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), everything in one process; Ctrl-C closes it
 	@exec $(BIN)/python -m app run
@@ -44,7 +44,7 @@ format: $(INSTALLED_DEV)  ## put the code into its one format
 servers: migrate seed  ## on DATABASE_URL and BROKER_URL: web, one worker per service, scheduler and Flower, each a process
 	@PORT=$${PORT:-8000} exec $(BIN)/honcho start
 
-services:  ## install (Debian, as root) and start PostgreSQL, RabbitMQ and Redis for the tests, where they do not answer
+services:  ## install (Debian, as root) what the tests need: PostgreSQL, RabbitMQ, Redis and Chromium, where missing
 	bash .ci/services
 
 migrate: $(INSTALLED)  ## bring the database to the newest schema
@@ -55,6 +55,15 @@ seed: $(INSTALLED)  ## write the first books and customers where they are missin
 
 audit: $(INSTALLED)  ## check every invariant on the database
 	@$(BIN)/python -m app audit
+
+translations: $(INSTALLED)  ## gather the pages' texts into web/translations, and compile what is translated
+	@mkdir -p var web/translations
+	@$(BIN)/pybabel -q extract -F pyproject.toml --project=CloudMart --add-location=file -k lazy_gettext -k lazy_ngettext:1,2 -o var/messages.pot .
+	@for language in ja; do \
+	  test -e web/translations/$$language || $(BIN)/pybabel -q init -i var/messages.pot -d web/translations -l $$language; done
+	@$(BIN)/pybabel -q update -i var/messages.pot -d web/translations --no-fuzzy-matching --ignore-obsolete \
+		--ignore-pot-creation-date --no-wrap
+	@$(BIN)/pybabel -q compile -d web/translations
 
 freeze: $(INSTALLED_DEV)  ## write constraints.txt anew from what is installed
 	@{ echo "# The versions of what the direct requirements bring along; made by \`make freeze\`."; \
