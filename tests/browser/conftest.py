@@ -1,0 +1,91 @@
+"""What the browser's tests share: one CloudMart, one Chromium, and a visitor per test who overlooks nothing."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.pages import Scene, set_scene
+from tests.browser.server import Server
+from tests.browser.visitor import Visitor
+from tests.shop import Shop
+from tests.stacks import free_port, not_here, short_settings
+
+CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Chromium as root, in a container, calling nobody."""
+
+
+# The scope is the package, not the session: while Playwright's own event loop runs in this thread, no other test's can.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests; its contexts share nothing."""
+    if CHROMIUM is None or not Path(CHROMIUM).exists():
+        not_here("there is no Chromium: install it (`make services`) or set TEST_CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def server(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One CloudMart for all tests, and the audit of its books when they have done with it."""
+    folder = tmp_path_factory.mktemp("browser")
+    shutil.copy(seeded_database, folder / "shop.db")
+    settings = short_settings(database_url=f"sqlite:///{folder / 'shop.db'}", broker_url="memory://", port=free_port())
+    server = Server(settings, folder / "server.log")
+    server.start()
+    yield server
+    found = server.shop.violations()
+    server.close()
+    assert not found
+
+
+@pytest.fixture(scope="package")
+def shop(server: Server) -> Shop:
+    """The same CloudMart, by its API."""
+    return server.shop
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Server) -> Iterator[Visitor]:
+    """Who opens pages; any error, failed request or request to another host fails the test."""
+    visitor = Visitor(browser, server.url)
+    yield visitor
+    visitor.leave()
+    if unexpected := visitor.unexpected():
+        sys.stdout.write(server.log())
+        pytest.fail("\n".join(unexpected))
+
+
+@pytest.fixture
+def page(visitor: Visitor) -> Page:
+    """A page at a desk, not anywhere yet."""
+    return visitor.open(None)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def placed(server: Server) -> Scene:
+    """Sagas on their way into every state; placed early, for a saga gets stuck only after many a retry."""
+    return set_scene(server.shop)
+
+
+@pytest.fixture(scope="package")
+def scene(placed: Scene, shop: Shop) -> Scene:
+    """Sagas in every state."""
+    for saga_id in vars(placed).values():
+        shop.settle(saga_id)
+    return placed

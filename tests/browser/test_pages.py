@@ -1,0 +1,73 @@
+"""What holds on every page there is: nothing fails behind it, everybody can read it, on any screen."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import NO_PAGES, OTHERS, PAGES, Scene
+from tests.browser.visitor import Visitor
+from web import create_app
+
+PHONES = (390, 360)
+PHONE_HEIGHT = 800
+BARRIERS = {"serious", "critical"}
+ANSWERS_404 = "status of 404"
+
+Paths = Callable[[Scene], list[str]]
+
+PLACES = [
+    *(pytest.param(paths, id=endpoint) for endpoint, paths in PAGES.items()),
+    *(pytest.param(lambda _, path=path: [path], id=path) for path in OTHERS),
+]
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what keeps people out of a page as it is shown now."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{page.url}: {one['id']}: {node['target']}: {node['failureSummary']}"
+        for one in found
+        if one["impact"] in BARRIERS
+        for node in one["nodes"]
+    ]
+
+
+def overhang(page: Page) -> int:
+    """Return by how many pixels the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def test_every_page_is_visited() -> None:
+    rules = [rule for rule in create_app().url_map.iter_rules() if "GET" in (rule.methods or ())]
+    pages = {rule.endpoint for rule in rules if rule.endpoint.startswith("pages.")}
+
+    assert pages - NO_PAGES == set(PAGES)
+
+
+@pytest.mark.parametrize("paths", PLACES)
+def test_everybody_can_read_it_in_light_and_dark(visitor: Visitor, scene: Scene, paths: Paths) -> None:
+    visitor.expect(ANSWERS_404)
+    page = visitor.open(None)
+
+    for path in paths(scene):
+        page.goto(path)
+        assert barriers(page) == []
+        page.emulate_media(color_scheme="dark")
+        assert barriers(page) == []
+        page.emulate_media(color_scheme="light")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("paths", PLACES)
+def test_it_fits_a_phone(visitor: Visitor, scene: Scene, paths: Paths, language: str) -> None:
+    visitor.expect(ANSWERS_404)
+    page = visitor.open(None, locale=language, has_touch=True)
+
+    for path in paths(scene):
+        for width in PHONES:
+            page.set_viewport_size({"width": width, "height": PHONE_HEIGHT})
+            page.goto(path)
+            assert overhang(page) <= 0, f"{path} at {width}"
+        expect(page.locator("html")).to_have_attribute("lang", language)
