@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate chaos check format servers services migrate seed audit translations freeze clean
+.PHONY: help run demo test simulate chaos check format servers services migrate seed audit translations screenshots freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ translations: $(INSTALLED)  ## gather the pages' texts into web/translations, an
 	@$(BIN)/pybabel -q update -i var/messages.pot -d web/translations --no-fuzzy-matching --ignore-obsolete \
 		--ignore-pot-creation-date --no-wrap
 	@$(BIN)/pybabel -q compile -d web/translations
+
+screenshots: $(INSTALLED_DEV)  ## take the pictures in docs/screenshots anew (needs Chromium)
+	@$(BIN)/python -m tests.browser
 
 freeze: $(INSTALLED_DEV)  ## write constraints.txt anew from what is installed
 	@{ echo "# The versions of what the direct requirements bring along; made by \`make freeze\`."; \

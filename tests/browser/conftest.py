@@ -1,47 +1,33 @@
 """What the browser's tests share: one CloudMart, one Chromium, and a visitor per test who overlooks nothing."""
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.browser.pages import Scene, set_scene
+from tests.browser.chromium import CHROMIUM, chromium
+from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
 from tests.browser.visitor import Visitor
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
 
-CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""Chromium as root, in a container, calling nobody."""
-
 
 # The scope is the package, not the session: while Playwright's own event loop runs in this thread, no other test's can.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests; its contexts share nothing."""
+    """One Chromium for all tests."""
     if CHROMIUM is None or not Path(CHROMIUM).exists():
         not_here("there is no Chromium: install it (`make services`) or set TEST_CHROMIUM")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")
-def server(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(browser: Browser, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One CloudMart for all tests, and the audit of its books when they have done with it."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copy(seeded_database, folder / "shop.db")
@@ -86,6 +72,4 @@ def placed(server: Server) -> Scene:
 @pytest.fixture(scope="package")
 def scene(placed: Scene, shop: Shop) -> Scene:
     """Sagas in every state."""
-    for saga_id in vars(placed).values():
-        shop.settle(saga_id)
-    return placed
+    return settle(shop, placed)

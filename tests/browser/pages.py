@@ -34,6 +34,13 @@ def set_scene(shop: Shop) -> Scene:
     )
 
 
+def settle(shop: Shop, scene: Scene) -> Scene:
+    """Wait until every saga of the scene has ended or is stuck."""
+    for saga_id in vars(scene).values():
+        shop.settle(saga_id)
+    return scene
+
+
 PAGES: dict[str, Callable[[Scene], list[str]]] = {
     "pages.shop.home": lambda _: ["/"],
     "pages.saga.show": lambda scene: [f"/sagas/{saga_id}" for saga_id in vars(scene).values()],

@@ -1,0 +1,65 @@
+"""``make screenshots``: the pictures in ``docs/screenshots``, taken of a fresh shop with an order of every kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.browser.chromium import chromium
+from tests.browser.pages import Scene, set_scene, settle
+from tests.browser.server import Server
+from tests.browser.visitor import Visitor
+from tests.stacks import ROOT, free_port, short_settings
+
+FOLDER = ROOT / "docs" / "screenshots"
+WIDTH = 1100
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+DARK = {"color_scheme": "dark"}
+JAPANESE = {"locale": "ja"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file's name, what it shows, how high it is (in pixels, from the top of the page), and for whom."""
+
+    name: str
+    path: Callable[[Scene], str]
+    height: int
+    reader: dict[str, Any] = field(default_factory=dict)
+
+
+PICTURES = [
+    Picture("order", lambda _: "/", 1000),
+    Picture("undone", lambda scene: f"/sagas/{scene.undone}", 1100),
+    Picture("choreographed", lambda scene: f"/sagas/{scene.choreographed}", 1100),
+    Picture("dark", lambda scene: f"/sagas/{scene.stuck}", 1000, DARK),
+    Picture("phone", lambda scene: f"/sagas/{scene.completed}", 844, PHONE),
+    Picture("japanese", lambda _: "/", 1000, JAPANESE),
+]
+
+
+def take(visitor: Visitor, scene: Scene) -> None:
+    """Take every picture."""
+    for picture in PICTURES:
+        options = {"viewport": {"width": WIDTH, "height": picture.height}, **picture.reader}
+        page = visitor.open(picture.path(scene), **options)
+        page.screenshot(path=FOLDER / f"{picture.name}.png", animations="disabled")
+        page.context.close()
+
+
+def main() -> None:
+    """Open a shop, have something happen in it, and take the pictures."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder, chromium() as browser:
+        settings = short_settings(database_url=f"sqlite:///{folder}/shop.db", broker_url="memory://", port=free_port())
+        server = Server(settings, Path(folder) / "server.log")
+        server.start()
+        try:
+            take(Visitor(browser, server.url), settle(server.shop, set_scene(server.shop)))
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    main()
