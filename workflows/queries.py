@@ -3,7 +3,7 @@
 Each service's tables are read by queries of their own and put together here, never joined.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
