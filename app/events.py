@@ -142,10 +142,15 @@ def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> 
     return stored
 
 
+def task_id_of(event_id: str, task_name: str) -> str:
+    """Return the id of the task by which a subscriber is told of an event: the same however often it is told."""
+    return str(uuid5(UUID(event_id), task_name))
+
+
 def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> bool:
     """Send an event's task to each of these subscribers; returns whether the broker took them all."""
     sent = [
-        send(task_name, saga_id=saga_id, task_id=str(uuid5(UUID(event_id), task_name)), event_id=event_id)
+        send(task_name, saga_id=saga_id, task_id=task_id_of(event_id, task_name), event_id=event_id)
         for task_name in task_names
     ]
     return all(sent)

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     sweep_seconds: Seconds = 1
     """How often the scheduler runs the sweep."""
 
+    flower_url: str | None = None
+    """Where Flower shows Celery's tasks; the pages link to it if it is known."""
+
+    jaeger_url: str | None = None
+    """Where Jaeger shows traces; the pages link to it if it is known."""
+
     log_level: str = "INFO"
 
     @field_validator("database_url")
@@ -60,6 +66,13 @@ class Settings(BaseSettings):
         if not url.startswith(("memory://", "amqp://", "amqps://", "redis://", "rediss://")):
             raise ValueError("must start with amqp://, redis:// or memory://")
         return url
+
+    @field_validator("flower_url", "jaeger_url")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/") if url else None
 
     @field_validator("log_level")
     @classmethod

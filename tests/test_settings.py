@@ -35,6 +35,8 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
         ("PORT", "http"),
         ("STALL_SECONDS", "-1"),
         ("FAULT_INJECTION", "maybe"),
+        ("FLOWER_URL", "javascript:alert(1)"),
+        ("JAEGER_URL", "localhost:16686"),
     ],
 )
 def test_a_value_that_is_not_usable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flask_babel import lazy_gettext as _
 
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import Attempt, LoggedOperation
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,15 @@ UNDONE = Mark("↶✓", _("Undone"), "undone")
 NEVER_RAN = Mark("⊘", _("Skipped: never ran"), "skipped")
 NOTHING_TO_UNDO = Mark("⊘", _("Skipped: nothing to undo"), "skipped")
 BY_HAND = Mark("✋", _("Undone by hand"), "undone")
+NOT_REACHED = Mark("○", _("Not reached"), "ghost")
+NOT_NEEDED = Mark("○", _("Only if needed"), "ghost")
+SAID_AGAIN = Mark("□", _("Done before"), "again")
+NOTHING_TO_DO = Mark("·", _("Nothing to do (yet)"), "nothing")
+TOLD = Mark("◦", _("Told"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
+
+LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, NEVER_RAN, UNKNOWN, STUCK)
+"""The marks that drawings explain."""
 
 _OF_SAGA = {
     SagaStatus.PENDING: PENDING,
@@ -65,3 +73,16 @@ def of_operation(logged: LoggedOperation) -> Mark:
     """Return how the status of a step's operation is shown."""
     marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
     return marks[logged.status]
+
+
+def of_attempt(attempt: Attempt) -> Mark:
+    """Return how the outcome of one attempt is shown: one that failed is only failed, though all of them are stuck."""
+    if attempt.outcome == StepStatus.FAILED:
+        return FAILED
+    marks = _OF_ACTION if attempt.operation is Operation.ACTION else _OF_COMPENSATION
+    return marks[StepStatus(attempt.outcome)]
+
+
+def under_way(operation: Operation) -> Mark:
+    """Return how an operation is shown that is being tried."""
+    return RUNNING if operation is Operation.ACTION else UNDOING

@@ -2,7 +2,7 @@
 
 from babel import Locale
 from flask import Blueprint, Flask, Response, redirect, request, url_for
-from flask_babel import Babel, get_locale
+from flask_babel import Babel, get_locale, gettext
 
 from app.errors import NotFound
 
@@ -25,6 +25,11 @@ def wanted() -> str:
     """Return the language to answer this request in."""
     chosen = request.cookies.get(COOKIE)
     return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
+
+
+def say(text: str, **values: object) -> str:
+    """Return a text in the reader's language, with values in the places that it names."""
+    return str(gettext(text, **values))
 
 
 @blueprint.post("/language/<name>")

@@ -17,7 +17,7 @@ from app.saga.attempts import CeleryTask, finish, invoke
 from app.saga.by_hand import Statement, Undoing, choose, note_statement, recording, undoing_of
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
-from app.saga.reactions import Reaction, ReactionRun
+from app.saga.reactions import Decision, Reaction, ReactionRun
 from app.saga.stream import Milestone, Stream
 
 
@@ -42,7 +42,7 @@ class Choreography:
         self.cancel_requested = cancel_requested
         self.too_late = too_late
         self._stream = Stream(name)
-        self._reactions: list[tuple[frozenset[EventType], Reaction]] = []
+        self._reactions: dict[str, tuple[frozenset[EventType], Reaction]] = {}
         registry.register(self)
 
     def on(self, *event_types: EventType, queue: str) -> Callable[[Reaction], Reaction]:
@@ -57,10 +57,15 @@ class Choreography:
                 return ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
 
             subscribe(event_types, task_name, scope=self.name)
-            self._reactions.append((frozenset(event_types), reaction))
+            self._reactions[task_name] = (frozenset(event_types), reaction)
             return reaction
 
         return declare
+
+    def decision(self, task_name: str, past: History) -> Decision:
+        """Return what the reaction that is this task decides when this has happened; for people, who want to know."""
+        _, reaction = self._reactions[task_name]
+        return reaction(past)
 
     def milestone(self, *watched: EventType) -> Callable[[Milestone], Milestone]:
         """Have the function say which state people should read, whenever one of these events is written."""
@@ -169,6 +174,6 @@ class Choreography:
         saga.current_step = None
 
     def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[Undoing]:
-        decisions = [reaction(past) for types, reaction in self._reactions if not past.types.isdisjoint(types)]
+        decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
         undoings = [undoing_of(row, decisions) for row in barrier.given_up(session, saga.id)]
         return [undoing for undoing in undoings if undoing]

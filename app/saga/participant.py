@@ -14,6 +14,13 @@ from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
 from app.saga.execution import StepRun
 
+_services: dict[str, str] = {}
+
+
+def service_of(step: str) -> str | None:
+    """Return the service whose command gives a step its name, or None if no deployed code declares it."""
+    return _services.get(step)
+
 
 def command(
     name: str,
@@ -45,6 +52,7 @@ def command(
             by_hand=by_hand,
             retry=retry,
         )
+        _services[declared.short_name] = declared.service
 
         # the log counts the attempts, not Celery; a step that was given up is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))

@@ -4,6 +4,8 @@ from flask import Blueprint
 from flask_babel import lazy_gettext as _
 
 from web import glyphs
+from web.drawing import sequence
+from web.durations import duration
 from web.pages import live, problem_types, saga, sagas, shop
 
 blueprint = Blueprint("pages", __name__)
@@ -16,4 +18,10 @@ SITE = (("pages.shop.home", _("Order")), ("pages.sagas.index", _("All sagas")))
 
 @blueprint.app_context_processor
 def _vocabulary() -> dict[str, object]:
-    return {"saga_mark": glyphs.of_saga, "operation_mark": glyphs.of_operation, "site_pages": lambda: SITE}
+    return {
+        "saga_mark": glyphs.of_saga,
+        "operation_mark": glyphs.of_operation,
+        "heard_mark": sequence.mark_of,
+        "duration": duration,
+        "site_pages": lambda: SITE,
+    }

@@ -1,14 +1,13 @@
-"""The page of one saga: what it did, what it undid, and what it waits for."""
-
-from typing import Any
+"""The page of one saga: what it did, what it undid, what it waits for, and whether the order's ledger adds up."""
 
 from flask import Blueprint, redirect, render_template, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.saga import operations
-from app.saga.definition import FORWARD, MOVING, SagaStatus
-from workflows import queries
+from app.saga.definition import MOVING
+from web.story import Story, story
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 
@@ -17,8 +16,8 @@ Page = str | tuple[str, int] | Response
 
 @blueprint.get("/<saga_id>")
 def show(saga_id: str) -> Page:
-    """Show what a saga did and undid; the page renews itself until the saga has ended."""
-    return _saga(saga_id)
+    """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
+    return _page(saga_id)
 
 
 @blueprint.post("/<saga_id>/cancel")
@@ -27,7 +26,7 @@ def cancel(saga_id: str) -> Page:
     try:
         operations.cancel(saga_id)
     except Conflict as refusal:
-        return _saga(saga_id, refusal.detail), refusal.status
+        return _page(saga_id, refusal.detail), refusal.status
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
@@ -37,27 +36,20 @@ def resume(saga_id: str) -> Page:
     try:
         operations.resume(saga_id)
     except Conflict as refusal:
-        return _saga(saga_id, refusal.detail), refusal.status
+        return _page(saga_id, refusal.detail), refusal.status
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
 def live_part(saga_id: str) -> str:
-    """Return the part of a saga's page that renews itself: the same for everybody who reads its language."""
-    return render_template("saga/live.html", **_facts(saga_id))
+    """Return all of the page that changes while the saga moves. Raises NotFound."""
+    return _live(story(saga_id))
 
 
-def _saga(saga_id: str, refusal: str | None = None) -> str:
-    return render_template("saga.html", refusal=refusal, **_facts(saga_id))
+def _live(told: Story) -> str:
+    return render_template("saga/live.html", told=told)
 
 
-def _facts(saga_id: str) -> dict[str, Any]:
-    view = queries.saga(saga_id)
-    status = view.saga.status
-    return {
-        "saga": view.saga,
-        "operations": view.operations,
-        "events": view.events,
-        "moving": status in MOVING,
-        "may_cancel": status in FORWARD,
-        "may_resume": status == SagaStatus.STUCK,
-    }
+def _page(saga_id: str, refusal: str | None = None) -> str:
+    told = story(saga_id)
+    moving = told.saga.status in MOVING
+    return render_template("saga.html", saga=told.saga, live=Markup(_live(told)), refusal=refusal, moving=moving)  # noqa: S704

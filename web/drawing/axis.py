@@ -1,0 +1,98 @@
+"""A time axis on which milliseconds and minutes fit side by side: what is idle for long is cut short, and marked."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+SHORTEST = 5.0
+"""No attempt is drawn narrower than this, however short it was."""
+GAP = 2.0
+CUT = 64.0
+"""The width of a stretch of idle time that was cut short."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stretch in which nothing ran, drawn shorter than it was."""
+
+    x: float
+    width: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From moments to pixels; monotone, so that what came later stands further to the right."""
+
+    moments: Sequence[datetime]
+    positions: Sequence[float]
+    cuts: Sequence[Cut]
+
+    @property
+    def end(self) -> float:
+        """Where the last moment stands."""
+        return self.positions[-1]
+
+    def x(self, moment: datetime) -> float:
+        """Return where a moment stands; those before the first and after the last stand with these."""
+        if moment >= self.moments[-1]:
+            return self.positions[-1]
+        index = max(bisect_right(self.moments, moment) - 1, 0)
+        start, end = self.moments[index], self.moments[index + 1]
+        share = max((moment - start) / (end - start), 0.0)
+        return self.positions[index] + share * (self.positions[index + 1] - self.positions[index])
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    seconds: float
+    busy: bool
+    cut: bool
+
+    @property
+    def least(self) -> float:
+        return SHORTEST if self.busy else GAP
+
+
+def axis(busy: Sequence[tuple[datetime, datetime]], marked: Iterable[datetime], x: float, width: float) -> Axis:
+    """Lay out a time axis from ``x``, about ``width`` wide, on which something is busy from time to time.
+
+    ``marked`` are the other moments that have to be on it. It gets wider than asked where there is too much to show.
+    """
+    moments = sorted({*marked, *(moment for span in busy for moment in span)})
+    if len(moments) == 1:
+        return Axis(moments, [x], [])
+    stretches = _stretches(moments, busy)
+    scale = _scale([one for one in stretches if not one.cut], width - CUT * sum(one.cut for one in stretches))
+    positions, cuts = [x], []
+    for stretch in stretches:
+        drawn = CUT if stretch.cut else max(stretch.seconds * scale, stretch.least)
+        if stretch.cut:
+            cuts.append(Cut(positions[-1], drawn, stretch.seconds))
+        positions.append(positions[-1] + drawn)
+    return Axis(moments, positions, cuts)
+
+
+def _stretches(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datetime]]) -> list[_Stretch]:
+    starts, ends = sorted(start for start, _ in busy), sorted(end for _, end in busy)
+    between = list(pairwise(moments))
+    # something runs between two neighbouring moments if more has started than has ended by the first of them
+    running = [bisect_right(starts, start) > bisect_right(ends, start) for start, _ in between]
+    lengths = [(end - start).total_seconds() for start, end in between]
+    worked = sum(length for length, runs in zip(lengths, running, strict=True) if runs)
+    return [_Stretch(length, runs, not runs and length > worked) for length, runs in zip(lengths, running, strict=True)]
+
+
+def _scale(stretches: Sequence[_Stretch], width: float) -> float:
+    """Return the pixels per second with which these stretches, none below its least width, fill the width."""
+    scale, narrow = 0.0, set[int]()
+    while True:
+        left = width - sum(stretches[index].least for index in narrow)
+        seconds = sum(one.seconds for index, one in enumerate(stretches) if index not in narrow)
+        scale = max(left, 0.0) / seconds if seconds else 0.0
+        found = {index for index, one in enumerate(stretches) if one.seconds * scale < one.least}
+        if found <= narrow:
+            return scale
+        narrow |= found

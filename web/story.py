@@ -1,0 +1,82 @@
+"""All that the page of a saga tells, put together: its log, its order's ledger, and the drawings of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app import runtime
+from app.saga.models import SagaInstance
+from app.saga.timeline import LoggedOperation
+from web import glyphs, telling
+from web.drawing.plan import planned
+from web.drawing.sequence import SequenceDiagram, sequence_diagram
+from web.drawing.steps import StepDiagram, step_diagram
+from web.drawing.timeline import Timeline, timeline
+from web.glyphs import Mark
+from web.requests_to_saga import Request, requests
+from workflows import conversation, ledger, queries
+from workflows.conversation import Said
+from workflows.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a saga's page shows; of ``steps`` and ``sequence`` the one that fits its pattern is there."""
+
+    saga: SagaInstance
+    sentence: str
+    choreographed: bool
+    ledger: Ledger | None
+    requests: Sequence[Request]
+    steps: StepDiagram | None
+    sequence: SequenceDiagram | None
+    timeline: Timeline
+    legend: Sequence[Mark]
+    operations: Sequence[LoggedOperation]
+    said: Sequence[Said]
+    flower: str | None
+    jaeger: str | None
+
+    @property
+    def items(self) -> Any:
+        """The order's items, as the saga was told of them."""
+        return self.saga.payload.get("items", [])
+
+    @property
+    def simulated(self) -> Any:
+        """What was broken on purpose."""
+        return self.saga.payload.get("simulate", {})
+
+    @property
+    def messages(self) -> int:
+        """How many messages the saga took: one for each attempt, or one for each service told of each event."""
+        if self.choreographed:
+            return sum(len(said.heard) for said in self.said)
+        return sum(max(logged.attempts, 1) for logged in self.operations)
+
+
+def story(saga_id: str) -> Story:
+    """Return what a saga's page shows. Raises NotFound."""
+    here = runtime.current()
+    view = queries.saga(saga_id)
+    now = here.now()
+    said = conversation.of(view)
+    plan = planned(view.saga, view.operations)
+    choreographed = conversation.is_choreographed(view.saga.saga_type)
+    jaeger = here.settings.jaeger_url
+    return Story(
+        saga=view.saga,
+        sentence=telling.sentence(view, said, now),
+        choreographed=choreographed,
+        ledger=ledger.of(view),
+        requests=requests(view),
+        steps=None if choreographed else step_diagram(view.saga, view.operations, plan),
+        sequence=sequence_diagram(said) if choreographed else None,
+        timeline=timeline(view.saga, view.operations, plan, now),
+        legend=glyphs.LEGEND,
+        operations=view.operations,
+        said=said,
+        flower=here.settings.flower_url,
+        jaeger=f"{jaeger}/trace/{UUID(saga_id).hex}" if jaeger else None,
+    )
