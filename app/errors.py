@@ -11,6 +11,7 @@
     ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
     └── Refused                a request that cannot be honoured; shown to whoever asked
         ├── BadRequest         it cannot be read
+        ├── Unauthorized       it is an operator's, and whoever sends it has not shown to be one
         ├── Forbidden          it is switched off here
         ├── NotFound           what it names does not exist
         ├── Conflict           it does not fit the present state
@@ -81,6 +82,13 @@ class Refused(CloudMartError):
 
 class BadRequest(Refused):
     """Raised when a request cannot be read at all."""
+
+
+class Unauthorized(Refused):
+    """Raised when a request is an operator's and does not carry what shows that an operator sent it."""
+
+    status = 401
+    title = "Operators only"
 
 
 class Forbidden(Refused):

@@ -1,14 +1,23 @@
 """The one reader of the environment."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 
 Seconds = Annotated[float, Field(gt=0)]
+
+# a variable that is set to nothing, as a compose file does, is not set
+_UNSET_IF_EMPTY = BeforeValidator(lambda value: None if value == "" else value)
+Password = Annotated[SecretStr | None, Field(min_length=8), _UNSET_IF_EMPTY]
+Key = Annotated[SecretStr | None, Field(min_length=16), _UNSET_IF_EMPTY]
+
+SECRETS = ("operator_password", "operator_token", "secret_key")
+"""The settings whose values are never shown, not even when they cannot be used."""
 
 
 class Settings(BaseSettings):
@@ -51,6 +60,18 @@ class Settings(BaseSettings):
     jaeger_url: str | None = None
     """Where Jaeger shows traces; the pages link to it if it is known."""
 
+    operator_password: Password = None
+    """What an operator logs in with. Unset: one that ``python -m app`` made, if it did; else nobody gets in."""
+
+    operator_token: Key = None
+    """The bearer token of the API's operator calls. Unset: they are open to this machine in the embedded default."""
+
+    secret_key: Key = None
+    """What sessions and forms are signed with. Unset: one that is made once and kept in the database."""
+
+    proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many proxies of our own stand before the web server: so many X-Forwarded headers are believed."""
+
     log_level: str = "INFO"
 
     @field_validator("database_url")
@@ -91,6 +112,18 @@ class Settings(BaseSettings):
         """Tell whether ``simulate`` is accepted in a request."""
         return self.embedded if self.fault_injection is None else self.fault_injection
 
+    @property
+    def private(self) -> bool:
+        """Tell whether all of it runs in one process that only this machine can reach."""
+        return self.embedded and not self.proxies and _is_loopback(self.host)
+
     def but(self, **changes: object) -> Self:
         """Return a copy with some values changed, validated like the original."""
         return type(self)(**{**self.model_dump(), **changes})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

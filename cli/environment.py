@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app import runtime
 from app.runtime import Runtime
-from app.settings import Settings
+from app.settings import SECRETS, Settings
 from app.telemetry import configure_logging
 
 USAGE_ERROR = 2
@@ -20,7 +20,8 @@ def open_runtime() -> Runtime:
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
-            click.echo(f"{name}={problem['input']!r}: {problem['msg']}", err=True)
+            given = "(not shown)" if name.lower() in SECRETS else repr(problem["input"])
+            click.echo(f"{name}={given}: {problem['msg']}", err=True)
         sys.exit(USAGE_ERROR)
     configure_logging(settings.log_level)
     return runtime.use(Runtime(settings))

@@ -9,7 +9,7 @@ from app.errors import DatabaseFault
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.telemetry import configure_logging
-from cli.environment import open_runtime
+from cli.environment import USAGE_ERROR, open_runtime
 from cli.saga import saga
 
 
@@ -71,6 +71,18 @@ def seed_command() -> None:
 
     open_runtime()
     click.echo(f"{seed()} rows written.")
+
+
+@commands.command()
+def password() -> None:
+    """Make a new operator password, print it once, and end every operator's session."""
+    from workflows import operator_password
+
+    open_runtime()
+    if operator_password.is_configured():
+        click.echo("OPERATOR_PASSWORD is set, and it is what operators log in with: change it there.", err=True)
+        sys.exit(USAGE_ERROR)
+    click.echo(f"Operators log in with the password {operator_password.make()}")
 
 
 commands.add_command(saga)

@@ -10,8 +10,10 @@ import click
 from waitress.server import create_server
 
 from app.runtime import Runtime
+from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from web import create_app
+from workflows import operator_password
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def serve(here: Runtime) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):  # a shell has what it starts in the background ignore SIGINT
         signal.signal(ending, stop)
     with EmbeddedStack(here):
-        click.echo(_greeting(f"http://{settings.host}:{settings.port}"))
+        url = f"http://{settings.host}:{settings.port}"
+        click.echo(_greeting(url) + _how_to_log_in(url, settings))
         server.run()  # returns on KeyboardInterrupt
         click.echo("Stopping.")
     server.close()
@@ -58,3 +61,16 @@ Order a book:
 
 Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it undone.
 """
+
+
+def _how_to_log_in(url: str, settings: Settings) -> str:
+    page = f"Operators log in at {url}/operator/login"
+    if operator_password.is_configured():
+        return f"{page} with the OPERATOR_PASSWORD.\n"
+    # elsewhere several web servers start at once, and their output is kept: there somebody asks for one
+    made = operator_password.make_first() if settings.embedded else None
+    if made:
+        return f"{page} with the password {made}\n(shown this once; `python -m app password` makes another)\n"
+    if operator_password.exists():
+        return f"{page} with the password made before (`python -m app password` makes another).\n"
+    return "Nobody can log in as an operator: set OPERATOR_PASSWORD, or run `python -m app password`.\n"

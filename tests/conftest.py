@@ -15,6 +15,7 @@ from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.browser_like import Browser
 from tests.post import Clock, Post
 from web import create_app
 from workflows.first_data import seed
@@ -60,7 +61,9 @@ def here(settings: Settings) -> Iterator[Runtime]:
 
 @pytest.fixture
 def flask_app(here: Runtime) -> Flask:
-    return create_app()
+    app = create_app()
+    app.test_client_class = Browser
+    return app
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import pytest
 from kombu import Queue
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -29,7 +30,7 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
-from tests.shop import Shop, flask_transport, http_transport
+from tests.shop import OPERATOR_TOKEN, Shop, flask_transport, http_transport
 from web import create_app
 from workflows.first_data import seed
 
@@ -50,6 +51,7 @@ def short_settings(**changes: Any) -> Settings:
     """Return settings with deadlines that a test can wait for."""
     values: dict[str, Any] = {
         "fault_injection": True,
+        "operator_token": OPERATOR_TOKEN,
         "step_timeout_seconds": 3,
         "order_timeout_seconds": 4,
         "stall_seconds": 3,
@@ -139,7 +141,9 @@ def role_commands(settings: Settings) -> dict[str, list[str]]:
 
 def process_environment(settings: Settings) -> dict[str, str]:
     """Return the environment in which a process of its own has these settings."""
-    return {**os.environ, **{name.upper(): str(value) for name, value in settings.model_dump().items()}}
+    values = {name.upper(): value for name, value in settings.model_dump().items() if value is not None}
+    secrets = {name: value.get_secret_value() for name, value in values.items() if isinstance(value, SecretStr)}
+    return {**os.environ, **{name: str(value) for name, value in values.items()}, **secrets}
 
 
 @contextmanager

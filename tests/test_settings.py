@@ -37,12 +37,50 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
         ("FAULT_INJECTION", "maybe"),
         ("FLOWER_URL", "javascript:alert(1)"),
         ("JAEGER_URL", "localhost:16686"),
+        ("OPERATOR_PASSWORD", "short"),
+        ("OPERATOR_TOKEN", "not so long"),
+        ("SECRET_KEY", "not so long"),
+        ("PROXIES", "-1"),
     ],
 )
 def test_a_value_that_is_not_usable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_secret_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPERATOR_PASSWORD", "OPERATOR_TOKEN", "SECRET_KEY"):
+        monkeypatch.setenv(name, "")
+
+    assert (Settings().operator_password, Settings().operator_token, Settings().secret_key) == (None, None, None)
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "swordfish" not in repr(Settings(operator_password="swordfish"))  # type: ignore[arg-type]
+    environment = {**os.environ, "OPERATOR_TOKEN": "swordfish"}
+    command = [sys.executable, "-m", "app", "audit"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert "OPERATOR_TOKEN=(not shown): " in ended.stderr
+    assert "swordfish" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "private"),
+    [
+        ({}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "shop.example"}, False),
+        ({"broker_url": "redis://127.0.0.1"}, False),
+        ({"proxies": 1}, False),
+    ],
+)
+def test_only_one_process_that_only_this_machine_reaches_is_private(changes: dict[str, object], private: bool) -> None:
+    assert Settings(**changes).private is private  # type: ignore[arg-type]
 
 
 def test_the_command_line_names_the_variable_and_exits_with_2() -> None:

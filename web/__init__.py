@@ -1,25 +1,50 @@
 """The web: a JSON API, the seeds' short paths, and pages for people. Views parse, call workflows and render."""
 
+from secrets import token_urlsafe
+
 from flask import Flask
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
-from app import runtime
+from app import installation, runtime
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
-from web import api_inventory, api_orders, api_sagas, health, language, pages, problems, same_site, short_paths
+from web import (
+    api_inventory,
+    api_orders,
+    api_sagas,
+    health,
+    language,
+    operators,
+    pages,
+    problems,
+    security,
+    short_paths,
+)
 from web.graphql import view as graphql
 from web.requests import StrictRequest
 
 LARGEST_BODY = 1024 * 1024
+API = (api_orders, api_sagas, api_inventory, short_paths, health)
+"""What takes JSON only, and so needs no token in a form."""
 
 
 class Web(OpenAPI):
     """The Flask app; its API is documented at ``/openapi/swagger`` and ``/openapi/openapi.json``."""
 
     request_class = StrictRequest
+    _secret_key: str | None = None
+
+    @property
+    def secret_key(self) -> str:  # type: ignore[override]
+        """What sessions and forms are signed with: read when it is first needed, for it may lie in the database."""
+        if self._secret_key is None:
+            configured = runtime.current().settings.secret_key
+            kept = configured.get_secret_value() if configured else installation.value_or("secret_key", token_urlsafe)
+            self._secret_key = kept
+        return self._secret_key
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -31,17 +56,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Web(
         __name__,
         info=Info(title="CloudMart", version="1.0.0", description="Orders as sagas, orchestrated and choreographed."),
-        security_schemes={},  # unset it would be null in the document, which OpenAPI does not allow
+        security_schemes=operators.SECURITY_SCHEMES,
         validation_error_model=problems.Problem,
         validation_error_callback=problems.refuse_fields,
     )
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    same_site.register(app)
+    security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     language.register(app)
     problems.register(app)
-    for module in (api_orders, api_sagas, api_inventory, short_paths, health):
+    for module in API:
         app.register_api(module.api)
     app.register_blueprint(graphql.blueprint)
     app.register_blueprint(pages.blueprint)
     pages.live.register(app)
+    operators.register(app)
     return app

@@ -5,6 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from web import cursors, presenters, problems, replies
+from web.operators import OPERATOR_ONLY, for_operators
 from web.replies import answer
 from web.schemas import BookPath, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
 from workflows import catalogue, queries
@@ -36,14 +37,22 @@ def get_book(path: BookPath) -> Response:
 
 
 @api.post(
-    "/inventory/<book_id>/restock", responses={200: replies.BookReply, **problems.responses(400, 404, 409, 413, 415)}
+    "/inventory/<book_id>/restock",
+    responses={200: replies.BookReply, **problems.responses(400, 401, 404, 409, 413, 415)},
+    security=OPERATOR_ONLY,
 )
+@for_operators
 def restock(path: BookPath, body: Restock) -> Response:
     """Take delivery of new copies of a book."""
     return answer(presenters.book(catalogue.restock(path.book_id, body.quantity)))
 
 
-@api.post("/products", responses={201: replies.BookReply, **problems.responses(400, 409, 413, 415)})
+@api.post(
+    "/products",
+    responses={201: replies.BookReply, **problems.responses(400, 401, 409, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
 def add_product(body: NewProduct) -> Response:
     """Put a new book on sale."""
     book = catalogue.add_book(
@@ -69,7 +78,12 @@ def list_categories(query: PageQuery) -> Response:
     )
 
 
-@api.post("/categories", responses={201: replies.CategoryReply, **problems.responses(400, 413, 415)})
+@api.post(
+    "/categories",
+    responses={201: replies.CategoryReply, **problems.responses(400, 401, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
 def add_category(body: NewCategory) -> Response:
     """Open a new category."""
     return answer(replies.CategoryReply.model_validate(catalogue.add_category(body.name, body.description)), 201)

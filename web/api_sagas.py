@@ -7,6 +7,7 @@ from flask_openapi3.models.tag import Tag
 from app.saga import operations
 from app.saga.by_hand import Statement
 from web import cursors, presenters, problems, replies
+from web.operators import OPERATOR_ONLY, for_operators
 from web.replies import answer
 from web.schemas import ByHand, ResumeQuery, SagaPath, SagasQuery
 from workflows import queries
@@ -50,26 +51,44 @@ def get_history(path: SagaPath) -> Response:
     return answer(presenters.saga_history(queries.saga(path.saga_id)))
 
 
-@api.post("/sagas/<saga_id>/cancel", responses={202: replies.AskedReply, **problems.responses(404, 409)})
+@api.post(
+    "/sagas/<saga_id>/cancel",
+    responses={202: replies.AskedReply, **problems.responses(401, 404, 409)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Have a saga undone. Too late past its point of no return."""
     return answer(presenters.asked(operations.cancel(path.saga_id)), 202)
 
 
-@api.post("/sagas/<saga_id>/resume", responses={202: replies.AskedReply, **problems.responses(404, 409)})
+@api.post(
+    "/sagas/<saga_id>/resume",
+    responses={202: replies.AskedReply, **problems.responses(401, 404, 409)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Set a stuck saga moving again where it stands, or drive on one that is unfinished."""
     return answer(presenters.asked(operations.resume(path.saga_id)), 202)
 
 
-@api.post("/sagas/<saga_id>/skip", responses={202: replies.AskedReply, **problems.responses(400, 404, 409, 413, 415)})
+@api.post(
+    "/sagas/<saga_id>/skip",
+    responses={202: replies.AskedReply, **problems.responses(400, 401, 404, 409, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Go on with a saga stuck on a compensation that a person has done by hand; their word is kept in its history."""
     statement = Statement(by=body.by, note=body.note, step=body.step)
     return answer(presenters.asked(operations.skip(path.saga_id, statement)), 202)
 
 
-@api.post("/stuck-sagas/resume", responses={202: replies.ResumedReply, **problems.responses()})
+@api.post(
+    "/stuck-sagas/resume", responses={202: replies.ResumedReply, **problems.responses(401)}, security=OPERATOR_ONLY
+)
+@for_operators
 def resume_stuck_sagas(query: ResumeQuery) -> Response:
     """Set the sagas that are stuck on one step moving again, a batch at a time."""
     after = cursors.uuid_position(query.cursor)

@@ -22,6 +22,13 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def own_path(path: str) -> str | None:
+    """Return a path of this site to go on to; None for what a browser would take for another site's address."""
+    # "//host" and "/\\host" lead to another site; tabs and line ends are dropped before a browser looks
+    plain = path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"}
+    return path if plain else None
+
+
 def _storable(text: str) -> str:
     if not is_storable(text):
         raise ValueError("holds a character that cannot be stored (NUL or a lone surrogate)")

@@ -5,6 +5,7 @@ from flask import Blueprint, Flask, Response, redirect, request, url_for
 from flask_babel import Babel, get_locale, gettext
 
 from app.errors import NotFound
+from web.fields import own_path
 
 LANGUAGES = ("en", "ja")
 COOKIE = "language"
@@ -37,14 +38,9 @@ def choose(name: str) -> Response:
     """Remember the reader's choice and go back to the page on which it was made."""
     if name not in LANGUAGES:
         raise NotFound(f"there are no pages in {name}")
-    response = redirect(_own_path(request.form.get("back", "")), 303)
+    response = redirect(own_path(request.form.get("back", "")) or url_for("pages.shop.home"), 303)
     response.set_cookie(COOKIE, name, max_age=A_YEAR, samesite="Lax", httponly=True, secure=request.is_secure)
     return Response(response.response, response.status, response.headers)
-
-
-def _own_path(path: str) -> str:
-    # "//host" and "/\host" would lead to another site
-    return path if path.startswith("/") and path[1:2] not in {"/", "\\"} else url_for("pages.shop.home")
 
 
 def _by_own_name() -> dict[str, str]:

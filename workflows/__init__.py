@@ -1,5 +1,5 @@
 """The same services wired in two ways, side by side. Importing this package declares every workflow and its tasks."""
 
-from workflows import order_choreography, order_notifications, order_orchestration
+from workflows import operator_password, order_choreography, order_notifications, order_orchestration
 
-__all__ = ["order_choreography", "order_notifications", "order_orchestration"]
+__all__ = ["operator_password", "order_choreography", "order_notifications", "order_orchestration"]

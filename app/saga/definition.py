@@ -32,6 +32,16 @@ COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
 """The states (milestones, seed 002) that every saga has; the others are named by its steps."""
 
 
+class ActKind(StrEnum):
+    """What an operator does to a saga."""
+
+    CANCEL = "cancel"
+    RESUME = "resume"
+    SKIP = "skip"
+    RESUME_STUCK = "resume_stuck"
+    """Resumed with all others that were stuck on the same step."""
+
+
 class Operation(StrEnum):
     """The two things a step can do."""
 

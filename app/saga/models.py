@@ -7,7 +7,7 @@ from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UuidText
-from app.saga.definition import Operation, SagaStatus, StepStatus
+from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
 
 WAITS = text("wake_at IS NOT NULL")
 """What the sweep has ever to look at: a saga that has ended, or is stuck, waits for nothing."""
@@ -86,4 +86,17 @@ class SagaStep(Base):
     finished_at: Mapped[datetime | None]
     done_by: Mapped[str | None] = mapped_column(String(200))
     """Who said that a person did, outside the system, what this operation could not do; ``note`` is what they added."""
+    note: Mapped[str | None] = mapped_column(Text)
+
+
+class OperatorAct(Base):
+    """What an operator did to a saga, written with what it caused; what was refused is not here."""
+
+    __tablename__ = "operator_acts"
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    saga_id: Mapped[str] = mapped_column(UuidText, index=True)
+    at: Mapped[datetime]
+    act: Mapped[ActKind] = mapped_column(String(16))
+    by: Mapped[str] = mapped_column(String(200))
     note: Mapped[str | None] = mapped_column(Text)

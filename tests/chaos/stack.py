@@ -17,7 +17,7 @@ from tests.chaos.plan import Target
 from tests.chaos.processes import lasting_port, wait_for
 from tests.chaos.servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
-from tests.shop import Shop, http_transport
+from tests.shop import OPERATOR_TOKEN, Shop, http_transport
 from tests.stacks import role_commands
 from workflows.first_data import seed
 
@@ -85,6 +85,7 @@ def _settings(name: str, folder: Path, servers: dict[str, Server]) -> Settings:
         broker_url=broker.url if broker else "memory://",
         port=lasting_port(),
         fault_injection=True,
+        operator_token=OPERATOR_TOKEN,  # type: ignore[arg-type]
         # long enough for every restart: what is undone for its deadline has been forgotten by somebody
         step_timeout_seconds=60,
         order_timeout_seconds=120,

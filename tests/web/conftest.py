@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from app import publishing
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.browser_like import Browser
 from web import create_app
 
 PlaceUnsent = Callable[[object], dict[str, Any]]
@@ -43,7 +44,7 @@ def _lose(*_: object, **__: object) -> bool:
 def strict_client(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of an installation where faults may not be simulated."""
     here.close()
-    return create_app(settings.but(fault_injection=False)).test_client()
+    return Browser(create_app(settings.but(fault_injection=False)))
 
 
 @pytest.fixture

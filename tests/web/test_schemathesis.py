@@ -21,6 +21,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.shop import OPERATOR_TOKEN
 from tests.web.conftest import SEED_ORDER, post
 
 SEED = 20260101
@@ -43,8 +44,13 @@ OF_THE_DOMAIN = re.compile(
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Settings with which simulated faults cost no time."""
-    return settings.but(step_timeout_seconds=0.05, order_timeout_seconds=0.1, gateway_timeout_seconds=0.05)
+    """Settings with which simulated faults cost no time, and operators' calls need the token."""
+    return settings.but(
+        operator_token=OPERATOR_TOKEN,
+        step_timeout_seconds=0.05,
+        order_timeout_seconds=0.1,
+        gateway_timeout_seconds=0.05,
+    )
 
 
 @pytest.fixture
@@ -88,11 +94,13 @@ def configuration(known: dict[str, list[str]]) -> SchemathesisConfig:
     return SchemathesisConfig.from_dict(
         {
             "seed": SEED,
+            "auth": {"openapi": {"operator": {"bearer": OPERATOR_TOKEN}}},
             "generation": {"max-examples": EXAMPLES, "deterministic": True},
             "dictionaries": {name: {"values": values} for name, values in known.items()},
             "parameters": {where: {"dictionary": name, "probability": KNOWN} for where, name in binding.items()},
             # 422 is one of our answers to requests that are right by their schema; the check below says which
-            "checks": {"positive_data_acceptance": {"enabled": False}},
+            # and its question without the token cannot be asked in this process: test_security asks it of every call
+            "checks": {"positive_data_acceptance": {"enabled": False}, "ignored_auth": {"enabled": False}},
         }
     )
 

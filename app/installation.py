@@ -1,0 +1,43 @@
+"""What all processes of one installation share, and nobody configured: made once, kept in the database."""
+
+from collections.abc import Callable
+
+from sqlalchemy import String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app import runtime
+from app.database import Base, insert_if_absent
+
+
+class InstallationValue(Base):
+    """A value of the installation, by its name."""
+
+    __tablename__ = "installation"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+def value_of(name: str) -> str | None:
+    """Return a value, or None if there is none yet."""
+    with runtime.current().database.reading() as session:
+        kept = session.get(InstallationValue, name)
+    return kept.value if kept else None
+
+
+def value_or(name: str, make: Callable[[], str]) -> str:
+    """Return a value; if there is none yet, the one that whoever comes first makes, here or in another process."""
+    kept = value_of(name)
+    if kept is not None:
+        return kept
+    with runtime.current().database.transaction() as session:
+        mine = insert_if_absent(session, InstallationValue).values(name=name, value=make())
+        session.execute(mine.on_conflict_do_nothing())
+        return session.get_one(InstallationValue, name).value
+
+
+def put(name: str, value: str) -> None:
+    """Keep a value in place of what there was."""
+    with runtime.current().database.transaction() as session:
+        new = insert_if_absent(session, InstallationValue).values(name=name, value=value)
+        session.execute(new.on_conflict_do_update(index_elements=["name"], set_={"value": value}))

@@ -1,0 +1,145 @@
+"""What keeps others out: forms only from our own pages, sessions that cannot be forged, headers for the browser."""
+
+import logging
+from collections.abc import Iterable
+
+from flask import Blueprint, Flask, Request, Response, render_template, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask_login import current_user
+from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app import runtime
+from app.errors import DatabaseFault, Forbidden
+
+logger = logging.getLogger(__name__)
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+PAGES = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+# the API's documentation has scripts of its own, in files served from here and in the page
+DOCUMENTATION = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+A_YEAR = "max-age=31536000"
+SESSION_SECONDS = 12 * 3600
+NEVER_SHOWN_AGAIN = frozenset({"csrf_token", "password"})
+
+
+class Sessions(SecureCookieSessionInterface):
+    """Sessions in a signed cookie. The key is read only where there is something to check or to sign."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return the request's session; an empty one where it carries none, or the key cannot be read now."""
+        if not request.cookies.get(self.get_cookie_name(app)):
+            return self.session_class()
+        try:
+            return super().open_session(app, request)
+        except (DatabaseFault, SQLAlchemyError) as error:
+            # no reason to refuse what needs no session; what does is refused for the want of one
+            logger.warning("the session's key could not be read", extra={"reason": error})
+            return self.session_class()
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
+        """Have the cookie kept to encrypted connections where it was set on one."""
+        return request.is_secure
+
+
+def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
+    """Protect every form, session and response of the app.
+
+    ``without_forms`` take JSON only, which no page of another site can send.
+    """
+    if proxies := runtime.current().settings.proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+    app.config.update(
+        SESSION_COOKIE_NAME="cloudmart",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
+        WTF_CSRF_TIME_LIMIT=None,  # a form is good for as long as its session: an order may take its time
+        WTF_CSRF_SSL_STRICT=False,  # it would refuse browsers that send no Referer; where from is checked here
+    )
+    app.session_interface = Sessions()
+    app.before_request(_refuse_other_sites)
+    forms = CSRFProtect(app)
+    for blueprint in without_forms:
+        forms.exempt(blueprint)
+    app.register_error_handler(CSRFError, _too_old)
+    app.jinja_env.globals["csrf_token"] = form_token
+    app.after_request(_protect)
+
+
+def form_token() -> str:
+    """Return the token that every form must carry; an empty one while the key to sign it with cannot be read.
+
+    For the page that says that the database does not answer has forms, too.
+    """
+    try:
+        return str(generate_csrf())
+    except (DatabaseFault, SQLAlchemyError):
+        return ""
+
+
+def _refuse_other_sites() -> None:
+    if request.method not in SAFE and _from_elsewhere() is True:
+        raise Forbidden("requests from pages of other sites are refused")
+
+
+def _from_elsewhere() -> bool | None:
+    """Tell whether a page of another site sent the request; None if it does not say where it comes from."""
+    # browsers set these headers and pages cannot; whoever sends neither is no browser acting for another site
+    fetch_site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if fetch_site is not None:
+        return fetch_site not in {"same-origin", "none"}
+    return origin.partition("://")[2] != request.host if origin is not None else None
+
+
+def _too_old(error: CSRFError) -> Response:
+    """Say that a form's token is not this session's, and keep what was entered, to be sent once more.
+
+    But only for what came, as the browser says, from a page of ours: nobody must find here a form that another site
+    has filled in.
+    """
+    logger.info("a form was refused", extra={"reason": error.description})
+    own = _from_elsewhere() is False
+    shown = [(name, text) for name, text in request.form.items(multi=True) if name not in NEVER_SHOWN_AGAIN]
+    page = render_template(
+        "form_too_old.html",
+        entered=shown if own else (),
+        again=request.path if own and "password" not in request.form else None,
+    )
+    return Response(page, 400, mimetype="text/html")
+
+
+def _protect(response: Response) -> Response:
+    page = response.mimetype == "text/html"
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Content-Security-Policy"] = _policy(page)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = A_YEAR
+    if page:
+        response.cache_control.private = True  # its forms carry the token of one session
+        if current_user.is_authenticated:
+            response.cache_control.no_store = True
+    return response
+
+
+def _policy(page: bool) -> str:
+    if page and request.path.startswith("/openapi"):
+        return DOCUMENTATION
+    return PAGES if page else NO_PAGE
