@@ -1,8 +1,10 @@
 """``python -m app saga``: an operator's hand on one saga, or on all that are stuck on one step."""
 
+import getpass
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import click
 
@@ -20,6 +22,24 @@ from cli.table import table
 from workflows import queries
 
 ID = click.argument("identifier", metavar="ID")
+
+
+def _name(_context: click.Context, _parameter: click.Parameter, by: str) -> str:
+    if not 1 <= len(by.strip()) <= 200:
+        raise click.BadParameter("must be a name of 1 to 200 characters")
+    return by.strip()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "command line"  # the user has a number only, as in a container
+
+
+BY = click.option(
+    "--by", default=_user, show_default="the system's user", callback=_name, help="Who does this; it is kept."
+)
 
 
 @click.group()
@@ -60,38 +80,41 @@ def show(identifier: str) -> None:
         click.echo(f"stuck on  {row.stuck_reason}")
     for line in table(attempts(view.operations)):
         click.echo(f"  {line}")
+    for act in view.acts:
+        note = f": {act.note}" if act.note else ""
+        click.echo(f"{act.at:%Y-%m-%d %H:%M:%S}  {act.by}: {act.act}{note}")
 
 
 @saga.command()
 @ID
-def cancel(identifier: str) -> None:
+@BY
+def cancel(identifier: str, by: str) -> None:
     """Have a saga undone; too late past its point of no return."""
-    _ask(identifier, operations.cancel)
+    _ask(identifier, partial(operations.cancel, by=by))
 
 
 @saga.command()
 @click.argument("identifier", metavar="[ID]", required=False)
 @click.option("--step", help="Resume all sagas that are stuck on this step.")
-def resume(identifier: str | None, step: str | None) -> None:
+@BY
+def resume(identifier: str | None, step: str | None, by: str) -> None:
     """Set a stuck saga moving again where it stands, or all that are stuck on one step."""
     if (identifier is None) == (step is None):
         raise click.UsageError("say either which saga (ID) or which step (--step)")
     if identifier:
-        _ask(identifier, operations.resume)
+        _ask(identifier, partial(operations.resume, by=by))
     elif step:
-        _resume_all(step)
+        _resume_all(step, by)
 
 
 @saga.command()
 @ID
-@click.option("--by", required=True, help="Who says that the compensation was done by hand.")
+@click.option("--by", required=True, callback=_name, help="Who says that the compensation was done by hand.")
 @click.option("--note", help="What was done, for whoever reads the history.")
 @click.option("--step", help="The step that was undone by hand, where several are stuck.")
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
     """Go on with a saga that is stuck on a compensation which was done by hand."""
-    if not 1 <= len(by.strip()) <= 200:
-        raise click.BadParameter("must be a name of 1 to 200 characters", param_hint="--by")
-    statement = Statement(by=by.strip(), note=note, step=step)
+    statement = Statement(by=by, note=note, step=step)
     _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
 
 
@@ -102,11 +125,11 @@ def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
     click.echo(f"saga {asked.id} is {asked.status}")
 
 
-def _resume_all(step: str) -> None:
+def _resume_all(step: str, by: str) -> None:
     _open()
     after, resumed, refused = None, 0, 0
     while True:
-        done = operations.resume_stuck(step, after=after)
+        done = operations.resume_stuck(step, by=by, after=after)
         for saga_id in done.resumed:
             _be_heard(saga_id)
         for saga_id, reason in done.refused.items():

@@ -66,7 +66,7 @@ def test_resume_has_a_stuck_saga_undone() -> None:
 
 
 def test_resume_of_a_step_has_all_undone_that_are_stuck_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"after": None, "limit": 2})
+    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
     sagas = [stuck() for _ in range(5)]
 
     resumed = saga_command("resume", "--step", "process_payment")
@@ -104,6 +104,23 @@ def test_cancel_has_the_order_undone(post: Post) -> None:
     cancelled = saga_command("cancel", placed.order_id)
 
     assert (cancelled.exit_code, cancelled.stdout) == (0, f"saga {placed.saga_id} is compensating\n")
+
+
+def test_what_an_operator_did_is_kept_with_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "bob")
+    placed = stuck()
+    saga_command("cancel", placed.saga_id, "--by", "Eve")  # refused: it is being undone already
+
+    saga_command("skip", placed.saga_id, "--by", " Ann ", "--note", "by bank transfer")
+
+    assert saga_command("show", placed.saga_id).output.endswith("  Ann: skip: by bank transfer\n")
+    assert "Eve" not in saga_command("show", placed.saga_id).output
+    one, two = stuck(), stuck()
+    saga_command("resume", one.saga_id)
+    saga_command("resume", "--step", "process_payment", "--by", "Ann")
+    assert "  bob: resume\n" in saga_command("show", one.saga_id).output
+    assert "  Ann: resume_stuck\n" in saga_command("show", two.saga_id).output
+    assert "resume_stuck" not in saga_command("show", one.saga_id).output
 
 
 def test_list_shows_what_needs_a_person() -> None:

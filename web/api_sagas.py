@@ -7,7 +7,7 @@ from flask_openapi3.models.tag import Tag
 from app.saga import operations
 from app.saga.by_hand import Statement
 from web import cursors, presenters, problems, replies
-from web.operators import OPERATOR_ONLY, for_operators
+from web.operators import OPERATOR_ONLY, for_operators, name_of_program
 from web.replies import answer
 from web.schemas import ByHand, ResumeQuery, SagaPath, SagasQuery
 from workflows import queries
@@ -59,7 +59,7 @@ def get_history(path: SagaPath) -> Response:
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Have a saga undone. Too late past its point of no return."""
-    return answer(presenters.asked(operations.cancel(path.saga_id)), 202)
+    return answer(presenters.asked(operations.cancel(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -70,7 +70,7 @@ def cancel_saga(path: SagaPath) -> Response:
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Set a stuck saga moving again where it stands, or drive on one that is unfinished."""
-    return answer(presenters.asked(operations.resume(path.saga_id)), 202)
+    return answer(presenters.asked(operations.resume(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -92,4 +92,5 @@ def skip_compensation(path: SagaPath, body: ByHand) -> Response:
 def resume_stuck_sagas(query: ResumeQuery) -> Response:
     """Set the sagas that are stuck on one step moving again, a batch at a time."""
     after = cursors.uuid_position(query.cursor)
-    return answer(presenters.resumed(operations.resume_stuck(query.step, after=after, limit=query.limit)), 202)
+    done = operations.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
+    return answer(presenters.resumed(done), 202)

@@ -100,7 +100,11 @@ def saga(row: SagaInstance) -> replies.SagaReply:
 
 def saga_history(view: SagaView) -> replies.HistoryReply:
     """Return what a saga did, in seed 003's form."""
-    return replies.HistoryReply(saga_id=view.saga.id, history=tuple(map(_step, view.operations)))
+    return replies.HistoryReply(
+        saga_id=view.saga.id,
+        history=tuple(map(_step, view.operations)),
+        acts=tuple(map(replies.ActReply.model_validate, view.acts)),
+    )
 
 
 def short_status(row: SagaInstance) -> replies.SagaStatusReply:

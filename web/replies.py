@@ -7,7 +7,7 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.saga.definition import Operation, SagaStatus, StepStatus
+from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus
@@ -178,11 +178,21 @@ class StepReply(Answer):
     note: str | None
 
 
+class ActReply(Answer):
+    """What an operator did to a saga."""
+
+    act: ActKind
+    at: datetime
+    by: str
+    note: str | None
+
+
 class HistoryReply(Answer):
-    """What a saga did, in order: actions, then compensations."""
+    """What a saga did, in order: actions, then compensations; and what operators did to it."""
 
     saga_id: str
     history: tuple[StepReply, ...]
+    acts: tuple[ActReply, ...]
 
 
 class AskedReply(Answer):

@@ -17,7 +17,7 @@ from app.events import StoredEvent, history
 from app.ids import is_uuid
 from app.saga import timeline
 from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.timeline import LoggedOperation
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
@@ -48,11 +48,12 @@ class OrderView:
 
 @dataclass(frozen=True)
 class SagaView:
-    """A saga with its log, in the order in which things happened, and its order's events."""
+    """A saga with its log, in the order in which things happened, its order's events, and what operators did."""
 
     saga: SagaInstance
     operations: Sequence[LoggedOperation]
     events: Sequence[StoredEvent]
+    acts: Sequence[OperatorAct]
 
 
 def order(order_id: str) -> OrderView:
@@ -99,7 +100,9 @@ def saga(saga_id: str) -> SagaView:
         if found is None:
             raise NotFound(f"there is no saga {saga_id}")
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
-        return SagaView(found, timeline.operations(found, rows), history(session, found.aggregate_id).events)
+        operations = timeline.operations(found, rows)
+        acts = session.scalars(select(OperatorAct).where(OperatorAct.saga_id == saga_id).order_by(OperatorAct.id)).all()
+        return SagaView(found, operations, history(session, found.aggregate_id).events, acts)
 
 
 def sagas(

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict, NotFound
-from app.ids import is_uuid
+from app.ids import is_uuid, new_id
 from app.saga import registry
 from app.saga.by_hand import Statement
-from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.registry import Driver
 
 BATCH = 100
@@ -28,26 +28,21 @@ class Resumed:
     """The id of the last saga looked at, or None if there are no more."""
 
 
-def cancel(saga_id: str) -> SagaInstance:
+def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
     """Ask for a saga to be undone; returns it as it stands after the commit.
 
-    Asking again changes nothing. Raises NotFound, and Conflict past the point of no return.
+    ``by`` is the operator who does, and is kept; None is for a customer. Asking again changes nothing. Raises NotFound,
+    and Conflict past the point of no return.
     """
-    return _with_driver(saga_id, lambda driver, session, saga: driver.cancel(session, saga))
+    return _with_driver(saga_id, lambda driver, session, saga: driver.cancel(session, saga), ActKind.CANCEL, by)
 
 
-def resume(saga_id: str) -> SagaInstance:
-    """Set a stuck saga moving again where it stands, or drive on one that is unfinished.
+def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
+    """Set a stuck saga moving again where it stands, or drive on one that is unfinished; ``by`` whom is kept.
 
     Raises NotFound, and Conflict when the saga has ended.
     """
-
-    def ask(driver: Driver, session: Session, saga: SagaInstance) -> None:
-        if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
-            raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
-        driver.resume(session, saga)
-
-    return _with_driver(saga_id, ask)
+    return _with_driver(saga_id, _resume, ActKind.RESUME, by)
 
 
 def skip(saga_id: str, statement: Statement) -> SagaInstance:
@@ -62,15 +57,15 @@ def skip(saga_id: str, statement: Statement) -> SagaInstance:
             raise Conflict(f"there is nothing to skip: the saga is {saga.status}", status=saga.status)
         driver.skip(session, saga, statement)
 
-    return _with_driver(saga_id, ask)
+    return _with_driver(saga_id, ask, ActKind.SKIP, statement.by, statement.note)
 
 
-def resume_stuck(step: str, *, after: str | None = None, limit: int = BATCH) -> Resumed:
+def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
     """Resume the sagas that are stuck on one step, at most ``limit`` of them, each in a transaction of its own.
 
     ``after`` is where an earlier call ended. A saga that cannot be resumed holds up no other.
     """
-    stuck = select(SagaInstance.id).where(SagaInstance.status == SagaStatus.STUCK, _is_stuck_on(step))
+    stuck = _stuck_on(step)
     if after:
         stuck = stuck.where(SagaInstance.id > after)
     with runtime.current().database.reading() as session:
@@ -78,10 +73,20 @@ def resume_stuck(step: str, *, after: str | None = None, limit: int = BATCH) -> 
     resumed, refused = [], {}
     for saga_id in found[:limit]:
         try:
-            resumed.append(resume(saga_id).id)
+            resumed.append(_with_driver(saga_id, _resume, ActKind.RESUME_STUCK, by).id)
         except Conflict as conflict:
             refused[saga_id] = conflict.detail
     return Resumed(resumed, refused, found[limit - 1] if len(found) > limit else None)
+
+
+def count_stuck(step: str) -> int:
+    """Return how many sagas are stuck on a step."""
+    with runtime.current().database.reading() as session:
+        return session.scalar(select(func.count()).select_from(_stuck_on(step).subquery())) or 0
+
+
+def _stuck_on(step: str) -> Select[str]:
+    return select(SagaInstance.id).where(SagaInstance.status == SagaStatus.STUCK, _is_stuck_on(step))
 
 
 def _is_stuck_on(step: str) -> ColumnElement[bool]:
@@ -100,8 +105,22 @@ def saga_of(aggregate_id: str) -> str:
     return saga_id
 
 
-def _with_driver(saga_id: str, ask: Callable[[Driver, Session, SagaInstance], None]) -> SagaInstance:
-    with runtime.current().database.transaction() as session:
+def _resume(driver: Driver, session: Session, saga: SagaInstance) -> None:
+    if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+        raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
+    driver.resume(session, saga)
+
+
+def _with_driver(
+    saga_id: str,
+    ask: Callable[[Driver, Session, SagaInstance], None],
+    act: ActKind,
+    by: str | None,
+    note: str | None = None,
+) -> SagaInstance:
+    """Ask the driver of a saga, with its row locked, and keep in the same transaction which operator did, if one."""
+    here = runtime.current()
+    with here.database.transaction() as session:
         saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
         if saga is None:
             raise NotFound(f"there is no saga {saga_id}")
@@ -109,4 +128,6 @@ def _with_driver(saga_id: str, ask: Callable[[Driver, Session, SagaInstance], No
         if driver is None:
             raise Conflict(f"no code deployed here declares saga {saga.saga_type}", status=saga.status)
         ask(driver, session, saga)
+        if by is not None:
+            session.add(OperatorAct(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
     return saga

@@ -1,6 +1,6 @@
 """What operators did, and what an installation makes for itself: its key and its operators' password
 
-Revision: 0005, after 0003
+Revision: 0005, after 0004
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 UUID = sa.Uuid(as_uuid=False).with_variant(sa.String(length=36), "sqlite")
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -306,3 +306,28 @@ def test_a_stuck_saga_keeps_the_failed_compensations_error_and_attempts(client: 
     assert [failure["error"] for failure in refund["failures"]] == [
         f"unavailable, as simulated ({attempt} of 99)" for attempt in range(1, 8)
     ]
+
+
+def test_a_history_tells_what_operators_did_and_not_what_was_refused_them(client: FlaskClient) -> None:
+    placed = post(client, "/api/v1/orders", STUCK_ORDER)
+    path = f"/api/v1/sagas/{placed['saga_id']}"
+    assert client.post(f"{path}/cancel").status_code == 409
+    assert get(client, f"{path}/history")["acts"] == []
+
+    client.post(f"{path}/resume")
+    resume_all(client, "limit=2")
+    post(client, f"{path}/skip", {"by": "Ann", "note": "paid back"})
+
+    acts = get(client, f"{path}/history")["acts"]
+    program = "API, without a token"
+    told = [(act["act"], act["by"], act["note"]) for act in acts]
+    assert told == [("resume", program, None), ("resume_stuck", program, None), ("skip", "Ann", "paid back")]
+    assert acts[0]["at"] < acts[1]["at"] < acts[2]["at"]
+
+
+def test_a_customers_own_cancelling_is_no_operators_act(client: FlaskClient, no_messages: None) -> None:
+    placed = post(client, "/api/v1/orders", SEED_ORDER)
+
+    client.delete(f"/api/v1/orders/{placed['order_id']}")
+
+    assert get(client, f"/api/v1/sagas/{placed['saga_id']}/history")["acts"] == []
