@@ -88,7 +88,6 @@ class Unauthorized(Refused):
     """Raised when a request is an operator's and does not carry what shows that an operator sent it."""
 
     status = 401
-    title = "Operators only"
 
 
 class Forbidden(Refused):

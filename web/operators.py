@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import runtime
 from app.errors import DatabaseFault, Unauthorized
 from app.settings import Settings
-from web import problems
+from web import problem_types, problems
 from web.security import SAFE, SESSION_SECONDS
 from workflows import operator_password
 
@@ -143,7 +143,7 @@ def _refuse_programs() -> None:
 
 
 def _unauthorized(error: Unauthorized) -> Response:
-    response = problems.problem(error.status, error.title, error.detail)
+    response = problems.problem(problem_types.UNAUTHORIZED, error.detail)
     response.headers["WWW-Authenticate"] = _tokens.authenticate_header()
     return response
 
@@ -161,7 +161,7 @@ def _to_login() -> Response:
 
 def _too_many(_: RateLimitExceeded) -> Response:
     detail = gettext("Too many wrong passwords came from your address. Wait a minute, then try again.")
-    return problems.problem(429, gettext("Too many attempts"), detail)
+    return problems.problem(problem_types.RATE_LIMITED, detail)
 
 
 def _was_refused(response: Response) -> bool:

@@ -69,7 +69,7 @@ UNAUTHORIZED = ProblemType(
     N_("The request asks for something that only an operator may do, and does not show that it comes from one."),
     N_("A call of the API that changes sagas or the catalogue has no bearer token, or a wrong one."),
     N_("Send the operator token: Authorization: Bearer …"),
-    "this call needs the operator token",
+    "this is an operator's call: send Authorization: Bearer and the OPERATOR_TOKEN",
     "/api/v1/stuck-sagas/resume",
 )
 FORBIDDEN = ProblemType(
@@ -164,8 +164,8 @@ RATE_LIMITED = ProblemType(
     N_("The same was tried too often in a short time."),
     N_("A password was guessed again and again from one address."),
     N_("Wait as long as the answer's Retry-After header says."),
-    "5 per 1 minute",
-    "/login",
+    "Too many wrong passwords came from your address. Wait a minute, then try again.",
+    "/operator/login",
 )
 INTERNAL = ProblemType(
     "internal",
@@ -226,6 +226,7 @@ ALL: dict[str, ProblemType] = {
 
 _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.BadRequest: BAD_REQUEST,
+    errors.Unauthorized: UNAUTHORIZED,
     errors.Forbidden: FORBIDDEN,
     errors.NotFound: NOT_FOUND,
     errors.PriceDiffers: PRICE_DIFFERS,

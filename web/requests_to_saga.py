@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flask import current_app, url_for
+from flask import url_for
 
 from app.saga import orchestrator, registry
 from app.saga.choreography import Choreography
@@ -14,35 +14,26 @@ from workflows.queries import SagaView
 
 @dataclass(frozen=True)
 class Request:
-    """One thing that may be asked: what it does, or why it is refused; ``review`` is the page that explains it."""
+    """One thing that may be asked: what it does, the page that reviews it, and why it is refused, if it is."""
 
-    kind: str
     name: str
     says: str
+    review: str
     refusal: str | None
-    address: str
-    review: str | None
 
 
 def requests(view: SagaView) -> list[Request]:
     """Return what could be asked of a saga."""
     saga = view.saga
-    offered = [
-        _request(saga, "cancel", _("Cancel"), _("undo what was done so far"), _cancel_refusal(view)),
-        _request(saga, "resume", _("Resume"), _("try again where it stands"), _resume_refusal(saga)),
-        _request(saga, "skip", _("Skip"), _("say that you did by hand what it is stuck on"), _skip_refusal(saga)),
+
+    def page(act: str) -> str:
+        return url_for(f"pages.operate.{act}", saga_id=saga.id)
+
+    return [
+        Request(_("Cancel"), _("undo what was done so far"), page("cancel"), _cancel_refusal(view)),
+        Request(_("Resume"), _("try again where it stands"), page("resume"), _resume_refusal(saga)),
+        Request(_("Skip"), _("say that you did by hand what it is stuck on"), page("skip"), _skip_refusal(saga)),
     ]
-    return [offer for offer in offered if offer.address or offer.review or offer.refusal]
-
-
-def _request(saga: SagaInstance, kind: str, name: str, says: str, refusal: str | None) -> Request:
-    return Request(
-        kind, name, says, refusal, _address(f"pages.saga.{kind}", saga), _address(f"pages.operate.{kind}", saga) or None
-    )
-
-
-def _address(endpoint: str, saga: SagaInstance) -> str:
-    return url_for(endpoint, saga_id=saga.id) if endpoint in current_app.view_functions else ""
 
 
 def _cancel_refusal(view: SagaView) -> str | None:

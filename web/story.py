@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app import runtime
-from app.saga.models import SagaInstance
+from app.saga.models import OperatorAct, SagaInstance
 from app.saga.timeline import LoggedOperation
 from web import glyphs, telling
 from web.drawing.plan import planned
@@ -35,6 +35,7 @@ class Story:
     legend: Sequence[Mark]
     operations: Sequence[LoggedOperation]
     said: Sequence[Said]
+    acts: Sequence[OperatorAct]
     flower: str | None
     jaeger: str | None
 
@@ -77,6 +78,7 @@ def story(saga_id: str) -> Story:
         legend=glyphs.LEGEND,
         operations=view.operations,
         said=said,
+        acts=view.acts,
         flower=here.settings.flower_url,
         jaeger=f"{jaeger}/trace/{UUID(saga_id).hex}" if jaeger else None,
     )

@@ -8,6 +8,7 @@ from web.graphql.described import output
 from web.graphql.inputs import CreateCategoryInput, CreateOrderInput, CreateProductInput
 from web.graphql.spelling import checked, said, spelled
 from web.graphql.types import Category, Order, Product
+from web.operators import require_operator
 from web.placing import place
 from web.schemas import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
 from workflows import catalogue, queries
@@ -23,6 +24,7 @@ class Mutation:
     @strawberry.mutation
     def create_category(self, input: CreateCategoryInput) -> Category:  # noqa: A002  (seed 000's name)
         """Open a new category."""
+        require_operator()
         with spelled():
             body = checked(NewCategory, said(input))
         return Category.of(catalogue.add_category(body.name, body.description))
@@ -30,6 +32,7 @@ class Mutation:
     @strawberry.mutation
     def create_product(self, input: CreateProductInput) -> Product:  # noqa: A002
         """Put a new book on sale."""
+        require_operator()
         with spelled(book_id="id"):
             body = checked(NewProduct, said(input, id="book_id"))
             book = catalogue.add_book(

@@ -1,17 +1,38 @@
 """Operating: logging in and out, and every act on a saga with a page that says what it will do before it is done."""
 
-from flask import Blueprint, redirect, render_template, request, url_for
-from flask_babel import gettext
+import time
+from collections.abc import Callable
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext, ngettext
+from flask_babel import lazy_gettext as _
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
+from app.errors import Conflict, NotFound
+from app.saga import operations
+from app.saga.by_hand import Statement
+from app.saga.definition import ActKind
 from web import operators
 from web.fields import is_storable, own_path
 from workflows import operator_password
+from workflows.reviewing import review
 
 blueprint = Blueprint("operate", __name__)
 
 LONGEST_NAME = 200
+LONGEST_NOTE = 5000
+LONGEST_STEP = 64
+BULK_SECONDS = 20
+"""How long one request goes on resuming batch after batch; what is left is offered again."""
+REASONS_SHOWN = 3
+REASON_LENGTH = 200
+
+DONE = {
+    ActKind.CANCEL: _("Cancelled: what was done so far is being undone."),
+    ActKind.RESUME: _("Resumed: it goes on where it stood."),
+    ActKind.SKIP: _("Skipped on your word: it goes on with what comes next."),
+}
 
 Page = str | tuple[str, int] | Response
 
@@ -38,9 +59,89 @@ def log_out() -> Page:
     return redirect(url_for("pages.shop.home"), 303)
 
 
+@blueprint.route("/sagas/<saga_id>/cancel", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def cancel(saga_id: str) -> Page:
+    """Say what cancelling a saga does, and do it."""
+    return _act(ActKind.CANCEL, saga_id, lambda: operations.cancel(saga_id, by=operators.name_of_operator()))
+
+
+@blueprint.route("/sagas/<saga_id>/resume", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def resume(saga_id: str) -> Page:
+    """Say what resuming a saga does, and do it."""
+    return _act(ActKind.RESUME, saga_id, lambda: operations.resume(saga_id, by=operators.name_of_operator()))
+
+
+@blueprint.route("/sagas/<saga_id>/skip", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def skip(saga_id: str) -> Page:
+    """Say what skipping a compensation means, and take the operator's word for it."""
+    note, step = request.form.get("note", "").strip(), request.form.get("step")
+    if request.method == "POST" and (not 1 <= len(note) <= LONGEST_NOTE or not is_storable(note)):
+        complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
+        return _review(ActKind.SKIP, saga_id, complaints={"note": complaint}), 422
+    if request.method == "POST" and not step:
+        # without it the word could be taken for another step than the one that was shown
+        return _review(ActKind.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
+    statement = Statement(by=operators.name_of_operator(), note=note, step=step)
+    return _act(ActKind.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
+
+
+@blueprint.route("/stuck/<step>/resume", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def resume_stuck(step: str) -> Page:
+    """Say how many sagas are stuck on a step, and resume them all."""
+    if len(step) > LONGEST_STEP or not is_storable(step):
+        raise NotFound("there is no such step")
+    if request.method == "GET":
+        return render_template("operate/bulk.html", step=step, number=operations.count_stuck(step))
+    resumed, refused = _resume_all(step)
+    flash(ngettext("%(num)s saga was resumed.", "%(num)s sagas were resumed.", resumed))
+    if refused:
+        flash(ngettext("%(num)s saga was not:", "%(num)s sagas were not, of these the first:", len(refused)))
+    for saga_id, reason in list(refused.items())[:REASONS_SHOWN]:
+        flash(f"{saga_id}: {reason[:REASON_LENGTH]}")
+    return redirect(url_for("pages.operate.resume_stuck", step=step), 303)
+
+
+def _resume_all(step: str) -> tuple[int, dict[str, str]]:
+    """Resume batch after batch; returns how many, and why others were not."""
+    give_up = time.monotonic() + BULK_SECONDS
+    resumed, refused, after = 0, dict[str, str](), None
+    while True:
+        done = operations.resume_stuck(step, by=operators.name_of_operator(), after=after)
+        resumed, refused, after = resumed + len(done.resumed), refused | done.refused, done.next_after
+        if after is None or time.monotonic() > give_up:
+            return resumed, refused
+
+
+def _act(act: ActKind, saga_id: str, do: Callable[[], object]) -> Page:
+    """Show what an act would do; once confirmed do it, and go to the saga as it is then."""
+    if request.method == "GET":
+        return _review(act, saga_id)
+    try:
+        do()
+    except Conflict as refusal:
+        return _review(act, saga_id, refusal=refusal.detail), refusal.status
+    flash(str(DONE[act]))
+    return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
+
+
+def _review(act: ActKind, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None) -> str:
+    return render_template(
+        f"operate/{act}.html",
+        it=review(saga_id),
+        refusal=refusal,
+        complaints=complaints or {},
+        note=request.form.get("note", ""),
+        chosen=request.form.get("step"),
+    )
+
+
 def _login(onward: str, entered: str = "", **complaints: str) -> str:
     return render_template(
-        "login.html",
+        "operate/login.html",
         next=onward,
         name=entered,
         complaints=complaints,

@@ -1,0 +1,79 @@
+"""What an operator's act would do to a saga, told before it is done."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.saga import orchestrator
+from app.saga.definition import COMPENSATION_STARTED, Operation, Plan, SagaStatus, StepStatus, UnknownStep
+from app.saga.models import SagaInstance
+from app.saga.timeline import LoggedOperation
+from workflows import queries
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a service will be asked to do, and the step that this is part of."""
+
+    step: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """A saga as an operator has to see it before they act.
+
+    ``undoing`` and ``going_on`` are what would be done, in this order, if it were undone from where it stands, or went
+    on there; both are empty of a choreographed saga, where each service decides by itself.
+    """
+
+    saga: SagaInstance
+    choreographed: bool
+    turned_back: bool
+    past_pivot: bool
+    undoing: tuple[Task, ...]
+    going_on: tuple[Task, ...]
+    stuck_undoing: tuple[str, ...]
+    """The steps whose undoing was given up: what a person may do instead."""
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether there is nothing left to do."""
+        return self.saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}
+
+
+def review(saga_id: str) -> Review:
+    """Return what there is to know of a saga before one acts on it. Raises NotFound."""
+    view = queries.saga(saga_id)
+    saga = view.saga
+    plan = _plan(saga)
+    here = saga.current_step if plan else None
+    return Review(
+        saga=saga,
+        choreographed=saga.saga_type == ORDER_CHOREOGRAPHY.name,
+        turned_back=saga.state == COMPENSATION_STARTED,
+        past_pivot=plan is not None and plan.past_pivot(saga.current_step),
+        undoing=tuple(Task(s.name, s.compensation.name) for s in plan.undoing(here) if s.compensation)
+        if plan and here
+        else (),
+        going_on=tuple(Task(s.name, s.action.name) for s in plan.remaining(here)) if plan and here else (),
+        stuck_undoing=_given_up(view.operations) if saga.status == SagaStatus.STUCK else (),
+    )
+
+
+def _plan(saga: SagaInstance) -> Plan | None:
+    declared = orchestrator.definition(saga.saga_type)
+    try:
+        return declared.plan(saga.steps) if declared else None
+    except UnknownStep:
+        return None  # no code deployed here can move it; asked to, it says so
+
+
+def _given_up(operations: Iterable[LoggedOperation]) -> tuple[str, ...]:
+    steps = [
+        logged.step
+        for logged in operations
+        if logged.status == StepStatus.CLOSING
+        or (logged.operation is Operation.COMPENSATION and logged.status == StepStatus.FAILED)
+    ]
+    return tuple(dict.fromkeys(steps))
