@@ -118,7 +118,7 @@ CONFLICT = ProblemType(
 PRICE_DIFFERS = ProblemType(
     "price-differs",
     409,
-    N_("The price is another"),
+    N_("The price differs"),
     N_("The order names a price or an amount that is not the catalogue's. Nothing has been ordered."),
     N_("The price was changed since the client read it, or the client made a mistake in adding up."),
     N_(

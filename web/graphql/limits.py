@@ -1,6 +1,6 @@
 """How much one document may ask for. It is measured before it is validated, in time that grows with its length only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from graphql import (
@@ -18,6 +18,8 @@ MOST_TOKENS = 3000
 DEEPEST = 10
 MOST_ALIASES = 20
 MOST_FIELDS = 300
+
+VAGUE = "the document has several operations: say in operationName which one is meant"
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ class Measure:
         inner = self.of(getattr(node, "selection_set", None))
         if not isinstance(node, FieldNode):
             return inner
+        aliases = inner.aliases + (node.alias is not None)
         if node.name.value.startswith("__"):
-            return Size(0, inner.aliases, 1)  # introspection: the validation has a bound of its own for it
-        return Size(inner.depth + 1, inner.aliases + (node.alias is not None), inner.fields + 1)
+            return Size(0, aliases, 1)  # introspection: the validation has a bound of its own for it
+        return Size(inner.depth + 1, aliases, inner.fields + 1)
 
     def _of_fragment(self, name: str) -> Size:
         if name not in self._known:
@@ -70,24 +73,25 @@ class Measure:
 
 
 class Limits(SchemaExtension):
-    """Refuses a document that asks for too much."""
+    """Refuses a document that asks for too much, or leaves open what it asks for."""
 
     def on_validate(self) -> Iterator[None]:
-        """Measure before the validation, which is not run if something is said here."""
+        """Look before the validation, which is not run if something is said here."""
         document = self.execution_context.graphql_document
         assert document is not None
-        excess = _excess(document)
+        operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        # Strawberry would run the first of several
+        vague = len(operations) > 1 and self.execution_context._provided_operation_name is None
+        excess = VAGUE if vague else _excess(Measure(document), operations)
         if excess:
             self.execution_context.pre_execution_errors = [GraphQLError(excess)]
         yield
 
 
-def _excess(document: DocumentNode) -> str | None:
-    measure = Measure(document)
+def _excess(measure: Measure, operations: Iterable[OperationDefinitionNode]) -> str | None:
     size = Size()
-    for node in document.definitions:
-        if isinstance(node, OperationDefinitionNode):
-            size = size.beside(measure.of(node.selection_set))
+    for operation in operations:
+        size = size.beside(measure.of(operation.selection_set))
     if size.depth > DEEPEST:
         return f"the document is {size.depth} fields deep, at most {DEEPEST} are allowed"
     if size.aliases > MOST_ALIASES:

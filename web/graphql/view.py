@@ -64,7 +64,7 @@ class View(GraphQLView[None, None]):
         return answer
 
     def encode_json(self, data: object) -> bytes:
-        """Return JSON in UTF-8, as readable as what was stored; half a surrogate pair stays the escape it came as."""
+        """Return JSON in UTF-8; half of a surrogate pair stays the escape as which it came."""
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 

@@ -1,0 +1,233 @@
+"""What mutations take and what they refuse: by the REST API's rules, in GraphQL's names."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.saga.definition import SagaStatus
+from tests.web.conftest import get, stock
+from tests.web.graphql.conftest import ask, data, error
+from web.problem_types import ALL
+
+CREATE_ORDER = """
+mutation ($input: CreateOrderInput!) {
+  createOrder(input: $input) {
+    id userId status totalAmount paymentMethod shippingAddress items { productId } saga { sagaType status }
+  }
+}
+"""
+CREATE_PRODUCT = """
+mutation ($input: CreateProductInput!) { createProduct(input: $input) { id name description price categoryId } }
+"""
+CREATE_CATEGORY = "mutation ($input: CreateCategoryInput!) { createCategory(input: $input) { id name description } }"
+
+ITEM = {"productId": "book-123", "quantity": 1}
+
+
+def order(client: FlaskClient, **changes: Any) -> dict[str, Any]:
+    """Place an order and return it."""
+    return dict(data(client, CREATE_ORDER, input={"items": [ITEM], **changes})["createOrder"])
+
+
+def refused(client: FlaskClient, **changes: Any) -> dict[str, Any]:
+    """Ask for an order that is refused; returns the error."""
+    said = error(client, CREATE_ORDER, input={"items": [ITEM], **changes})
+    assert get(client, "/api/v1/orders")["orders"] == []
+    return said
+
+
+def test_an_order_may_say_no_more_than_what_is_ordered(client: FlaskClient) -> None:
+    placed = order(client)
+
+    assert (placed["userId"], placed["totalAmount"], placed["paymentMethod"]) == ("guest", 3500, "credit_card")
+    assert placed["saga"] == {"sagaType": "order", "status": "completed"}
+
+
+def test_an_order_may_say_all_that_the_rest_api_takes(client: FlaskClient) -> None:
+    placed = order(
+        client,
+        userId="customer-001",
+        items=[
+            {**ITEM, "unitPrice": 3500.00, "productName": "クラウド設計パターン集"},
+            {**ITEM, "productId": "item-001"},
+        ],
+        pattern="choreography",
+        paymentMethod="e_money",
+        shippingAddress="東京都千代田区1-1 \U0001f4da",
+        totalAmount=4000,
+        orderId="my-own-1",
+        simulate={"shipping": "decline"},
+        idempotencyKey="key-1",
+    )
+
+    assert placed == {
+        "id": "my-own-1",
+        "userId": "customer-001",
+        "status": "cancelled",
+        "totalAmount": 4000,
+        "paymentMethod": "e_money",
+        "shippingAddress": "東京都千代田区1-1 \U0001f4da",
+        "items": [{"productId": "book-123"}, {"productId": "item-001"}],
+        "saga": {"sagaType": "order-choreography", "status": SagaStatus.COMPENSATED},
+    }
+
+
+def test_null_is_the_same_as_nothing_said(client: FlaskClient) -> None:
+    placed = order(client, userId=None, pattern=None, paymentMethod=None, simulate=None, totalAmount=None)
+
+    assert (placed["userId"], placed["saga"]["sagaType"]) == ("guest", "order")
+
+
+def test_the_same_key_gets_the_same_order(client: FlaskClient) -> None:
+    first, again = order(client, idempotencyKey="k"), order(client, idempotencyKey="k")
+
+    assert first["id"] == again["id"]
+    assert stock(client, "book-123")["available_stock"] == 4
+    other = error(client, CREATE_ORDER, input={"items": [{**ITEM, "quantity": 2}], "idempotencyKey": "k"})
+    assert (other["extensions"]["status"], other["extensions"]["field"]) == (422, "idempotencyKey")
+
+
+def test_another_price_is_refused_with_both_figures(client: FlaskClient) -> None:
+    said = refused(client, items=[{**ITEM, "unitPrice": 3000}])
+
+    assert said["message"] == "the price of book-123 is 3500, not 3000"
+    assert said["path"] == ["createOrder"]
+    assert said["extensions"] == {
+        "type": "/problems/price-differs",
+        "title": "The price differs",
+        "status": 409,
+        "field": "items.0.unitPrice",
+        "errors": [{"field": "items.0.unitPrice", "reason": said["message"]}],
+        "facts": {"requested": 3000, "actual": 3500},
+    }
+
+
+@pytest.mark.parametrize("literal", ["3500", "3500.0", "3500.00", "35e2", "3.5e3"])
+def test_a_price_may_be_written_in_any_way(client: FlaskClient, literal: str) -> None:
+    document = (
+        'mutation { createOrder(input: { items: [{ productId: "book-123", quantity: 1, unitPrice: '
+        + literal
+        + " }] }) { totalAmount } }"
+    )
+
+    assert data(client, document)["createOrder"]["totalAmount"] == 3500
+
+
+def test_amounts_are_exact(client: FlaskClient) -> None:
+    document = """mutation {
+      createProduct(input: { id: "cheap", name: "x", price: 1234567890.07, stockQuantity: 1 }) { price }
+    }"""
+
+    assert data(client, document)["createProduct"]["price"] == 1234567890.07
+    sent = {"id": "tenth", "name": "x", "price": 0.1, "stockQuantity": 1}
+    assert data(client, CREATE_PRODUCT, input=sent)["createProduct"]["price"] == 0.1
+    assert get(client, "/api/v1/inventory/tenth")["price"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"items": []}, "items"),
+        ({"items": [ITEM] * 101}, "items"),
+        ({"items": [{**ITEM, "quantity": 0}]}, "items.0.quantity"),
+        ({"items": [ITEM, {**ITEM, "quantity": 1001}]}, "items.1.quantity"),
+        ({"items": [{**ITEM, "productId": ""}]}, "items.0.productId"),
+        ({"items": [{**ITEM, "productId": "none"}]}, "items.0.productId"),
+        ({"items": [{**ITEM, "productId": "a\0b"}]}, "items.0.productId"),
+        ({"items": [{**ITEM, "unitPrice": 0.001}]}, "items.0.unitPrice"),
+        ({"items": [{**ITEM, "unitPrice": -1}]}, "items.0.unitPrice"),
+        ({"items": [{**ITEM, "unitPrice": 10**12}]}, "items.0.unitPrice"),
+        ({"userId": "nobody"}, "userId"),
+        ({"userId": "x" * 65}, "userId"),
+        ({"sagaType": "none"}, "sagaType"),
+        ({"sagaType": "order", "pattern": "choreography"}, "sagaType"),
+        ({"shippingAddress": ""}, "shippingAddress"),
+        ({"shippingAddress": "\ud800"}, "shippingAddress"),
+        ({"totalAmount": 0.005}, "totalAmount"),
+        ({"orderId": "a b"}, "orderId"),
+        ({"orderId": ".."}, "orderId"),
+        ({"simulate": {"payments": "explode"}}, "simulate.payments"),
+        ({"simulate": {"inventory": "timeout"}}, "simulate.inventory"),
+        ({"idempotencyKey": "\n"}, "idempotencyKey"),
+        ({"idempotencyKey": "x" * 201}, "idempotencyKey"),
+    ],
+)
+def test_a_wrong_field_is_named_as_it_was_written(client: FlaskClient, changes: dict[str, Any], field: str) -> None:
+    said = refused(client, **changes)["extensions"]
+
+    assert (said["type"], said["status"], said["field"]) == ("/problems/invalid", 422, field)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unknown": 1},
+        {"items": [{**ITEM, "unknown": 1}]},
+        {"items": [{**ITEM, "quantity": "2"}]},
+        {"items": [{**ITEM, "quantity": True}]},
+        {"items": [{**ITEM, "quantity": 1.5}]},
+        {"items": [{**ITEM, "quantity": 10**10}]},
+        {"items": [{**ITEM, "unitPrice": "3500"}]},
+        {"items": [{**ITEM, "unitPrice": True}]},
+        {"items": [{**ITEM, "unitPrice": {}}]},
+        {"items": [{"quantity": 1}]},
+        {"items": None},
+        {"userId": ["a"]},
+        {"pattern": "magic"},
+        {"paymentMethod": "cash"},
+        {"simulate": "decline"},
+    ],
+)
+def test_a_wrong_type_is_refused_before_anything_is_done(client: FlaskClient, changes: dict[str, Any]) -> None:
+    said = refused(client, **changes)["extensions"]
+
+    assert (said["type"], said["status"]) == ("/problems/bad-request", 400)
+
+
+@pytest.mark.parametrize("literal", ["true", '"3500"', "null", "[]", "{}", "gold", "1e99999999999999999999999"])
+def test_a_literal_that_is_no_amount_is_refused(client: FlaskClient, literal: str) -> None:
+    document = f'mutation {{ createProduct(input: {{ name: "x", price: {literal}, stockQuantity: 1 }}) {{ id }} }}'
+
+    said = error(client, document)["extensions"]
+
+    assert said["status"] in {400, 422}
+    assert said["type"] in {kind.reference for kind in ALL.values()}
+
+
+def test_faults_are_refused_where_they_are_switched_off(strict_client: FlaskClient) -> None:
+    said = refused(strict_client, simulate={"payments": "decline"})
+
+    assert (said["extensions"]["type"], said["extensions"]["field"]) == ("/problems/forbidden", "simulate")
+
+
+def test_a_product_of_no_category_and_a_taken_id_are_refused(client: FlaskClient) -> None:
+    product = {"name": "x", "price": 1, "stockQuantity": 1}
+
+    no_category = error(client, CREATE_PRODUCT, input={**product, "categoryId": "none"})["extensions"]
+    taken = error(client, CREATE_PRODUCT, input={**product, "id": "book-123"})["extensions"]
+
+    assert (no_category["status"], no_category["field"]) == (422, "categoryId")
+    assert (taken["status"], taken["field"]) == (409, "id")
+
+
+@pytest.mark.parametrize("field", ["name", "description"])
+def test_what_cannot_be_stored_is_refused(client: FlaskClient, field: str) -> None:
+    for text in ("a\0b", "\udfff", "x" * 6000):
+        said = error(client, CREATE_CATEGORY, input={"name": "x", field: text})["extensions"]
+        assert (said["status"], said["field"]) == (422, field)
+
+
+def test_two_mutations_are_done_one_after_the_other_and_fail_alone(client: FlaskClient) -> None:
+    answer = ask(
+        client,
+        """mutation {
+          good: createCategory(input: { name: "good" }) { name }
+          bad: createCategory(input: { name: "" }) { name }
+        }""",
+    )
+
+    # a mutation's answer is not null, so GraphQL drops the good one's as well; it was done all the same
+    assert answer["data"] is None
+    assert [one["path"] for one in answer["errors"]] == [["bad"]]
+    assert [one["name"] for one in get(client, "/api/v1/categories")["categories"]].count("good") == 1

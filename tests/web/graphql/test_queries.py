@@ -1,0 +1,212 @@
+"""What can be asked, page by page, and how few statements it takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from app.runtime import Runtime
+from tests.web.conftest import SEED_ORDER, get, post
+from tests.web.graphql.conftest import data, error
+
+EVERYTHING = """
+query ($first: Int!, $after: String) {
+  orders(first: $first, after: $after) {
+    nodes {
+      id
+      items { productName quantity unitPrice }
+      payment { status amount transactionId }
+      shipment { status trackingNumber }
+      events { sequence eventType payload }
+      saga { id status steps { name operation status failures { error } } events { sequence } order { id } }
+    }
+    pageInfo { endCursor hasNextPage }
+  }
+}
+"""
+
+
+@pytest.fixture
+def orders(client: FlaskClient) -> list[str]:
+    """The ids of five orders, the newest first: of both patterns, one undone."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"pattern": "choreography"},
+        {"saga_type": "order-payment-first"},
+        {"simulate": {"shipping": "decline"}},
+        {"customer_id": "user-123"},
+    ]
+    placed = [post(client, "/api/v1/orders", {**SEED_ORDER, **change})["order_id"] for change in changes]
+    return placed[::-1]
+
+
+@contextmanager
+def statements(here: Runtime) -> Iterator[list[str]]:
+    """Collect every statement that is sent to the database."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            sent.append(statement)
+
+    event.listen(here.database.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(here.database.engine, "before_cursor_execute", note)
+
+
+def pages(client: FlaskClient, field: str, selection: str, first: int) -> list[dict[str, Any]]:
+    """Read a whole list page by page."""
+    nodes: list[dict[str, Any]] = []
+    after = None
+    document = (
+        f"query ($first: Int!, $after: String) {{ {field}(first: $first, after: $after) "
+        f"{{ nodes {{ {selection} }} pageInfo {{ endCursor hasNextPage }} }} }}"
+    )
+    for _ in range(20):
+        page = data(client, document, first=first, after=after)[field]
+        nodes += page["nodes"]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return nodes
+    raise AssertionError("the list does not end")
+
+
+def test_orders_come_newest_first_page_by_page(client: FlaskClient, orders: list[str]) -> None:
+    assert [order["id"] for order in pages(client, "orders", "id", 2)] == orders
+
+
+def test_sagas_come_newest_first_page_by_page(client: FlaskClient, orders: list[str]) -> None:
+    assert [saga["orderId"] for saga in pages(client, "sagas", "orderId", 2)] == orders
+
+
+def test_the_catalogue_comes_page_by_page(client: FlaskClient) -> None:
+    books = get(client, "/api/v1/inventory")["books"]
+
+    found = pages(client, "products", "id name price stockQuantity category { id }", 4)
+
+    assert [(one["id"], one["name"], one["price"], one["stockQuantity"]) for one in found] == [
+        (book["book_id"], book["title"], book["price"], book["available_stock"]) for book in books
+    ]
+    assert {one["category"]["id"] for one in found} == {"books"}
+    assert [one["id"] for one in pages(client, "categories", "id", 1)] == ["books"]
+
+
+def test_an_empty_page_has_no_end(client: FlaskClient) -> None:
+    page = data(client, "{ orders { nodes { id } pageInfo { endCursor hasNextPage } } }")["orders"]
+
+    assert page == {"nodes": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("orders(status: cancelled) { nodes { status } }", [{"status": "cancelled"}]),
+        ('orders(userId: "user-123") { nodes { userId } }', [{"userId": "user-123"}]),
+        ("sagas(status: compensated) { nodes { status } }", [{"status": "compensated"}]),
+        ('sagas(sagaType: "order-choreography") { nodes { sagaType } }', [{"sagaType": "order-choreography"}]),
+        ('sagas(step: "nothing") { nodes { id } }', []),
+        ('products(categoryId: "none") { nodes { id } }', []),
+    ],
+)
+def test_lists_can_be_narrowed(client: FlaskClient, orders: list[str], query: str, found: list[object]) -> None:
+    (page,) = data(client, f"{{ {query} }}").values()
+
+    assert page["nodes"] == found
+
+
+def test_what_is_shown_is_what_the_rest_api_shows(client: FlaskClient, orders: list[str]) -> None:
+    for order_id in orders:
+        rest = get(client, f"/api/v1/orders/{order_id}")
+        history = get(client, f"/api/v1/sagas/{rest['saga_id']}/history")["history"]
+
+        shown = data(
+            client,
+            """query ($id: ID!) { order(id: $id) {
+                 userId status totalAmount paymentMethod shippingAddress createdAt
+                 saga { id sagaType status state context steps { name operation status startedAt result } }
+               } events(orderId: $id) { sequence eventType payload } }""",
+            id=order_id,
+        )
+
+        order, saga = shown["order"], shown["order"]["saga"]
+        assert order["userId"] == rest["customer_id"]
+        assert order["status"] == rest["status"]
+        assert order["totalAmount"] == rest["total_amount"]
+        assert order["paymentMethod"] == rest["payment_method"]
+        assert order["shippingAddress"] == rest["shipping_address"]
+        assert (saga["id"], saga["sagaType"]) == (rest["saga_id"], rest["saga_type"])
+        assert (saga["status"], saga["state"]) == (rest["saga_status"], rest["saga_state"])
+        assert saga["context"] == get(client, f"/api/v1/sagas/{rest['saga_id']}")["context"]
+        assert [(step["name"], step["operation"], step["status"], step["result"]) for step in saga["steps"]] == [
+            (step["step_name"], step["operation"], step["status"], step["result"]) for step in history
+        ]
+        assert [(one["sequence"], one["eventType"], one["payload"]) for one in shown["events"]] == [
+            (one["sequence"], one["event_type"], one["payload"])
+            for one in get(client, f"/api/v1/orders/{order_id}/events")["events"]
+        ]
+
+
+def test_one_saga_leads_to_its_order(client: FlaskClient, orders: list[str]) -> None:
+    saga_id = get(client, f"/api/v1/orders/{orders[0]}")["saga_id"]
+
+    saga = data(client, f'{{ saga(id: "{saga_id}") {{ order {{ id saga {{ id }} }} stateHistory {{ state at }} }} }}')
+
+    assert saga["saga"]["order"] == {"id": orders[0], "saga": {"id": saga_id}}
+    assert [reached["state"] for reached in saga["saga"]["stateHistory"]][-1] == "COMPLETED"
+
+
+def test_a_list_takes_as_many_statements_for_five_rows_as_for_one(
+    client: FlaskClient, here: Runtime, orders: list[str]
+) -> None:
+    with statements(here) as one:
+        data(client, EVERYTHING, first=1)
+    with statements(here) as five:
+        assert len(data(client, EVERYTHING, first=5)["orders"]["nodes"]) == 5
+
+    # orders and their items twice (the page, and the way back from the saga), and what belongs to them
+    assert len(five) == len(one) <= 12
+
+
+def test_products_with_their_category_take_two_statements(client: FlaskClient, here: Runtime) -> None:
+    with statements(here) as sent:
+        assert len(data(client, "{ products { nodes { id category { name } } } }")["products"]["nodes"]) > 3
+
+    assert len(sent) == 2
+
+
+def test_what_is_not_asked_for_is_not_read(client: FlaskClient, here: Runtime, orders: list[str]) -> None:
+    with statements(here) as sent:
+        data(client, "{ sagas { nodes { id status } } }")
+
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field"),
+    [
+        ('order(id: "none") { id }', 404, None),
+        ('saga(id: "none") { id }', 404, None),
+        ('product(id: "none") { id }', 404, None),
+        ('events(orderId: "none") { sequence }', 404, None),
+        ("orders(first: 0) { nodes { id } }", 422, "first"),
+        ("sagas(first: 101) { nodes { id } }", 422, "first"),
+        ("products(first: -1) { nodes { id } }", 422, "first"),
+        ('orders(after: "nonsense") { nodes { id } }', 422, "after"),
+        ('sagas(after: "WyJub25lIl0") { nodes { id } }', 422, "after"),
+        ('sagas(sagaType: "none") { nodes { id } }', 422, "sagaType"),
+        ('orders(userId: "") { nodes { id } }', 422, "userId"),
+        (r'products(categoryId: "\u0000") { nodes { id } }', 422, "categoryId"),
+        (r'product(id: "\u0000") { id }', 422, "id"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_by_the_arguments_name(
+    client: FlaskClient, query: str, status: int, field: str | None
+) -> None:
+    said = error(client, f"{{ {query} }}")["extensions"]
+
+    assert (said["status"], said.get("field")) == (status, field)
