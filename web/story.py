@@ -6,10 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from app import runtime
+from app.saga.definition import SagaStatus
 from app.saga.models import OperatorAct, SagaInstance
 from app.saga.timeline import LoggedOperation
 from web import glyphs, telling
-from web.drawing.plan import planned
+from web.drawing.plan import PlannedStep, planned
 from web.drawing.sequence import SequenceDiagram, sequence_diagram
 from web.drawing.steps import StepDiagram, step_diagram
 from web.drawing.timeline import Timeline, timeline
@@ -33,6 +34,7 @@ class Story:
     sequence: SequenceDiagram | None
     timeline: Timeline
     legend: Sequence[Mark]
+    plan: Sequence[PlannedStep]
     operations: Sequence[LoggedOperation]
     said: Sequence[Said]
     acts: Sequence[OperatorAct]
@@ -50,11 +52,9 @@ class Story:
         return self.saga.payload.get("simulate", {})
 
     @property
-    def messages(self) -> int:
-        """How many messages the saga took: one for each attempt, or one for each service told of each event."""
-        if self.choreographed:
-            return sum(len(said.heard) for said in self.said)
-        return sum(max(logged.attempts, 1) for logged in self.operations)
+    def open_requests(self) -> bool:
+        """Whether it waits for somebody who may do something about it."""
+        return self.saga.status == SagaStatus.STUCK
 
 
 def story(saga_id: str) -> Story:
@@ -76,6 +76,7 @@ def story(saga_id: str) -> Story:
         sequence=sequence_diagram(said) if choreographed else None,
         timeline=timeline(view.saga, view.operations, plan, now),
         legend=glyphs.LEGEND,
+        plan=plan,
         operations=view.operations,
         said=said,
         acts=view.acts,

@@ -15,7 +15,7 @@ from web.glyphs import Mark
 MARGIN = 8
 NARROWEST, GAP = 132, 30
 ACTION_Y, ACTION_HEIGHT = 34, 78
-UNDOING_Y, UNDOING_HEIGHT = 158, 60
+UNDOING_Y, UNDOING_HEIGHT = 152, 66
 HEIGHT = UNDOING_Y + UNDOING_HEIGHT + 8
 PADDING = 10
 
@@ -161,6 +161,7 @@ def _back(
         if index - 1 in undoings:
             box, earlier = undoings[index], undoings[index - 1]
             y = box.y + box.height / 2
-            style = "undoing" if index <= turn else "ghost"
+            passed = index <= turn and (plan[index - 1].name, Operation.COMPENSATION) in known
+            style = "undoing" if passed else "ghost"
             arrows.append(Arrow(box.x, y, earlier.x + earlier.width, y, style))
     return arrows

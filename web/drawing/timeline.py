@@ -15,9 +15,11 @@ from web.durations import duration
 from web.glyphs import Mark
 from web.language import say as _
 
-GUTTER, PLOT, MARGIN = 176.0, 780.0, 8.0
+GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
 TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0
 BOTTOM = 26.0
+BESIDE = 190.0
+"""The room for labels on the right of the axis."""
 LABEL_SIZE = 12
 WAIT, BARE = "wait", "bare"
 
@@ -241,7 +243,7 @@ class _Drawn:
         first = segments[0] if segments else last
         taken = width_of(text, LABEL_SIZE)
         right = last.x + last.width + 6
-        if right + taken > self.axis.end + 150 and first.x - 6 - taken > GUTTER:
+        if right + taken > self.axis.end + BESIDE and first.x - 6 - taken > GUTTER:
             return Label(first.x - 6, "end", text, mark.style)
         return Label(right, "start", text, mark.style)
 
@@ -265,5 +267,5 @@ class _Drawn:
             return str(mark.word)
         tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
         took = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
-        word = "" if mark in (glyphs.DONE, glyphs.UNDONE) else str(mark.word)
+        word = "" if mark in (glyphs.DONE, glyphs.UNDONE, glyphs.STUCK) else str(mark.word)
         return " · ".join(part for part in (word, took, tried) if part)

@@ -14,7 +14,7 @@ def show(saga_id: str) -> str:
     """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
     told = story(saga_id)
     moving = told.saga.status in MOVING
-    return render_template("saga.html", saga=told.saga, live=Markup(_live(told)), moving=moving)  # noqa: S704
+    return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving)  # noqa: S704
 
 
 def live_part(saga_id: str) -> str:

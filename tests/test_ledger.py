@@ -1,0 +1,135 @@
+"""Whether an order's money, stock and parcel net out, as its ledger says."""
+
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import text
+
+from app import runtime
+from app.runtime import Runtime
+from app.saga import operations
+from app.saga.by_hand import Statement
+from tests.post import Post
+from workflows import ledger, queries
+from workflows.ledger import Ledger, Verdict
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+
+BOOKS = (Item("item-001", 2), Item("product-1", 1))
+TOTAL, NOTHING = Decimal(1100), Decimal(0)
+
+both = pytest.mark.parametrize("pattern", Pattern)
+
+
+def order(pattern: Pattern, **simulate: str) -> Placed:
+    return place(NewOrder(BOOKS, pattern, simulate=tuple(simulate.items())))
+
+
+def ledger_of(placed: Placed) -> Ledger:
+    found = ledger.of(queries.saga(placed.saga_id))
+    assert found is not None
+    return found
+
+
+def verdicts(found: Ledger) -> tuple[Verdict, Verdict, Verdict]:
+    return found.money.verdict, found.stock.verdict, found.parcel.verdict
+
+
+@both
+def test_a_completed_order_is_paid_handed_over_and_fetched(here: Runtime, pattern: Pattern) -> None:
+    found = ledger_of(order(pattern))
+
+    assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, NOTHING, TOTAL)
+    assert (found.stock.reserved, found.stock.shipped, found.stock.held) == (3, 3, 0)
+    assert (found.parcel.booked, found.parcel.live) == (1, 1)
+    assert (found.verdict, found.undoing) == (Verdict.RIGHT, False)
+
+
+@both
+def test_a_compensated_order_leaves_nothing_behind(here: Runtime, pattern: Pattern) -> None:
+    found = ledger_of(order(pattern, shipping="decline"))
+
+    assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, TOTAL, NOTHING)
+    assert (found.stock.reserved, found.stock.released, found.stock.held) == (3, 3, 0)
+    assert found.parcel.live == 0
+    assert (found.verdict, found.undoing) == (Verdict.RIGHT, True)
+
+
+@both
+def test_a_charge_whose_answer_was_lost_is_seen_and_given_back(here: Runtime, pattern: Pattern) -> None:
+    found = ledger_of(order(pattern, payments="timeout"))
+
+    assert (found.money.charged, found.money.net, found.verdict) == (TOTAL, NOTHING, Verdict.RIGHT)
+
+
+@both
+def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -> None:
+    found = ledger_of(order(pattern, shipping="decline", payments="undo-fail:99"))
+
+    assert (found.money.verdict, found.money.net) == (Verdict.OUT, TOTAL)
+    assert found.parcel.verdict is Verdict.RIGHT
+    # a conductor undoes in reverse, and has not come to the stock; without one nobody waits for the other
+    conducted = pattern is Pattern.ORCHESTRATION
+    assert found.stock.verdict is (Verdict.OUT if conducted else Verdict.RIGHT)
+    assert found.verdict is Verdict.OUT
+
+
+@both
+def test_money_given_back_by_hand_counts_as_given_back(here: Runtime, pattern: Pattern) -> None:
+    placed = order(pattern, shipping="decline", payments="undo-fail:99")
+    operations.skip(placed.saga_id, Statement(by="Ann"))
+
+    found = ledger_of(placed)
+
+    assert (found.money.refunded, found.money.by_hand, found.money.net) == (NOTHING, TOTAL, NOTHING)
+    assert found.verdict is Verdict.RIGHT
+
+
+def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(here: Runtime) -> None:
+    with runtime.current().database.transaction() as session:
+        session.execute(
+            text("CREATE TRIGGER no_more BEFORE UPDATE ON stock_reservations BEGIN SELECT RAISE(FAIL, 'no'); END")
+        )
+
+    found = ledger_of(order(Pattern.ORCHESTRATION))
+
+    assert verdicts(found) == (Verdict.RIGHT, Verdict.OUT, Verdict.RIGHT)
+    assert (found.stock.held, found.undoing) == (3, False)
+
+
+@both
+def test_while_it_moves_nothing_is_said(post: Post, pattern: Pattern) -> None:
+    placed = order(pattern)
+    assert ledger_of(placed).verdict is Verdict.OPEN
+
+    post.deliver_all()
+
+    assert ledger_of(placed).verdict is Verdict.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("tampered", "wrong"),
+    [
+        ("DELETE FROM payment_provider_ledger WHERE kind = 'capture'", 0),
+        ("UPDATE stock_reservations SET status = 'reserved'", 1),
+        ("DELETE FROM carrier_ledger", 2),
+    ],
+)
+def test_what_does_not_add_up_is_seen(here: Runtime, tampered: str, wrong: int) -> None:
+    placed = order(Pattern.ORCHESTRATION)
+    with runtime.current().database.transaction() as session:
+        session.execute(text(tampered))
+
+    found = ledger_of(placed)
+
+    assert [verdict is Verdict.WRONG for verdict in verdicts(found)] == [place == wrong for place in range(3)]
+    assert found.verdict is Verdict.WRONG
+
+
+def test_a_saga_about_no_order_has_no_ledger(here: Runtime) -> None:
+    placed = order(Pattern.ORCHESTRATION)
+    view = queries.saga(placed.saga_id)
+    with runtime.current().database.transaction() as session:
+        session.execute(text("DELETE FROM order_items"))
+        session.execute(text("DELETE FROM orders"))
+
+    assert ledger.of(view) is None

@@ -1,0 +1,315 @@
+"""The page of one saga, and the one that compares two."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NoReturn
+from uuid import UUID
+
+import pytest
+from celery import Task
+from celery.exceptions import Retry
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from app import runtime
+from app.ids import new_id
+from app.runtime import Runtime
+from app.saga import operations
+from app.saga.by_hand import Statement
+from app.saga.models import SagaInstance
+from app.settings import Settings
+from tests.post import Clock, Post
+from tests.web.conftest import SEED_ORDER, post
+from web import create_app
+from web.pages.saga import live_part
+
+PATTERNS = ["orchestration", "choreography"]
+both = pytest.mark.parametrize("pattern", PATTERNS)
+
+
+def order(client: FlaskClient, pattern: str = "orchestration", **simulate: str) -> str:
+    """Place an order; returns its saga's id."""
+    return str(post(client, "/api/v1/orders", {**SEED_ORDER, "pattern": pattern, "simulate": simulate})["saga_id"])
+
+
+def page(client: FlaskClient, saga_id: str) -> str:
+    answer = client.get(f"/sagas/{saga_id}")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def words(text: str) -> str:
+    """Return what a reader sees: no tags, and one blank between words."""
+    shown = re.sub(r"<title.*?</title>|<desc.*?</desc>", "", text.partition("<main")[2], flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect the SQL that reads something."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().startswith("SELECT"):
+            seen.append(statement)
+
+    engine = runtime.current().database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@both
+def test_a_completed_saga_says_that_all_is_done_and_adds_up(client: FlaskClient, pattern: str) -> None:
+    shown = words(page(client, order(client, pattern)))
+
+    assert "✓ Done Everything is done; it took" in shown
+    assert "Money charged 200 refunded 0 net 200 ✓ paid in full" in shown
+    assert "Stock reserved 2 shipped 2 held 0 ✓ all handed over" in shown
+    assert "booked 1 cancelled 0 ✓ one parcel fetched" in shown
+
+
+@both
+def test_a_compensated_saga_says_why_and_that_nothing_was_kept(client: FlaskClient, pattern: str) -> None:
+    shown = words(page(client, order(client, pattern, shipping="decline")))
+
+    assert "↶✓ Undone It could not be completed, so everything was undone" in shown
+    assert "declined, as simulated" in shown
+    assert "charged 200 refunded 200 net 0 ✓ nothing kept" in shown
+    assert "reserved 2 released 2 held 0 ✓ nothing kept" in shown
+    assert "turning back" in shown
+    assert "Broken on purpose: shipping: decline" in shown
+
+
+@both
+def test_a_stuck_saga_says_what_is_still_out_and_what_can_be_done(client: FlaskClient, pattern: str) -> None:
+    text = page(client, order(client, pattern, shipping="decline", payments="undo-fail:9"))
+
+    shown = words(text)
+    assert "⚠ Stuck: needs you Stuck for" in shown
+    assert "while undoing process payment: it needs you." in shown
+    assert "✕ 200 not given back" in shown
+    assert 'href="#operate"' in text
+    assert "7 failed: unavailable, as simulated (7 of 9)" in shown
+    assert "Cancel ✕ it is being undone already" in shown
+    assert "http-equiv" not in text
+
+
+@pytest.fixture
+def retries_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is to be tried again is not: run in the caller it would be, at once."""
+
+    def lose(_task: object, **_: object) -> NoReturn:
+        raise Retry
+
+    monkeypatch.setattr(Task, "retry", lose)
+
+
+@both
+def test_a_retry_says_which_attempt_when_and_why(
+    client: FlaskClient, post: Post, clock: Clock, retries_lost: None, pattern: str
+) -> None:
+    saga_id = order(client, pattern, payments="fail:1")
+    post.deliver_all()
+    due = clock.time + timedelta(seconds=0.2)
+
+    waiting = words(page(client, saga_id))
+    clock.forward(1)
+    trying = words(page(client, saga_id))
+
+    assert f"Waiting to retry process payment: attempt 2 of 2 at {due:%H:%M:%S}, because: unavailable" in waiting
+    assert "◷ Waiting to retry" in waiting
+    assert "not settled yet" in waiting
+    assert "Trying process payment again, attempt 2 of 2, because: unavailable" in trying
+
+
+@both
+def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern: str) -> None:
+    saga_id = order(client, pattern, shipping="decline", payments="undo-fail:9")
+    operations.skip(saga_id, Statement(by="Ann", note="paid back by bank transfer"))
+
+    shown = words(page(client, saga_id))
+
+    assert "Ann said that it was done by hand: paid back by bank transfer" in shown
+    assert "given back by hand 200 net 0 ✓ nothing kept" in shown
+    assert "✋ Undone by hand" in shown
+
+
+def test_a_conductors_steps_are_drawn_with_the_point_of_no_return(client: FlaskClient) -> None:
+    text = page(client, order(client, shipping="decline"))
+
+    shown = words(text)
+    assert "point of no return: only forward" in shown
+    assert "arrange shipping ✕ Failed" in shown
+    assert "ship stock ○ Not reached" in shown
+    assert "Who said what to whom" not in shown
+
+
+def test_a_choreography_is_drawn_as_what_the_services_said(client: FlaskClient) -> None:
+    text = page(client, order(client, "choreography", shipping="decline"))
+
+    shown = words(text)
+    for service in ("orders", "inventory", "payments", "shipping", "notifications"):
+        assert re.search(rf'class="head"[^>]*>{service}<', text)
+    assert "1 OrderCreated" in shown
+    assert "↶✓ refund payment" in shown
+    assert "only forward" not in shown
+
+
+@both
+def test_drawings_have_names_and_their_ids_are_used_once(client: FlaskClient, pattern: str) -> None:
+    text = page(client, order(client, pattern, shipping="decline", payments="undo-fail:2"))
+
+    drawings = re.findall(r'<svg[^>]*role="img" aria-labelledby="([^"]+)"', text)
+    assert len(drawings) == 2
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for named in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', text):
+        assert set(named.split()) <= set(ids)
+    for target in re.findall(r"url\(#([^)]+)\)", text):
+        assert target in ids
+    assert not re.findall(r"\sstyle=", text)
+
+
+@both
+def test_a_page_costs_few_statements(client: FlaskClient, pattern: str) -> None:
+    saga_id = order(client, pattern, shipping="decline", payments="undo-fail:2")
+
+    with statements() as seen:
+        page(client, saga_id)
+
+    assert len(seen) <= 9, "\n".join(seen)
+
+
+@both
+def test_what_changes_is_one_part_that_can_be_sent_alone(flask_app: Flask, client: FlaskClient, pattern: str) -> None:
+    saga_id = order(client, pattern, shipping="decline")
+
+    with flask_app.test_request_context():
+        part = live_part(saga_id)
+
+    assert part in page(client, saga_id)
+    assert f'data-live="/sagas/{saga_id}/live"' in page(client, saga_id)
+    for opened in re.findall(r"<details[^>]*>", part):
+        assert " id=" in opened
+
+
+def test_a_finished_saga_shows_the_same_whenever_it_is_looked_at(client: FlaskClient) -> None:
+    saga_id = order(client, shipping="decline")
+
+    assert page(client, saga_id) == page(client, saga_id)
+
+
+def test_tasks_and_traces_are_linked_where_somebody_shows_them(settings: Settings, here: Runtime) -> None:
+    here.close()
+    watched = settings.but(flower_url="http://flower:5555/", jaeger_url="http://jaeger:16686")
+    client = create_app(watched).test_client()
+    saga_id = order(client, "choreography")
+    text = page(client, saga_id)
+
+    tasks = re.findall(r'href="http://flower:5555/task/([^"]+)"', text)
+    assert len(tasks) > 6
+    assert all(UUID(task) for task in tasks)
+    assert f'href="http://jaeger:16686/trace/{UUID(saga_id).hex}"' in text
+
+
+def test_without_flower_and_jaeger_nothing_is_linked(client: FlaskClient) -> None:
+    text = page(client, order(client))
+
+    assert "/task/" not in text
+    assert "/trace/" not in text
+
+
+@both
+def test_a_saga_no_deployed_code_knows_is_drawn_from_its_log(client: FlaskClient, pattern: str) -> None:
+    saga_id = order(client, pattern, shipping="decline")
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).saga_type = "retired"
+
+    shown = words(page(client, saga_id))
+
+    assert "process payment" in shown
+    assert "↶✓ Undone" in shown
+
+
+def test_a_saga_with_a_step_no_deployed_code_knows_is_drawn(client: FlaskClient, post: Post) -> None:
+    saga_id = order(client)
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, saga_id)
+        saga.steps = [*saga.steps, "wrap_as_a_gift"]
+
+    assert "wrap as a gift" in words(page(client, saga_id))
+
+
+def test_cancelling_is_refused_in_words_once_the_carrier_is_booked(client: FlaskClient, post: Post) -> None:
+    saga_id = order(client)
+    assert "Cancel undo what was done so far" in words(page(client, saga_id))
+    for task_name in ("orders.create_order", "inventory.reserve_stock", "payments.process_payment"):
+        post.deliver(task_name)
+    post.deliver("shipping.arrange_shipping")
+
+    assert "Cancel ✕ too late: it is past the point of no return, the carrier is booked" in words(page(client, saga_id))
+
+
+def test_two_sagas_are_compared_by_what_was_done_for_the_order(client: FlaskClient) -> None:
+    first, second = (order(client, pattern, shipping="decline") for pattern in PATTERNS)
+
+    answer = client.get(f"/compare/{first}/{second}")
+
+    assert answer.status_code == 200
+    shown = words(answer.text)
+    assert "The same order, both ways" in shown
+    rows = re.findall(r'<th scope="row">([^<]+)</th>', answer.text)
+    assert rows == [
+        "create order",
+        "reserve stock",
+        "process payment",
+        "arrange shipping",
+        "ship stock",
+        "complete order",
+        "in all",
+    ]
+    assert "payments.refund_payment" in shown
+    assert "payments.refund_on_failure" in shown
+    assert "messages: 8" in shown
+    assert shown.count("net 0 ✓ nothing kept") == 2
+    ids = re.findall(r'\sid="([^"]+)"', answer.text)
+    assert len(ids) == len(set(ids))
+    assert "data-poll" not in answer.text
+
+
+def test_two_sagas_that_move_are_renewed(client: FlaskClient, post: Post) -> None:
+    first, second = (order(client, pattern) for pattern in PATTERNS)
+
+    text = client.get(f"/compare/{first}/{second}").text
+
+    part = re.search(r'data-poll="([^"]+)"', text)
+    assert part
+    assert 'http-equiv="refresh"' in text
+    post.deliver_all()
+    renewed = client.get(part[1]).text
+    assert "<html" not in renewed
+    assert renewed.count("Everything is done") == 2 * 3  # said, and twice as the description of a drawing
+
+
+def test_different_orders_can_be_compared_and_unknown_ones_not(client: FlaskClient) -> None:
+    first, second = order(client), order(client, payments="decline")
+
+    assert "Two orders side by side" in client.get(f"/compare/{first}/{second}").text
+    for path in (
+        f"/compare/{first}/{new_id()}",
+        f"/compare/{new_id()}/{first}",
+        f"/compare/x/{first}",
+        "/compare/x/y/part",
+    ):
+        assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("saga_id", [new_id(), "none", "0"])
+def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: str) -> None:
+    answer = client.get(f"/sagas/{saga_id}", headers={"Accept": "text/html"})
+
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")

@@ -1,0 +1,27 @@
+"""Two sagas side by side: usually the same order, driven in both patterns."""
+
+from flask import Blueprint, render_template
+
+from app.saga.definition import MOVING
+from web.comparing import Comparison, compare
+from web.story import story
+
+blueprint = Blueprint("compare", __name__, url_prefix="/compare")
+
+
+@blueprint.get("/<first_id>/<second_id>")
+def show(first_id: str, second_id: str) -> str:
+    """Show two sagas side by side; the page renews itself until both have ended."""
+    compared = _compared(first_id, second_id)
+    moving = any(told.saga.status in MOVING for told in compared.stories)
+    return render_template("compare.html", compared=compared, moving=moving)
+
+
+@blueprint.get("/<first_id>/<second_id>/part")
+def part(first_id: str, second_id: str) -> str:
+    """Return the part of the page that changes, for the script that renews it."""
+    return render_template("saga/compared.html", compared=_compared(first_id, second_id))
+
+
+def _compared(first_id: str, second_id: str) -> Comparison:
+    return compare(story(first_id), story(second_id))
