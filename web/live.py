@@ -6,7 +6,6 @@ seconds, gets a snapshot then if there is something new, and so needs a thread f
 """
 
 import logging
-import random
 import re
 import socket
 import threading
@@ -25,7 +24,7 @@ from workflows.changes import Version
 logger = logging.getLogger(__name__)
 
 MOST_KEPT = 64
-KEPT_SECONDS = 5  # a page tells how long something takes by now
+KEPT_SECONDS = 3  # a page tells how long something takes by now
 
 LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -36,6 +35,8 @@ class Pace:
 
     poll: float = 0.5
     """A look at the database."""
+    renewal: float = 5
+    """A new snapshot of what moves, though nothing has changed but the time that it takes."""
     beat: float = 7
     """A sign of life, so that nothing between us and the reader takes the connection for dead."""
     life: float = 45
@@ -44,6 +45,8 @@ class Pace:
     """How soon to come back after a stream has ended."""
     retry_if_full: float = 5
     """How soon to come back when all streams are taken."""
+    apart: float = 0.05
+    """The time between two who come back because all streams were taken."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,21 @@ class Reader:
     gone: Callable[[], bool]
 
 
+class Appointments:
+    """When those who found no room may come back: however many they are, they do not come all at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0.0
+
+    def make(self, soonest: float, apart: float) -> float:
+        """Return in how many seconds the next one may come."""
+        with self._lock:
+            now = time.monotonic()
+            self._last = max(now + soonest, self._last + apart)
+            return self._last - now
+
+
 class Live:
     """The streams of one process: how many there may be, and how they are served."""
 
@@ -102,36 +120,45 @@ class Live:
         self._free = threading.Semaphore(most)
         self._render = render
         self._snapshots = Snapshots()
+        self._appointments = Appointments()
 
     def stream(self, reader: Reader, found: Version) -> Iterator[bytes]:
         """Yield what a reader is to get, given the version found now: the changes to come, or only the newest."""
-        if not self._free.acquire(blocking=False):
-            yield from self._briefly(reader, found)
-            return
+        free = self._free.acquire(blocking=False)
         try:
-            yield from self._follow(reader, found)
+            yield from (self._follow if free else self._briefly)(reader, found)
         except DatabaseFault as fault:
             # the reader comes back, and is told where things stand once the database answers again
             logger.warning("a live page ended: the database does not answer", extra={"reason": fault})
         finally:
-            self._free.release()
+            if free:
+                self._free.release()
+
+    def later(self) -> bytes:
+        """Return the message that tells a reader when to come back."""
+        retry = self._appointments.make(self.pace.retry_if_full, self.pace.apart)
+        return message("full", f"{retry:.1f}", retry=retry)
 
     def _briefly(self, reader: Reader, found: Version) -> Iterator[bytes]:
-        # not all at once: whoever opened their pages together would come back together
-        yield message("full", retry=self.pace.retry_if_full * random.uniform(0.8, 1.2))  # noqa: S311
-        yield from self._news(reader, found, reader.seen)
+        yield self.later()
+        if found.tag != reader.seen:
+            yield self._snapshot(reader, found)
+        if found.settled:
+            yield message("end")
 
     def _follow(self, reader: Reader, found: Version) -> Iterator[bytes]:
         yield message("live", retry=self.pace.retry)
-        began = spoke = time.monotonic()
+        began = shown = spoke = time.monotonic()
         seen = reader.seen
         while True:
-            for frame in self._news(reader, found, seen):
-                yield frame
-                spoke = time.monotonic()
-            seen = found.tag
             now = time.monotonic()
-            if found.settled or now - began > self.pace.life or reader.gone():
+            if found.tag != seen or (found.moving and now - shown > self.pace.renewal):
+                yield self._snapshot(reader, found)
+                seen, shown, spoke = found.tag, now, now
+            if found.settled:
+                yield message("end")
+                return
+            if now - began > self.pace.life or reader.gone():
                 return
             if now - spoke > self.pace.beat:
                 yield b": still here\n\n"
@@ -140,25 +167,19 @@ class Live:
                 return
             found = changes.version(reader.saga_id)
 
-    def _news(self, reader: Reader, found: Version, seen: str | None) -> Iterator[bytes]:
-        if found.tag != seen:
-            snapshot = self._snapshot(reader, found)
-            yield message("words", snapshot.words) + message("saga", snapshot.html, version=found.tag)
-        if found.settled:
-            yield message("end")
-
-    def _snapshot(self, reader: Reader, found: Version) -> Snapshot:
+    def _snapshot(self, reader: Reader, found: Version) -> bytes:
         def render() -> Snapshot:
             # a request of nobody: what is shown to one reader must not hold anything of another
             with self._app.test_request_context(headers={"Accept-Language": reader.language}):
                 return self._render(reader.saga_id, found)
 
-        return self._snapshots.get((reader.saga_id, found.tag, reader.language), render)
+        snapshot = self._snapshots.get((reader.saga_id, found.tag, reader.language), render)
+        return message("words", snapshot.words) + message("saga", snapshot.html, version=found.tag)
 
 
 def message(event: str, data: str | None = None, *, version: str | None = None, retry: float | None = None) -> bytes:
     """Return one message of an event stream; ``retry`` is in seconds."""
-    lines = [] if retry is None else [f"retry: {int(retry * 1000)}"]
+    lines = [] if retry is None else [f"retry: {round(retry * 1000)}"]
     if version is not None:
         lines.append(f"id: {version}")
     lines.append(f"event: {event}")

@@ -15,7 +15,7 @@ from app.events import StoredEvent
 from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
-from app.saga.definition import SagaStatus
+from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 
 ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
@@ -33,6 +33,11 @@ class Version:
     current_step: str | None
     settled: bool
     """Whether nothing is expected to change any more."""
+
+    @property
+    def moving(self) -> bool:
+        """Tell whether it goes on by itself."""
+        return self.status in MOVING
 
 
 def _columns(table: type[Base]) -> Table:

@@ -170,6 +170,15 @@ def test_a_silent_stream_shows_that_it_lives(client: FlaskClient, live: Live, sa
     assert "\n\n: still here\n\n" in listen(client, saga_id)
 
 
+def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
+    client: FlaskClient, live: Live, saga_id: str
+) -> None:
+    live.pace = Pace(poll=0.005, renewal=0.02, life=0.1)
+
+    assert len({one.id for one in snapshots(listen(client, saga_id))}) == 1
+    assert len(snapshots(listen(client, saga_id))) > 1
+
+
 def test_a_saga_that_has_ended_ends_its_stream_for_good(client: FlaskClient, live: Live, ended: str) -> None:
     live.pace = Pace()
 
@@ -245,13 +254,23 @@ def test_who_finds_no_room_is_told_to_come_back_later(crowded: FlaskClient, plac
         next(first)
         text = listen(crowded, saga_id)
         retry = int(text.split("\n")[0].removeprefix("retry: "))
-        assert 4000 <= retry <= 6000
+        assert retry == 5000
         assert [one.event for one in messages(text)] == ["full", "words", "saga"]
         again = listen(crowded, saga_id, snapshots(text)[0].id)
         assert [one.event for one in messages(again)] == ["full"]
 
     with opened(crowded, saga_id) as second:
         assert next(second).event == "live"
+
+
+def test_those_who_find_no_room_do_not_come_back_all_at_once(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    saga_id = place_unsent(SEED_ORDER)["saga_id"]
+    with opened(crowded, saga_id) as first:
+        next(first)
+        streams_of(crowded.application).pace = Pace(poll=0.005, retry_if_full=5, apart=20)
+        later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
+
+    assert later == pytest.approx([5, 25, 45], abs=10)
 
 
 def test_who_finds_no_room_learns_of_the_end(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:

@@ -35,7 +35,7 @@ def saga(saga_id: str) -> Response:
         found = changes.version(saga_id)
     except DatabaseFault:
         # any other status than 200 would be the last that the browser asks
-        return _stream([live.message("full", retry=streams.pace.retry_if_full)])
+        return _stream([streams.later()])
     if found.settled and found.tag == seen:
         return Response(status=204, headers=HEADERS)
     if request.method == "HEAD":

@@ -1,7 +1,7 @@
 // Pages that renew themselves. Each works without this script: it only spares the reader the reloading.
 //
 //   [data-live="/url"]                a stream of server-sent events, each with the element's whole new content
-//   [data-poll="/url"][data-every]    content fetched again every so many seconds
+//   [data-poll="/url"][data-every]    content fetched again every so many milliseconds
 //   [data-live-bar]                   pause button, state of the connection, and a status line for screen readers
 //
 // All texts come with the page, in its language.
@@ -9,7 +9,6 @@
 
 (() => {
   const LOST_AFTER = 3000; // milliseconds without a connection before the reader is told: streams end and begin again all the time
-  const LOST_AFTER_IF_FULL = 9000; // the server was full and asked us to come back in some seconds
   const SILENT_AFTER = 90000; // by then the server has ended every stream: the connection is dead and nobody said so
   const AGAIN_AFTER = 5000;
   const AGAIN_AT_MOST = 60000;
@@ -98,7 +97,7 @@
     let source = null;
     let seen = null;
     let ended = false;
-    let full = false;
+    let later = 0; // in so many milliseconds we are to come back, for the server was full
     let lost = 0;
     let silent = 0;
     let again = 0;
@@ -116,8 +115,11 @@
       source = new EventSource(address());
       source.onopen = connected;
       source.onerror = disconnected;
-      source.addEventListener("live", () => (full = false));
-      source.addEventListener("full", () => (full = true));
+      source.addEventListener("live", () => (later = 0));
+      source.addEventListener("full", (event) => {
+        later = 1000 * Number(event.data);
+        listen();
+      });
       source.addEventListener("words", (event) => say(event.data));
       source.addEventListener("saga", (event) => {
         seen = event.lastEventId;
@@ -147,7 +149,7 @@
       silent = setTimeout(() => {
         close();
         open();
-      }, SILENT_AFTER);
+      }, later + SILENT_AFTER);
     }
 
     function connected() {
@@ -159,7 +161,7 @@
     }
 
     function disconnected() {
-      if (!lost) lost = setTimeout(() => show("lost"), full ? LOST_AFTER_IF_FULL : LOST_AFTER);
+      if (!lost) lost = setTimeout(() => show("lost"), later + LOST_AFTER);
       // the browser comes back by itself, unless the answer was no stream: then it is for us to find out why
       if (source && source.readyState === EventSource.CLOSED) {
         source = null;
@@ -207,7 +209,7 @@
 
     function wait() {
       clearTimeout(timer);
-      timer = setTimeout(look, 1000 * Number(root.dataset.every || 5));
+      timer = setTimeout(look, Number(root.dataset.every || 5000));
     }
 
     return {
