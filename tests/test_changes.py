@@ -27,6 +27,7 @@ SHOWN = (
     "SELECT * FROM saga_steps WHERE saga_id = :saga_id ORDER BY step, operation",
     "SELECT * FROM events WHERE aggregate_id = :order_id ORDER BY sequence",
     "SELECT * FROM payment_provider_ledger WHERE order_id = :order_id ORDER BY idempotency_key",
+    "SELECT * FROM operator_acts WHERE saga_id = :saga_id ORDER BY id",
     "SELECT * FROM carrier_ledger WHERE order_id = :order_id ORDER BY idempotency_key",
 )
 

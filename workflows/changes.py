@@ -16,7 +16,7 @@ from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
 from app.saga.definition import MOVING, SagaStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
 
 ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
 
@@ -50,14 +50,14 @@ _saga = _columns(SagaInstance)
 _step = _columns(SagaStep)
 
 
-def _of_order(entries: type[Base], what: Any, column: str) -> ColumnElement[Any]:
+def _number_of(entries: type[Base], column: str, owner: ColumnElement[Any]) -> ColumnElement[int]:
     rows = _columns(entries)
-    return select(what).select_from(rows).where(rows.c[column] == _saga.c.order_id).scalar_subquery()
+    return select(func.count()).select_from(rows).where(rows.c[column] == owner).scalar_subquery()
 
 
 # Rows are updated in place, and all rows of a transaction have its time: so everything that can change is compared,
 # and not only how many rows there are and how new the newest is. Texts change only together with something that is
-# here. The gateways' books are written before our log is, and only ever grow.
+# here. Events, what operators did and the gateways' books, which are written before our log is, only ever grow.
 _LOOK = (
     select(
         _saga.c.status,
@@ -67,9 +67,10 @@ _LOOK = (
         _saga.c.deadline_at,
         _saga.c.wake_at,
         _saga.c.redrives,
-        _of_order(StoredEvent, func.max(_columns(StoredEvent).c.sequence), "aggregate_id"),
-        _of_order(PaymentProviderEntry, func.count(), "order_id"),
-        _of_order(CarrierEntry, func.count(), "order_id"),
+        _number_of(StoredEvent, "aggregate_id", _saga.c.order_id),
+        _number_of(PaymentProviderEntry, "order_id", _saga.c.order_id),
+        _number_of(CarrierEntry, "order_id", _saga.c.order_id),
+        _number_of(OperatorAct, "saga_id", _saga.c.id),
         _step.c.step,
         _step.c.operation,
         _step.c.status,

@@ -5,6 +5,7 @@ from markupsafe import Markup
 
 from app.saga.definition import MOVING
 from web.story import Story, story
+from workflows import changes
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 
@@ -12,9 +13,10 @@ blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 @blueprint.get("/<saga_id>")
 def show(saga_id: str) -> str:
     """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
+    seen = changes.version(saga_id)  # before the rest is read: else a change between the two would not be shown
     told = story(saga_id)
     moving = told.saga.status in MOVING
-    return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving)  # noqa: S704
+    return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving, seen=seen)  # noqa: S704
 
 
 def live_part(saga_id: str) -> str:
