@@ -7,11 +7,13 @@ stretches; the newest of each are put together. So a page reads a few entries of
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVarTuple
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Index,
+    Select,
     String,
     func,
     literal,
@@ -37,12 +39,14 @@ FIRST, LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 """Ids before and after all others."""
 
 ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
+UNFINISHED = tuple(status for status in SagaStatus if status not in ENDED)
 COUNTED = {status: 10_000 if status in ENDED else 100_000 for status in SagaStatus}
 """How far sagas of a status are counted: those that have ended pile up, of the others people want to know how many."""
 EXAMINED = 5_000
 """How many stuck sagas, at most, are sorted by what they are stuck on."""
 MOST_FOUND = 50
 
+Columns = TypeVarTuple("Columns")
 Stretch = tuple[SagaStatus, str]
 
 customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", String)
@@ -107,7 +111,8 @@ def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -
     if wanted == Wanted():
         everything = select(SagaInstance.id).where(SagaInstance.id < before)
         return session.scalars(everything.order_by(SagaInstance.id.desc()).limit(limit)).all()
-    parts = [_newest_of(stretch, wanted, before, limit) for stretch in _stretches(session, wanted)]
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    parts = [_newest_of(stretch, wanted, before, limit, on_sqlite) for stretch in _stretches(session, wanted)]
     if not parts:
         return []
     together = union_all(*(select(part.c.id) for part in parts)).subquery()
@@ -125,7 +130,7 @@ def incidents(limit: int) -> Incidents:
     """Return what sagas are stuck on, at most ``limit`` different things."""
     stuck = select(SagaInstance.current_step, SagaInstance.stuck_reason, SagaInstance.updated_at)
     with runtime.current().database.reading() as session:
-        rows = session.execute(stuck.where(SagaInstance.status == SagaStatus.STUCK).limit(EXAMINED + 1)).all()
+        rows = session.execute(_of_status(stuck, SagaStatus.STUCK, EXAMINED)).all()
     since: dict[tuple[str | None, str | None], list[datetime]] = {}
     for step, reason, moment in rows[:EXAMINED]:
         since.setdefault((step, reason), []).append(moment)
@@ -183,7 +188,10 @@ def _as_uuid(identifier: str) -> str | None:
 
 def _stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
     """Return which of the wanted pairs of status and type there are sagas of."""
-    statuses = [wanted.status] if wanted.status else list(SagaStatus)
+    possible = UNFINISHED if wanted.step else SagaStatus  # what has ended is at no step
+    statuses = [status for status in possible if wanted.status in {None, status}]
+    if not statuses:
+        return []
     if wanted.saga_type:
         return [(status, wanted.saga_type) for status in statuses]
     # from each type to the next, a look into the index each: also such types are found as no code declares any more
@@ -197,17 +205,24 @@ def _stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
     return [(SagaStatus(status), saga_type) for status, saga_type in rows]
 
 
-def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int) -> FromClause:
+def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
     # compared as rows, and sorted by all of it: only an index of these columns can answer that, and no statistics can
     # make a planner walk down all that is newer instead
     query = select(SagaInstance.id).where(tuple_(*_STRETCH) > (*stretch, FIRST), tuple_(*_STRETCH) < (*stretch, before))
     if wanted.step:
         query = query.where(SagaInstance.current_step == wanted.step)
     if wanted.customer_id:
-        query = query.where(customer_of == wanted.customer_id)
+        # SQLite, without statistics, would read all of a customer's sagas for those that are at the step
+        whose = customer_of.concat("") if wanted.step and on_sqlite else customer_of
+        query = query.where(whose == wanted.customer_id)
     return query.order_by(*(column.desc() for column in _STRETCH)).limit(limit).subquery()
 
 
 def _count(status: SagaStatus) -> ColumnElement[int]:
-    counted = select(literal(1)).where(SagaInstance.status == status).limit(COUNTED[status] + 1)
+    counted = _of_status(select(literal(1)), status, COUNTED[status])
     return select(func.count()).select_from(counted.subquery()).scalar_subquery()
+
+
+def _of_status(query: Select[*Columns], status: SagaStatus, most: int) -> Select[*Columns]:
+    # one more says that there are more. Sorted, as only the index is: what planners take for common may be rare by now
+    return query.where(SagaInstance.status == status).order_by(*_STRETCH).limit(most + 1)

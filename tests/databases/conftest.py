@@ -1,14 +1,17 @@
 """What is tested here depends on the database, so it is tested on each: SQLite, and PostgreSQL where it answers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, make_url
 
 from app import runtime
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.databases.plans import Executed
 from tests.stacks import fresh_postgresql_database, require_postgresql
 from workflows.first_data import seed
 
@@ -36,3 +39,17 @@ def settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Set
         # a commit need not wait for the disk: no test pulls the plug
         quick = make_url(url).update_query_dict({"options": "-c synchronous_commit=off"})
         yield patient.but(database_url=quick.render_as_string(hide_password=False))
+
+
+@pytest.fixture
+def executed(here: Runtime) -> Iterator[list[Executed]]:
+    """Every statement from here on, as it goes to the driver."""
+    statements: list[Executed] = []
+
+    def note(_: Connection, __: object, statement: str, parameters: Any, *___: object) -> None:
+        each = parameters if isinstance(parameters, list) else [parameters]
+        statements.extend((statement, one) for one in each)
+
+    event.listen(here.database.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(here.database.engine, "before_cursor_execute", note)

@@ -1,23 +1,25 @@
 """What a sweep reads does not grow with the orders that are done: by the plans of what it really executes."""
 
-import sqlite3
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy import text
 
 from app.runtime import Runtime
 from app.saga.recovery import sweep
+from tests.databases.plans import (
+    Executed,
+    explain,
+    maintain,
+    nodes,
+    on_postgresql,
+    on_sqlite,
+    pages,
+    sqlite_plan,
+    steps_of_the_machine,
+)
 from tests.post import Clock, Post
 from workflows.ordering import Item, NewOrder, Pattern, place
-
-Executed = tuple[str, Any]
-
-on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 FEW, MANY = 1_000, 200_000
 DUE = 2
@@ -62,32 +64,12 @@ def due(here: Runtime, post: Post, clock: Clock) -> None:
         session.execute(text(waiting), {"id": order.order_id})
 
 
-@pytest.fixture
-def executed(here: Runtime) -> Iterator[list[Executed]]:
-    """Every statement from here on, as it goes to the driver."""
-    statements: list[Executed] = []
-
-    def note(_: Connection, __: object, statement: str, parameters: Any, *___: object) -> None:
-        each = parameters if isinstance(parameters, list) else [parameters]
-        statements.extend((statement, one) for one in each)
-
-    event.listen(here.database.engine, "before_cursor_execute", note)
-    yield statements
-    event.remove(here.database.engine, "before_cursor_execute", note)
-
-
 def finish_sagas(here: Runtime, first: int, last: int) -> None:
     dialect = here.database.engine.dialect.name
     script = FINISH_SAGAS.format(first=first, last=last, id=IDS[dialect])
     with here.database.transaction() as session:
         for statement in script.split(";"):
             session.execute(text(statement))
-
-
-def maintain(here: Runtime, command: str) -> None:
-    """Do what PostgreSQL's autovacuum does in its own time."""
-    with here.database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(command))
 
 
 def sweep_with_something_due(here: Runtime, clock: Clock, executed: list[Executed]) -> list[Executed]:
@@ -101,24 +83,6 @@ def sweep_with_something_due(here: Runtime, clock: Clock, executed: list[Execute
             again = text(f"UPDATE {table} SET wake_at = :due, {count} = 0 WHERE wake_at IS NOT NULL")
             session.execute(again, {"due": f"{clock() - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"})
     return statements
-
-
-def explain(here: Runtime, one: Executed) -> dict[str, Any]:
-    """Run a statement of PostgreSQL as it was run and undo it; returns its plan with what each node really read."""
-    statement, parameters = one
-    with here.database.engine.connect() as connection:
-        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
-        return dict(connection.exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"])
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
-def pages(plan: dict[str, Any]) -> int:
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 @on_postgresql
@@ -147,31 +111,6 @@ def test_on_postgresql_a_sweep_reads_as_little_beside_many_finished_sagas_as_bes
 
     assert read[FEW] <= 100
     assert read[MANY] <= read[FEW] * 1.5  # an index is a level deeper
-
-
-def steps_of_the_machine(here: Runtime, one: Executed) -> int:
-    """Run a statement of SQLite and undo it; returns how many instructions of SQLite's virtual machine that took."""
-    statement, parameters = one
-    counted = 0
-
-    def count() -> None:
-        nonlocal counted
-        counted += 1
-
-    with here.database.engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        driver.set_progress_handler(count, 1)
-        connection.exec_driver_sql(statement, parameters).close()
-        driver.set_progress_handler(None, 0)
-    return counted
-
-
-def sqlite_plan(here: Runtime, one: Executed) -> str:
-    statement, parameters = one
-    with here.database.engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        return " ".join(row.detail for row in rows)
 
 
 @on_sqlite
