@@ -18,11 +18,12 @@ from uuid import uuid4
 import click
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from werkzeug.routing import Rule
 
 from app import runtime
+from app.database import Database
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -31,6 +32,7 @@ from web import create_app
 from workflows.first_data import seed
 
 LIMIT_MS = 100
+PASSWORD = "long enough for a bench"
 STREAMS = "live"
 """Pages of this name answer for as long as somebody listens: nothing to be measured here."""
 
@@ -55,8 +57,9 @@ def main(sagas: int, requests: int, database_url: str | None, only: str) -> None
     few = 1000
     with _database(database_url) as url, _here(url) as here:
         app = create_app()
+        client = _operator(app)
         generate(here, 1, few)
-        before = {path: measure(app.test_client(), path, requests) for path in pages(app, few) if only in path}
+        before = {path: measure(client, path, requests) for path in pages(app, few) if only in path}
         began = time.monotonic()
         if sagas > few:
             generate(here, few + 1, sagas)
@@ -64,7 +67,7 @@ def main(sagas: int, requests: int, database_url: str | None, only: str) -> None
         click.echo(f"{'page':<72}{'status':>7}{'kB':>7}{'median':>9}{'p95':>9}{'few':>9}  ms")
         slow = False
         for path, beside_few in before.items():
-            took = measure(app.test_client(), path, requests)
+            took = measure(client, path, requests)
             slow |= took.median > LIMIT_MS
             figures = (
                 f"{took.status:>7}{took.kilobytes:>7.0f}{took.median:>9.1f}{took.p95:>9.1f}{beside_few.median:>9.1f}"
@@ -74,7 +77,7 @@ def main(sagas: int, requests: int, database_url: str | None, only: str) -> None
 
 
 def pages(app: Flask, last: int) -> Iterator[str]:
-    """Yield the path of every page; where one takes arguments, of several of its sagas, and with several filters."""
+    """Yield the path of every page, for several sagas where it is about one, and of the list with several filters."""
     completed, stuck, undone = (saga_id(number) for number in (last, 501, last - 1))
     sagas = {"completed": completed, "stuck": stuck, "undone": undone}
     for rule in app.url_map.iter_rules():
@@ -110,6 +113,7 @@ def _paths(app: Flask, rule: Rule, sagas: Mapping[str, str]) -> Iterator[str]:
         "right": lambda _: sagas["undone"],
         "book_id": lambda _: "item-001",
         "step": lambda _: "process_payment",
+        "slug": lambda _: "conflict",
     }
     if unknown := rule.arguments - set(known):
         click.echo(f"not measured, for want of {', '.join(sorted(unknown))}: {rule.rule}", err=True)
@@ -134,6 +138,15 @@ def measure(client: FlaskClient, path: str, requests: int) -> Measured:
     return Measured(statistics.median(took), p95, response.status_code, len(response.data) / 1024)
 
 
+def _operator(app: Flask) -> FlaskClient:
+    app.config["WTF_CSRF_ENABLED"] = False  # as if the form had been asked for
+    client = app.test_client()
+    answer = client.post("/operator/login", data={"name": "bench", "password": PASSWORD})
+    if answer.status_code != 303:
+        raise click.ClickException(f"no operator could log in: {answer.status_code}")
+    return client
+
+
 @contextmanager
 def _database(server: str | None) -> Iterator[str]:
     if server is None:
@@ -141,21 +154,23 @@ def _database(server: str | None) -> Iterator[str]:
             yield f"sqlite:///{Path(folder) / 'pages.db'}"
         return
     name = f"cloudmart_pages_{uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin = Database(server)
+    with admin.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"CREATE DATABASE {name}"))
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
+        with admin.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(
+                text(f"DROP DATABASE {name} WITH (FORCE)")
+            )
+        admin.close()
 
 
 @contextmanager
 def _here(url: str) -> Iterator[Runtime]:
     migrate(url)
-    here = runtime.use(Runtime(Settings(database_url=url, log_level="ERROR")))
+    here = runtime.use(Runtime(Settings(database_url=url, log_level="ERROR", operator_password=PASSWORD)))
     seed()
     yield here
     here.close()

@@ -183,7 +183,7 @@ def test_counts_are_a_part_of_the_page_of_their_own(client: FlaskClient) -> None
 
     assert "<html" not in counts.text
     assert text_of(counts) == "○ Pending 0 ▶ Running 0 ✓ Done 2 ↶ Undoing 0 ↶✓ Undone 1 ⚠ Stuck: needs you 0"
-    assert 'data-poll="/sagas/counts" data-every="3000"' in ask(client, "/sagas").text
+    assert 'data-poll="/sagas/counts" data-every="3"' in ask(client, "/sagas").text
 
 
 def test_counts_are_capped(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

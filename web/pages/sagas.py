@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from babel.dates import format_timedelta
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from flask_babel import get_locale
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from werkzeug.wrappers import Response
@@ -20,7 +20,6 @@ from workflows import finding, queries
 blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")
 
 MOST_INCIDENTS = 5
-BULK_RESUME = "pages.operate.resume_stuck"
 
 Page = str | tuple[str, int] | Response
 
@@ -137,5 +136,4 @@ def _counts() -> dict[str, object]:
 
 
 def _incidents() -> dict[str, object]:
-    has_review = BULK_RESUME in current_app.view_functions
-    return {"incidents": finding.incidents(MOST_INCIDENTS), "bulk_resume": BULK_RESUME if has_review else None}
+    return {"incidents": finding.incidents(MOST_INCIDENTS)}
