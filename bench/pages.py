@@ -18,6 +18,7 @@ from uuid import uuid4
 import click
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from werkzeug.routing import Rule
@@ -170,7 +171,7 @@ def _database(server: str | None) -> Iterator[str]:
 @contextmanager
 def _here(url: str) -> Iterator[Runtime]:
     migrate(url)
-    here = runtime.use(Runtime(Settings(database_url=url, log_level="ERROR", operator_password=PASSWORD)))
+    here = runtime.use(Runtime(Settings(database_url=url, log_level="ERROR", operator_password=SecretStr(PASSWORD))))
     seed()
     yield here
     here.close()
