@@ -1,6 +1,7 @@
 """The inventory service: the catalogue, the stock, and who it is kept for."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -71,6 +72,18 @@ class StockReservation(Base):
     status: Mapped[ReservationStatus] = mapped_column(String(16))
 
 
+class Delivery(Base):
+    """New copies that were taken, under the key of the request that told of them: told twice they are counted once."""
+
+    __tablename__ = "deliveries"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    book_id: Mapped[str] = mapped_column(String(64), ForeignKey("inventory.book_id"), index=True)
+    quantity: Mapped[int]
+    taken_by: Mapped[str] = mapped_column(String(200))
+    taken_at: Mapped[datetime]
+
+
 class Line(BaseModel):
     """So many copies of a book."""
 
@@ -130,10 +143,11 @@ def ship_stock(session: Session, order: StockOrder) -> Event:
     return Event(StockShipped, _moved(order, shipped))
 
 
-def add_stock(book: Book, quantity: int) -> None:
-    """Take delivery of new copies of a locked book."""
-    book.received_stock += quantity
-    book.available_stock += quantity
+def take(session: Session, book: Book, delivery: Delivery) -> None:
+    """Take a delivery of new copies of a locked book."""
+    session.add(delivery)
+    book.received_stock += delivery.quantity
+    book.available_stock += delivery.quantity
 
 
 def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:

@@ -5,9 +5,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from web import cursors, presenters, problems, replies
-from web.operators import OPERATOR_ONLY, for_operators
+from web.operators import OPERATOR_ONLY, for_operators, name_of_program
 from web.replies import answer
-from web.schemas import BookPath, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
+from web.schemas import BookPath, IdempotencyHeader, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
 from workflows import catalogue, queries
 
 api = APIBlueprint(
@@ -42,9 +42,10 @@ def get_book(path: BookPath) -> Response:
     security=OPERATOR_ONLY,
 )
 @for_operators
-def restock(path: BookPath, body: Restock) -> Response:
-    """Take delivery of new copies of a book."""
-    return answer(presenters.book(catalogue.restock(path.book_id, body.quantity)))
+def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Response:
+    """Take delivery of new copies of a book; sent again under the same key they are counted once."""
+    book = catalogue.restock(path.book_id, body.quantity, by=name_of_program(), key=header.key)
+    return answer(presenters.book(book))
 
 
 @api.post(

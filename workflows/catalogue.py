@@ -1,24 +1,32 @@
 """Keeping the catalogue: categories, books and their stock."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from decimal import Decimal
 
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import new_id
 from tasks import inventory
-from tasks.inventory import Book, Category
+from tasks.inventory import Book, Category, Delivery
 
 MOST_STOCK = 2**31 - 1
 """What the stock columns hold."""
 
 
-def add_category(name: str, description: str) -> Category:
-    """Open a new category."""
-    with runtime.current().database.transaction() as session:
-        category = Category(id=new_id(), name=name, description=description)
-        session.add(category)
+def add_category(name: str, description: str, *, category_id: str | None = None) -> Category:
+    """Open a new category. Raises Conflict if the id is taken."""
+    category = Category(id=category_id or new_id(), name=name, description=description)
+    try:
+        with runtime.current().database.transaction() as session:
+            session.add(category)
+    except IntegrityError as error:
+        raise Conflict(f"there is a category {category.id} already") from error
     return category
 
 
@@ -39,8 +47,7 @@ def add_book(
     taken = Conflict(f"there is a book {book.book_id} already", field="book_id")
     try:
         with runtime.current().database.transaction() as session:
-            if category_id is not None and session.get(Category, category_id) is None:
-                raise Invalid(f"there is no category {category_id}", field="category_id")
+            _check_category(session, category_id)
             if session.get(Book, book.book_id):
                 raise taken
             session.add(book)
@@ -50,13 +57,72 @@ def add_book(
     return book
 
 
-def restock(book_id: str, quantity: int) -> Book:
-    """Take delivery of new copies of a book. Raises NotFound and Conflict (more than the stock columns hold)."""
+def change_book(
+    book_id: str, *, title: str, description: str, price: Decimal, category_id: str | None, seen: str
+) -> Book:
+    """Say other things of a book; orders that were placed keep the title and the price that they were placed with.
+
+    ``seen`` is the ``mark`` of the book as whoever changes it saw it. Raises NotFound, Invalid (unknown category) and
+    Conflict (somebody changed it meanwhile).
+    """
     with runtime.current().database.transaction() as session:
-        book = session.get(Book, book_id, with_for_update=True)
-        if book is None:
-            raise NotFound(f"there is no book {book_id}")
-        if book.received_stock + quantity > MOST_STOCK:
-            raise Conflict(f"no more than {MOST_STOCK} copies of a book can be received", field="quantity")
-        inventory.add_stock(book, quantity)
+        book = _locked(session, book_id)
+        wanted = {"title": title, "description": description, "price": price, "category_id": category_id}
+        if all(getattr(book, name) == value for name, value in wanted.items()):
+            return book
+        if mark(book) != seen:
+            raise Conflict("somebody has changed this book meanwhile: look at it as it is now")
+        _check_category(session, category_id)
+        for name, value in wanted.items():
+            setattr(book, name, value)
     return book
+
+
+def mark(book: Book) -> str:
+    """Return what is another once a book has been changed; its stock does not count."""
+    said = [book.title, book.description, str(book.price), book.category_id]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> Book:
+    """Take delivery of new copies of a book; of two requests with the same key the second changes nothing.
+
+    Raises NotFound, Conflict (more than the stock columns hold) and Invalid (the key was used for something else).
+    """
+    used = Invalid("the key was used before, for a different request", field="Idempotency-Key")
+    try:
+        with runtime.current().database.transaction() as session:
+            book = _locked(session, book_id)
+            # whoever sends the same for the same book waits for its lock
+            if key and (earlier := session.get(Delivery, key)):
+                if (earlier.book_id, earlier.quantity) != (book_id, quantity):
+                    raise used
+                return book
+            if book.received_stock + quantity > MOST_STOCK:
+                raise Conflict(f"no more than {MOST_STOCK} copies of a book can be received", field="quantity")
+            now = runtime.current().now()
+            delivery = Delivery(key=key or new_id(), book_id=book_id, quantity=quantity, taken_by=by, taken_at=now)
+            inventory.take(session, book, delivery)
+    except IntegrityError as error:
+        # somebody used the key at the same time, for another book
+        raise used from error
+    return book
+
+
+def deliveries(book_id: str, *, limit: int) -> Sequence[Delivery]:
+    """Return the latest deliveries of a book, the newest first."""
+    latest = select(Delivery).where(Delivery.book_id == book_id).order_by(Delivery.taken_at.desc(), Delivery.key)
+    with runtime.current().database.reading() as session:
+        return session.scalars(latest.limit(limit)).all()
+
+
+def _locked(session: Session, book_id: str) -> Book:
+    book = session.get(Book, book_id, with_for_update=True)
+    if book is None:
+        raise NotFound(f"there is no book {book_id}")
+    return book
+
+
+def _check_category(session: Session, category_id: str | None) -> None:
+    if category_id is not None and session.get(Category, category_id) is None:
+        raise Invalid(f"there is no category {category_id}", field="category_id")

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from app import publishing
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import Browser
+from tests.browser_like import PASSWORD, Browser
 from web import create_app
 
 PlaceUnsent = Callable[[object], dict[str, Any]]
@@ -45,6 +45,14 @@ def strict_client(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of an installation where faults may not be simulated."""
     here.close()
     return Browser(create_app(settings.but(fault_injection=False)))
+
+
+@pytest.fixture
+def operator(client: Browser, here: Runtime) -> Browser:
+    """The client, logged in as the operator Ann."""
+    here.settings = here.settings.but(operator_password=PASSWORD)
+    assert client.log_in().status_code == 303
+    return client
 
 
 @pytest.fixture

@@ -35,15 +35,9 @@ def stranger(flask_app: Flask) -> FlaskClient:
     return FlaskClient(flask_app, flask_app.response_class)
 
 
-@pytest.fixture
-def operator(client: Browser) -> Browser:
-    assert client.log_in().status_code == 303
-    return client
-
-
 def posts(app: Flask, *, api: bool) -> Iterator[tuple[str, str]]:
     """Yield endpoint and a path of every route that changes something."""
-    names = {module.api.name for module in API}
+    names = {"graphql", *(module.api.name for module in API)}
     with app.test_request_context():
         for rule in app.url_map.iter_rules():
             if "POST" in (rule.methods or ()) and (rule.endpoint.partition(".")[0] in names) is api:
@@ -431,6 +425,20 @@ def test_a_name_that_was_made_to_lead_here_does_not_operate(flask_app: Flask, cl
     for _, path in operator_calls(flask_app):
         assert client.post(path, base_url="http://evil.example:8000").status_code == 401
         assert client.post(path, base_url="http://127.0.0.1:8000").status_code != 401
+
+
+def test_the_mutations_that_are_operators_calls_need_the_token_too(settings: Settings, here: Runtime) -> None:
+    client = create_app(settings.but(operator_token=TOKEN)).test_client()
+    for mutation in (
+        'createCategory(input: {name: "a", description: "b"}) { id }',
+        'createProduct(input: {name: "a", price: 1, stockQuantity: 1}) { id }',
+    ):
+        body = {"query": f"mutation {{ {mutation} }}"}
+        refused = client.post("/graphql", json=body).get_json()
+        allowed = client.post("/graphql", json=body, headers={"Authorization": f"Bearer {TOKEN}"}).get_json()
+        assert refused["errors"][0]["extensions"]["status"] == 401
+        assert "errors" not in allowed
+    assert len(get(client, "/api/v1/categories")["categories"]) == 2
 
 
 def test_reading_and_ordering_stay_open_and_so_does_a_customers_cancelling(settings: Settings, here: Runtime) -> None:

@@ -1,0 +1,221 @@
+"""An operator's hand on sagas, in the browser: each act says first what it will do, and is kept with its name."""
+
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+
+from app import runtime
+from app.ids import new_id
+from app.saga.models import SagaInstance
+from tests.browser_like import HTML, PASSWORD, Browser
+from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
+
+STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
+STUCK_TWICE = {
+    **SEED_ORDER,
+    "pattern": "choreography",
+    "simulate": {"payments": "undo-fail:99", "inventory": "undo-fail:99", "shipping": "decline"},
+}
+ACTS = ("cancel", "resume", "skip")
+
+
+def place(client: Browser, order: object) -> str:
+    """Place an order; returns its saga's id."""
+    return str(post(client, "/api/v1/orders", order)["saga_id"])
+
+
+def status(client: Browser, saga_id: str) -> str:
+    return str(get(client, f"/api/v1/sagas/{saga_id}")["status"])
+
+
+def acts(client: Browser, saga_id: str) -> list[tuple[str, str, str | None]]:
+    told = get(client, f"/api/v1/sagas/{saga_id}/history")["acts"]
+    return [(act["act"], act["by"], act["note"]) for act in told]
+
+
+@pytest.mark.parametrize("path", [*(f"/sagas/{new_id()}/{act}" for act in ACTS), "/stuck/process_payment/resume"])
+def test_only_operators_act_and_the_login_leads_back_to_the_act(client: Browser, path: str) -> None:
+    for answer in (client.get(path), client.post(path)):
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"/operator/login?next={quote(path)}")
+
+
+def test_a_page_in_between_is_gone_on_to_after_the_login(flask_app: Flask) -> None:
+    here = runtime.current()
+    here.settings = here.settings.but(operator_password=PASSWORD)
+    client = Browser(flask_app)
+    wanted = client.get("/stuck/process_payment/resume").headers["Location"]
+    assert 'name="next" value="/stuck/process_payment/resume"' in client.get(wanted).text
+
+    form = {"name": "Ann", "password": PASSWORD, "next": "/stuck/process_payment/resume"}
+    assert client.post("/operator/login", data=form).headers["Location"] == "/stuck/process_payment/resume"
+
+
+def test_cancelling_says_what_is_undone_and_does_it(operator: Browser, place_unsent: PlaceUnsent) -> None:
+    saga_id = place_unsent(SEED_ORDER)["saga_id"]
+    assert f'href="/sagas/{saga_id}/cancel"' in operator.get(f"/sagas/{saga_id}").text
+
+    review = operator.get(f"/sagas/{saga_id}/cancel")
+
+    assert "<code>orders.cancel_order</code>" in review.text
+    assert "What it will not do" in review.text
+    assert status(operator, saga_id) == "pending"
+    done = operator.post(f"/sagas/{saga_id}/cancel")
+    assert (done.status_code, done.headers["Location"]) == (303, f"/sagas/{saga_id}")
+    page = operator.get(f"/sagas/{saga_id}").text
+    assert '<div role="status" class="notice"><p>Cancelled: what was done so far is being undone.' in page
+    assert "Cancelled: what was" not in operator.get(f"/sagas/{saga_id}").text
+    assert status(operator, saga_id) == "compensated"
+    assert acts(operator, saga_id) == [("cancel", "Ann", None)]
+
+
+def test_cancelling_a_choreographed_saga_says_that_each_service_undoes_its_own(
+    operator: Browser, place_unsent: PlaceUnsent
+) -> None:
+    saga_id = place_unsent({**SEED_ORDER, "pattern": "choreography"})["saga_id"]
+
+    assert "It tells the services that this order is cancelled." in operator.get(f"/sagas/{saga_id}/cancel").text
+    operator.post(f"/sagas/{saga_id}/cancel")
+
+    assert status(operator, saga_id) == "compensated"
+
+
+def test_resuming_says_where_it_goes_on_and_does_it(operator: Browser) -> None:
+    saga_id = place(operator, STUCK)
+    assert f'href="/sagas/{saga_id}/resume"' in operator.get(f"/sagas/{saga_id}").text
+
+    review = operator.get(f"/sagas/{saga_id}/resume").text
+
+    undone = [review.index(f"<code>{name}</code>") for name in ("payments.refund_payment", "inventory.release_stock")]
+    assert undone == sorted(undone)
+    assert operator.post(f"/sagas/{saga_id}/resume").status_code == 303
+    assert status(operator, saga_id) == "compensated"
+    assert stock(operator, "product-1")["available_stock"] == 1000
+    assert acts(operator, saga_id) == [("resume", "Ann", None)]
+
+
+def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser) -> None:
+    saga_id = place(operator, STUCK)
+
+    review = operator.get(f"/sagas/{saga_id}/skip").text
+    assert "undo process_payment" in review
+    assert '<input type="hidden" name="step" value="process_payment">' in review
+    assert "<code>inventory.release_stock</code>" in review
+    done = operator.post(f"/sagas/{saga_id}/skip", data={"note": " by bank transfer ", "step": "process_payment"})
+
+    assert done.status_code == 303
+    assert status(operator, saga_id) == "compensated"
+    assert acts(operator, saga_id) == [("skip", "Ann", "by bank transfer")]
+    page = operator.get(f"/sagas/{saga_id}").text
+    assert "What operators did" in page
+    assert "by bank transfer" in page
+
+
+@pytest.mark.parametrize("note", ["", "  ", "x" * 5001, "\0"])
+def test_skipping_needs_a_reason(operator: Browser, note: str) -> None:
+    saga_id = place(operator, STUCK)
+
+    page = operator.post(f"/sagas/{saga_id}/skip", data={"note": note, "step": "process_payment"})
+
+    assert page.status_code == 422
+    assert "Say what was done by hand, and why" in page.text
+    assert status(operator, saga_id) == "stuck"
+
+
+def test_of_several_steps_it_has_to_be_said_which(operator: Browser) -> None:
+    saga_id = place(operator, STUCK_TWICE)
+    review = operator.get(f"/sagas/{saga_id}/skip").text
+    for step in ("process_payment", "reserve_stock"):
+        assert f'type="radio" id="step-{step}" name="step" value="{step}" required' in review
+
+    unsaid = operator.post(f"/sagas/{saga_id}/skip", data={"note": "paid back"})
+    assert unsaid.status_code == 422
+    assert ">paid back</textarea>" in unsaid.text
+    operator.post(f"/sagas/{saga_id}/skip", data={"note": "paid back", "step": "process_payment"})
+
+    assert status(operator, saga_id) == "stuck"
+    history = get(operator, f"/api/v1/sagas/{saga_id}/history")["history"]
+    assert [step["step_name"] for step in history if step["status"] == "by_hand"] == ["process_payment"]
+
+
+def test_a_word_for_another_step_than_the_one_that_is_stuck_is_refused(operator: Browser) -> None:
+    saga_id = place(operator, STUCK)
+
+    page = operator.post(f"/sagas/{saga_id}/skip", data={"note": "done", "step": "reserve_stock"})
+
+    assert page.status_code == 409
+    assert "it is stuck on process_payment, not on reserve_stock" in page.text
+    assert ">done</textarea>" in page.text
+    assert acts(operator, saga_id) == []
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser, act: str) -> None:
+    saga_id = place(operator, SEED_ORDER)
+    assert f"/sagas/{saga_id}/{act}" not in operator.get(f"/sagas/{saga_id}").text
+    assert "<button" not in operator.get(f"/sagas/{saga_id}/{act}").text.partition("<main")[2]
+
+    page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "late", "step": "process_payment"})
+
+    assert (page.status_code, page.mimetype) == (409, "text/html")
+    assert "Refused, nothing was done:" in page.text
+    assert acts(operator, saga_id) == []
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_of_a_saga_that_no_code_knows_the_refusal_is_told(operator: Browser, act: str) -> None:
+    saga_id = place(operator, STUCK)
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).saga_type = "retired"
+
+    assert operator.get(f"/sagas/{saga_id}/{act}").status_code == 200
+    page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "x", "step": "process_payment"})
+    assert page.status_code == 409
+    assert "no code deployed here declares saga retired" in page.text
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("saga_id", ["none", new_id()])
+def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser, act: str, saga_id: str) -> None:
+    path = f"/sagas/{saga_id}/{act}"
+    assert operator.get(path, headers=HTML).status_code == 404
+    assert operator.post(path, data={"note": "x", "step": "y"}, headers=HTML).status_code == 404
+
+
+def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.saga import operations
+
+    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
+    sagas = [place(operator, STUCK) for _ in range(5)]
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, sagas[1]).saga_type = "retired"
+    path = "/stuck/process_payment/resume"
+    assert "5 sagas are stuck on this step." in operator.get(path).text
+
+    done = operator.post(path)
+
+    assert (done.status_code, done.headers["Location"]) == (303, path)
+    page = operator.get(path).text
+    assert "4 sagas were resumed." in page
+    assert f"{sagas[1]}: no code deployed here declares saga retired" in page
+    assert "1 saga is stuck on this step." in page
+    assert [status(operator, saga_id) for saga_id in sagas] == ["compensated", "stuck", *["compensated"] * 3]
+    assert acts(operator, sagas[0]) == [("resume_stuck", "Ann", None)]
+    assert acts(operator, sagas[1]) == []
+
+
+@pytest.mark.parametrize("step", ["nothing", "単語", "<b>"])
+def test_where_nothing_is_stuck_there_is_nothing_to_press(operator: Browser, step: str) -> None:
+    page = operator.get(f"/stuck/{quote(step)}/resume")
+
+    assert page.status_code == 200
+    assert "No saga is stuck on this step." in page.text
+    assert "<b>" not in page.text
+    assert operator.post(f"/stuck/{quote(step)}/resume").status_code == 303
+
+
+@pytest.mark.parametrize("step", ["%00", "x" * 65])
+def test_what_can_be_no_step_is_not_found(operator: Browser, step: str) -> None:
+    assert operator.get(f"/stuck/{step}/resume", headers=HTML).status_code == 404

@@ -1,0 +1,163 @@
+"""The catalogue: books with price, stock and category for everybody to look at, and for operators to keep."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext, ngettext
+from flask_login import login_required
+from pydantic import ValidationError
+from werkzeug.wrappers import Response
+
+from app.errors import Conflict, Refused
+from app.ids import new_id
+from web import catalogue_form, cursors, operators, problems
+from web.fields import is_storable
+from workflows import catalogue, queries
+
+blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
+
+BOOKS_ON_A_PAGE = 50
+MOST_CATEGORIES = 200
+DELIVERIES_SHOWN = 10
+
+Page = str | tuple[str, int] | Response
+Fields = dict[str, str]
+
+
+@blueprint.get("")
+def index() -> Page:
+    """Show the books of the shop, or of one category, by their ids."""
+    category_id = request.args.get("category", "")
+    wanted = category_id if is_storable(category_id) else ""
+    after = cursors.text_position(request.args.get("cursor"))
+    page = queries.books(category_id=wanted or None, after=after, limit=BOOKS_ON_A_PAGE)
+    return render_template(
+        "catalogue/index.html",
+        books=page.rows,
+        category_id=wanted,
+        at_first=after is None,
+        next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        **_categories(),
+    )
+
+
+@blueprint.get("/books/<book_id>")
+def show(book_id: str) -> Page:
+    """Show a book, where its copies are, and its latest deliveries."""
+    book = queries.book(_known(book_id))
+    return render_template(
+        "catalogue/book.html",
+        book=book,
+        shipped=book.received_stock - book.available_stock - book.reserved_stock,
+        deliveries=catalogue.deliveries(book_id, limit=DELIVERIES_SHOWN),
+        **_categories(),
+    )
+
+
+@blueprint.route("/new/book", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def add_book() -> Page:
+    """Put a new book on sale."""
+
+    def add(fields: Fields) -> Page:
+        body = catalogue_form.new_book(fields)
+        try:
+            book = catalogue.add_book(
+                title=body.name,
+                description=body.description,
+                price=body.price,
+                category_id=body.category_id,
+                stock=body.stock_quantity,
+                book_id=body.book_id,
+            )
+        except Conflict:
+            if body.book_id != fields["key"]:
+                raise
+            return redirect(url_for("pages.catalogue.show", book_id=body.book_id), 303)  # the form was sent twice
+        return _done(gettext("%(title)s is on sale now.", title=book.title), book.book_id)
+
+    return _form("catalogue/new_book.html", catalogue_form.blank, add)
+
+
+@blueprint.route("/new/category", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def add_category() -> Page:
+    """Open a new category."""
+
+    def add(fields: Fields) -> Page:
+        body = catalogue_form.new_category(fields)
+        key = catalogue_form.key_of(fields)
+        try:
+            catalogue.add_category(body.name, body.description, category_id=key)
+        except Conflict:
+            pass  # the form was sent twice
+        else:
+            flash(gettext("The category %(name)s is open.", name=body.name))
+        return redirect(url_for("pages.catalogue.index", category=key), 303)
+
+    return _form("catalogue/new_category.html", catalogue_form.blank, add)
+
+
+@blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def change(book_id: str) -> Page:
+    """Change what is said of a book, and its price."""
+    book = queries.book(_known(book_id))
+
+    def change_it(fields: Fields) -> Page:
+        body = catalogue_form.changed_book(fields)
+        catalogue.change_book(
+            book_id,
+            title=body.name,
+            description=body.description,
+            price=body.price,
+            category_id=body.category_id,
+            seen=body.seen,
+        )
+        return _done(gettext("Changed. Orders placed before keep the price that they were placed at."), book_id)
+
+    return _form("catalogue/change.html", lambda: catalogue_form.of_book(book), change_it, book=book)
+
+
+@blueprint.route("/books/<book_id>/restock", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def restock(book_id: str) -> Page:
+    """Take delivery of new copies."""
+    book = queries.book(_known(book_id))
+
+    def take(fields: Fields) -> Page:
+        body = catalogue_form.delivery(fields)
+        catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
+        taken = ngettext("%(num)s copy is in stock now.", "%(num)s copies are in stock now.", body.quantity)
+        return _done(taken, book_id)
+
+    return _form("catalogue/restock.html", catalogue_form.blank, take, book=book)
+
+
+def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], Page], **shown: Any) -> Page:
+    """Show a form, and do what it asks; what is wrong is said at its field, and what was entered is kept."""
+    if request.method == "GET":
+        return render_template(template, fields=at_first(), complaints={}, **shown, **_categories())
+    fields = catalogue_form.entered(request.form)
+    try:
+        return do(fields)
+    except ValidationError as error:
+        complaints, status = catalogue_form.complaints(problems.field_errors(error)), 422
+    except Refused as refusal:
+        complaints, status = catalogue_form.complaint(refusal), refusal.status
+        fields["key"] = new_id()  # what was refused was not done: sent again it is another request
+    return render_template(template, fields=fields, complaints=complaints, **shown, **_categories()), status
+
+
+def _done(words: str, book_id: str) -> Page:
+    flash(words)
+    return redirect(url_for("pages.catalogue.show", book_id=book_id), 303)
+
+
+def _known(book_id: str) -> str:
+    return book_id if is_storable(book_id) else "?"
+
+
+def _categories() -> dict[str, dict[str, str]]:
+    return {"categories": {one.id: one.name for one in queries.categories(limit=MOST_CATEGORIES).rows}}
