@@ -142,9 +142,10 @@ def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
 ) -> None:
     from cli import demo
     from workflows.ordering import Item
+    from workflows.scenarios import Scenario
 
-    wrong = demo.Scenario("out of stock, and said to complete", (Item("book-456", 1),), True)
-    monkeypatch.setattr(demo, "SCENARIOS", (wrong,))
+    wrong = Scenario("wrong", "out of stock, and said to complete", (Item("book-456", 1),))
+    monkeypatch.setattr(demo, "PLAYED", (wrong,))
 
     assert demo.play() is False
     assert "✕ saga compensated, order cancelled" in capsys.readouterr().out

@@ -6,16 +6,17 @@ from flask_babel import lazy_gettext as _
 from web import glyphs
 from web.drawing import sequence
 from web.durations import duration
-from web.pages import catalogue, compare, live, operate, problem_types, saga, sagas, shop
+from web.pages import catalogue, compare, learn, live, operate, problem_types, saga, sagas, shop
 
 blueprint = Blueprint("pages", __name__)
-for page in (shop, sagas, saga, compare, live, catalogue, operate, problem_types):
+for page in (shop, learn, sagas, saga, compare, live, catalogue, operate, problem_types):
     blueprint.register_blueprint(page.blueprint)
 
 SITE = (
     ("pages.shop.home", _("Order")),
     ("pages.sagas.index", _("All sagas")),
     ("pages.catalogue.index", _("Catalogue")),
+    ("pages.learn.index", _("Learn")),
 )
 """The pages that every page leads to: endpoint and name."""
 

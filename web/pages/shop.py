@@ -1,6 +1,6 @@
 """The shop: fill a basket, choose who drives the order, break a service if you like, and place it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Self
@@ -22,9 +22,8 @@ from web import cursors, order_form, problems
 from web.fields import MOST_COPIES, is_storable
 from web.order_form import OrderForm
 from web.placing import place
+from web.ways import WAYS
 from workflows import queries
-from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.order_orchestration import ORDER, ORDER_PAYMENT_FIRST
 from workflows.ordering import Placed
 
 blueprint = Blueprint("shop", __name__)
@@ -36,42 +35,6 @@ LONGEST_ADDRESS = 2000
 """Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
 
 Page = str | tuple[str, int] | Response
-
-
-@dataclass(frozen=True)
-class Way:
-    """A kind of saga that an order may be driven by, in a person's words."""
-
-    saga_type: str
-    pattern: str
-    variant: str
-    says: str
-    steps: Sequence[str]
-
-
-WAYS = (
-    Way(
-        ORDER.name,
-        _("Orchestration"),
-        _("stock first"),
-        _("A conductor tells each service what to do, one after the other, and undoes it all in reverse if one fails."),
-        (_("create"), _("reserve"), _("pay"), _("ship"), _("complete")),
-    ),
-    Way(
-        ORDER_PAYMENT_FIRST.name,
-        _("Orchestration"),
-        _("payment first"),
-        _("The same conductor in another order: the money is taken before the books are reserved."),
-        (_("create"), _("pay"), _("reserve"), _("ship"), _("complete")),
-    ),
-    Way(
-        ORDER_CHOREOGRAPHY.name,
-        _("Choreography"),
-        _("nobody conducts"),
-        _("Each service listens to the others' events and knows itself what to do, and what to undo."),
-        (_("create"), _("reserve + pay at once"), _("ship when both are done"), _("complete")),
-    ),
-)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,292 @@
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import runtime
+from app.ids import new_id
+from app.saga.definition import SagaStatus
+from app.saga.models import SagaInstance
+from tests.web.conftest import PlaceUnsent, get, post, stock
+from web.pages.learn import BOTH_WAYS, STORIES
+from workflows import catalogue, comparison
+from workflows.comparison import Summary
+from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
+
+# eager, nothing else runs while a service hangs: so there is no end to wait for
+PLAYABLE = [scenario for scenario in SCENARIOS if scenario.name != "hanging"]
+
+
+def play(client: FlaskClient, name: str, way: str, key: str | None = None) -> TestResponse:
+    """Press a scenario's button."""
+    return client.post(f"/learn/{name}", data={"way": way, "key": key or new_id()})
+
+
+def sagas(client: FlaskClient) -> list[dict[str, Any]]:
+    return list(get(client, "/api/v1/sagas")["sagas"])
+
+
+def states(saga: dict[str, Any]) -> list[str]:
+    return [entry["state"] for entry in saga["state_history"]]
+
+
+def rows(page: TestResponse, caption: str) -> dict[str, list[str]]:
+    """Return the cells of one of the page's tables, by the heading of their row."""
+    table = re.search(rf"<caption>{caption}</caption>.*?</table>", page.text, re.DOTALL)
+    assert table
+    found = re.findall(r'<tr><th scope="row">([^<]+)</th>(.*?)</tr>', table[0], re.DOTALL)
+    return {name: [_text(cell) for cell in re.findall(r"<td.*?</td>", cells, re.DOTALL)] for name, cells in found}
+
+
+def _text(html: str) -> str:
+    return re.sub(r"<[^>]+>", "", html).strip()
+
+
+@pytest.mark.parametrize("saga_type", SAGA_TYPES)
+@pytest.mark.parametrize("scenario", PLAYABLE, ids=lambda scenario: scenario.name)
+def test_every_scenario_ends_where_its_card_says(client: FlaskClient, scenario: Scenario, saga_type: str) -> None:
+    response = play(client, scenario.name, saga_type)
+
+    (saga,) = sagas(client)
+    assert (response.status_code, response.headers["Location"]) == (303, f"/sagas/{saga['saga_id']}")
+    assert (saga["saga_type"], saga["status"]) == (saga_type, scenario.ends)
+    assert states(saga) == scenario.states(saga_type)
+
+
+def test_the_states_are_those_of_seed_002() -> None:
+    named = {scenario.name: scenario for scenario in SCENARIOS}
+    turned_back = ["COMPENSATION_STARTED", "FAILED"]
+    reached = ["STARTED", "ORDER_CREATED", "STOCK_RESERVED", "PAYMENT_COMPLETED"]
+
+    assert named["success"].states("order") == [*reached, "COMPLETED"]
+    assert named["payment-declined"].states("order") == [*reached[:3], *turned_back]
+    assert named["carrier-failure"].states("order") == [*reached, *turned_back]
+    assert named["out-of-stock"].states("order") == [*reached[:2], *turned_back]
+    assert named["stuck"].states("order") == [*reached, "COMPENSATION_STARTED"]
+
+
+@pytest.mark.parametrize("scenario", PLAYABLE, ids=lambda scenario: scenario.name)
+def test_both_ways_plays_it_in_both_patterns(client: FlaskClient, scenario: Scenario) -> None:
+    response = play(client, scenario.name, "both")
+
+    found = {saga["saga_type"]: saga for saga in sagas(client)}
+    first, second = (found[saga_type]["saga_id"] for saga_type in BOTH_WAYS)
+    assert (response.status_code, response.headers["Location"]) == (303, f"/compare/{first}/{second}")
+    assert {saga["status"] for saga in found.values()} == {scenario.ends}
+
+
+def test_a_stuck_saga_is_repaired_by_resuming_it(client: FlaskClient) -> None:
+    before = stock(client, "item-001")["available_stock"]
+    play(client, "stuck", "order")
+
+    post(client, f"/api/v1/sagas/{sagas(client)[0]['saga_id']}/resume", None)
+
+    assert sagas(client)[0]["status"] == "compensated"
+    assert stock(client, "item-001")["available_stock"] == before
+
+
+def test_a_button_pressed_twice_places_one_order(client: FlaskClient) -> None:
+    key = new_id()
+
+    first, second = (play(client, "success", "both", key) for _ in range(2))
+
+    assert first.headers["Location"] == second.headers["Location"]
+    assert len(sagas(client)) == 2
+
+
+def test_two_buttons_of_one_page_place_two_orders(client: FlaskClient) -> None:
+    key = new_id()
+
+    for name in ("success", "out-of-stock"):
+        play(client, name, "order", key)
+
+    assert [saga["status"] for saga in sagas(client)] == ["compensated", "completed"]
+
+
+def test_who_comes_back_to_the_page_gets_new_buttons(client: FlaskClient) -> None:
+    pages = [client.get("/learn") for _ in range(2)]
+
+    keys = [re.findall(r'name="key" value="([^"]+)"', page.text) for page in pages]
+    assert keys[0][0] != keys[1][0]
+    assert {page.headers["Cache-Control"] for page in pages} == {"no-store"}
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "status"),
+    [
+        ("no-such", {"way": "order", "key": "k"}, 404),
+        ("success", {"way": "waltz", "key": "k"}, 422),
+        ("success", {"key": "k"}, 422),
+        ("success", {"way": "order"}, 422),
+        ("success", {"way": "order", "key": "\0"}, 422),
+    ],
+)
+def test_what_is_no_button_of_ours_is_refused(
+    client: FlaskClient, name: str, form: dict[str, str], status: int
+) -> None:
+    assert client.post(f"/learn/{name}", data=form).status_code == status
+    assert sagas(client) == []
+
+
+def test_every_scenario_has_a_story_and_buttons_for_each_pattern_and_both(client: FlaskClient) -> None:
+    page = client.get("/learn")
+
+    assert list(STORIES) == [scenario.name for scenario in SCENARIOS]
+    cards = re.findall(r'<li class="scenario">.*?</li>', page.text, re.DOTALL)
+    assert len(cards) == len(SCENARIOS)
+    for scenario, card in zip(SCENARIOS, cards, strict=True):
+        assert f'action="/learn/{scenario.name}"' in card
+        assert re.findall(r'name="way" value="([^"]+)"', card) == [*BOTH_WAYS, "both"]
+        passed = [re.findall(r"<code>(\w+)</code>", states) for states in re.findall(r"<dd>.*?</dd>", card)]
+        assert passed == [scenario.states(saga_type) for saga_type in BOTH_WAYS]
+    assert "disabled" not in page.text
+
+
+def test_where_faults_are_off_what_needs_them_is_disabled_and_says_why(strict_client: FlaskClient) -> None:
+    page = strict_client.get("/learn")
+
+    for scenario, card in zip(SCENARIOS, re.findall(r'<li class="scenario">.*?</li>', page.text, re.S), strict=True):
+        assert card.count(" disabled") == (3 if scenario.breaks else 0)
+        assert ("FAULT_INJECTION=1" in card) == bool(scenario.breaks)
+    assert play(strict_client, "payment-declined", "order").status_code == 403
+    assert sagas(strict_client) == []
+
+
+def test_what_would_end_otherwise_is_disabled_and_says_why(client: FlaskClient) -> None:
+    catalogue.restock("book-456", 1)
+    for _ in range(10):
+        post(client, "/api/v1/orders", {"items": [{"book_id": "item-001", "quantity": 100}]})
+
+    page = client.get("/learn")
+
+    cards = dict(re.findall(r'<div id="about-([\w-]+)">(.*?)</li>', page.text, re.DOTALL))
+    assert "book-456 has come in" in cards["out-of-stock"]
+    assert "item-001 is sold out." in cards["success"]
+    assert {name for name, card in cards.items() if " disabled" not in card} == {
+        "payment-declined",
+        "carrier-failure",
+        "refused-amount",
+    }
+
+
+def test_nothing_to_compare_says_what_to_do(client: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    place_unsent({"items": [{"book_id": "item-001", "quantity": 1}]})
+
+    page = client.get("/learn")
+
+    assert "Nothing to compare yet." in page.text
+    assert "<table" not in page.text
+
+
+def only(saga_type: str, ended: SagaStatus) -> Summary:
+    """Return the summary of one kind of saga, of which there must be one order."""
+    summary = comparison.compare()[ended][saga_type]
+    assert summary.orders == 1
+    return summary
+
+
+def counts(summary: Summary) -> tuple[float, float, float, float]:
+    return summary.messages, summary.transactions, summary.retries, summary.undone
+
+
+@pytest.mark.parametrize(
+    ("name", "saga_type", "messages", "transactions", "retries", "undone"),
+    [
+        # six steps; the customer is told. Stored, and six steps
+        ("success", "order", 6 + 1, 1 + 6, 0, 0),
+        # OrderCreated to 2, StockReserved and PaymentCompleted to shipping, ShippingArranged to 2; customer told.
+        # Stored and opened, reserved, paid, shipped, handed over, completed
+        ("success", "order-choreography", 2 + 1 + 1 + 2 + 1, 6, 0, 0),
+        # inventory fails twice at reserving and at handing over, payments once
+        ("retried", "order", 6 + 5 + 1, 1 + 6, 5, 0),
+        ("retried", "order-choreography", 2 + 1 + 1 + 2 + 1 + 5, 6, 5, 0),
+        # created, refused; the callback; released (there was nothing), cancelled; the customer is told.
+        # Stored, created, refused, cancelled
+        ("out-of-stock", "order", 2 + 1 + 2 + 1, 1 + 3, 0, 1),
+        # created, reserved, paid in vain; the callback; voided, released, cancelled; the customer is told.
+        # Stored, created, reserved, refused, voided, released, cancelled
+        ("payment-declined", "order", 3 + 1 + 3 + 1, 1 + 6, 0, 2),
+        # four, the callback, four; the customer is told
+        ("carrier-failure", "order", 4 + 1 + 4 + 1, 1 + 8, 0, 3),
+        # OrderCreated to 2, StockReserved and PaymentCompleted to shipping, ShippingFailed to 2, PaymentRefunded and
+        # StockReleased to orders; the customer is told.
+        # Stored and opened, reserved, paid, refused, refunded, released, cancelled
+        ("carrier-failure", "order-choreography", 2 + 1 + 1 + 2 + 1 + 1 + 1, 7, 0, 3),
+    ],
+)
+def test_what_an_order_took_is_counted_in_its_log(
+    client: FlaskClient, name: str, saga_type: str, messages: int, transactions: int, retries: int, undone: int
+) -> None:
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
+    play(client, name, saga_type)
+
+    assert counts(only(saga_type, scenario.ends)) == (messages, transactions, retries, undone)
+
+
+def test_an_order_undone_at_its_deadline_had_no_error_callback(client: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    saga_id = place_unsent({"items": [{"book_id": "item-001", "quantity": 1}]})["saga_id"]
+
+    post(client, f"/api/v1/sagas/{saga_id}/cancel", None)
+
+    # cancelling the order is the only step there is to undo; the customer is told. The action never ran
+    summary = only("order", SagaStatus.COMPENSATED)
+    assert (summary.messages, summary.undone) == (1 + 1, 0)
+
+
+def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClient) -> None:
+    for name in ("success", "success", "retried", "retried"):
+        play(client, name, "order")
+    lasted = iter((5, 1, 2, 4))
+    with runtime.current().database.transaction() as session:
+        for saga in session.query(SagaInstance):
+            at = saga.created_at.replace(microsecond=0)
+            end = at.timestamp() + next(lasted)
+            saga.created_at = at
+            history = [
+                *saga.state_history[:-1],
+                {"state": "COMPLETED", "at": type(at).fromtimestamp(end, at.tzinfo).isoformat()},
+            ]
+            saga.state_history = history
+
+    summary = comparison.compare()[SagaStatus.COMPLETED]["order"]
+
+    assert (summary.orders, summary.messages, summary.retries, summary.seconds) == (4, 9.5, 2.5, 3)
+
+
+def test_only_the_latest_orders_are_compared(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(client, "retried", "order")
+    for _ in range(2):
+        play(client, "success", "order")
+    monkeypatch.setattr(comparison, "LATEST", 2)
+
+    summary = comparison.compare()[SagaStatus.COMPLETED]["order"]
+
+    assert (summary.orders, summary.retries) == (2, 0)
+
+
+def test_what_has_not_ended_is_not_compared(client: FlaskClient) -> None:
+    play(client, "stuck", "order")
+
+    assert comparison.compare() == {SagaStatus.COMPLETED: {}, SagaStatus.COMPENSATED: {}}
+
+
+def test_the_page_shows_the_numbers_of_each_kind(client: FlaskClient) -> None:
+    play(client, "success", "both")
+    play(client, "carrier-failure", "both")
+
+    page = client.get("/learn")
+
+    completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were undone")
+    assert completed["Messages"] == ["7", "–", "7"]
+    assert completed["Transactions"] == ["7", "–", "6"]
+    assert "Actions undone" not in completed
+    assert undone["Messages"] == ["10", "–", "9"]
+    assert undone["Actions undone"] == ["3", "–", "3"]
+    assert all(re.fullmatch(r"[\d.,]+ (ms|s)", cell) for cell in _known(completed["Time (median)"]))
+
+
+def _known(cells: Iterable[str]) -> list[str]:
+    return [cell for cell in cells if cell != "–"]

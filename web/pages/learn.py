@@ -1,0 +1,157 @@
+"""Learn: the saga pattern by playing its scenarios, comparing the two patterns on one's own orders, and reading on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from app import runtime
+from app.errors import Invalid, NotFound
+from app.ids import new_id
+from app.saga.definition import SagaStatus
+from web import order_form, problems
+from web.ways import WAYS
+from workflows import comparison, ordering, queries, scenarios
+from workflows.comparison import Summary
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.order_orchestration import ORDER
+from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
+
+blueprint = Blueprint("learn", __name__, url_prefix="/learn")
+
+BOTH = "both"
+BOTH_WAYS = (ORDER.name, ORDER_CHOREOGRAPHY.name)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a scenario is called, and what happens in it."""
+
+    title: str
+    says: str
+
+
+STORIES = {
+    "success": Story(_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
+    "out-of-stock": Story(
+        _("Out of stock"),
+        _("The limited edition is sold out, and inventory says no. What was begun is undone; nobody is charged."),
+    ),
+    "payment-declined": Story(
+        _("Payment declined"), _("The bank says no. The reserved book goes back to the shelf, the order is cancelled.")
+    ),
+    "carrier-failure": Story(
+        _("Carrier failure"),
+        _("The book is reserved and paid for, but no carrier is to be had. The money goes back, then the book."),
+    ),
+    "retried": Story(
+        _("Faults that pass"),
+        _("Inventory fails twice at each of its steps, payments once. Each is tried again, and works."),
+    ),
+    "answer-lost": Story(
+        _("A lost answer"),
+        _("The bank takes the money, but its answer is lost. Nobody knows: so the charge is voided, made or not."),
+    ),
+    "hanging": Story(
+        _("A service that hangs"),
+        _("Payments gives no answer at all. When the deadline has passed, everything is undone without it."),
+    ),
+    "several-items": Story(
+        _("Several books"), _("Two different books in one order: both are reserved, or neither. Here both are.")
+    ),
+    "refused-amount": Story(
+        _("A sum no bank pays"), _("A book for 999,999: the bank declines it by itself, nothing needs to be broken.")
+    ),
+    "stuck": Story(
+        _("A refund that fails, too"),
+        _("The carrier fails, and then the refund fails again and again. The saga gets stuck and waits for you."),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A scenario as it is offered: what it needs and lacks here, and where it ends in each pattern."""
+
+    scenario: Scenario
+    story: Story
+    lacks: str | None
+
+    @property
+    def states(self) -> Sequence[tuple[str, list[str]]]:
+        """The states that it passes, by pattern."""
+        return [(way.pattern, self.scenario.states(way.saga_type)) for way in WAYS if way.saga_type in BOTH_WAYS]
+
+
+@blueprint.get("")
+def index() -> Response:
+    """Show the scenarios, the comparison on the shop's own orders, and what to read about the two patterns."""
+    settings = runtime.current().settings
+    page = render_template(
+        "learn.html",
+        cards={card.scenario.name: card for card in _cards()},
+        key=new_id(),
+        ways=WAYS,
+        both_ways=BOTH_WAYS,
+        compared=_compared(),
+        latest=comparison.LATEST,
+        faults_allowed=settings.faults_allowed,
+        embedded=settings.embedded,
+        step_seconds=f"{settings.step_timeout_seconds:g}",
+        order_seconds=f"{settings.order_timeout_seconds:g}",
+    )
+    # the browser's back button gets a new key, too: who comes back and presses again wants another order
+    return make_response(page, {"Cache-Control": "no-store"})
+
+
+@blueprint.post("/<name>")
+def play(name: str) -> AnyResponse:
+    """Place the order of a scenario, one way or both, and go to its saga."""
+    scenario = scenarios.named(name)
+    if scenario is None:
+        raise NotFound(f"there is no scenario {name}")
+    try:
+        key = order_form.key_of(request.form)
+    except ValidationError as error:
+        problems.refuse_fields(error)
+    way = request.form.get("way", "")
+    if way == BOTH:
+        first, second = (_place(scenario, saga_type, key) for saga_type in BOTH_WAYS)
+        return redirect(f"/compare/{first}/{second}", 303)
+    if way not in SAGA_TYPES:
+        raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
+    return redirect(url_for("pages.saga.show", saga_id=_place(scenario, way, key)), 303)
+
+
+def _place(scenario: Scenario, saga_type: str, key: str) -> str:
+    return ordering.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}").saga_id
+
+
+def _cards() -> list[Card]:
+    named = {item.book_id for scenario in SCENARIOS for item in scenario.items}
+    books = queries.books_named(named)
+    stock = {book_id: books[book_id].available_stock if book_id in books else 0 for book_id in named}
+    return [Card(scenario, STORIES[scenario.name], _lacks(scenario, stock)) for scenario in SCENARIOS]
+
+
+def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
+    """Return why a scenario would not end here as it should, or None."""
+    if scenario.breaks and not runtime.current().settings.faults_allowed:
+        return str(gettext("Faults are switched off here: FAULT_INJECTION=1 switches them on."))
+    short = [item.book_id for item in scenario.items if stock[item.book_id] < item.quantity]
+    if scenario.in_stock and short:
+        return str(gettext("%(book)s is sold out.", book=short[0]))
+    if not scenario.in_stock and not short:
+        return str(gettext("%(book)s has come in: it is not sold out any more.", book=scenario.items[0].book_id))
+    return None
+
+
+def _compared() -> Mapping[str, Mapping[str, Summary]]:
+    """Return the comparison by how the orders ended, without what nothing is known of."""
+    found = comparison.compare()
+    ends = {"completed": SagaStatus.COMPLETED, "undone": SagaStatus.COMPENSATED}
+    return {name: found[status] for name, status in ends.items() if found[status]}
