@@ -12,6 +12,7 @@ from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
 from web import (
+    api_docs,
     api_inventory,
     api_orders,
     api_sagas,
@@ -63,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     language.register(app)
+    api_docs.register(app)
     problems.register(app)
     for module in API:
         app.register_api(module.api)

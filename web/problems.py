@@ -57,7 +57,10 @@ def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     """Return the description of problem responses with these statuses, for the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema, "example": problem_types.with_status(status).document}},
+        }
         for status in sorted({*statuses, 422, 500, 503})
     }
 

@@ -23,7 +23,7 @@ class Mutation:
 
     @strawberry.mutation
     def create_category(self, input: CreateCategoryInput) -> Category:  # noqa: A002  (seed 000's name)
-        """Open a new category."""
+        """Open a new category. An operator's call."""
         require_operator()
         with spelled():
             body = checked(NewCategory, said(input))
@@ -31,7 +31,7 @@ class Mutation:
 
     @strawberry.mutation
     def create_product(self, input: CreateProductInput) -> Product:  # noqa: A002
-        """Put a new book on sale."""
+        """Put a new book on sale. An operator's call."""
         require_operator()
         with spelled(book_id="id"):
             body = checked(NewProduct, said(input, id="book_id"))

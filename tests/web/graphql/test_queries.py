@@ -183,7 +183,8 @@ def test_what_is_not_asked_for_is_not_read(client: FlaskClient, here: Runtime, o
     with statements(here) as sent:
         data(client, "{ sagas { nodes { id status } } }")
 
-    assert len(sent) == 1
+    assert sent
+    assert not any(table in statement for table in ("saga_steps", "events", "payments") for statement in sent)
 
 
 @pytest.mark.parametrize(
