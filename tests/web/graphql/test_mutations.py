@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from app.runtime import Runtime
 from app.saga.definition import SagaStatus
+from app.settings import Settings
 from tests.web.conftest import get, stock
 from tests.web.graphql.conftest import ask, data, error
+from web import create_app
 from web.problem_types import ALL
 
 CREATE_ORDER = """
@@ -199,6 +202,23 @@ def test_faults_are_refused_where_they_are_switched_off(strict_client: FlaskClie
     said = refused(strict_client, simulate={"payments": "decline"})
 
     assert (said["extensions"]["type"], said["extensions"]["field"]) == ("/problems/forbidden", "simulate")
+
+
+def test_the_catalogue_is_changed_only_by_operators(here: Runtime, settings: Settings) -> None:
+    here.close()
+    client = create_app(settings.but(operator_token="the operators' own long token")).test_client()
+    product = {"name": "x", "price": 1, "stockQuantity": 1}
+
+    for document, given in ((CREATE_CATEGORY, {"name": "x"}), (CREATE_PRODUCT, product)):
+        said = error(client, document, input=given)["extensions"]
+        assert (said["type"], said["status"]) == ("/problems/unauthorized", 401)
+        answer = client.post(
+            "/graphql",
+            json={"query": document, "variables": {"input": given}},
+            headers={"Authorization": "Bearer the operators' own long token"},
+        )
+        assert "errors" not in answer.get_json()
+    assert order(client)["status"] == "completed"  # ordering stays open
 
 
 def test_a_product_of_no_category_and_a_taken_id_are_refused(client: FlaskClient) -> None:
