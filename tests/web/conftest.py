@@ -21,7 +21,7 @@ SEED_ORDER = {"customer_id": "customer-123", "items": [{"product_id": "product-1
 @pytest.fixture
 def no_messages(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent: eager Celery would have finished a saga before the request that started it answers."""
-    monkeypatch.setattr(publishing, "_publish", _lose)
+    lose_messages(monkeypatch)
 
 
 @pytest.fixture
@@ -30,10 +30,15 @@ def place_unsent(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> PlaceU
 
     def place(body: object) -> dict[str, Any]:
         with monkeypatch.context() as stopped:
-            stopped.setattr(publishing, "_publish", _lose)
+            lose_messages(stopped)
             return post(client, "/api/v1/orders", body)
 
     return place
+
+
+def lose_messages(patch: pytest.MonkeyPatch) -> None:
+    """Have what is sent be lost, until the patch is undone."""
+    patch.setattr(publishing, "_publish", _lose)
 
 
 def _lose(*_: object, **__: object) -> bool:
