@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 # The scope is the package, not the session: while Playwright's own event loop runs in this thread, no other test's can.

@@ -43,12 +43,16 @@ def settle(shop: Shop, scene: Scene) -> Scene:
 
 PAGES: dict[str, Callable[[Scene], list[str]]] = {
     "pages.shop.home": lambda _: ["/"],
+    "pages.sagas.index": lambda _: ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"],
+    "pages.sagas.find": lambda _: ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"],
     "pages.saga.show": lambda scene: [f"/sagas/{saga_id}" for saga_id in vars(scene).values()],
+    "pages.problem_types.overview": lambda _: ["/problems"],
+    "pages.problem_types.show": lambda _: ["/problems/conflict"],
 }
 """By endpoint: the paths at which the page is visited."""
 
-OTHERS = ["/nothing", "/sagas/none"]
-"""Pages that no endpoint has: what is said of an address that leads nowhere."""
+OTHERS = ["/nothing", "/sagas/none", "/graphql"]
+"""Pages that are not among the pages' endpoints: what is said of an address that leads nowhere, and GraphQL's."""
 
-NO_PAGES: set[str] = set()
+NO_PAGES = {"pages.sagas.counts", "pages.sagas.incidents", "pages.live.saga"}
 """Endpoints among the pages' that answer something else than a page: streams and fragments for scripts."""

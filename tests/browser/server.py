@@ -40,6 +40,11 @@ class Server:
             assert time.monotonic() < give_up, self.log()
             time.sleep(0.05)
 
+    def start_if_dead(self) -> None:
+        """Start the process unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def kill(self) -> None:
         """End the process at once, as kill -9 does."""
         assert self._process

@@ -1,47 +1,108 @@
 """A person orders books, and watches what becomes of the order."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.visitor import Visitor
+from tests.shop import Shop
 
 
-def place(page: Page, **choices: str) -> None:
-    """Fill in the order form, by its fields' names, and send it."""
+def choose(page: Page, **copies: int) -> None:
+    """Fill the basket with copies of these books only; an underscore stands for a hyphen in a book's id."""
     page.goto("/")
-    for name, value in choices.items():
-        page.locator(f"[name={name}]").select_option(value)
+    for field in page.locator("[name^='copies.']").all():
+        field.fill("0")
+    for book_id, number in copies.items():
+        page.locator(f"[name='copies.{book_id.replace('_', '-')}']").fill(str(number))
+
+
+def place(page: Page) -> None:
+    """Send the order in the form and go to its saga."""
     page.get_by_role("button", name="Place the order").click()
     page.wait_for_url("**/sagas/*")
 
 
-def test_an_order_completes_before_the_readers_eyes(page: Page) -> None:
-    place(page, book_id="item-001", saga_type="order")
+def ends(page: Page, word: str) -> None:
+    """Wait until the page's saga has this status."""
+    expect(page.locator("#live .mark").first).to_contain_text(word)
 
-    expect(page.get_by_role("status")).to_contain_text("Done")
+
+@pytest.mark.parametrize("way", ["order", "order-payment-first", "order-choreography"])
+def test_an_order_of_several_books_completes_before_the_readers_eyes(page: Page, shop: Shop, way: str) -> None:
+    choose(page, item_001=2, product_1=3)
+    expect(page.locator(".basket output")).to_have_text("1,300")
+    page.locator(f"#{way}").check()
+
+    place(page)
+
+    ends(page, "Done")
+    saga = shop.saga(page.url.rpartition("/")[2])
+    order = shop.get(f"/api/v1/orders/{saga['order_id']}").body
+    assert saga["saga_type"] == way
+    assert [(item["book_id"], item["quantity"]) for item in order["items"]] == [("item-001", 2), ("product-1", 3)]
 
 
 def test_a_declined_payment_is_undone_before_the_readers_eyes(page: Page) -> None:
-    place(page, book_id="item-001", service="payments", fault="decline")
+    choose(page, item_001=1)
+    page.get_by_label("payments").select_option("decline")
 
-    expect(page.get_by_role("status")).to_contain_text("Undone")
+    place(page)
+
+    ends(page, "Undone")
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
+
+
+def test_the_same_order_goes_both_ways(page: Page, shop: Shop) -> None:
+    choose(page, item_001=1)
+
+    page.get_by_role("button", name="The same order both ways").click()
+
+    page.wait_for_url(lambda url: not url.endswith("/"))
+    latest = shop.get("/api/v1/sagas?limit=2").body["sagas"]
+    assert {saga["saga_type"] for saga in latest} == {"order", "order-choreography"}
+    assert {shop.settle(saga["saga_id"])["status"] for saga in latest} == {"completed"}
 
 
 def test_it_works_without_scripts(visitor: Visitor) -> None:
     page = visitor.open(None, java_script_enabled=False)
+    choose(page, item_001=1)
+    page.get_by_role("button", name="Add up again").click()
+    expect(page.locator(".basket output")).to_have_text("500")
+    page.locator("#order-choreography").check()
 
-    place(page, book_id="item-001", saga_type="order-choreography")
+    place(page)
 
-    expect(page.get_by_role("status")).to_contain_text("Done")
+    ends(page, "Done")
 
 
-def test_what_is_wrong_is_said_at_its_field(visitor: Visitor) -> None:
+def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(visitor: Visitor) -> None:
     visitor.expect("status of 422")
-    page = visitor.open("/", java_script_enabled=False)
-    page.get_by_label("Quantity").evaluate("field => field.removeAttribute('max')")
-    page.get_by_label("Quantity").fill("100000")
+    page = visitor.open(None)
+    choose(page, item_001=1, product_1=2)
+    page.get_by_label("Customer").fill("nobody")
 
     page.get_by_role("button", name="Place the order").click()
 
     expect(page.get_by_role("alert")).to_contain_text("The order was not placed.")
-    expect(page.get_by_label("Quantity")).to_have_value("100000")
+    expect(page.get_by_label("Customer")).to_have_value("nobody")
+    expect(page.get_by_label("Customer")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("[name='copies.product-1']")).to_have_value("2")
+
+
+def test_more_than_there_is_in_stock_is_pointed_out_and_undone(page: Page) -> None:
+    choose(page, book_456=1)
+    expect(page.get_by_text("More than there is in stock: the order is accepted, and then undone.")).to_be_visible()
+
+    place(page)
+
+    ends(page, "Undone")
+
+
+def test_an_impatient_reader_who_clicks_twice_orders_once(page: Page, shop: Shop) -> None:
+    book = shop.add_book(stock=10)
+    choose(page, **{book: 1})
+
+    page.get_by_role("button", name="Place the order").dblclick()
+
+    ends(page, "Done")
+    assert shop.stock(book) == (9, 0)

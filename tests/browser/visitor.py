@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-PATIENCE_MILLISECONDS = 20_000
+PATIENCE_MILLISECONDS = 10_000
 DESK = {"width": 1200, "height": 900}
 LEFT = "net::ERR_ABORTED"
 """What a request fails with when its page is left before the answer."""

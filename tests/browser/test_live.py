@@ -1,0 +1,121 @@
+"""A saga's page follows the saga by itself, and comes back from whatever cuts it off."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.server import Server
+from tests.browser.visitor import Visitor
+from tests.shop import Shop
+
+CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
+OFFLINE = "ERR_INTERNET_DISCONNECTED"
+SLOWLY = {"inventory": "undo-fail:5", "shipping": "decline"}
+"""Undone only after some seconds of retries, so that there is time to do something to the page."""
+
+
+def watch(page: Page, saga_id: str) -> None:
+    """Open a saga's page; should it be loaded again, it forgets that it is being watched."""
+    page.goto(f"/sagas/{saga_id}")
+    page.evaluate("window.watched = true")
+
+
+def shows(page: Page, word: str) -> None:
+    """Wait until the page shows this status, without having been loaded again."""
+    expect(page.locator("#live .mark").first).to_contain_text(word)
+    assert page.evaluate("window.watched"), "the page was loaded again"
+
+
+@pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
+@pytest.mark.parametrize(("payments", "end"), [("fail:1", "Done"), ("decline", "Undone")])
+def test_a_saga_is_watched_to_its_end_without_reloading(
+    page: Page, shop: Shop, pattern: str, payments: str, end: str
+) -> None:
+    order = shop.order("item-001", pattern=pattern, simulate={"payments": payments})
+
+    watch(page, order["saga_id"])
+
+    shows(page, end)
+    expect(page.get_by_text("Nothing more will change here.")).to_be_visible()
+    for event in shop.events(order["order_id"]):
+        expect(page.get_by_text(event, exact=True).first).to_be_attached()
+
+
+def test_updates_wait_while_they_are_paused(page: Page, shop: Shop) -> None:
+    order = shop.order("item-001", simulate=SLOWLY)
+    watch(page, order["saga_id"])
+
+    page.get_by_role("button", name="Pause updates").click()
+    shop.settle(order["saga_id"])
+
+    shows(page, "Undoing")
+    page.get_by_role("button", name="Resume updates").click()
+    shows(page, "Undone")
+
+
+def test_what_happened_while_offline_is_shown_afterwards(visitor: Visitor, shop: Shop) -> None:
+    visitor.expect(OFFLINE)
+    visitor.expect(CUT_OFF)
+    page = visitor.open(None)
+    order = shop.order("item-001", simulate=SLOWLY)
+    watch(page, order["saga_id"])
+
+    page.context.set_offline(True)
+    shop.settle(order["saga_id"])
+    page.context.set_offline(False)
+
+    shows(page, "Undone")
+    for event in shop.events(order["order_id"]):
+        expect(page.get_by_text(event, exact=True).first).to_be_attached()
+
+
+@pytest.fixture
+def mortal(server: Server) -> Iterator[Server]:
+    """The server, for a test that kills it: it is started again at the latest when the test has ended."""
+    yield server
+    server.start_if_dead()
+
+
+def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Server) -> None:
+    visitor.expect(CUT_OFF)
+    page = visitor.open(None)
+    order = shop.order("item-001", simulate=SLOWLY)
+    watch(page, order["saga_id"])
+    shows(page, "Undoing")
+
+    mortal.kill()
+    expect(page.get_by_text("Connection lost, reconnecting…")).to_be_visible()
+    mortal.start()
+
+    shows(page, "Undone")
+
+
+def test_the_focus_and_what_was_opened_survive_an_update(page: Page, shop: Shop) -> None:
+    order = shop.order("item-001", simulate=SLOWLY)
+    watch(page, order["saga_id"])
+    summary = page.locator("#live summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+
+    shows(page, "Undone")
+
+    expect(summary).to_be_focused()
+    expect(page.locator("#live details").first).to_have_attribute("open", "")
+
+
+def test_readers_are_told_in_words_what_changed(page: Page, shop: Shop) -> None:
+    order = shop.order("item-001", simulate=SLOWLY)
+    watch(page, order["saga_id"])
+
+    expect(page.locator("[data-live-words]")).to_have_text("Undone")
+    expect(page.locator("[data-live-words]")).to_have_attribute("role", "status")
+
+
+def test_without_scripts_the_page_renews_itself(visitor: Visitor, shop: Shop) -> None:
+    page = visitor.open(None, java_script_enabled=False)
+    order = shop.order("item-001", simulate=SLOWLY)
+    page.goto(f"/sagas/{order['saga_id']}")
+    expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
+
+    expect(page.locator("#live .mark").first).to_contain_text("Undone")
