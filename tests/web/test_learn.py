@@ -156,7 +156,7 @@ def test_where_faults_are_off_what_needs_them_is_disabled_and_says_why(strict_cl
 
 
 def test_what_would_end_otherwise_is_disabled_and_says_why(client: FlaskClient) -> None:
-    catalogue.restock("book-456", 1)
+    catalogue.restock("book-456", 1, by="the test")
     for _ in range(10):
         post(client, "/api/v1/orders", {"items": [{"book_id": "item-001", "quantity": 100}]})
 
