@@ -74,7 +74,7 @@ def story(saga_id: str) -> Story:
         requests=requests(view),
         steps=None if choreographed else step_diagram(view.saga, view.operations, plan),
         sequence=sequence_diagram(said) if choreographed else None,
-        timeline=timeline(view.saga, view.operations, plan, now),
+        timeline=timeline(view.saga, view.operations, plan, now, view.acts),
         legend=glyphs.LEGEND,
         plan=plan,
         operations=view.operations,

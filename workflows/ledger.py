@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -19,7 +19,7 @@ from app.saga.definition import COMPENSATION_STARTED, MOVING, SagaStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
 from tasks.inventory import ReservationStatus, StockReservation
-from tasks.orders import Order
+from tasks.orders import Order, OrderItem
 from tasks.payments import process_payment
 from tasks.shipping import arrange_shipping
 from workflows.queries import SagaView
@@ -103,18 +103,22 @@ def of(view: SagaView) -> Ledger | None:
     """Return the ledger of a saga's order, or None if it is about no order."""
     saga = view.saga
     undoing = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
+    paid_by_hand = _by_hand(view.operations, process_payment.short_name)
+    unbooked_by_hand = _by_hand(view.operations, arrange_shipping.short_name)
     with runtime.current().database.reading() as session:
-        order = session.get(Order, saga.aggregate_id)
-        if order is None:
+        ordered = session.execute(_ORDERED.where(Order.id == saga.aggregate_id)).one_or_none()
+        if ordered is None:
             return None
+        total, copies = ordered
         return Ledger(
-            money=_money(
-                session, saga, order.total_amount, undoing, _by_hand(view.operations, process_payment.short_name)
-            ),
-            stock=_stock(session, saga, sum(item.quantity for item in order.items), undoing),
-            parcel=_parcel(session, saga, undoing, _by_hand(view.operations, arrange_shipping.short_name)),
+            money=_money(session, saga, total, undoing, paid_by_hand),
+            stock=_stock(session, saga, copies, undoing),
+            parcel=_parcel(session, saga, undoing, unbooked_by_hand),
             undoing=undoing,
         )
+
+
+_ORDERED = select(Order.total_amount, func.sum(OrderItem.quantity)).join(OrderItem).group_by(Order.id)
 
 
 def _by_hand(operations: Iterable[LoggedOperation], step: str) -> bool:
@@ -122,10 +126,10 @@ def _by_hand(operations: Iterable[LoggedOperation], step: str) -> bool:
 
 
 def _money(session: Session, saga: SagaInstance, total: Decimal, undoing: bool, by_hand: bool) -> Money:
-    entries = session.scalars(select(PaymentProviderEntry).where(PaymentProviderEntry.order_id == saga.aggregate_id))
+    entries = select(PaymentProviderEntry.kind, PaymentProviderEntry.amount)
     moved = {"capture": Decimal(0), "refund": Decimal(0), "void": Decimal(0)}
-    for entry in entries:
-        moved[entry.kind] += entry.amount
+    for kind, amount in session.execute(entries.where(PaymentProviderEntry.order_id == saga.aggregate_id)):
+        moved[kind] += amount
     left = moved["capture"] - moved["refund"]
     given = left if by_hand else Decimal(0)
     right = left - given == (0 if undoing else total)
@@ -134,8 +138,9 @@ def _money(session: Session, saga: SagaInstance, total: Decimal, undoing: bool, 
 
 def _stock(session: Session, saga: SagaInstance, ordered: int, undoing: bool) -> Stock:
     quantities = dict.fromkeys(ReservationStatus, 0)
-    for kept in session.scalars(select(StockReservation).where(StockReservation.order_id == saga.aggregate_id)):
-        quantities[ReservationStatus(kept.status)] += kept.quantity
+    kept = select(StockReservation.status, StockReservation.quantity)
+    for status, quantity in session.execute(kept.where(StockReservation.order_id == saga.aggregate_id)):
+        quantities[ReservationStatus(status)] += quantity
     held, shipped = quantities[ReservationStatus.RESERVED], quantities[ReservationStatus.SHIPPED]
     right = held == 0 and shipped == (0 if undoing else ordered)
     released = quantities[ReservationStatus.RELEASED]

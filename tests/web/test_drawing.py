@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.saga.definition import StepStatus
+from app.saga.definition import ActKind, StepStatus
+from app.saga.models import OperatorAct
 from tests.web.told import PLAN, at, done, failure, saga, undone
 from web import glyphs
 from web.drawing import axis as axes
@@ -183,6 +184,18 @@ def test_a_retry_that_is_due_counts_as_under_way() -> None:
     drawing = timeline(saga("running", current_step="reserve_stock"), [due], PLAN, at(2))
 
     assert [segment.style for segment in lanes(drawing)["reserve stock"].segments] == ["failed", "wait", "running"]
+
+
+def test_what_operators_did_stands_on_a_lane_of_its_own() -> None:
+    acts = [OperatorAct(by="Ann", act=ActKind.RESUME, at=at(60)), OperatorAct(by="Bob", act=ActKind.RESUME, at=at(90))]
+    stuck = saga("stuck", current_step="process_payment", turned=0.07)
+    drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), acts)
+
+    assert [tick.text for tick in drawing.acts] == ["Ann", "Bob"]
+    assert drawing.turning is not None
+    assert drawing.turning.x < drawing.acts[0].x < drawing.acts[1].x < drawing.width
+    last = drawing.rows[-1].lanes[-1]
+    assert last.y < drawing.acts_y < drawing.height
 
 
 def test_idle_time_is_marked_with_its_length() -> None:

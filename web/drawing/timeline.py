@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.saga.definition import COMPENSATION_STARTED, MOVING, Operation, SagaStatus, StepStatus
-from app.saga.models import SagaInstance
+from app.saga.models import OperatorAct, SagaInstance
 from app.saga.timeline import Attempt, LoggedOperation
 from web import glyphs
 from web.drawing.axis import Axis, Cut, axis
@@ -105,22 +105,33 @@ class Timeline:
     now: Tick | None
     ticks: Sequence[Tick]
     idle: Sequence[Idle]
+    acts: Sequence[Tick]
+    acts_y: float
+    """Where the lane is on which operators' acts stand, below those of the steps."""
 
 
 def timeline(
-    saga: SagaInstance, operations: Sequence[LoggedOperation], plan: Sequence[PlannedStep], now: datetime
+    saga: SagaInstance,
+    operations: Sequence[LoggedOperation],
+    plan: Sequence[PlannedStep],
+    now: datetime,
+    acts: Sequence[OperatorAct] = (),
 ) -> Timeline:
-    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended."""
+    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it."""
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
     spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
     turned_at = _turned_at(saga)
-    drawn = _Drawn(saga, axis(spans, _marked(saga, operations, turned_at, now), GUTTER, PLOT), now)
+    marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in acts)]
+    drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT), now)
     rows = drawn.rows(operations, plan)
     labels = [lane.label for row in rows for lane in row.lanes if lane.label]
     ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
+    below = TOP + sum(_height(row) for row in rows)
+    told = [Tick(drawn.axis.x(act.at), act.by) for act in acts]
+    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in told]
     return Timeline(
         width=max([drawn.axis.end + 60, *ends]) + MARGIN,
-        height=TOP + sum(_height(row) for row in rows) + BOTTOM,
+        height=below + (LANE + 8 if acts else 0) + BOTTOM,
         left=GUTTER,
         right=drawn.axis.end,
         rows=rows,
@@ -128,6 +139,8 @@ def timeline(
         now=Tick(drawn.axis.x(now), _("now")) if saga.status in MOVING else None,
         ticks=drawn.ticks(turned_at),
         idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
+        acts=told,
+        acts_y=below + LANE / 2 + 4,
     )
 
 
