@@ -1,0 +1,142 @@
+"""Live pages on the servers that people use: waitress in the embedded default, and gunicorn with two processes."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.shop import http_transport
+from tests.stacks import ROOT, free_port, process_environment
+
+PATIENCE_SECONDS = 20
+"""Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""
+
+COMMANDS = {
+    "waitress": ["-m", "app", "run"],
+    "gunicorn": ["-m", "gunicorn", "web:create_app()", "--workers", "2", "--log-level", "warning"],
+}
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, name: str, settings: Settings, log: Path) -> None:
+        self.port = settings.port
+        self.log = log
+        bind = ["--bind", f"127.0.0.1:{self.port}"] if name == "gunicorn" else []
+        with log.open("wb") as output:
+            command = [sys.executable, *COMMANDS[name], *bind]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=process_environment(settings), stdout=output, stderr=output
+            )
+        self.call = http_transport(f"http://127.0.0.1:{self.port}")
+
+    def place(self) -> str:
+        """Place an order that waits at its payment until it is cancelled."""
+        body = {"items": [{"product_id": "item-001", "quantity": 1}], "simulate": {"payments": "hang"}}
+        answer = self.call("POST", "/api/v1/orders", body, {})
+        assert answer.status == 202, answer
+        return str(answer.body["saga_id"])
+
+    def workers(self) -> list[int]:
+        """Return the processes that gunicorn has started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    @contextmanager
+    def listening(self, saga_id: str, last_seen: str = "") -> Iterator[Iterator[tuple[str, str]]]:
+        """Open a stream; yields its fields, name and value, as they come."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            headers = {"Last-Event-ID": last_seen} if last_seen else {}
+            connection.request("GET", f"/sagas/{saga_id}/live", headers=headers)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            yield (field(line.decode()) for line in iter(answer.readline, b""))
+        finally:
+            connection.close()
+
+
+def field(line: str) -> tuple[str, str]:
+    name, _, value = line.strip().partition(": ")
+    return name, value
+
+
+def value_of(fields: Iterator[tuple[str, str]], wanted: str) -> str:
+    return next(value for name, value in fields if name == wanted)
+
+
+def wait_for(good: Callable[[], object]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not good():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.fixture(params=list(COMMANDS))
+def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Server]:
+    """Each server, with room for one stream in each process."""
+    patient = settings.but(port=free_port(), web_threads=3, step_timeout_seconds=600, order_timeout_seconds=600)
+    server = Server(request.param, patient, tmp_path / "log")
+
+    def open_() -> bool:
+        assert server.process.poll() is None, server.log.read_text()
+        try:
+            return server.call("GET", "/healthz", None, {}).status == 200
+        except OSError:
+            return False
+
+    wait_for(open_)
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+def is_live(server: Server, saga_id: str) -> bool:
+    with server.listening(saga_id) as fields:
+        return value_of(fields, "event") == "live"
+
+
+def test_a_stream_tells_what_happens_and_gives_its_room_back(server: Server) -> None:
+    saga_id = server.place()
+    with server.listening(saga_id) as fields:
+        assert value_of(fields, "event") == "live"
+        before = value_of(fields, "id")
+        assert server.call("POST", f"/api/v1/sagas/{saga_id}/cancel", {}, {}).status == 202
+        wait_for(lambda: value_of(fields, "id") != before)
+
+    # a client that has hung up frees its place long before its stream would have ended
+    wait_for(lambda: is_live(server, saga_id))
+
+
+def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> None:
+    with server.listening(server.place()) as fields:
+        value_of(fields, "id")
+        server.process.send_signal(signal.SIGTERM)
+        for _ in fields:
+            pass
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for
+
+
+@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+def test_another_process_goes_on_where_a_killed_one_was(server: Server) -> None:
+    saga_id = server.place()
+    with server.listening(saga_id) as fields:
+        seen = value_of(fields, "id")
+        for worker in server.workers():
+            os.kill(worker, signal.SIGKILL)
+        with pytest.raises((http.client.IncompleteRead, ConnectionError, StopIteration)):
+            value_of(fields, "id")
+    assert server.call("POST", f"/api/v1/sagas/{saga_id}/cancel", {}, {}).status == 202
+
+    with server.listening(saga_id, seen) as fields:
+        assert value_of(fields, "id") != seen
