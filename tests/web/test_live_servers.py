@@ -121,8 +121,6 @@ def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> Non
     with server.listening(server.place()) as fields:
         value_of(fields, "id")
         server.process.send_signal(signal.SIGTERM)
-        for _ in fields:
-            pass
         assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for
 
