@@ -207,8 +207,8 @@ def test_the_age_is_shown_of_a_saga_under_way_and_the_time_it_took_of_one_that_h
             saga.created_at -= timedelta(hours=2)
             saga.updated_at = saga.created_at + timedelta(seconds=30)
 
-    assert "Duration 30 sec" in text_of(ask(client, "/sagas", status="completed"))
-    assert "Duration 2 hr" in text_of(ask(client, "/sagas", status="stuck"))
+    assert "Duration 30 s" in text_of(ask(client, "/sagas", status="completed"))
+    assert "Duration 2 h" in text_of(ask(client, "/sagas", status="stuck"))
 
 
 def _one(table: type[Base], column: Any) -> Callable[[dict[str, Any]], str]:

@@ -1,11 +1,9 @@
 """All sagas: what needs somebody, how many there are, the newest of those that are wanted, and the one with some id."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
-from babel.dates import format_timedelta
 from flask import Blueprint, redirect, render_template, request, url_for
-from flask_babel import get_locale
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from werkzeug.wrappers import Response
 
@@ -13,6 +11,7 @@ from app import runtime
 from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance
 from web import cursors, glyphs, problems
+from web.durations import duration
 from web.fields import PATTERN_OF, Text
 from web.schemas import SagasQuery
 from workflows import finding, queries
@@ -94,26 +93,20 @@ def find() -> Page:
 def lasted(saga: SagaInstance) -> str:
     """Say how long a saga took; of one that has not ended, how old it is."""
     unfinished = saga.status in MOVING or saga.status == SagaStatus.STUCK
-    return _in_words((runtime.current().now() if unfinished else saga.updated_at) - saga.created_at)
+    end = runtime.current().now() if unfinished else saga.updated_at
+    return duration((end - saga.created_at).total_seconds())
 
 
 @blueprint.app_template_filter("since")
 def since(moment: datetime) -> str:
     """Say how long ago a moment was."""
-    return _in_words(runtime.current().now() - moment)
+    return duration((runtime.current().now() - moment).total_seconds())
 
 
 @blueprint.app_template_filter("pattern")
 def pattern(saga_type: str) -> str | None:
     """Return the pattern that a saga type is of, or None of one that is declared no more."""
     return PATTERN_OF.get(saga_type)
-
-
-def _in_words(span: timedelta) -> str:
-    seconds = max(span.total_seconds(), 0)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return format_timedelta(timedelta(seconds=seconds), threshold=1.5, format="short", locale=get_locale())
 
 
 def _wanted() -> Listed:
