@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Self
 
-from flask_babel import gettext as _
-
 from app.errors import Refused
 from tasks.payments import PaymentMethod
 from web.fields import MOST_COPIES
+from web.language import say as _
 from web.problems import FieldError
 from web.schemas import MOST_LINES, IdempotencyHeader, PlaceOrder
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
@@ -105,12 +104,12 @@ class OrderForm:
         """Return what an error says, without the API's words where there are plainer ones."""
         name = self._own(error.field)
         if error.field == "Idempotency-Key":
-            return str(_("The form had lost its key. Send it again."))
+            return _("The form had lost its key. Send it again.")
         if name == "basket":
-            return str(_("Choose at least one book, and at most %(most)s different ones.", most=MOST_LINES))
+            return _("Choose at least one book, and at most %(most)s different ones.", most=MOST_LINES)
         if name.startswith(COPIES):
             copies = _("Copies are a whole number from 0 to %(most)s.", most=MOST_COPIES)
-            return str(copies) if error.field.endswith(".quantity") else _no_such_book()
+            return copies if error.field.endswith(".quantity") else _no_such_book()
         return error.reason
 
 
@@ -138,7 +137,7 @@ def _faults(form: Mapping[str, str]) -> dict[str, str]:
 
 
 def _no_such_book() -> str:
-    return str(_("This book is not in the catalogue. Set its copies to 0."))
+    return _("This book is not in the catalogue. Set its copies to 0.")
 
 
 def _whole_number(text: str) -> int | str:
