@@ -156,7 +156,7 @@ def test_where_faults_are_off_what_needs_them_is_disabled_and_says_why(strict_cl
 
 
 def test_what_would_end_otherwise_is_disabled_and_says_why(client: FlaskClient) -> None:
-    catalogue.restock("book-456", 1, by="the test")
+    catalogue.restock("book-456", 1, by="Keeper")
     for _ in range(10):
         post(client, "/api/v1/orders", {"items": [{"book_id": "item-001", "quantity": 100}]})
 
@@ -164,7 +164,7 @@ def test_what_would_end_otherwise_is_disabled_and_says_why(client: FlaskClient) 
 
     cards = dict(re.findall(r'<div id="about-([\w-]+)">(.*?)</li>', page.text, re.DOTALL))
     assert "book-456 has come in" in cards["out-of-stock"]
-    assert "item-001 is sold out." in cards["success"]
+    assert "item-001 is sold out:" in cards["success"]
     assert {name for name, card in cards.items() if " disabled" not in card} == {
         "payment-declined",
         "carrier-failure",

@@ -121,7 +121,7 @@ def play(name: str) -> AnyResponse:
     way = request.form.get("way", "")
     if way == BOTH:
         first, second = (_place(scenario, saga_type, key) for saga_type in BOTH_WAYS)
-        return redirect(f"/compare/{first}/{second}", 303)
+        return redirect(url_for("pages.compare.show", first_id=first, second_id=second), 303)
     if way not in SAGA_TYPES:
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
     return redirect(url_for("pages.saga.show", saga_id=_place(scenario, way, key)), 303)
@@ -144,7 +144,7 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
         return str(gettext("Faults are switched off here: FAULT_INJECTION=1 switches them on."))
     short = [item.book_id for item in scenario.items if stock[item.book_id] < item.quantity]
     if scenario.in_stock and short:
-        return str(gettext("%(book)s is sold out.", book=short[0]))
+        return str(gettext("%(book)s is sold out: take delivery of more in the catalogue.", book=short[0]))
     if not scenario.in_stock and not short:
         return str(gettext("%(book)s has come in: it is not sold out any more.", book=scenario.items[0].book_id))
     return None

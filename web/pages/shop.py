@@ -140,7 +140,8 @@ def _place_both(form: OrderForm, key: str) -> Page:
     except Refused as refusal:
         complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, complaints, refusal.status, placed=choreographed)
-    return redirect(f"/compare/{orchestrated.saga_id}/{choreographed.saga_id}", 303)
+    first_id, second_id = orchestrated.saga_id, choreographed.saga_id
+    return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
 
 
 def _to_saga(placed: Placed) -> Response:
