@@ -5,6 +5,7 @@ A class of error that is not listed is of its base class's kind; a status that i
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
@@ -37,7 +38,7 @@ class ProblemType:
         return f"/problems/{self.slug}"
 
     @property
-    def document(self) -> dict[str, object]:
+    def document(self) -> dict[str, Any]:
         """An example of a problem document."""
         return {
             "type": self.reference,

@@ -34,13 +34,15 @@ class FieldError(BaseModel):
 class Problem(BaseModel):
     """What every error answers (RFC 9457)."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=False, json_schema_extra={"example": PRICE_DIFFERS.document}
+    )
 
-    type: str = Field(examples=[PRICE_DIFFERS.reference], description="The page that explains this kind of error.")
-    title: str = Field(examples=[PRICE_DIFFERS.title])
-    status: int = Field(examples=[PRICE_DIFFERS.status])
-    detail: str = Field(examples=[PRICE_DIFFERS.example])
-    instance: str = Field(examples=["/api/v1/orders"], description="The path that was asked for.")
+    type: str = Field(description="The page that explains this kind of error.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The path that was asked for.")
     errors: list[FieldError] = Field(default=[], description="The fields at fault.")
     facts: dict[str, Any] = Field(default={}, description="The values that the detail speaks of.")
 

@@ -11,6 +11,7 @@ from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus
+from web.samples import exemplify
 
 Number = int | float
 
@@ -18,7 +19,7 @@ Number = int | float
 class Answer(BaseModel):
     """What every answer is made of."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_extra=exemplify)
 
 
 class Camel(Answer):
@@ -40,8 +41,8 @@ class StartedReply(Answer):
 
     saga_id: str
     order_id: str
-    status: str = Field(examples=["pending"])
-    message: str = Field(examples=["Order creation started"])
+    status: str
+    message: str
 
 
 class ItemReply(Answer):
@@ -255,15 +256,15 @@ class CategoriesReply(Answer):
 class AliveReply(Answer):
     """The process runs."""
 
-    status: str = Field(examples=["alive"])
+    status: str = Field(json_schema_extra={"example": "alive"})
 
 
 class ReadyReply(Answer):
     """The process can work: what it depends on answers."""
 
-    status: str = Field(examples=["ready"])
-    database: str = Field(examples=["ok"])
-    broker: str = Field(examples=["ok"])
+    status: str = Field(json_schema_extra={"example": "ready"})
+    database: str
+    broker: str
 
 
 class CamelStartedReply(Camel, StartedReply):

@@ -194,11 +194,17 @@ def new_order(
 class ChangeOrder(Strict):
     """What may be changed in an order."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"shipping_address": "大阪府大阪市1-1"}})
+
     shipping_address: Address
 
 
 class ByHand(Strict):
     """A person's word that they did outside the system what a compensation could not do."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
+    )
 
     by: Name = Field(description="Who says so.")
     note: Description | None = Field(None, description="What was done, for whoever reads the history.")
@@ -208,12 +214,20 @@ class ByHand(Strict):
 class NewCategory(Strict):
     """A new category."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "電子機器", "description": "電子機器カテゴリ"}})
+
     name: Name
     description: Description = ""
 
 
 class NewProduct(Strict):
     """A new book."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"name": "クラウド設計パターン集", "price": 3500, "category_id": "books", "stock_quantity": 5}
+        }
+    )
 
     name: Title
     description: Description = ""
@@ -225,6 +239,8 @@ class NewProduct(Strict):
 
 class Restock(Strict):
     """A delivery of new copies."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"quantity": 10}})
 
     quantity: Delivered
 

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import TypeAdapter
 
 from tests.web.conftest import get
+from web import replies
 
 OPERATIONS = {"get", "post", "patch", "delete", "put"}
 PAGES = ("pages.", "graphql.", "api_docs.", "language.", "openapi.", "swagger.", "static")
@@ -102,3 +104,32 @@ def test_both_spellings_are_described(document: dict[str, Any]) -> None:
     assert "customerId" in schemas["ShortOrder"]["properties"]
     assert "total_amount" in schemas["OrderReply"]["properties"]
     assert "totalAmount" in schemas["CamelOrderReply"]["properties"]
+
+
+def test_every_request_and_every_field_of_an_answer_has_an_example(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    bodies = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for _, _, operation in operations(document)
+        if "requestBody" in operation
+    }
+
+    assert len(bodies) > 5
+    for name in bodies:
+        assert schemas[name]["example"], name
+    answers = {name: schema for name, schema in schemas.items() if name.endswith("Reply")}
+    assert len(answers) > 20
+    for name, schema in answers.items():
+        for field, described in schema["properties"].items():
+            # what is an answer itself, or one of a set of words, shows what it may be
+            assert "example" in described or "$ref" in str(described), (name, field)
+
+
+def test_an_example_is_what_a_field_may_be() -> None:
+    models = [model for name, model in vars(replies).items() if name.endswith("Reply")]
+
+    assert len(models) > 20
+    for model in models:
+        for field, described in model.model_json_schema(by_alias=False)["properties"].items():
+            if "example" in described:
+                TypeAdapter(model.model_fields[field].annotation).validate_python(described["example"])

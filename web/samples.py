@@ -1,0 +1,78 @@
+"""What the API's answers look like, for its documentation: an example for every field, by the field's name."""
+
+from typing import Any
+
+from pydantic.alias_generators import to_snake
+
+MOMENT = "2026-01-01T09:00:00.123456Z"
+SAGA_ID = "019b7a3c-5f80-7c11-9d52-3b1f0a6e4d21"
+ORDER_ID = "019b7a3c-5f7e-7a04-8f3e-6c2d9b1a7e55"
+
+SAMPLES: dict[str, Any] = {
+    "aggregate_id": ORDER_ID,
+    "amount": 3500,
+    "at": MOMENT,
+    "attempt": 1,
+    "attempts": 1,
+    "available_stock": 4,
+    "book_id": "book-123",
+    "broker": "ok",
+    "by": "Ann",
+    "category_id": "books",
+    "completed_at": MOMENT,
+    "context": {"order_id": ORDER_ID, "customer_id": "customer-001", "total_amount": 3500},
+    "created_at": MOMENT,
+    "current_step": "process_payment",
+    "customer_id": "customer-001",
+    "database": "ok",
+    "deadline_at": MOMENT,
+    "description": "What CloudMart sells",
+    "done_by": "Ann",
+    "error": "book-123: 6 wanted, 5 available",
+    "event_type": "StockReserved",
+    "finished_at": MOMENT,
+    "id": "books",
+    "message": "Order creation started",
+    "name": "Books",
+    "next_cursor": "WyJib29rLTEyMyJd",
+    "note": "paid back by bank transfer",
+    "order_id": ORDER_ID,
+    "payload": {"order_id": ORDER_ID, "stock": [{"book_id": "book-123", "quantity": 1}]},
+    "payment_method": "credit_card",
+    "price": 3500,
+    "quantity": 1,
+    "reason": "there is nothing to resume: the saga is completed",
+    "received_stock": 5,
+    "reserved_stock": 1,
+    "result": {"order_id": ORDER_ID},
+    "resumed": [SAGA_ID],
+    "retry_attempt": 0,
+    "saga_id": SAGA_ID,
+    "saga_state": "STOCK_RESERVED",
+    "saga_type": "order",
+    "sequence": 2,
+    "shipping_address": "東京都千代田区1-1",
+    "started_at": MOMENT,
+    "state": "STOCK_RESERVED",
+    "status": "pending",
+    "step_id": "reserve_stock",
+    "step_name": "reserve_stock",
+    "success": True,
+    "task_id": "5b0c7c34-8a0e-4f0e-9d55-0c2b7a1f6f10",
+    "timestamp": MOMENT,
+    "title": "クラウド設計パターン集",
+    "total_amount": 3500,
+    "tracking_number": "CM-7F3A91C2",
+    "transaction_id": "txn_4c1d2e3f",
+    "unit_price": 3500,
+    "updated_at": MOMENT,
+}
+
+
+def exemplify(schema: dict[str, Any]) -> None:
+    """Give the fields of an answer's JSON schema their examples; what is an answer or a set of words has its own."""
+    # `example`, not `examples`: flask-openapi3 drops what OpenAPI 3.0 does not know
+    for name, field in schema.get("properties", {}).items():
+        known = to_snake(name)
+        if known in SAMPLES and "$ref" not in str(field):
+            field.setdefault("example", SAMPLES[known])
