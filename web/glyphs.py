@@ -27,7 +27,7 @@ UNDOING = Mark("↶", _("Undoing"), "undoing")
 UNDONE = Mark("↶✓", _("Undone"), "undone")
 NEVER_RAN = Mark("⊘", _("Skipped: never ran"), "skipped")
 NOTHING_TO_UNDO = Mark("⊘", _("Skipped: nothing to undo"), "skipped")
-BY_HAND = Mark("✋", _("Undone by hand"), "undone")
+BY_HAND = Mark("☞", _("Undone by hand"), "undone")
 NOT_REACHED = Mark("○", _("Not reached"), "ghost")
 NOT_NEEDED = Mark("○", _("Only if needed"), "ghost")
 SAID_AGAIN = Mark("□", _("Done before"), "again")
@@ -36,7 +36,9 @@ TOLD = Mark("◦", _("Told"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
 LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, NEVER_RAN, UNKNOWN, STUCK)
-"""The marks that drawings explain."""
+"""The marks that every drawing explains."""
+SAID = (SAID_AGAIN, NOTHING_TO_DO, TOLD)
+"""Those that only a choreography has."""
 
 _OF_SAGA = {
     SagaStatus.PENDING: PENDING,

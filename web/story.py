@@ -75,7 +75,7 @@ def story(saga_id: str) -> Story:
         steps=None if choreographed else step_diagram(view.saga, view.operations, plan),
         sequence=sequence_diagram(said) if choreographed else None,
         timeline=timeline(view.saga, view.operations, plan, now, view.acts),
-        legend=glyphs.LEGEND,
+        legend=(*glyphs.LEGEND, *glyphs.SAID) if choreographed else glyphs.LEGEND,
         plan=plan,
         operations=view.operations,
         said=said,

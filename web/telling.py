@@ -53,10 +53,10 @@ def _moving(view: SagaView, said: Sequence[Said]) -> str:
         return _("Turned back: undoing %(step)s.", step=plain(under_way.step))
     if under_way:
         return _("Doing %(step)s.", step=plain(under_way.step))
-    awaited = [heard.service for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED]
+    awaited = [heard for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED]
     if awaited:
-        services = ", ".join(dict.fromkeys(awaited))
-        return _("Waiting for %(services)s.", services=services)
+        services = dict.fromkeys(f"{heard.service} ({plain(heard.command or '')})" for heard in awaited)
+        return _("Waiting for %(services)s.", services=", ".join(services))
     if view.saga.status in MOVING and view.saga.state == COMPENSATION_STARTED:
         return _("Turned back: what was done is being undone.")
     return _("Under way.")

@@ -126,6 +126,24 @@ def test_a_retry_says_which_attempt_when_and_why(
     assert "Trying process payment again, attempt 2 of 2, because: unavailable" in trying
 
 
+def test_a_choreography_says_whom_it_waits_for(client: FlaskClient, post: Post) -> None:
+    shown = words(page(client, order(client, "choreography")))
+
+    assert "Waiting for inventory (reserve stock), payments (process payment)." in shown
+    assert "○ reserve stock" in shown
+
+
+def test_a_conductor_says_what_it_is_at(client: FlaskClient, post: Post) -> None:
+    saga_id = order(client)
+    assert "○ Pending Accepted; create order is first." in words(page(client, saga_id))
+
+    post.deliver("orders.create_order")
+    assert "▶ Running Doing reserve stock." in words(page(client, saga_id))
+
+    operations.cancel(saga_id)
+    assert "↶ Undoing Turned back: undoing reserve stock." in words(page(client, saga_id))
+
+
 @both
 def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern: str) -> None:
     saga_id = order(client, pattern, shipping="decline", payments="undo-fail:9")
@@ -135,7 +153,7 @@ def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern:
 
     assert "Ann said that it was done by hand: paid back by bank transfer" in shown
     assert "given back by hand 200 net 0 ✓ nothing kept" in shown
-    assert "✋ Undone by hand" in shown
+    assert "☞ Undone by hand" in shown
 
 
 def test_a_conductors_steps_are_drawn_with_the_point_of_no_return(client: FlaskClient) -> None:

@@ -28,13 +28,14 @@ class Lifeline:
 
 @dataclass(frozen=True)
 class Chip:
-    """What one service did about an event."""
+    """What one service did about an event; ``says`` tells it in words."""
 
     x: float
     y: float
     width: float
     text: str
     style: str
+    says: str
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _utterance(said: Said, first: Said, places: dict[str, float], y: float) -> t
 
 
 def _message(heard: Heard, x1: float, x2: float, y: float) -> Message:
-    text = _words(heard)
-    chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark_of(heard).style)
+    text, mark = _words(heard), mark_of(heard)
+    says = f"{heard.task_name}: {mark.word}"
+    chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, says)
     return Message(x1, x2, y + 9, x1 == x2, chip)

@@ -276,9 +276,11 @@ class _Drawn:
                 most=logged.most_attempts,
                 time=logged.retry_at.strftime("%H:%M:%S"),
             )
+        tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
         if mark.style == "skipped":
             return str(mark.word)
-        tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
+        if mark is glyphs.BY_HAND:
+            return f"{mark.word} · {tried}"
         took = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
         word = "" if mark in (glyphs.DONE, glyphs.UNDONE, glyphs.STUCK) else str(mark.word)
         return " · ".join(part for part in (word, took, tried) if part)
