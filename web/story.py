@@ -63,7 +63,8 @@ def story(saga_id: str) -> Story:
     view = queries.saga(saga_id)
     now = here.now()
     said = conversation.of(view)
-    plan = planned(view.saga, view.operations)
+    operations = [*view.operations, *conversation.under_way(view, said)]
+    plan = planned(view.saga, operations)
     choreographed = conversation.is_choreographed(view.saga.saga_type)
     jaeger = here.settings.jaeger_url
     return Story(
@@ -72,12 +73,12 @@ def story(saga_id: str) -> Story:
         choreographed=choreographed,
         ledger=ledger.of(view),
         requests=requests(view),
-        steps=None if choreographed else step_diagram(view.saga, view.operations, plan),
+        steps=None if choreographed else step_diagram(view.saga, operations, plan),
         sequence=sequence_diagram(said) if choreographed else None,
-        timeline=timeline(view.saga, view.operations, plan, now, view.acts),
+        timeline=timeline(view.saga, operations, plan, now, view.acts),
         legend=(*glyphs.LEGEND, *glyphs.SAID) if choreographed else glyphs.LEGEND,
         plan=plan,
-        operations=view.operations,
+        operations=operations,
         said=said,
         acts=view.acts,
         flower=here.settings.flower_url,

@@ -13,7 +13,7 @@ from app.celery import queue_of
 from app.events import History, StoredEvent, subscribers, task_id_of
 from app.saga import participant, registry
 from app.saga.choreography import Choreography
-from app.saga.definition import Operation
+from app.saga.definition import MOVING, Operation, StepStatus
 from app.saga.reactions import Act, Close, Decision, Undo
 from app.saga.timeline import LoggedOperation
 from workflows.queries import SagaView
@@ -84,6 +84,14 @@ def of(view: SagaView) -> list[Said]:
     return told
 
 
+def under_way(view: SagaView, said: Sequence[Said]) -> list[LoggedOperation]:
+    """Return what services have still to do, or are at, in a saga that moves: the log does not hold it yet."""
+    if view.saga.status not in MOVING:
+        return []
+    awaited = [heard.logged for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED and heard.logged]
+    return list({logged.key: logged for logged in awaited}.values())
+
+
 class _Listening:
     def __init__(self, choreography: Choreography | None, view: SagaView) -> None:
         self.choreography = choreography
@@ -106,8 +114,12 @@ class _Listening:
         if meant is None:
             return Heard(task_name, task_id, Outcome.NOTHING)
         step, operation, command = meant
-        done = self.by_key.get((step, operation))
-        return Heard(task_name, task_id, Outcome.AGAIN if done else Outcome.AWAITED, command, done)
+        if done := self.by_key.get((step, operation)):
+            return Heard(task_name, task_id, Outcome.AGAIN, command, done)
+        # there is nothing in the log before its first attempt has ended; for all we know it is under way
+        since = event.timestamp
+        awaited = LoggedOperation(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
+        return Heard(task_name, task_id, Outcome.AWAITED, command, awaited)
 
 
 def _meant(decision: Decision) -> tuple[str, Operation, str] | None:

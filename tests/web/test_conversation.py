@@ -68,6 +68,8 @@ def test_what_nobody_has_done_yet_is_awaited(post: Post) -> None:
 
     assert heard(said_in(placed), "OrderCreated")["inventory"] == (Outcome.ACTED, "reserve_stock")
     assert heard(said_in(placed), "OrderCreated")["payments"] == (Outcome.AWAITED, "process_payment")
+    view = queries.saga(placed.saga_id)
+    assert [logged.step for logged in conversation.under_way(view, conversation.of(view))] == ["process_payment"]
     post.deliver_all()
     assert not [one for said in said_in(placed) for one in said.heard if one.outcome is Outcome.AWAITED]
 

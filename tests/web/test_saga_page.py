@@ -131,6 +131,7 @@ def test_a_choreography_says_whom_it_waits_for(client: FlaskClient, post: Post) 
 
     assert "Waiting for inventory (reserve stock), payments (process payment)." in shown
     assert "○ reserve stock" in shown
+    assert "reserve_stock action ▶ Running" in shown
 
 
 def test_a_conductor_says_what_it_is_at(client: FlaskClient, post: Post) -> None:
