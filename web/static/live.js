@@ -1,7 +1,7 @@
 // Pages that renew themselves. Each works without this script: it only spares the reader the reloading.
 //
 //   [data-live="/url"]                a stream of server-sent events, each with the element's whole new content
-//   [data-poll="/url"][data-every]    content fetched again every so many milliseconds
+//   [data-poll="/url"][data-every]    content fetched again every so many seconds
 //   [data-live-bar]                   pause button, state of the connection, and a status line for screen readers
 //
 // All texts come with the page, in its language.
@@ -209,7 +209,7 @@
 
     function wait() {
       clearTimeout(timer);
-      timer = setTimeout(look, Number(root.dataset.every || 5000));
+      timer = setTimeout(look, 1000 * Number(root.dataset.every || 5));
     }
 
     return {
