@@ -8,7 +8,6 @@ what was measured in turns.
 import asyncio
 import contextlib
 import http.client
-import itertools
 import json
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import click
 from app.settings import ROOT
 
 PATIENCE_SECONDS = 60
+LOOKED_AT_SECONDS = 15
 ENDED = {"completed", "compensated", "stuck"}
 STUCK = {"shipping": "decline", "payments": "undo-fail:99"}
 HANGS = {"payments": "hang"}
@@ -49,22 +50,28 @@ def main(pages: int, moving: int, orders: int, buyers: int, rounds: int, databas
     with shop(database) as (port, pid):
         buyer = Buyer(port, pid)
         ended, unended = buyer.prepare()
-        shown = [saga_id for saga_id, _ in zip(itertools.cycle(unended), range(moving), strict=False)]
-        shown += [saga_id for saga_id, _ in zip(itertools.cycle(ended), range(pages - moving), strict=False)]
+        shown = [*islice(cycle(unended), moving), *islice(cycle(ended), pages - moving)]
         buyer.round(orders, buyers)  # what is only slow at first is not to be measured
         alone, beside = [], []
         for number in range(rounds):
-            alone.append(buyer.round(orders, buyers))
-            with read(port, shown) as readers:
-                beside.append(buyer.round(orders, buyers))
-            click.echo(
-                f"round {number + 1}: {alone[-1]} alone, {beside[-1]} beside {pages} pages ({readers.summary()})"
-            )
+            # each kind comes first as often as the other: what is measured later is measured on a fuller shop
+            for with_pages in (number % 2 == 1, number % 2 == 0):
+                if with_pages:
+                    with read(port, shown) as readers:
+                        beside.append(buyer.round(orders, buyers))
+                    click.echo(f"beside  {beside[-1]}; the pages: {readers.summary()}")
+                else:
+                    alone.append(buyer.round(orders, buyers))
+                    click.echo(f"alone   {alone[-1]}")
+        quiet = load(pid)
+        with read(port, shown):
+            taken = load(pid) - quiet
     click.echo(
         f"Beside {pages} live pages, {moving} of them of sagas that have not ended, it takes so many times as long:"
     )
     for name in ("accepted", "settled", "computed"):
         click.echo(f"{name:>10}  {ratio(beside, alone, name):.2f}")
+    click.echo(f"While nobody orders, the pages take {taken:.1%} of a processor.")
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,13 @@ def processor_seconds(pid: int) -> float:
     """Return how much processor time a process has used (Linux)."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(pid: int) -> float:
+    """Return which part of a processor a process takes, over some seconds."""
+    computed = processor_seconds(pid)
+    time.sleep(LOOKED_AT_SECONDS)
+    return (processor_seconds(pid) - computed) / LOOKED_AT_SECONDS
 
 
 @dataclass

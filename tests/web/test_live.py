@@ -460,3 +460,13 @@ def test_only_without_a_script_the_page_loads_itself_again(client: FlaskClient, 
 
     assert "Pause updates" in page.text
     assert '<noscript><meta http-equiv="refresh"' in page.text
+
+
+def test_a_comparison_says_when_it_need_not_be_fetched_again(client: FlaskClient, saga_id: str) -> None:
+    path = f"/compare/{saga_id}/{saga_id}"
+
+    assert "data-poll=" in client.get(path).text
+    assert "data-live-end" not in client.get(f"{path}/part").text
+    operations.cancel(saga_id)
+    assert "data-poll=" not in client.get(path).text
+    assert "data-live-end" in client.get(f"{path}/part").text

@@ -13,14 +13,18 @@ blueprint = Blueprint("compare", __name__, url_prefix="/compare")
 def show(first_id: str, second_id: str) -> str:
     """Show two sagas side by side; the page renews itself until both have ended."""
     compared = _compared(first_id, second_id)
-    moving = any(told.saga.status in MOVING for told in compared.stories)
-    return render_template("compare.html", compared=compared, moving=moving)
+    return render_template("compare.html", compared=compared, moving=_moving(compared))
 
 
 @blueprint.get("/<first_id>/<second_id>/part")
 def part(first_id: str, second_id: str) -> str:
     """Return the part of the page that changes, for the script that renews it."""
-    return render_template("saga/compared.html", compared=_compared(first_id, second_id))
+    compared = _compared(first_id, second_id)
+    return render_template("saga/compared.html", compared=compared, moving=_moving(compared))
+
+
+def _moving(compared: Comparison) -> bool:
+    return any(told.saga.status in MOVING for told in compared.stories)
 
 
 def _compared(first_id: str, second_id: str) -> Comparison:

@@ -1,7 +1,8 @@
 // Pages that renew themselves. Each works without this script: it only spares the reader the reloading.
 //
 //   [data-live="/url"]                a stream of server-sent events, each with the element's whole new content
-//   [data-poll="/url"][data-every]    content fetched again every so many seconds
+//   [data-poll="/url"][data-every]    content fetched again every so many seconds, until there is a
+//                                     [data-live-end] in it
 //   [data-live-bar]                   pause button, state of the connection, and a status line for screen readers
 //
 // All texts come with the page, in its language.
@@ -192,6 +193,7 @@
     let timer = 0;
     let asking = null;
     let last = null;
+    let over = false;
 
     async function look() {
       asking = new AbortController();
@@ -200,6 +202,11 @@
         const html = answer.ok ? await answer.text() : null;
         if (html !== null && html !== last) renew(root, (last = html));
         show(answer.ok ? "on" : "lost");
+        over = root.querySelector("[data-live-end]") !== null;
+        if (over) {
+          if (bar) bar.hidden = true; // there is nothing left to pause
+          return;
+        }
       } catch (error) {
         if (error.name === "AbortError") return;
         show("lost");
@@ -213,7 +220,7 @@
     }
 
     return {
-      open: () => !paused && !document.hidden && wait(),
+      open: () => !paused && !over && !document.hidden && wait(),
       close: () => {
         clearTimeout(timer);
         if (asking) asking.abort();
