@@ -191,6 +191,11 @@ def require_postgresql() -> None:
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
 
 
+def require_redis() -> None:
+    """Skip the test, or fail it in CI, when Redis does not answer."""
+    _require(BROKERS["redis"], "Redis", "TEST_REDIS_URL")
+
+
 def _require(url: str, server: str, variable: str) -> None:
     try:
         socket.create_connection(_host_and_port(url), timeout=2).close()

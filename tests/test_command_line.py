@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,11 @@ class Running:
             assert time.monotonic() < give_up, saga
             time.sleep(0.05)
 
+    def how_to_log_in(self) -> str:
+        """Return the line of the greeting that says how operators log in."""
+        assert self.process.stdout is not None
+        return next(line for line in iter(self.process.stdout.readline, "") if "/operator/login" in line)
+
     def place(self, **options: Any) -> dict[str, Any]:
         body = {"items": [{"product_id": "item-001", "quantity": 1}], **options}
         answer = self.call("POST", "/api/v1/orders", body, {})
@@ -78,6 +84,43 @@ def test_run_serves_and_ends_cleanly_on_ctrl_c_and_keeps_the_data(tmp_path: Path
 
     with running(tmp_path) as shop:
         assert shop.call("GET", f"/api/v1/orders/{placed['order_id']}", None, {}).body["status"] == "completed"
+
+
+PASSWORD = re.compile(r"[a-z0-9]{5}(-[a-z0-9]{5}){3}")
+
+
+def test_the_first_start_makes_a_password_and_shows_it_once(tmp_path: Path) -> None:
+    said = []
+    for _ in range(2):
+        with running(tmp_path) as shop:
+            said.append(shop.how_to_log_in())
+    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
+    made = subprocess.run(
+        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=30
+    )
+
+    shown = [PASSWORD.search(words) for words in (*said, made.stdout)]
+
+    assert shown[0]
+    assert shown[1] is None
+    assert "with the password made before" in said[1]
+    assert shown[2]
+    assert shown[2][0] != shown[0][0]
+
+
+def test_the_password_of_the_settings_is_not_replaced_and_not_shown(tmp_path: Path) -> None:
+    with running(tmp_path, OPERATOR_PASSWORD="swordfish") as shop:
+        assert "with the OPERATOR_PASSWORD" in shop.how_to_log_in()
+        shop.process.send_signal(signal.SIGINT)
+        output, errors = shop.process.communicate(timeout=15)
+    assert "swordfish" not in output + errors
+    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", OPERATOR_PASSWORD="swordfish")
+    refused = subprocess.run(
+        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert refused.returncode == 2
+    assert "OPERATOR_PASSWORD is set" in refused.stderr
+    assert "swordfish" not in refused.stderr + refused.stdout
 
 
 def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:

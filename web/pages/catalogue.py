@@ -129,7 +129,7 @@ def restock(book_id: str) -> Page:
     def take(fields: Fields) -> Page:
         body = catalogue_form.delivery(fields)
         catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
-        taken = ngettext("%(num)s copy is in stock now.", "%(num)s copies are in stock now.", body.quantity)
+        taken = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
         return _done(taken, book_id)
 
     return _form("catalogue/restock.html", catalogue_form.blank, take, book=book)
