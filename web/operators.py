@@ -36,6 +36,9 @@ ATTEMPTS = "5 per minute"
 """How many wrong passwords one address may try; and all addresses together."""
 ALL_ATTEMPTS = "100 per minute"
 LOGIN = "pages.operate.log_in"
+IN_PROCESS = "memory://"
+REDIS_PATIENCE: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}
+"""So many seconds a login waits for Redis; then the process counts for itself."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -77,10 +80,12 @@ def register(app: Flask) -> None:
     app.before_request(_refuse_programs)
     app.register_error_handler(Unauthorized, _unauthorized)
     app.register_error_handler(RateLimitExceeded, _too_many)
+    storage = _storage(runtime.current().settings)
     limiter = Limiter(
         _address,
         app=app,
-        storage_uri=_storage(runtime.current().settings),
+        storage_uri=storage,
+        storage_options=REDIS_PATIENCE if storage != IN_PROCESS else {},
         in_memory_fallback_enabled=True,
         headers_enabled=True,
     )
@@ -182,7 +187,7 @@ def _address() -> str:
 
 def _storage(settings: Settings) -> str:
     # one process counts for itself where there is nothing to count in together
-    return settings.broker_url if settings.broker_url.startswith(("redis://", "rediss://")) else "memory://"
+    return settings.broker_url if settings.broker_url.startswith(("redis://", "rediss://")) else IN_PROCESS
 
 
 def _equal(given: str, wanted: str) -> bool:

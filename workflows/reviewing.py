@@ -28,6 +28,8 @@ class Review:
     """
 
     saga: SagaInstance
+    known: bool
+    """Whether code that is deployed here can move it."""
     choreographed: bool
     turned_back: bool
     past_pivot: bool
@@ -48,9 +50,11 @@ def review(saga_id: str) -> Review:
     saga = view.saga
     plan = _plan(saga)
     here = saga.current_step if plan else None
+    choreographed = saga.saga_type == ORDER_CHOREOGRAPHY.name
     return Review(
         saga=saga,
-        choreographed=saga.saga_type == ORDER_CHOREOGRAPHY.name,
+        known=choreographed or plan is not None,
+        choreographed=choreographed,
         turned_back=saga.state == COMPENSATION_STARTED,
         past_pivot=plan is not None and plan.past_pivot(saga.current_step),
         undoing=tuple(Task(s.name, s.compensation.name) for s in plan.undoing(here) if s.compensation)

@@ -94,6 +94,15 @@ def test_resuming_says_where_it_goes_on_and_does_it(operator: Browser) -> None:
     assert acts(operator, saga_id) == [("resume", "Ann", None)]
 
 
+def test_resuming_what_is_under_way_says_that_it_is_not_stuck(operator: Browser, place_unsent: PlaceUnsent) -> None:
+    saga_id = place_unsent(SEED_ORDER)["saga_id"]
+
+    assert "It is not stuck, but under way." in operator.get(f"/sagas/{saga_id}/resume").text
+    operator.post(f"/sagas/{saga_id}/resume")
+
+    assert status(operator, saga_id) == "completed"
+
+
 def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser) -> None:
     saga_id = place(operator, STUCK)
 
@@ -168,7 +177,7 @@ def test_of_a_saga_that_no_code_knows_the_refusal_is_told(operator: Browser, act
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).saga_type = "retired"
 
-    assert operator.get(f"/sagas/{saga_id}/{act}").status_code == 200
+    assert "No code that is deployed here knows this kind of saga" in operator.get(f"/sagas/{saga_id}/{act}").text
     page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "x", "step": "process_payment"})
     assert page.status_code == 409
     assert "no code deployed here declares saga retired" in page.text
