@@ -211,6 +211,14 @@ def test_both_ways_sent_twice_is_one_pair(client: FlaskClient) -> None:
     assert len(orders(client)) == 2
 
 
+def test_a_form_sent_one_way_can_be_sent_both_ways_as_well(client: FlaskClient) -> None:
+    form = {**FORM, "key": key_of(client.get("/")), "copies.book-123": "1", "saga_type": "order-payment-first"}
+    client.post("/place", data=form)
+
+    assert client.post("/place", data={**form, "way": "both"}).status_code == 303
+    assert len(orders(client)) == 3
+
+
 def test_both_ways_places_nothing_if_one_is_refused(client: FlaskClient) -> None:
     page = send(client, way="both", **{"break.orders": "decline"})
 

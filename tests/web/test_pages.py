@@ -86,7 +86,7 @@ def test_a_saga_no_deployed_code_knows_is_shown(client: FlaskClient) -> None:
     assert client.get(f"/sagas/{saga_id}").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/sagas/{}", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/learn", "/sagas/{}", "/nothing"])
 def test_every_page_stands_on_its_own_and_can_be_read_by_everybody(client: FlaskClient, path: str) -> None:
     saga_id = post(client, "/api/v1/orders", SEED_ORDER)["saga_id"]
 
