@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
-from tests.browser.server import Server
+from tests.browser.server import PASSWORD, Server
 from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
+
+TIME_TO_CANCEL_SECONDS = 10
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
@@ -33,7 +35,13 @@ def server(browser: Browser, seeded_database: Path, tmp_path_factory: pytest.Tem
     """One CloudMart for all tests, and the audit of its books when they have done with it."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copy(seeded_database, folder / "shop.db")
-    settings = short_settings(database_url=f"sqlite:///{folder / 'shop.db'}", broker_url="memory://", port=free_port())
+    settings = short_settings(
+        database_url=f"sqlite:///{folder / 'shop.db'}",
+        broker_url="memory://",
+        port=free_port(),
+        step_timeout_seconds=TIME_TO_CANCEL_SECONDS,
+        order_timeout_seconds=TIME_TO_CANCEL_SECONDS,
+    )
     server = Server(settings, folder / "server.log")
     server.start()
     yield server
@@ -63,6 +71,27 @@ def visitor(browser: Browser, server: Server) -> Iterator[Visitor]:
 def page(visitor: Visitor) -> Page:
     """A page at a desk, not anywhere yet."""
     return visitor.open(None)
+
+
+@pytest.fixture(scope="package")
+def operator_session(browser: Browser, server: Server) -> StorageState:
+    """The cookies of somebody who has logged in, once for all tests."""
+    context = browser.new_context(base_url=server.url, locale="en")
+    page = context.new_page()
+    page.goto("/operator/login")
+    page.get_by_label("Your name").fill("Olga")
+    page.get_by_label("Password of the operators").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("Operator: Olga")).to_be_visible()
+    session = context.storage_state()
+    context.close()
+    return session
+
+
+@pytest.fixture
+def operator(visitor: Visitor, operator_session: StorageState) -> Page:
+    """A page of somebody who has logged in, not anywhere yet."""
+    return visitor.open(None, storage_state=operator_session)
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -16,6 +16,14 @@ class Scene:
     undone: str
     undone_choreographed: str
     stuck: str
+    to_resume: str
+    to_skip: str
+    to_resume_together: tuple[str, str]
+
+    @property
+    def to_look_at(self) -> list[str]:
+        """Those that no test changes."""
+        return [self.completed, self.choreographed, self.undone, self.undone_choreographed, self.stuck]
 
 
 def set_scene(shop: Shop) -> Scene:
@@ -25,8 +33,14 @@ def set_scene(shop: Shop) -> Scene:
     def order(**options: Any) -> str:
         return str(shop.order(book, 2, **options)["saga_id"])
 
+    def stuck(service: str) -> str:
+        return order(simulate={"shipping": "decline", service: "undo-fail:9"})
+
     return Scene(
-        stuck=order(simulate={"inventory": "undo-fail:9", "shipping": "decline"}),
+        stuck=stuck("inventory"),
+        to_resume=stuck("inventory"),
+        to_skip=stuck("payments"),
+        to_resume_together=(stuck("orders"), stuck("orders")),
         completed=order(),
         choreographed=order(pattern="choreography"),
         undone=order(simulate={"payments": "fail:1", "shipping": "decline"}),
@@ -36,20 +50,35 @@ def set_scene(shop: Shop) -> Scene:
 
 def settle(shop: Shop, scene: Scene) -> Scene:
     """Wait until every saga of the scene has ended or is stuck."""
-    for saga_id in vars(scene).values():
+    for saga_id in (*scene.to_look_at, scene.to_resume, scene.to_skip, *scene.to_resume_together):
         shop.settle(saga_id)
     return scene
 
 
-PAGES: dict[str, Callable[[Scene], list[str]]] = {
-    "pages.shop.home": lambda _: ["/"],
-    "pages.sagas.index": lambda _: ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"],
-    "pages.sagas.find": lambda _: ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"],
-    "pages.saga.show": lambda scene: [f"/sagas/{saga_id}" for saga_id in vars(scene).values()],
-    "pages.problem_types.overview": lambda _: ["/problems"],
-    "pages.problem_types.show": lambda _: ["/problems/conflict"],
+@dataclass(frozen=True)
+class Place:
+    """Where a page is found, by the scene; and whether only operators see it."""
+
+    paths: Callable[[Scene], list[str]]
+    for_operators: bool = False
+
+
+PAGES = {
+    "pages.shop.home": Place(lambda _: ["/"]),
+    "pages.sagas.index": Place(lambda _: ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"]),
+    "pages.sagas.find": Place(lambda _: ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"]),
+    "pages.saga.show": Place(lambda scene: [f"/sagas/{saga_id}" for saga_id in scene.to_look_at]),
+    "pages.operate.log_in": Place(lambda _: ["/operator/login"]),
+    "pages.operate.cancel": Place(lambda scene: [f"/sagas/{scene.completed}/cancel"], for_operators=True),
+    "pages.operate.resume": Place(lambda scene: [f"/sagas/{scene.stuck}/resume"], for_operators=True),
+    "pages.operate.skip": Place(lambda scene: [f"/sagas/{scene.stuck}/skip"], for_operators=True),
+    "pages.operate.resume_stuck": Place(
+        lambda _: ["/stuck/reserve_stock/resume", "/stuck/none/resume"], for_operators=True
+    ),
+    "pages.problem_types.overview": Place(lambda _: ["/problems"]),
+    "pages.problem_types.show": Place(lambda _: ["/problems/conflict"]),
 }
-"""By endpoint: the paths at which the page is visited."""
+"""By endpoint: where the page is visited."""
 
 OTHERS = ["/nothing", "/sagas/none", "/graphql"]
 """Pages that are not among the pages' endpoints: what is said of an address that leads nowhere, and GraphQL's."""

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, StorageState, expect
 
-from tests.browser.pages import NO_PAGES, OTHERS, PAGES, Scene
+from tests.browser.pages import NO_PAGES, OTHERS, PAGES, Place, Scene
 from tests.browser.visitor import DESK, Visitor
 from web import create_app
 
@@ -15,12 +15,9 @@ PHONE_HEIGHT = 800
 BARRIERS = {"serious", "critical"}
 ANSWERS_404 = "status of 404"
 
-Paths = Callable[[Scene], list[str]]
+PLACES = {**PAGES, **{path: Place(lambda _, path=path: [path]) for path in OTHERS}}
 
-PLACES = [
-    *(pytest.param(paths, id=endpoint) for endpoint, paths in PAGES.items()),
-    *(pytest.param(lambda _, path=path: [path], id=path) for path in OTHERS),
-]
+Reader = Callable[..., Page]
 
 
 def barriers(page: Page) -> list[str]:
@@ -46,12 +43,25 @@ def test_every_page_is_visited() -> None:
     assert pages - NO_PAGES == set(PAGES)
 
 
-@pytest.mark.parametrize("paths", PLACES)
-def test_everybody_can_read_it(visitor: Visitor, scene: Scene, paths: Paths) -> None:
-    visitor.expect(ANSWERS_404)
-    page = visitor.open(None)
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """The place that a test is about, by its name."""
+    return PLACES[request.param]
 
-    for path in paths(scene):
+
+@pytest.fixture
+def reader(visitor: Visitor, place: Place, operator_session: StorageState) -> Reader:
+    """Opens a page for somebody who may see it."""
+    visitor.expect(ANSWERS_404)
+    session = {"storage_state": operator_session} if place.for_operators else {}
+    return lambda **options: visitor.open(None, **session, **options)
+
+
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+def test_everybody_can_read_it(reader: Reader, scene: Scene, place: Place) -> None:
+    page = reader()
+
+    for path in place.paths(scene):
         page.set_viewport_size(DESK)
         page.goto(path)
         assert barriers(page) == [], "in light"
@@ -63,12 +73,11 @@ def test_everybody_can_read_it(visitor: Visitor, scene: Scene, paths: Paths) -> 
             assert overhang(page) <= 0, f"{path} at {width} pixels"
 
 
-@pytest.mark.parametrize("paths", PLACES)
-def test_it_can_be_read_in_japanese_on_a_phone(visitor: Visitor, scene: Scene, paths: Paths) -> None:
-    visitor.expect(ANSWERS_404)
-    page = visitor.open(None, locale="ja", viewport={"width": PHONES[-1], "height": PHONE_HEIGHT}, has_touch=True)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+def test_it_can_be_read_in_japanese_on_a_phone(reader: Reader, scene: Scene, place: Place) -> None:
+    page = reader(locale="ja", viewport={"width": PHONES[-1], "height": PHONE_HEIGHT}, has_touch=True)
 
-    for path in paths(scene):
+    for path in place.paths(scene):
         page.goto(path)
         expect(page.locator("html")).to_have_attribute("lang", "ja")
         assert overhang(page) <= 0, path
