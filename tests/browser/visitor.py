@@ -1,6 +1,7 @@
 """A person at a browser, who notices whatever goes wrong behind the page: errors, failed requests, other hosts."""
 
 import re
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 PATIENCE_MILLISECONDS = 10_000
 DESK = {"width": 1200, "height": 900}
+MOST_OF_ONE = 100
+"""How often one address may be asked for within a test: a page that renews itself is not to keep a server busy."""
+
 LEFT = "net::ERR_ABORTED"
 """What a request fails with when its page is left before the answer."""
 
@@ -21,6 +25,7 @@ class Visitor:
         self._contexts: list[BrowserContext] = []
         self._complaints: list[str] = []
         self._expected: list[str] = []
+        self._asked: Counter[str] = Counter()
 
     def open(self, path: str | None = "/", **options: Any) -> Page:
         """Open a page in a context of its own, with Playwright's options for contexts; no path, no visit yet."""
@@ -55,6 +60,9 @@ class Visitor:
             self._complaints.append(f"console {message.type}: {message.text} at {message.location.get('url')}")
 
     def _request(self, request: Request) -> None:
+        self._asked[request.url] += 1
+        if self._asked[request.url] == MOST_OF_ONE:
+            self._complaints.append(f"asked over and over: {request.url}")
         parts = urlsplit(request.url)
         if parts.scheme not in {"data", "blob"} and f"{parts.scheme}://{parts.netloc}" != self.url:
             self._complaints.append(f"request to another host: {request.url}")
