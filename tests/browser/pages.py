@@ -65,9 +65,22 @@ class Place:
 
 PAGES = {
     "pages.shop.home": Place(lambda _: ["/"]),
+    "pages.learn.index": Place(lambda _: ["/learn"]),
     "pages.sagas.index": Place(lambda _: ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"]),
     "pages.sagas.find": Place(lambda _: ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"]),
     "pages.saga.show": Place(lambda scene: [f"/sagas/{saga_id}" for saga_id in scene.to_look_at]),
+    "pages.compare.show": Place(
+        lambda scene: [
+            f"/compare/{scene.completed}/{scene.choreographed}",
+            f"/compare/{scene.undone}/{scene.undone_choreographed}",
+        ]
+    ),
+    "pages.catalogue.index": Place(lambda _: ["/catalogue", "/catalogue?category=none"]),
+    "pages.catalogue.show": Place(lambda _: ["/catalogue/books/book-123"]),
+    "pages.catalogue.add_book": Place(lambda _: ["/catalogue/new/book"], for_operators=True),
+    "pages.catalogue.add_category": Place(lambda _: ["/catalogue/new/category"], for_operators=True),
+    "pages.catalogue.change": Place(lambda _: ["/catalogue/books/book-123/change"], for_operators=True),
+    "pages.catalogue.restock": Place(lambda _: ["/catalogue/books/book-123/restock"], for_operators=True),
     "pages.operate.log_in": Place(lambda _: ["/operator/login"]),
     "pages.operate.cancel": Place(lambda scene: [f"/sagas/{scene.completed}/cancel"], for_operators=True),
     "pages.operate.resume": Place(lambda scene: [f"/sagas/{scene.stuck}/resume"], for_operators=True),
@@ -83,5 +96,5 @@ PAGES = {
 OTHERS = ["/nothing", "/sagas/none", "/graphql"]
 """Pages that are not among the pages' endpoints: what is said of an address that leads nowhere, and GraphQL's."""
 
-NO_PAGES = {"pages.sagas.counts", "pages.sagas.incidents", "pages.live.saga"}
+NO_PAGES = {"pages.compare.part", "pages.sagas.counts", "pages.sagas.incidents", "pages.live.saga"}
 """Endpoints among the pages' that answer something else than a page: streams and fragments for scripts."""

@@ -52,17 +52,6 @@ def test_a_declined_payment_is_undone_before_the_readers_eyes(page: Page) -> Non
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
 
 
-def test_the_same_order_goes_both_ways(page: Page, shop: Shop) -> None:
-    choose(page, item_001=1)
-
-    page.get_by_role("button", name="The same order both ways").click()
-
-    page.wait_for_url(lambda url: not url.endswith("/"))
-    latest = shop.get("/api/v1/sagas?limit=2").body["sagas"]
-    assert {saga["saga_type"] for saga in latest} == {"order", "order-choreography"}
-    assert {shop.settle(saga["saga_id"])["status"] for saga in latest} == {"completed"}
-
-
 def test_it_works_without_scripts(visitor: Visitor) -> None:
     page = visitor.open(None, java_script_enabled=False)
     choose(page, item_001=1)
