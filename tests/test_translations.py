@@ -37,9 +37,14 @@ def texts(text: str | Sequence[str] | None) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text or ())
 
 
-def named(message: Message) -> set[frozenset[str]]:
-    """Return the placeholders of each form of a message and of its translation: one set, if they agree."""
-    return {frozenset(PLACEHOLDER.findall(one)) for one in (texts(message.id)[-1], *texts(message.string))}
+def placeholders(text: str) -> set[str]:
+    return set(PLACEHOLDER.findall(text))
+
+
+def agrees(message: Message) -> bool:
+    """Tell whether a translation names what its message does; of a plural, as in "resume it", it may leave some out."""
+    forms = [placeholders(text) for text in texts(message.id)]
+    return all(min(forms, key=len) <= placeholders(text) <= max(forms, key=len) for text in texts(message.string))
 
 
 def messages(catalog: Catalog) -> list[Message]:
@@ -74,7 +79,7 @@ def test_nothing_is_translated_that_nobody_says(sources: Catalog, catalog: Catal
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_translations_name_the_same_values(catalog: Catalog) -> None:
-    assert [message.id for message in messages(catalog) if len(named(message)) > 1] == []
+    assert [message.id for message in messages(catalog) if not agrees(message)] == []
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
