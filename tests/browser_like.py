@@ -12,10 +12,18 @@ PASSWORD = "correct horse battery"
 class Browser(FlaskClient):
     """A client whose forms are this site's own. Plain FlaskClients are what attacks are tried with."""
 
+    _kept: str | None = None
+    """The token, as long as the session lasts: to fetch it takes a page."""
+
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        if kwargs.get("method", "GET") == "POST" and "json" not in kwargs:
-            kwargs["headers"] = {"X-CSRFToken": self.token(), **dict(kwargs.get("headers") or {})}
-        return super().open(*args, **kwargs)
+        if kwargs.get("method", "GET") != "POST" or "json" in kwargs:
+            return super().open(*args, **kwargs)
+        self._kept = self._kept or self.token()
+        kwargs["headers"] = {"X-CSRFToken": self._kept, **dict(kwargs.get("headers") or {})}
+        answer = super().open(*args, **kwargs)
+        if answer.request.path.startswith("/operator/"):
+            self._kept = None  # logging in and out begins another session
+        return answer
 
     def token(self) -> str:
         """Return the token that this site's forms carry now."""
