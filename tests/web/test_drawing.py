@@ -165,6 +165,24 @@ def test_every_attempt_is_a_segment_and_waiting_shows_between_them() -> None:
     assert all(segment.width >= 4 for segment in segments)
 
 
+def test_what_took_no_time_at_all_can_be_seen_too() -> None:
+    by_hand = undone("process_payment", 0.5, 0.5, status=StepStatus.BY_HAND, done_by="Ann")
+    drawing = timeline(saga("compensated", turned=0.07), [*COMPENSATED[:3], by_hand], PLAN, at(9))
+
+    assert [segment.width for segment in lanes(drawing)["refund payment"].segments] == [4]
+
+
+def test_a_saga_that_was_often_resumed_gets_wider_and_not_illegible() -> None:
+    failures = [failure(number, number, number + 0.01, retry_at=number + 1) for number in range(1, 141)]
+    often = undone("process_payment", 1, 141, status=StepStatus.FAILED, attempts=140, failures=failures)
+    stuck = saga("stuck", current_step="process_payment", turned=0.07, until=141)
+    drawing = timeline(stuck, [*COMPENSATED[:3], often], PLAN, at(999))
+
+    segments = [segment for segment in lanes(drawing)["refund payment"].segments if segment.style == "failed"]
+    assert len(segments) == 140
+    assert all(one.x + one.width <= following.x for one, following in pairwise(segments))
+
+
 def test_waiting_for_a_retry_says_which_and_when_and_reaches_into_the_future() -> None:
     failures = [failure(1, 0.1, 0.2, retry_at=6)]
     waiting = done("reserve_stock", 0.1, 0.2, status=StepStatus.RETRYING, failures=failures)
