@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.saga.definition import Operation
 from app.saga.timeline import LoggedOperation
 from web.story import Story
+from workflows.comparison import Logged, cost
 from workflows.conversation import Outcome
 
 
@@ -83,7 +84,6 @@ def _tasks(story: Story) -> dict[tuple[str, Operation], str]:
 
 
 def _messages(story: Story) -> int:
-    """Return how many messages its services got: every attempt is one, and so is being told of an event in vain."""
-    tried = sum(logged.attempts for logged in story.operations if logged.task_id)
-    vain = sum(heard.outcome in {Outcome.AGAIN, Outcome.NOTHING} for said in story.said for heard in said.heard)
-    return tried + vain
+    """Return how many messages a saga took so far, counted as for the Learn page."""
+    log = [Logged(one.step, one.operation, one.status, one.attempts) for one in story.operations]
+    return cost(story.saga.saga_type, 0, log, [said.event.event_type for said in story.said]).messages

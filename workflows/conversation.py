@@ -97,6 +97,7 @@ class _Listening:
         self.choreography = choreography
         self.by_task: Mapping[str | None, LoggedOperation] = {logged.task_id: logged for logged in view.operations}
         self.by_key = {logged.key: logged for logged in view.operations}
+        self.all_that_happened = History(view.events)
 
     def to(self, event: StoredEvent, past: History) -> list[Heard]:
         heard = [Heard(name, task_id_of(event.id, name), Outcome.TOLD) for name in subscribers(event.event_type, None)]
@@ -110,6 +111,8 @@ class _Listening:
         meant = _meant(choreography.decision(task_name, past))
         mine = self.by_task.get(task_id)
         if mine:
+            # when it acted more may have happened already than this event and those before it
+            meant = meant or _meant(choreography.decision(task_name, self.all_that_happened))
             return Heard(task_name, task_id, Outcome.ACTED, meant[2] if meant else mine.step, mine)
         if meant is None:
             return Heard(task_name, task_id, Outcome.NOTHING)

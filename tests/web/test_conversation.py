@@ -9,7 +9,7 @@ from app.events import subscribers, task_id_of
 from app.messages import EventType
 from app.runtime import Runtime
 from app.saga import operations, recovery
-from tests.post import Clock, Post
+from tests.post import Clock, Post, run
 from web.drawing.sequence import sequence_diagram
 from workflows import conversation, queries
 from workflows.conversation import Outcome, Said
@@ -95,6 +95,20 @@ def test_undoing_is_told_by_the_name_of_the_compensation(here: Runtime) -> None:
         "payments": (Outcome.ACTED, "refund_payment"),
         "inventory": (Outcome.ACTED, "release_stock"),
     }
+
+
+def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Post) -> None:
+    placed = order(shipping="decline")
+    while "orders.cancel_when_settled" not in post.names():
+        post.deliver(post.names()[0])
+    early = post.take("orders.cancel_when_settled")
+    while "orders.cancel_when_settled" not in post.names():
+        post.deliver(post.names()[0])
+    run(early)  # by now both have been settled
+
+    told = [heard(said_in(placed), name)["orders"] for name in ("PaymentRefunded", "StockReleased")]
+
+    assert sorted(told) == [(Outcome.ACTED, "cancel_order"), (Outcome.AGAIN, "cancel_order")]
 
 
 def test_a_deadline_is_kept_by_the_service_that_opened_the_saga(post: Post, clock: Clock) -> None:

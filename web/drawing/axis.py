@@ -9,7 +9,7 @@ from itertools import pairwise
 SHORTEST = 5.0
 """No attempt is drawn narrower than this, however short it was."""
 GAP = 2.0
-CUT = 74.0
+CUT = 80.0
 """The width of a stretch of idle time that was cut short."""
 
 
