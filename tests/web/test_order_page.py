@@ -308,6 +308,8 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(
     assert f'id="{field}-complaint"' in page.text
     assert re.search(rf'name="{name}"[^>]*aria-invalid="true" aria-describedby="{name}-complaint"', page.text)
     assert len(re.findall(r'class="complaint"', page.text)) == 1
+    assert f'<a href="#{field}">' in page.text
+    assert f' id="{field}"' in page.text
     wanted = {name: text for name, text in {**FORM, field: value}.items() if text != "0"}
     holds = entered(page)
     lost = {name: text for name, text in wanted.items() if holds.get(name) != text}
