@@ -63,7 +63,8 @@ def short_settings(**changes: Any) -> Settings:
 def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
     """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>.
 
-    ``changes`` are settings; on a broker ``absent`` names a role that is not started.
+    ``changes`` are settings; on a broker ``absent`` names a role that is not started, and ``web_workers`` is how many
+    processes serve the web.
     """
     if stack == "eager":
         return _eager_shop(seeded, folder, **changes)
@@ -104,7 +105,9 @@ def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]
 
 
 @contextmanager
-def _server_shop(broker: str, folder: Path, absent: str | None = None, **changes: Any) -> Iterator[Shop]:
+def _server_shop(
+    broker: str, folder: Path, absent: str | None = None, web_workers: int = 1, **changes: Any
+) -> Iterator[Shop]:
     """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
     _require(BROKERS[broker], broker, f"TEST_{broker.upper()}_URL")
@@ -121,21 +124,21 @@ def _server_shop(broker: str, folder: Path, absent: str | None = None, **changes
         seed()
         runtime.use(before)
         stack.callback(here.close)
-        commands = {role: command for role, command in role_commands(settings).items() if role != absent}
+        commands = {role: command for role, command in role_commands(settings, web_workers).items() if role != absent}
         stack.enter_context(roles(commands, settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
         shop.wait_for(lambda: _ready(shop), lambda ready: ready)
         yield shop
 
 
-def role_commands(settings: Settings) -> dict[str, list[str]]:
+def role_commands(settings: Settings, web_workers: int = 1) -> dict[str, list[str]]:
     """Return the command of each role: a worker per queue, ``beat`` and ``web``; each call names the workers anew."""
     python = [sys.executable, "-m"]
     bind = f"127.0.0.1:{settings.port}"
     worker = [*python, "celery", "-A", "app", "worker", "-c", "2", "-E"]
     commands = {queue: [*worker, "-Q", queue, "-n", f"{queue}-{uuid4().hex[:8]}@%h"] for queue in QUEUES}
     commands["beat"] = [*python, "celery", "-A", "app", "beat"]
-    commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--workers", "1"]
+    commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--workers", str(web_workers)]
     return commands
 
 

@@ -11,7 +11,7 @@ from tests.shop import Shop
 
 CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
-SLOWLY = {"inventory": "undo-fail:5", "shipping": "decline"}
+SLOWLY = {"inventory": "undo-fail:4", "shipping": "decline"}
 """Undone only after some seconds of retries, so that there is time to do something to the page."""
 
 
@@ -45,6 +45,7 @@ def test_a_saga_is_watched_to_its_end_without_reloading(
 def test_updates_wait_while_they_are_paused(page: Page, shop: Shop) -> None:
     order = shop.order("item-001", simulate=SLOWLY)
     watch(page, order["saga_id"])
+    shows(page, "Undoing")
 
     page.get_by_role("button", name="Pause updates").click()
     shop.settle(order["saga_id"])

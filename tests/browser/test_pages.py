@@ -15,7 +15,13 @@ PHONE_HEIGHT = 800
 BARRIERS = {"serious", "critical"}
 ANSWERS_404 = "status of 404"
 
-PLACES = {**PAGES, **{path: Place(lambda _, path=path: [path]) for path in OTHERS}}
+
+def at(path: str) -> Place:
+    """Return the place of one page."""
+    return Place(lambda _: [path])
+
+
+PLACES = {**PAGES, **{path: at(path) for path in OTHERS}}
 
 Reader = Callable[..., Page]
 

@@ -5,10 +5,10 @@ from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize
 
 PATIENCE_MILLISECONDS = 10_000
-DESK = {"width": 1200, "height": 900}
+DESK: ViewportSize = {"width": 1200, "height": 900}
 MOST_OF_ONE = 100
 """How often one address may be asked for within a test: a page that renews itself is not to keep a server busy."""
 
