@@ -6,17 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from playwright.sync_api import StorageState
+
 from tests.browser.chromium import chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Visitor, log_in
 from tests.stacks import ROOT, free_port, short_settings
 
 FOLDER = ROOT / "docs" / "screenshots"
-WIDTH = 1100
+WIDTH = 1200
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 DARK = {"color_scheme": "dark"}
 JAPANESE = {"locale": "ja"}
+OPERATOR = {"logged_in": True}
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,27 @@ class Picture:
 
 
 PICTURES = [
+    Picture("learn", lambda _: "/learn", 1100),
     Picture("order", lambda _: "/", 1000),
+    Picture("done", lambda scene: f"/sagas/{scene.completed}", 1100),
     Picture("undone", lambda scene: f"/sagas/{scene.undone}", 1100),
-    Picture("choreographed", lambda scene: f"/sagas/{scene.choreographed}", 1100),
-    Picture("dark", lambda scene: f"/sagas/{scene.stuck}", 1000, DARK),
-    Picture("phone", lambda scene: f"/sagas/{scene.completed}", 844, PHONE),
-    Picture("japanese", lambda _: "/", 1000, JAPANESE),
+    Picture("choreographed", lambda scene: f"/sagas/{scene.undone_choreographed}", 1310),
+    Picture("compared", lambda scene: f"/compare/{scene.undone}/{scene.undone_choreographed}", 1100),
+    Picture("sagas", lambda _: "/sagas", 1100),
+    Picture("stuck-dark", lambda scene: f"/sagas/{scene.stuck}", 1000, DARK),
+    Picture("resume", lambda scene: f"/sagas/{scene.stuck}/resume", 620, OPERATOR),
+    Picture("catalogue", lambda _: "/catalogue", 700, OPERATOR),
+    Picture("phone", lambda scene: f"/sagas/{scene.undone}", 844, PHONE),
+    Picture("japanese", lambda scene: f"/sagas/{scene.undone}", 1100, JAPANESE),
 ]
 
 
-def take(visitor: Visitor, scene: Scene) -> None:
+def take(visitor: Visitor, scene: Scene, operator: StorageState) -> None:
     """Take every picture."""
     for picture in PICTURES:
         options = {"viewport": {"width": WIDTH, "height": picture.height}, **picture.reader}
-        page = visitor.open(picture.path(scene), **options)
+        session = {"storage_state": operator} if options.pop("logged_in", False) else {}
+        page = visitor.open(picture.path(scene), **options, **session)
         page.screenshot(path=FOLDER / f"{picture.name}.png", animations="disabled")
         page.context.close()
 
@@ -56,7 +66,8 @@ def main() -> None:
         server = Server(settings, Path(folder) / "server.log")
         server.start()
         try:
-            take(Visitor(browser, server.url), settle(server.shop, set_scene(server.shop)))
+            scene = settle(server.shop, set_scene(server.shop))
+            take(Visitor(browser, server.url), scene, log_in(browser, server.url, "Olga"))
         finally:
             server.close()
 

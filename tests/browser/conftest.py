@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
-from tests.browser.server import PASSWORD, Server
-from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
+from tests.browser.server import Server
+from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor, log_in
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
 
@@ -76,16 +76,7 @@ def page(visitor: Visitor) -> Page:
 @pytest.fixture(scope="package")
 def operator_session(browser: Browser, server: Server) -> StorageState:
     """The cookies of somebody who has logged in, once for all tests."""
-    context = browser.new_context(base_url=server.url, locale="en")
-    page = context.new_page()
-    page.goto("/operator/login")
-    page.get_by_label("Your name").fill("Olga")
-    page.get_by_label("Password of the operators").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_text("Operator: Olga")).to_be_visible()
-    session = context.storage_state()
-    context.close()
-    return session
+    return log_in(browser, server.url, "Olga")
 
 
 @pytest.fixture

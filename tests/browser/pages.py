@@ -28,10 +28,10 @@ class Scene:
 
 def set_scene(shop: Shop) -> Scene:
     """Place the orders, one of each kind; some take a while to get where they should."""
-    book = shop.add_book(stock=100)
+    broken = {"payments": "fail:1", "shipping": "decline"}
 
     def order(**options: Any) -> str:
-        return str(shop.order(book, 2, **options)["saga_id"])
+        return str(shop.order("item-001", 2, **options)["saga_id"])
 
     def stuck(service: str) -> str:
         return order(simulate={"shipping": "decline", service: "undo-fail:9"})
@@ -43,8 +43,8 @@ def set_scene(shop: Shop) -> Scene:
         to_resume_together=(stuck("orders"), stuck("orders")),
         completed=order(),
         choreographed=order(pattern="choreography"),
-        undone=order(simulate={"payments": "fail:1", "shipping": "decline"}),
-        undone_choreographed=order(pattern="choreography", simulate={"payments": "decline"}),
+        undone=order(simulate=broken),
+        undone_choreographed=order(pattern="choreography", simulate=broken),
     )
 
 

@@ -5,7 +5,18 @@ from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    StorageState,
+    ViewportSize,
+    expect,
+)
+
+from tests.browser.server import PASSWORD
 
 PATIENCE_MILLISECONDS = 10_000
 DESK: ViewportSize = {"width": 1200, "height": 900}
@@ -71,3 +82,16 @@ class Visitor:
         if request.failure == LEFT:
             return
         self._complaints.append(f"request failed: {request.method} {request.url}: {request.failure}")
+
+
+def log_in(browser: Browser, url: str, name: str) -> StorageState:
+    """Become an operator; returns the cookies that show it."""
+    page = browser.new_page(base_url=url, locale="en")
+    page.goto("/operator/login")
+    page.get_by_label("Your name").fill(name)
+    page.get_by_label("Password of the operators").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text(f"Operator: {name}")).to_be_visible()
+    session = page.context.storage_state()
+    page.close()
+    return session
