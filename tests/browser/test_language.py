@@ -23,3 +23,14 @@ def test_a_reader_who_chooses_the_other_language_stays_on_the_page_and_in_the_la
     expect(page.locator("html")).to_have_attribute("lang", "ja")
     page.get_by_role("button", name="English").click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_an_order_is_placed_and_watched_in_japanese(visitor: Visitor) -> None:
+    page = visitor.open("/", locale="ja")
+
+    page.get_by_role("button", name="注文する").click()
+
+    page.wait_for_url("**/sagas/*")
+    expect(page.get_by_role("heading", name="収支は合っているか")).to_be_visible()
+    expect(page.locator("#live .mark").first).to_contain_text("完了")
+    expect(page.get_by_text("これ以上の変化はありません。")).to_be_visible()

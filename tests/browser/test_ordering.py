@@ -1,5 +1,7 @@
 """A person orders books, and watches what becomes of the order."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -42,7 +44,7 @@ def test_an_order_of_several_books_completes_before_the_readers_eyes(page: Page,
     assert [(item["book_id"], item["quantity"]) for item in order["items"]] == [("item-001", 2), ("product-1", 3)]
 
 
-def test_a_declined_payment_is_undone_before_the_readers_eyes(page: Page) -> None:
+def test_a_declined_payment_is_undone_and_nothing_is_kept(page: Page) -> None:
     choose(page, item_001=1)
     page.get_by_label("payments").select_option("decline")
 
@@ -50,6 +52,37 @@ def test_a_declined_payment_is_undone_before_the_readers_eyes(page: Page) -> Non
 
     ends(page, "Undone")
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
+    diagram = page.get_by_role("img", name="The steps of the saga")
+    expect(diagram.locator(".failed")).to_contain_text("process payment")
+    expect(diagram.locator(".undone")).to_have_count(3)
+    expect(page.locator(".ledger .verdict.right")).to_have_count(3)
+
+
+def test_a_failing_carrier_has_the_money_given_back(page: Page) -> None:
+    choose(page, item_001=2)
+    page.get_by_label("shipping", exact=True).select_option("decline")
+    page.locator("#order-choreography").check()
+
+    place(page)
+
+    ends(page, "Undone")
+    expect(page.locator(".ledger li").first).to_contain_text(re.compile(r"charged 1,000\W+refunded 1,000\W+net 0"))
+    expect(page.locator(".ledger .verdict.right")).to_have_count(3)
+    expect(page.get_by_role("img", name="Who said what to whom")).to_contain_text("ShippingFailed")
+
+
+def test_retries_are_seen_with_their_reasons(page: Page) -> None:
+    choose(page, item_001=1)
+    page.get_by_label("inventory").select_option("fail:2")
+
+    place(page)
+
+    ends(page, "Done")
+    failures = page.locator("#failures-reserve_stock-action")
+    failures.locator("summary").click()
+    expect(failures.get_by_role("listitem")).to_have_count(2)
+    expect(failures.get_by_text("unavailable, as simulated (1 of 2)")).to_be_visible()
+    expect(page.get_by_role("img", name="The steps of the saga")).to_contain_text("3 attempts")
 
 
 def test_it_works_without_scripts(visitor: Visitor) -> None:
