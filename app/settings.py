@@ -115,14 +115,15 @@ class Settings(BaseSettings):
     @property
     def private(self) -> bool:
         """Tell whether all of it runs in one process that only this machine can reach."""
-        return self.embedded and not self.proxies and _is_loopback(self.host)
+        return self.embedded and not self.proxies and is_loopback(self.host)
 
     def but(self, **changes: object) -> Self:
         """Return a copy with some values changed, validated like the original."""
         return type(self)(**{**self.model_dump(), **changes})
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address, or a name, is the machine's own."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -34,6 +34,7 @@ def serve(here: Runtime) -> None:
             threads=settings.web_threads,
             channel_request_lookahead=1,  # else nothing is read from who has a live page, so not that they hung up
             ident="CloudMart",
+            clear_untrusted_proxy_headers=False,  # whom to believe is decided once for all servers, by PROXIES
         )
     except OSError as error:
         if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import runtime
 from app.errors import DatabaseFault, Unauthorized
-from app.settings import Settings
+from app.settings import Settings, is_loopback
 from web import problem_types, problems
 from web.security import SAFE, SESSION_SECONDS
 from workflows import operator_password
@@ -35,6 +35,9 @@ OPERATOR_ONLY: list[dict[str, list[Any]]] = [{"operator": []}]
 ATTEMPTS = "5 per minute"
 """How many wrong passwords one address may try; and all addresses together."""
 ALL_ATTEMPTS = "100 per minute"
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""What a proxy says of a request that it did not make itself."""
+
 LOGIN = "pages.operate.log_in"
 IN_PROCESS = "memory://"
 REDIS_PATIENCE: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}
@@ -131,7 +134,7 @@ def require_operator() -> None:
         given = _tokens.get_auth()
         if given is None or not _equal(given.token or "", settings.operator_token.get_secret_value()):
             raise Unauthorized("this is an operator's call: send Authorization: Bearer and the OPERATOR_TOKEN")
-    elif not (settings.private and _asked_by_a_local_name(settings)):
+    elif not (settings.private and _comes_from_this_machine() and _asked_by_a_local_name(settings)):
         raise Unauthorized("this is an operator's call, and no OPERATOR_TOKEN is set here: set one, and send it")
 
 
@@ -151,6 +154,11 @@ def _unauthorized(error: Unauthorized) -> Response:
     response = problems.problem(problem_types.UNAUTHORIZED, error.detail)
     response.headers["WWW-Authenticate"] = _tokens.authenticate_header()
     return response
+
+
+def _comes_from_this_machine() -> bool:
+    # a server may have been bound elsewhere than HOST says, or a proxy that nobody told of stand before it
+    return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
 
 
 def _asked_by_a_local_name(settings: Settings) -> bool:

@@ -27,14 +27,18 @@ def exists() -> bool:
 
 def make() -> str:
     """Make a new password in place of the one made before, and return it: it is not kept, only its hash is."""
-    password = "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+    password = _random()
     installation.put(_HASH, generate_password_hash(password))
     return password
 
 
 def make_first() -> str | None:
-    """Make a password and return it, if there is none yet."""
-    return None if exists() else make()
+    """Make a password and return it, if there is none yet; None also if another process was quicker."""
+    if exists():
+        return None
+    password = _random()
+    mine = generate_password_hash(password)
+    return password if installation.value_or(_HASH, lambda: mine) == mine else None
 
 
 def is_right(password: str) -> bool:
@@ -55,6 +59,10 @@ def mark(key: str) -> str | None:
     """
     credential = _credential()
     return _mixed(credential, key).hex()[:32] if credential else None
+
+
+def _random() -> str:
+    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
 
 
 def _credential() -> str | None:

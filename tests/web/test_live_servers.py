@@ -125,6 +125,11 @@ def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> Non
     assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for
 
 
+def test_nobody_operates_through_a_proxy_that_the_settings_do_not_know_of(server: Server) -> None:
+    path = f"/api/v1/sagas/{server.place()}/cancel"
+    assert server.call("POST", path, {}, {"X-Forwarded-For": "192.0.2.9"}).status == 401
+
+
 @pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
 def test_another_process_goes_on_where_a_killed_one_was(server: Server) -> None:
     saga_id = server.place()

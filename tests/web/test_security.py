@@ -307,6 +307,16 @@ def test_a_password_made_here_works_until_another_is_made(client: Browser, here:
     assert client.log_in(password=made).status_code == 403
 
 
+def test_of_shops_that_start_at_once_only_one_shows_a_password_and_it_is_the_one_that_works(here: Runtime) -> None:
+    here.settings = here.settings.but(operator_password=None)
+    with ThreadPoolExecutor(4) as threads:
+        shown = list(threads.map(lambda _: operator_password.make_first(), range(4)))
+
+    made = [password for password in shown if password]
+    assert len(made) == 1
+    assert operator_password.is_right(made[0])
+
+
 def test_two_web_servers_with_one_database_know_each_others_sessions(operator: Browser, here: Runtime) -> None:
     cookie = operator.get_cookie("cloudmart")
     assert cookie
@@ -472,6 +482,23 @@ def test_a_name_that_was_made_to_lead_here_does_not_operate(flask_app: Flask, cl
     for _, path in operator_calls(flask_app):
         assert client.post(path, base_url="http://evil.example:8000").status_code == 401
         assert client.post(path, base_url="http://127.0.0.1:8000").status_code != 401
+
+
+@pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8::1", "::ffff:192.0.2.9", ""])
+def test_another_machine_does_not_operate_by_asking_for_a_local_name(
+    flask_app: Flask, client: Browser, address: str
+) -> None:
+    for _, path in operator_calls(flask_app):
+        answer = client.post(path, base_url="http://127.0.0.1:8000", environ_overrides={"REMOTE_ADDR": address})
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded"])
+def test_nobody_operates_through_a_proxy_that_the_settings_do_not_know_of(
+    flask_app: Flask, client: Browser, name: str
+) -> None:
+    for _, path in operator_calls(flask_app):
+        assert client.post(path, headers={name: "192.0.2.9"}).status_code == 401
 
 
 def test_the_mutations_that_are_operators_calls_need_the_token_too(settings: Settings, here: Runtime) -> None:
