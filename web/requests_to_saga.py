@@ -6,7 +6,7 @@ from flask import url_for
 
 from app.saga import orchestrator, registry
 from app.saga.choreography import Choreography
-from app.saga.definition import COMPENSATION_STARTED, FORWARD, SagaStatus, UnknownStep
+from app.saga.definition import COMPENSATION_STARTED, ENDED, FORWARD, SagaStatus, UnknownStep
 from app.saga.models import SagaInstance
 from web.language import say as _
 from workflows.queries import SagaView
@@ -38,7 +38,7 @@ def requests(view: SagaView) -> list[Request]:
 
 def _cancel_refusal(view: SagaView) -> str | None:
     saga = view.saga
-    if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+    if saga.status in ENDED:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
         return _("it is being undone already")

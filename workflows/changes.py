@@ -15,10 +15,8 @@ from app.events import StoredEvent
 from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
-from app.saga.definition import MOVING, SagaStatus
+from app.saga.definition import ENDED, MOVING, SagaStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
-
-ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
 
 AFTERMATH = timedelta(seconds=5)
 """How long after its end a saga may still change: a cancelled choreography may hear a late word from a participant."""

@@ -29,7 +29,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
 from app.events import StoredEvent
-from app.saga.definition import SagaStatus
+from app.saga.definition import ENDED, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks.payments import Payment
 from tasks.shipping import Shipment
@@ -38,7 +38,6 @@ from workflows.ordering import SAGAS
 FIRST, LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 """Ids before and after all others."""
 
-ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
 UNFINISHED = tuple(status for status in SagaStatus if status not in ENDED)
 COUNTED = {status: 10_000 if status in ENDED else 100_000 for status in SagaStatus}
 """How far sagas of a status are counted: those that have ended pile up, of the others people want to know how many."""

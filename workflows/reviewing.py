@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.saga import orchestrator
-from app.saga.definition import COMPENSATION_STARTED, Operation, Plan, SagaStatus, StepStatus, UnknownStep
+from app.saga.definition import COMPENSATION_STARTED, ENDED, Operation, Plan, SagaStatus, StepStatus, UnknownStep
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
 from workflows import queries
@@ -41,7 +41,7 @@ class Review:
     @property
     def ended(self) -> bool:
         """Tell whether there is nothing left to do."""
-        return self.saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}
+        return self.saga.status in ENDED
 
 
 def review(saga_id: str) -> Review:

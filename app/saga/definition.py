@@ -27,6 +27,9 @@ FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.RUNNING})
 MOVING = FORWARD | {SagaStatus.COMPENSATING}
 """While a saga has one of these, the sweep drives it on."""
 
+ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
+"""A saga that has one of these is done with; what is stuck is not."""
+
 STARTED, COMPLETED = "STARTED", "COMPLETED"
 COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
 """The states (milestones, seed 002) that every saga has; the others are named by its steps."""

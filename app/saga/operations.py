@@ -11,7 +11,7 @@ from app.errors import Conflict, NotFound
 from app.ids import is_uuid, new_id
 from app.saga import registry
 from app.saga.by_hand import Statement
-from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
+from app.saga.definition import ENDED, ActKind, Operation, SagaStatus, StepStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.registry import Driver
 
@@ -106,7 +106,7 @@ def saga_of(aggregate_id: str) -> str:
 
 
 def _resume(driver: Driver, session: Session, saga: SagaInstance) -> None:
-    if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+    if saga.status in ENDED:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
 

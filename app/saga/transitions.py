@@ -10,6 +10,7 @@ from app import runtime
 from app.saga.definition import (
     COMPENSATION_STARTED,
     COMPLETED,
+    ENDED,
     FAILED,
     STARTED,
     Plan,
@@ -91,7 +92,7 @@ def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = Non
     ``step`` names it where no step is current, in a choreography. A saga that has ended stays ended: what a late
     repetition failed to do again was done.
     """
-    if saga.status in {SagaStatus.COMPLETED, SagaStatus.COMPENSATED}:
+    if saga.status in ENDED:
         return
     saga.status = SagaStatus.STUCK
     saga.current_step = step or saga.current_step
