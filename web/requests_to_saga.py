@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from flask import url_for
 
-from app.saga import orchestrator, registry
-from app.saga.choreography import Choreography
-from app.saga.definition import COMPENSATION_STARTED, ENDED, FORWARD, SagaStatus, UnknownStep
+from app.saga.definition import COMPENSATION_STARTED, ENDED, FORWARD, SagaStatus
 from app.saga.models import SagaInstance
 from web.language import say as _
 from workflows.queries import SagaView
+from workflows.reviewing import past_return
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def _cancel_refusal(view: SagaView) -> str | None:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
         return _("it is being undone already")
-    if _past_return(view):
+    if past_return(view):
         return _("too late: it is past the point of no return, the carrier is booked")
     return None
 
@@ -59,14 +58,3 @@ def _skip_refusal(saga: SagaInstance) -> str | None:
     if saga.state != COMPENSATION_STARTED:
         return _("only an undoing can be done by hand, and this is past the point of no return")
     return None
-
-
-def _past_return(view: SagaView) -> bool:
-    driver = registry.named(view.saga.saga_type)
-    if isinstance(driver, Choreography):
-        return any(event.event_type == driver.too_late for event in view.events)
-    declared = orchestrator.definition(view.saga.saga_type)
-    try:
-        return declared is not None and declared.plan(view.saga.steps).past_pivot(view.saga.current_step)
-    except UnknownStep:
-        return False

@@ -35,7 +35,7 @@ from app.events import StoredEvent, subscribers
 from app.messages import EventType
 from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance, SagaStep
-from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.conversation import is_choreographed
 from workflows.scenarios import SAGA_TYPES
 
 LATEST = 50
@@ -86,10 +86,9 @@ def compare() -> dict[SagaStatus, dict[str, Summary]]:
 
 def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
     """Return what one order took, by its log and its events."""
-    choreographed = saga_type == ORDER_CHOREOGRAPHY.name
     retries = sum(max(0, entry.attempts - 1) for entry in log)
     told = sum(len(subscribers(event, scope)) for event in events for scope in (saga_type, None))
-    if choreographed:
+    if is_choreographed(saga_type):
         sent, stored = retries, 0  # it is stored by the transaction that opens it, which is in the log
     else:
         sent, stored = sum(entry.attempts for entry in log) + _callbacks(log), 1

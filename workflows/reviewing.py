@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.saga import orchestrator
-from app.saga.definition import COMPENSATION_STARTED, ENDED, Operation, Plan, SagaStatus, StepStatus, UnknownStep
+from app.saga import orchestrator, registry
+from app.saga.choreography import Choreography
+from app.saga.definition import COMPENSATION_STARTED, ENDED, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
-from workflows import queries
-from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows import conversation, queries
+from workflows.queries import SagaView
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Review:
     """Whether code that is deployed here can move it."""
     choreographed: bool
     turned_back: bool
-    past_pivot: bool
+    past_return: bool
+    """Whether it can no longer be undone."""
     undoing: tuple[Task, ...]
     going_on: tuple[Task, ...]
     stuck_undoing: tuple[str, ...]
@@ -48,15 +50,15 @@ def review(saga_id: str) -> Review:
     """Return what there is to know of a saga before one acts on it. Raises NotFound."""
     view = queries.saga(saga_id)
     saga = view.saga
-    plan = _plan(saga)
+    plan = orchestrator.plan_of(saga)
     here = saga.current_step if plan else None
-    choreographed = saga.saga_type == ORDER_CHOREOGRAPHY.name
+    choreographed = conversation.is_choreographed(saga.saga_type)
     return Review(
         saga=saga,
         known=choreographed or plan is not None,
         choreographed=choreographed,
         turned_back=saga.state == COMPENSATION_STARTED,
-        past_pivot=plan is not None and plan.past_pivot(saga.current_step),
+        past_return=past_return(view),
         undoing=tuple(Task(s.name, s.compensation.name) for s in plan.undoing(here) if s.compensation)
         if plan and here
         else (),
@@ -65,12 +67,13 @@ def review(saga_id: str) -> Review:
     )
 
 
-def _plan(saga: SagaInstance) -> Plan | None:
-    declared = orchestrator.definition(saga.saga_type)
-    try:
-        return declared.plan(saga.steps) if declared else None
-    except UnknownStep:
-        return None  # no code deployed here can move it; asked to, it says so
+def past_return(view: SagaView) -> bool:
+    """Tell whether a saga is past its point of no return, as far as the code deployed here knows where that is."""
+    driver = registry.named(view.saga.saga_type)
+    if isinstance(driver, Choreography):
+        return any(event.event_type == driver.too_late for event in view.events)
+    plan = orchestrator.plan_of(view.saga)
+    return plan is not None and plan.past_pivot(view.saga.current_step)
 
 
 def _given_up(operations: Iterable[LoggedOperation]) -> tuple[str, ...]:

@@ -51,6 +51,15 @@ def definition(saga_type: str) -> Saga | None:
     return driver.saga if isinstance(driver, Orchestration) else None
 
 
+def plan_of(saga: SagaInstance) -> Plan | None:
+    """Return a saga's steps; None if it is no orchestrated one, or has steps that no code deployed here knows."""
+    declared = definition(saga.saga_type)
+    try:
+        return declared.plan(saga.steps) if declared else None
+    except UnknownStep:
+        return None
+
+
 def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
     """Write a new saga in the caller's transaction; its chain is published after the commit.
 

@@ -171,6 +171,16 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
     assert acts(operator, saga_id) == []
 
 
+def test_past_a_choreographys_point_of_no_return_the_page_of_a_cancellation_says_so(operator: Browser) -> None:
+    saga_id = place(operator, {**SEED_ORDER, "pattern": "choreography", "simulate": {"orders": "fail:99"}})
+    assert status(operator, saga_id) == "stuck"
+
+    page = operator.get(f"/sagas/{saga_id}/cancel").text.partition("<main")[2]
+
+    assert "The carrier is booked: from there on a saga only goes forward" in page
+    assert "<button" not in page
+
+
 @pytest.mark.parametrize("act", ACTS)
 def test_of_a_saga_that_no_code_knows_the_refusal_is_told(operator: Browser, act: str) -> None:
     saga_id = place(operator, STUCK)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.saga import orchestrator, participant
-from app.saga.definition import Operation, Step, UnknownStep
+from app.saga.definition import Operation, Step
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
 
@@ -21,12 +21,9 @@ class PlannedStep:
 
 def planned(saga: SagaInstance, operations: Sequence[LoggedOperation]) -> list[PlannedStep]:
     """Return a saga's steps in their order; those of a choreographed one as they came up, for none are planned."""
-    declared = orchestrator.definition(saga.saga_type)
-    try:
-        if declared:
-            return [_declared(step) for step in declared.plan(saga.steps).steps]
-    except UnknownStep:
-        pass  # it started before a deploy that dropped a step: what its log says is still true
+    if plan := orchestrator.plan_of(saga):
+        return [_declared(step) for step in plan.steps]
+    # it may also have started before a deploy that dropped a step: what its log says is still true
     undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
     names = dict.fromkeys([*saga.steps, *(logged.step for logged in sorted(operations, key=lambda o: o.started_at))])
     return [
