@@ -8,10 +8,11 @@ from typing import Any
 
 from playwright.sync_api import StorageState
 
+from tests.browser.acts import session_of
 from tests.browser.chromium import chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
-from tests.browser.visitor import Visitor, log_in
+from tests.browser.visitor import Visitor
 from tests.stacks import ROOT, free_port, short_settings
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -67,7 +68,7 @@ def main() -> None:
         server.start()
         try:
             scene = settle(server.shop, set_scene(server.shop))
-            take(Visitor(browser, server.url), scene, log_in(browser, server.url, "Olga"))
+            take(Visitor(browser, server.url), scene, session_of("Olga", browser, server.url))
         finally:
             server.close()
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
+from tests.browser.acts import session_of
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
-from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor, log_in
+from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
 
@@ -76,7 +77,7 @@ def page(visitor: Visitor) -> Page:
 @pytest.fixture(scope="package")
 def operator_session(browser: Browser, server: Server) -> StorageState:
     """The cookies of somebody who has logged in, once for all tests."""
-    return log_in(browser, server.url, "Olga")
+    return session_of("Olga", browser, server.url)
 
 
 @pytest.fixture

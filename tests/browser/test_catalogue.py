@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_ordering import choose
+from tests.browser.acts import choose
 
 
 def test_a_book_is_put_on_sale_delivered_repriced_and_ordered(operator: Page) -> None:

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from tests.browser.acts import see
 from tests.browser.visitor import Visitor
 
 
@@ -32,5 +33,5 @@ def test_an_order_is_placed_and_watched_in_japanese(visitor: Visitor) -> None:
 
     page.wait_for_url("**/sagas/*")
     expect(page.get_by_role("heading", name="収支は合っているか")).to_be_visible()
-    expect(page.locator("#live .mark").first).to_contain_text("完了")
+    see(page, "完了")
     expect(page.get_by_text("これ以上の変化はありません。")).to_be_visible()

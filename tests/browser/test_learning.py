@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_ordering import choose
+from tests.browser.acts import choose
 from tests.shop import Shop
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.acts import see
 from tests.browser.server import Server
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import CUT_OFF, Visitor
 from tests.shop import Shop
 
-CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
-SLOWLY = {"inventory": "undo-fail:4", "shipping": "decline"}
+SLOWLY = {"inventory": "undo-fail:5", "shipping": "decline"}
 """Undone only after some seconds of retries, so that there is time to do something to the page."""
 
 
@@ -23,7 +23,7 @@ def watch(page: Page, saga_id: str) -> None:
 
 def shows(page: Page, word: str) -> None:
     """Wait until the page shows this status, without having been loaded again."""
-    expect(page.locator("#live .mark").first).to_contain_text(word)
+    see(page, word)
     assert page.evaluate("window.watched"), "the page was loaded again"
 
 
@@ -119,4 +119,4 @@ def test_without_scripts_the_page_renews_itself(visitor: Visitor, shop: Shop) ->
     page.goto(f"/sagas/{order['saga_id']}")
     expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
 
-    expect(page.locator("#live .mark").first).to_contain_text("Undone")
+    see(page, "Undone")

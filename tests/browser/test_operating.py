@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.acts import log_in, see
 from tests.browser.pages import Scene
 from tests.browser.server import PASSWORD
 from tests.browser.visitor import Visitor
@@ -15,18 +16,6 @@ HANGING = {"payments": "hang"}
 """Under way until a deadline, so that there is time to cancel it."""
 
 
-def status(page: Page, word: str) -> None:
-    """Wait until the saga's page says that it is this."""
-    expect(page.locator("#live .mark").first).to_contain_text(word)
-
-
-def log_in(page: Page, name: str, password: str = PASSWORD) -> None:
-    """Fill in the login and send it."""
-    page.get_by_label("Your name").fill(name)
-    page.get_by_label("Password of the operators").fill(password)
-    page.get_by_role("button", name="Log in").click()
-
-
 def test_what_is_stuck_is_found_and_resumed_by_whoever_logs_in(page: Page, scene: Scene, shop: Shop) -> None:
     order_id = shop.saga(scene.to_resume)["order_id"]
     page.goto("/sagas")
@@ -34,20 +23,20 @@ def test_what_is_stuck_is_found_and_resumed_by_whoever_logs_in(page: Page, scene
 
     page.locator(".incidents [href*=reserve_stock]").first.click()
     page.get_by_role("link", name=order_id).click()
-    status(page, "Stuck: needs you")
+    see(page, "Stuck: needs you")
     page.get_by_role("link", name="Resume …").click()
     log_in(page, "Ann")
     expect(page.get_by_text("It goes on undoing where it stands.")).to_be_visible()
     page.get_by_role("button", name="Resume it").click()
 
     expect(page.get_by_text("Resumed: it goes on where it stood.")).to_be_visible()
-    status(page, "Undone")
+    see(page, "Undone")
     expect(page.get_by_role("row", name="Ann Resumed it")).to_be_visible()
 
 
 def test_what_was_undone_by_hand_is_skipped_with_a_reason(operator: Page, scene: Scene) -> None:
     operator.goto(f"/sagas/{scene.to_skip}")
-    status(operator, "Stuck: needs you")
+    see(operator, "Stuck: needs you")
 
     operator.get_by_role("link", name="Skip …").click()
     go_on = operator.get_by_role("button", name="It was done by hand: go on")
@@ -56,7 +45,7 @@ def test_what_was_undone_by_hand_is_skipped_with_a_reason(operator: Page, scene:
     operator.get_by_label("What was done by hand, and why").fill("Paid back by bank transfer")
     go_on.click()
 
-    status(operator, "Undone")
+    see(operator, "Undone")
     expect(operator.get_by_role("row", name="Paid back by bank transfer").first).to_be_visible()
     expect(operator.get_by_text("given back by hand")).to_be_visible()
 
@@ -70,7 +59,7 @@ def test_all_that_are_stuck_on_a_step_are_resumed_at_once(operator: Page, scene:
     expect(operator.get_by_text("2 sagas were resumed.")).to_be_visible()
     for saga_id in scene.to_resume_together:
         operator.goto(f"/sagas/{saga_id}")
-        status(operator, "Undone")
+        see(operator, "Undone")
 
 
 def test_an_order_under_way_is_cancelled(operator: Page, shop: Shop) -> None:
@@ -80,7 +69,7 @@ def test_an_order_under_way_is_cancelled(operator: Page, shop: Shop) -> None:
     operator.get_by_role("link", name="Cancel …").click()
     operator.get_by_role("button", name="Cancel it, undo what was done").click()
 
-    status(operator, "Undone")
+    see(operator, "Undone")
     expect(operator.get_by_text("Cancelled it")).to_be_visible()
 
 
@@ -125,7 +114,7 @@ def test_an_order_whose_token_was_lost_can_be_sent_once_more(visitor: Visitor, p
     page.get_by_role("button", name="Send it once more").click()
 
     page.wait_for_url("**/sagas/*")
-    status(page, "Done")
+    see(page, "Done")
 
 
 def test_whoever_logs_out_is_an_operator_no_more(page: Page, scene: Scene) -> None:

@@ -5,28 +5,15 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.acts import choose, see
 from tests.browser.visitor import Visitor
 from tests.shop import Shop
-
-
-def choose(page: Page, **copies: int) -> None:
-    """Fill the basket with copies of these books only; an underscore stands for a hyphen in a book's id."""
-    page.goto("/")
-    for field in page.locator("[name^='copies.']").all():
-        field.fill("0")
-    for book_id, number in copies.items():
-        page.locator(f"[name='copies.{book_id.replace('_', '-')}']").fill(str(number))
 
 
 def place(page: Page) -> None:
     """Send the order in the form and go to its saga."""
     page.get_by_role("button", name="Place the order").click()
     page.wait_for_url("**/sagas/*")
-
-
-def ends(page: Page, word: str) -> None:
-    """Wait until the page's saga has this status."""
-    expect(page.locator("#live .mark").first).to_contain_text(word)
 
 
 @pytest.mark.parametrize("way", ["order", "order-payment-first", "order-choreography"])
@@ -37,7 +24,7 @@ def test_an_order_of_several_books_completes_before_the_readers_eyes(page: Page,
 
     place(page)
 
-    ends(page, "Done")
+    see(page, "Done")
     saga = shop.saga(page.url.rpartition("/")[2])
     order = shop.get(f"/api/v1/orders/{saga['order_id']}").body
     assert saga["saga_type"] == way
@@ -50,7 +37,7 @@ def test_a_declined_payment_is_undone_and_nothing_is_kept(page: Page) -> None:
 
     place(page)
 
-    ends(page, "Undone")
+    see(page, "Undone")
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
     diagram = page.get_by_role("img", name="The steps of the saga")
     expect(diagram.locator(".failed")).to_contain_text("process payment")
@@ -65,7 +52,7 @@ def test_a_failing_carrier_has_the_money_given_back(page: Page) -> None:
 
     place(page)
 
-    ends(page, "Undone")
+    see(page, "Undone")
     expect(page.locator(".ledger li").first).to_contain_text(re.compile(r"charged 1,000\W+refunded 1,000\W+net 0"))
     expect(page.locator(".ledger .verdict.right")).to_have_count(3)
     expect(page.get_by_role("img", name="Who said what to whom")).to_contain_text("ShippingFailed")
@@ -77,7 +64,7 @@ def test_retries_are_seen_with_their_reasons(page: Page) -> None:
 
     place(page)
 
-    ends(page, "Done")
+    see(page, "Done")
     failures = page.locator("#failures-reserve_stock-action")
     failures.locator("summary").click()
     expect(failures.get_by_role("listitem")).to_have_count(2)
@@ -94,7 +81,7 @@ def test_it_works_without_scripts(visitor: Visitor) -> None:
 
     place(page)
 
-    ends(page, "Done")
+    see(page, "Done")
 
 
 def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(visitor: Visitor) -> None:
@@ -117,7 +104,7 @@ def test_more_than_there_is_in_stock_is_pointed_out_and_undone(page: Page) -> No
 
     place(page)
 
-    ends(page, "Undone")
+    see(page, "Undone")
 
 
 def test_an_impatient_reader_who_clicks_twice_orders_once(page: Page, shop: Shop) -> None:
@@ -126,5 +113,5 @@ def test_an_impatient_reader_who_clicks_twice_orders_once(page: Page, shop: Shop
 
     page.get_by_role("button", name="Place the order").dblclick()
 
-    ends(page, "Done")
+    see(page, "Done")
     assert shop.stock(book) == (9, 0)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser
 
-from tests.browser.test_live import CUT_OFF
-from tests.browser.visitor import Visitor
+from tests.browser.acts import see
+from tests.browser.visitor import CUT_OFF, Visitor
 from tests.shop import Shop
 from tests.stacks import open_shop
 
@@ -18,7 +18,7 @@ SLOWLY = {"inventory": "undo-fail:6", "shipping": "decline"}
 
 @pytest.fixture
 def served_by_two(seeded_database: Path, tmp_path: Path, browser: Browser) -> Iterator[Shop]:
-    with open_shop("postgresql+rabbitmq", seeded_database, tmp_path, web_workers=2) as shop:
+    with open_shop("postgresql+rabbitmq", seeded_database, tmp_path, web_workers=2, step_timeout_seconds=30) as shop:
         yield shop
 
 
@@ -53,8 +53,7 @@ def test_a_page_outlives_each_process_that_serves_it(served_by_two: Shop, browse
     saga_id = shop.order("item-001", simulate=SLOWLY)["saga_id"]
     page.goto(f"/sagas/{saga_id}")
     page.evaluate("window.watched = true")
-    mark = page.locator("#live .mark").first
-    expect(mark).to_contain_text("Undoing")
+    see(page, "Undoing")
 
     killed: set[int] = set()
     for pid in shop.wait_for(lambda: web_workers(shop), lambda found: len(found) == 2):
@@ -62,7 +61,8 @@ def test_a_page_outlives_each_process_that_serves_it(served_by_two: Shop, browse
         os.kill(pid, signal.SIGKILL)
         shop.wait_for(lambda: web_workers(shop) - killed, lambda others: len(others) == 2)
 
-    expect(mark).to_contain_text("Undone", timeout=30_000)
+    shop.settle(saga_id)
+    see(page, "Undone")
     assert page.evaluate("window.watched"), "the page was loaded again"
     assert requested.count("eventsource") > 1, "no stream was cut off"
     visitor.leave()

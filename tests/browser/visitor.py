@@ -11,15 +11,14 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Request,
-    StorageState,
     ViewportSize,
-    expect,
 )
-
-from tests.browser.server import PASSWORD
 
 PATIENCE_MILLISECONDS = 10_000
 DESK: ViewportSize = {"width": 1200, "height": 900}
+CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
+"""What a page that follows a saga complains of when its server is killed."""
+
 MOST_OF_ONE = 100
 """How often one address may be asked for within a test: a page that renews itself is not to keep a server busy."""
 
@@ -82,16 +81,3 @@ class Visitor:
         if request.failure == LEFT:
             return
         self._complaints.append(f"request failed: {request.method} {request.url}: {request.failure}")
-
-
-def log_in(browser: Browser, url: str, name: str) -> StorageState:
-    """Become an operator; returns the cookies that show it."""
-    page = browser.new_page(base_url=url, locale="en")
-    page.goto("/operator/login")
-    page.get_by_label("Your name").fill(name)
-    page.get_by_label("Password of the operators").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_text(f"Operator: {name}")).to_be_visible()
-    session = page.context.storage_state()
-    page.close()
-    return session
