@@ -125,8 +125,8 @@ def test_what_is_asked_and_what_the_sweep_does_is_noticed(
     placed = order(saga_type)
     seen = [watch.states(placed)]
 
-    for _ in range(2):  # the second changes nothing but that it was asked for
-        operations.cancel(placed.saga_id, by="Ann")
+    for ask in (operations.cancel, operations.resume):
+        ask(placed.saga_id, by="Ann")
         seen.append(watch.states(placed))
     for longer in (1.5, 60):  # each time it has stalled
         clock.forward(longer)

@@ -129,17 +129,22 @@ class Choreography:
         else:
             self._stream.emit(session, saga, Event(self.timed_out, {"reason": "not settled before its deadline"}))
 
-    def cancel(self, session: Session, saga: SagaInstance) -> None:
-        """Say that somebody wants it undone. Raises Conflict once it is past the point of no return."""
+    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+        """Say that somebody wants it undone, unless that was said or it is being undone already: False tells so.
+
+        Raises Conflict once it is past the point of no return.
+        """
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
-            return
+            return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         past = history(session, saga.aggregate_id)
         if past.has(self.too_late):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
-        if not past.has(self.cancel_requested):
-            self._stream.emit(session, saga, Event(self.cancel_requested, {"reason": "cancelled on request"}))
+        if past.has(self.cancel_requested):
+            return False
+        self._stream.emit(session, saga, Event(self.cancel_requested, {"reason": "cancelled on request"}))
+        return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Have what was given up tried again, and the saga's events said again."""

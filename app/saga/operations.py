@@ -31,8 +31,8 @@ class Resumed:
 def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
     """Ask for a saga to be undone; returns it as it stands after the commit.
 
-    ``by`` is the operator who does, and is kept; None is for a customer. Asking again changes nothing. Raises NotFound,
-    and Conflict past the point of no return.
+    ``by`` is the operator who does, and is kept; None is for a customer. Asking again changes nothing, and nothing is
+    kept of it. Raises NotFound, and Conflict past the point of no return.
     """
     return _with_driver(saga_id, lambda driver, session, saga: driver.cancel(session, saga), ActKind.CANCEL, by)
 
@@ -52,10 +52,11 @@ def skip(saga_id: str, statement: Statement) -> SagaInstance:
     step that the statement names, or on several of which it names none, and when its service cannot record it as done.
     """
 
-    def ask(driver: Driver, session: Session, saga: SagaInstance) -> None:
+    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
         if saga.status != SagaStatus.STUCK:
             raise Conflict(f"there is nothing to skip: the saga is {saga.status}", status=saga.status)
         driver.skip(session, saga, statement)
+        return True
 
     return _with_driver(saga_id, ask, ActKind.SKIP, statement.by, statement.note)
 
@@ -73,7 +74,7 @@ def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, 
     resumed, refused = [], {}
     for saga_id in found[:limit]:
         try:
-            resumed.append(_with_driver(saga_id, _resume, ActKind.RESUME_STUCK, by).id)
+            resumed.append(_with_driver(saga_id, _resume_if_stuck, ActKind.RESUME_STUCK, by).id)
         except Conflict as conflict:
             refused[saga_id] = conflict.detail
     return Resumed(resumed, refused, found[limit - 1] if len(found) > limit else None)
@@ -105,20 +106,29 @@ def saga_of(aggregate_id: str) -> str:
     return saga_id
 
 
-def _resume(driver: Driver, session: Session, saga: SagaInstance) -> None:
+def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
     if saga.status in ENDED:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
+    return True
+
+
+def _resume_if_stuck(driver: Driver, session: Session, saga: SagaInstance) -> bool:
+    # somebody may have resumed it since it was found
+    return saga.status == SagaStatus.STUCK and _resume(driver, session, saga)
 
 
 def _with_driver(
     saga_id: str,
-    ask: Callable[[Driver, Session, SagaInstance], None],
+    ask: Callable[[Driver, Session, SagaInstance], bool],
     act: ActKind,
     by: str | None,
     note: str | None = None,
 ) -> SagaInstance:
-    """Ask the driver of a saga, with its row locked, and keep in the same transaction which operator did, if one."""
+    """Ask the driver of a saga, with its row locked, and keep in the same transaction which operator did, if one.
+
+    ``ask`` tells whether it had something done: what changed nothing is nobody's act.
+    """
     here = runtime.current()
     with here.database.transaction() as session:
         saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
@@ -127,7 +137,7 @@ def _with_driver(
         driver = registry.driver_of(saga)
         if driver is None:
             raise Conflict(f"no code deployed here declares saga {saga.saga_type}", status=saga.status)
-        ask(driver, session, saga)
-        if by is not None:
+        done = ask(driver, session, saga)
+        if done and by is not None:
             session.add(OperatorAct(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
     return saga

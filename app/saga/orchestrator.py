@@ -177,16 +177,17 @@ class Orchestration:
             reason = _failure(session, saga) or f"{saga.current_step}: no result before its deadline"
             turn_back(session, saga, plan, reason)
 
-    def cancel(self, session: Session, saga: SagaInstance) -> None:
-        """Undo the saga for somebody who asked; nothing happens if it is being undone already."""
+    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+        """Undo the saga for somebody who asked; nothing happens, and False says so, if it is being undone already."""
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
-            return
+            return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         plan = self._plan_or_refuse(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         turn_back(session, saga, plan, "cancelled on request")
+        return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Retry a stuck saga where it stands; drive on one that is unfinished."""

@@ -23,8 +23,8 @@ class Driver(Protocol):
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Act on a deadline that has passed."""
 
-    def cancel(self, session: Session, saga: SagaInstance) -> None:
-        """Have the saga undone. Raises Conflict when it is too late."""
+    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+        """Have the saga undone; tells whether it was not so already. Raises Conflict when it is too late."""
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Set a stuck saga moving again, or drive a stalled one. Raises Conflict when there is nothing to resume."""

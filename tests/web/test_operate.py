@@ -1,5 +1,6 @@
 """An operator's hand on sagas, in the browser: each act says first what it will do, and is kept with its name."""
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -7,9 +8,10 @@ from flask import Flask
 
 from app import runtime
 from app.ids import new_id
+from app.saga import operations
 from app.saga.models import SagaInstance
 from tests.browser_like import HTML, PASSWORD, Browser
-from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
+from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, lose_messages, post, stock
 
 STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
 STUCK_TWICE = {
@@ -78,6 +80,39 @@ def test_cancelling_a_choreographed_saga_says_that_each_service_undoes_its_own(
     operator.post(f"/sagas/{saga_id}/cancel")
 
     assert status(operator, saga_id) == "compensated"
+
+
+@pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
+def test_what_an_operator_asks_for_in_vain_is_not_kept_as_their_act(
+    operator: Browser, place_unsent: PlaceUnsent, pattern: str
+) -> None:
+    placed = [place_unsent({**SEED_ORDER, "pattern": pattern}) for _ in range(2)]
+    once, too_late = (str(one["saga_id"]) for one in placed)
+    operations.cancel(too_late)  # as a customer does
+
+    for saga_id in (once, once, too_late):
+        assert operator.post(f"/sagas/{saga_id}/cancel").status_code == 303
+
+    assert acts(operator, once) == [("cancel", "Ann", None)]
+    assert acts(operator, too_late) == []
+
+
+def test_of_two_who_resume_all_at_once_only_one_resumes_each(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = place(operator, STUCK)
+    lose_messages(monkeypatch)
+    ask = operations._with_driver
+
+    def be_second(*given: Any) -> SagaInstance:
+        monkeypatch.setattr(operations, "_with_driver", ask)
+        operations.resume_stuck("process_payment", by="Bob")
+        return ask(*given)
+
+    monkeypatch.setattr(operations, "_with_driver", be_second)
+    assert operator.post("/stuck/process_payment/resume").status_code == 303
+
+    assert acts(operator, saga_id) == [("resume_stuck", "Bob", None)]
 
 
 def test_resuming_says_where_it_goes_on_and_does_it(operator: Browser) -> None:
@@ -204,8 +239,6 @@ def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser, act: s
 def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.saga import operations
-
     monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
     sagas = [place(operator, STUCK) for _ in range(5)]
     with runtime.current().database.transaction() as session:
