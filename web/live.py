@@ -36,7 +36,7 @@ class Pace:
     poll: float = 0.5
     """A look at the database."""
     renewal: float = 5
-    """A new snapshot of what moves, though nothing has changed but the time that it takes."""
+    """A new snapshot of what has not ended, though nothing has changed but the time that it takes."""
     beat: float = 7
     """A sign of life, so that nothing between us and the reader takes the connection for dead."""
     life: float = 45
@@ -152,7 +152,7 @@ class Live:
         seen = reader.seen
         while True:
             now = time.monotonic()
-            if found.tag != seen or (found.moving and now - shown > self.pace.renewal):
+            if found.tag != seen or (found.ages and now - shown > self.pace.renewal):
                 yield self._snapshot(reader, found)
                 seen, shown, spoke = found.tag, now, now
             if found.settled:

@@ -15,7 +15,7 @@ from app.events import StoredEvent
 from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
-from app.saga.definition import ENDED, MOVING, SagaStatus
+from app.saga.definition import ENDED, SagaStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 
 AFTERMATH = timedelta(seconds=5)
@@ -33,9 +33,9 @@ class Version:
     """Whether nothing is expected to change any more."""
 
     @property
-    def moving(self) -> bool:
-        """Tell whether it goes on by itself."""
-        return self.status in MOVING
+    def ages(self) -> bool:
+        """Tell whether what is said of it grows with the time: how long it takes, or how long it has been stuck."""
+        return self.status not in ENDED
 
 
 def _columns(table: type[Base]) -> Table:

@@ -184,6 +184,17 @@ def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
         assert following(stream, "saga").id == following(stream, "saga").id
 
 
+def test_how_long_a_saga_has_been_stuck_is_said_anew_too(client: FlaskClient, clock: Clock, live: Live) -> None:
+    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
+    saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
+    live.pace = Pace(poll=0.005, renewal=0.01, life=2)
+
+    with opened(client, saga_id) as stream:
+        first = following(stream, "saga")
+        clock.forward(LONG_AFTER)
+        assert following(stream, "saga").id == first.id
+
+
 def test_a_saga_that_has_ended_ends_its_stream_for_good(client: FlaskClient, live: Live, ended: str) -> None:
     live.pace = Pace()
 
