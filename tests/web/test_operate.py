@@ -1,5 +1,6 @@
 """An operator's hand on sagas, in the browser: each act says first what it will do, and is kept with its name."""
 
+from math import inf
 from typing import Any
 from urllib.parse import quote
 
@@ -239,6 +240,7 @@ def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser, act: s
 def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("web.pages.operate.BULK_SECONDS", inf)  # however slow the machine is
     monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
     sagas = [place(operator, STUCK) for _ in range(5)]
     with runtime.current().database.transaction() as session:
