@@ -1,4 +1,28 @@
-"""The web: a JSON API, the seeds' short paths, and pages for people. Views parse, call workflows and render."""
+"""The web: a JSON API, the seeds' short paths, GraphQL, and pages for people. Views parse, call workflows and render.
+
+===============================  ====================================================================================
+what is answered
+``api_*``, ``short_paths``       the API, and the seeds' own addresses; ``health``, and ``api_docs`` with ``samples``
+``graphql/``                     the same by GraphQL
+``pages/``                       what people see, a module each, with ``templates/``, ``static/`` and ``translations/``
+what is asked
+``requests``, ``fields``         how a body is read, and the kinds of values in it
+``schemas``, ``cursors``         what the API is told; ``placing`` places an order, whichever way it came
+``*_form``                       what the pages' forms are told
+what is said
+``replies``, ``presenters``      what the API tells
+``problems``, ``problem_types``  what it and the pages tell of an error
+``language``                     in which language; ``durations``, ``glyphs`` and ``ways`` are words for people
+a saga told to people
+``story``                        all of it, put together; ``telling`` says in a sentence what it is doing
+``requests_to_saga``             what may be asked of it, and why the rest may not
+``comparing``                    two of them, step by step
+``drawing/``                     where everything stands in the diagrams
+``live``                         the streams that keep a page up to date
+who may what
+``operators``, ``security``      login and token; forms, sessions and headers
+===============================  ====================================================================================
+"""
 
 from secrets import token_urlsafe
 
