@@ -56,14 +56,7 @@ def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Respons
 @for_operators
 def add_product(body: NewProduct) -> Response:
     """Put a new book on sale."""
-    book = catalogue.add_book(
-        title=body.name,
-        description=body.description,
-        price=body.price,
-        category_id=body.category_id,
-        stock=body.stock_quantity,
-        book_id=body.book_id,
-    )
+    book = catalogue.add_book(body.to_book())
     return answer(presenters.book(book), 201, location=f"/api/v1/inventory/{book.book_id}")
 
 

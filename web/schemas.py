@@ -33,6 +33,7 @@ from web.fields import (
     Text,
     Title,
 )
+from workflows.catalogue import NewBook
 from workflows.ordering import DEFAULT_ADDRESS, GUEST, Item, NewOrder, Pattern
 
 MOST_LINES = 100
@@ -235,6 +236,17 @@ class NewProduct(Strict):
     category_id: Id | None = None
     stock_quantity: Stock
     book_id: OwnId | None = None
+
+    def to_book(self) -> NewBook:
+        """Return the book that is asked for."""
+        return NewBook(
+            title=self.name,
+            description=self.description,
+            price=self.price,
+            category_id=self.category_id,
+            stock=self.stock_quantity,
+            book_id=self.book_id,
+        )
 
 
 class Restock(Strict):

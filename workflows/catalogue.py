@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from sqlalchemy import select
@@ -30,24 +31,34 @@ def add_category(name: str, description: str, *, category_id: str | None = None)
     return category
 
 
-def add_book(
-    *, title: str, description: str, price: Decimal, category_id: str | None, stock: int, book_id: str | None = None
-) -> Book:
+@dataclass(frozen=True)
+class NewBook:
+    """A book that is to be sold; without an id of the caller's own it gets one."""
+
+    title: str
+    description: str
+    price: Decimal
+    category_id: str | None
+    stock: int
+    book_id: str | None = None
+
+
+def add_book(new: NewBook) -> Book:
     """Put a new book on sale. Raises Invalid (unknown category) and Conflict (the id is taken)."""
     book = Book(
-        book_id=book_id or new_id(),
-        title=title,
-        description=description,
-        category_id=category_id,
-        price=price,
-        received_stock=stock,
-        available_stock=stock,
+        book_id=new.book_id or new_id(),
+        title=new.title,
+        description=new.description,
+        category_id=new.category_id,
+        price=new.price,
+        received_stock=new.stock,
+        available_stock=new.stock,
         reserved_stock=0,
     )
     taken = Conflict(f"there is a book {book.book_id} already", field="book_id")
     try:
         with runtime.current().database.transaction() as session:
-            _check_category(session, category_id)
+            _check_category(session, new.category_id)
             if session.get(Book, book.book_id):
                 raise taken
             session.add(book)

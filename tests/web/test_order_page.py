@@ -11,6 +11,7 @@ from app.ids import new_id
 from tests.web.conftest import get
 from web.pages.shop import BOOKS_PER_PAGE, LONGEST_ADDRESS
 from workflows import catalogue
+from workflows.catalogue import NewBook
 
 SERVICES = ("orders", "inventory", "payments", "shipping")
 
@@ -70,9 +71,7 @@ def add_books(count: int, category_id: str | None = None) -> list[str]:
     ids = [f"z-{number:03}" for number in range(count)]
     for book_id in ids:
         title = f"Volume {book_id}"
-        catalogue.add_book(
-            title=title, description="", price=Decimal(10), category_id=category_id, stock=5, book_id=book_id
-        )
+        catalogue.add_book(NewBook(title, "", Decimal(10), category_id, stock=5, book_id=book_id))
     return ids
 
 
@@ -452,9 +451,7 @@ def test_a_strange_address_is_answered(client: FlaskClient, address: str) -> Non
 
 
 def test_what_people_wrote_is_shown_as_text(client: FlaskClient) -> None:
-    book = catalogue.add_book(
-        title="<script>alert(1)</script>", description="", price=Decimal(1), category_id=None, stock=1
-    )
+    book = catalogue.add_book(NewBook("<script>alert(1)</script>", "", Decimal(1), category_id=None, stock=1))
 
     page = send(client, **{"copies.book-123": "0", "shipping_address": '"><b>', 'copies."><i>': "1", "q": "<u>"})
 

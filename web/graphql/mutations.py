@@ -35,14 +35,7 @@ class Mutation:
         require_operator()
         with spelled(book_id="id"):
             body = checked(NewProduct, said(input, id="book_id"))
-            book = catalogue.add_book(
-                title=body.name,
-                description=body.description,
-                price=body.price,
-                category_id=body.category_id,
-                stock=body.stock_quantity,
-                book_id=body.book_id,
-            )
+            book = catalogue.add_book(body.to_book())
         return Product.page([book])[0]
 
     @strawberry.mutation

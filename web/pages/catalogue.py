@@ -63,14 +63,7 @@ def add_book() -> Page:
     def add(fields: Fields) -> Page:
         body = catalogue_form.new_book(fields)
         try:
-            book = catalogue.add_book(
-                title=body.name,
-                description=body.description,
-                price=body.price,
-                category_id=body.category_id,
-                stock=body.stock_quantity,
-                book_id=body.book_id,
-            )
+            book = catalogue.add_book(body.to_book())
         except Conflict:
             if body.book_id != fields["key"]:
                 raise
