@@ -11,7 +11,7 @@ from app.ids import new_id
 from app.saga.definition import SagaStatus
 from app.saga.models import SagaInstance
 from tests.web.conftest import PlaceUnsent, get, post, stock
-from web.pages.learn import BOTH_WAYS, STORIES
+from web.pages.learn import BLURBS, BOTH_WAYS
 from workflows import catalogue, comparison
 from workflows.comparison import Summary
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
@@ -134,7 +134,7 @@ def test_what_is_no_button_of_ours_is_refused(
 def test_every_scenario_has_a_story_and_buttons_for_each_pattern_and_both(client: FlaskClient) -> None:
     page = client.get("/learn")
 
-    assert list(STORIES) == [scenario.name for scenario in SCENARIOS]
+    assert list(BLURBS) == [scenario.name for scenario in SCENARIOS]
     cards = re.findall(r'<li class="scenario">.*?</li>', page.text, re.DOTALL)
     assert len(cards) == len(SCENARIOS)
     for scenario, card in zip(SCENARIOS, cards, strict=True):

@@ -28,45 +28,45 @@ BOTH_WAYS = (ORDER.name, ORDER_CHOREOGRAPHY.name)
 
 
 @dataclass(frozen=True)
-class Story:
+class Blurb:
     """What a scenario is called, and what happens in it."""
 
     title: str
     says: str
 
 
-STORIES = {
-    "success": Story(_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
-    "out-of-stock": Story(
+BLURBS = {
+    "success": Blurb(_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
+    "out-of-stock": Blurb(
         _("Out of stock"),
         _("The limited edition is sold out, and inventory says no. What was begun is undone; nobody is charged."),
     ),
-    "payment-declined": Story(
+    "payment-declined": Blurb(
         _("Payment declined"), _("The bank says no. The reserved book goes back to the shelf, the order is cancelled.")
     ),
-    "carrier-failure": Story(
+    "carrier-failure": Blurb(
         _("Carrier failure"),
         _("The book is reserved and paid for, but no carrier is to be had. The money goes back, then the book."),
     ),
-    "retried": Story(
+    "retried": Blurb(
         _("Faults that pass"),
         _("Inventory fails twice at each of its steps, payments once. Each is tried again, and works."),
     ),
-    "answer-lost": Story(
+    "answer-lost": Blurb(
         _("A lost answer"),
         _("The bank takes the money, but its answer is lost. Nobody knows: so the charge is voided, made or not."),
     ),
-    "hanging": Story(
+    "hanging": Blurb(
         _("A service that hangs"),
         _("Payments gives no answer at all. When the deadline has passed, everything is undone without it."),
     ),
-    "several-items": Story(
+    "several-items": Blurb(
         _("Several books"), _("Two different books in one order: both are reserved, or neither. Here both are.")
     ),
-    "refused-amount": Story(
+    "refused-amount": Blurb(
         _("A sum no bank pays"), _("A book for 999,999: the bank declines it by itself, nothing needs to be broken.")
     ),
-    "stuck": Story(
+    "stuck": Blurb(
         _("A refund that fails, too"),
         _("The carrier fails, and then the refund fails again and again. The saga gets stuck and waits for you."),
     ),
@@ -78,7 +78,7 @@ class Card:
     """A scenario as it is offered: what it needs and lacks here, and where it ends in each pattern."""
 
     scenario: Scenario
-    story: Story
+    blurb: Blurb
     lacks: str | None
 
     @property
@@ -135,7 +135,7 @@ def _cards() -> list[Card]:
     named = {item.book_id for scenario in SCENARIOS for item in scenario.items}
     books = queries.books_named(named)
     stock = {book_id: books[book_id].available_stock if book_id in books else 0 for book_id in named}
-    return [Card(scenario, STORIES[scenario.name], _lacks(scenario, stock)) for scenario in SCENARIOS]
+    return [Card(scenario, BLURBS[scenario.name], _lacks(scenario, stock)) for scenario in SCENARIOS]
 
 
 def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
