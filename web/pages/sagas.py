@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
-from app.saga.definition import MOVING, SagaStatus
+from app.saga.definition import ENDED
 from app.saga.models import SagaInstance
 from web import cursors, glyphs, problems
 from web.durations import duration
@@ -92,8 +92,7 @@ def find() -> Page:
 @blueprint.app_template_filter("lasted")
 def lasted(saga: SagaInstance) -> str:
     """Say how long a saga took; of one that has not ended, how old it is."""
-    unfinished = saga.status in MOVING or saga.status == SagaStatus.STUCK
-    end = runtime.current().now() if unfinished else saga.updated_at
+    end = saga.updated_at if saga.status in ENDED else runtime.current().now()
     return duration((end - saga.created_at).total_seconds())
 
 
