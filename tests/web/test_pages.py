@@ -109,3 +109,11 @@ def test_the_style_sheet_is_served_from_here(client: FlaskClient) -> None:
     with client.get("/static/base.css") as sheet:
         assert (sheet.status_code, sheet.mimetype) == (200, "text/css")
         assert "http" not in sheet.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("path", ["/", "/sagas", "/catalogue", "/learn"])
+def test_a_page_is_marked_among_those_that_every_page_leads_to(client: FlaskClient, path: str) -> None:
+    marked = re.findall(r'<a href="([^"]+)" aria-current="page">', client.get(path).text)
+
+    assert marked == [path]
+    assert "aria-current" not in client.get("/operator/login").text

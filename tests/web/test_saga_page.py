@@ -332,3 +332,17 @@ def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: s
     answer = client.get(f"/sagas/{saga_id}", headers={"Accept": "text/html"})
 
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
+
+
+def test_a_comparison_counts_the_messages_of_a_step_of_which_two_services_spoke(
+    client: FlaskClient, post: Post
+) -> None:
+    saga_id = order(client, "choreography")
+    post.deliver("inventory.reserve_on_order_created")
+    post.deliver("payments.charge_on_order_created")
+    post.deliver_all()
+
+    told = words(client.get(f"/compare/{saga_id}/{saga_id}").text)
+
+    # shipping is told that the stock is there, and that the money is; it books once
+    assert re.search(r"arrange shipping ✓ Done \S+ \S+ · messages: 2 ", told)
