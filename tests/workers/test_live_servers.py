@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.shop import http_transport
 from tests.stacks import ROOT, free_port, process_environment
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 """Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""
 
 COMMANDS = {
