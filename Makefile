@@ -5,13 +5,12 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
-TESTS_OF_PROCESSES := tests/browser tests/chaos tests/load tests/scenarios tests/workers
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-processes test-the-rest simulate chaos check format servers services migrate seed audit translations screenshots freeze clean
+.PHONY: help run demo test simulate chaos check format servers services migrate seed audit translations screenshots freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -22,14 +21,8 @@ run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), every
 demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
 	@$(BIN)/python -m app demo
 
-test: $(INSTALLED_DEV)  ## run every test that this machine can run (those that wait for processes beside those that compute)
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-processes test-the-rest
-
-test-processes: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest $(TESTS_OF_PROCESSES)
-
-test-the-rest: $(INSTALLED_DEV)  # nice, so that the processes of the others meet their deadlines
-	nice $(BIN)/python -m pytest $(addprefix --ignore=,$(TESTS_OF_PROCESSES))
+test: $(INSTALLED_DEV)  ## run every test that this machine can run
+	$(BIN)/python -m pytest
 
 simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)
 	@$(BIN)/python -m tests.simulation --runs $(or $(RUNS),2000) --seed $(or $(SEED),0)
