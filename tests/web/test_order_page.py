@@ -89,6 +89,16 @@ def test_the_form_offers_every_book_with_price_stock_and_category(client: FlaskC
     assert '<option value="customer-001">田中太郎</option>' in page.text
 
 
+def test_amounts_are_written_with_both_of_their_decimals_or_none(client: FlaskClient) -> None:
+    catalogue.add_book(NewBook("A book", "", Decimal("12.50"), None, stock=5, book_id="a-book"))
+
+    page = client.get("/", query_string={"copies.a-book": "3", "copies.book-123": "0"})
+
+    assert '<span class="price">12.50</span>' in page.text
+    assert "<output>37.50</output>" in page.text
+    assert '<span class="price">3,500</span>' in page.text
+
+
 def test_a_new_form_can_be_sent_as_it_is(client: FlaskClient) -> None:
     page = client.get("/")
     assert basket(page) == {"book-123": "1"}

@@ -4,7 +4,11 @@
   const lines = form.querySelector(".lines");
   const total = form.querySelector(".total output");
   const warning = form.querySelector(".more-than-stock");
-  const written = new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: 2 });
+  const written = new Intl.NumberFormat(document.documentElement.lang, {
+    minimumFractionDigits: 2,
+    maximumFractionDigits: 2,
+    trailingZeroDisplay: "stripIfInteger", // as the server writes amounts
+  });
 
   const wanted = () => [...form.querySelectorAll(".book[data-title]")].map((book) => ({
     book,
