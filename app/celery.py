@@ -5,15 +5,17 @@ prefers delivering twice over losing, and none of them has to be perfect: the re
 """
 
 import sys
+import time
 from typing import Any
 
-from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_init
+from celery import Celery, Task
+from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
 from kombu import Queue
 
-from app import runtime
+from app import runtime, traced_processes  # noqa: F401  (traces this process, if it is Celery's)
+from app.heartbeat import Heartbeat
 from app.settings import Settings
-from app.telemetry import configure_logging
+from app.telemetry import configure_logging, log_context
 
 QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
 
@@ -71,6 +73,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
         "worker_consumer": "app.inbox:Inbox",
+        # a broker that has gone without a word is noticed within a minute; unless told, Celery takes four
+        "broker_heartbeat": 20,
         "beat_schedule": {
             "sweep": {
                 "task": "orchestrator.sweep",
@@ -80,17 +84,45 @@ def configuration(settings: Settings) -> dict[str, Any]:
             }
         },
         # nothing about the schedule is worth a file: after a restart the next sweep is simply due
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "app.heartbeat:BeatingScheduler",
     }
 
 
-app = Celery("cloudmart", set_as_current=True, include=["workflows", "app.saga.recovery"])
+class LoggedTask(Task[Any, Any]):
+    """A task every line of whose log says whose it is."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
+        saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}
+        # Celery's own __call__ has the task see a copy of its request, on which a step could not end its chain; only
+        # its worker command puts that right, which the embedded worker is not
+        call = super().__call__ if self.request.called_directly else self.run
+        with log_context(task_id=self.request.id, **saga):
+            return call(*args, **kwargs)
+
+
+app: "Celery[Task[Any, Any]]" = Celery(
+    "cloudmart",
+    set_as_current=True,
+    task_cls=LoggedTask,
+    include=["workflows", "app.saga.recovery", "app.metrics.exporter"],
+)
 app.add_defaults(lambda: configuration(runtime.current().settings))
+app.steps["consumer"].add(Heartbeat)
 
 
 @setup_logging.connect
 def _log_as_the_rest(**_: object) -> None:
-    configure_logging(runtime.current().settings.log_level)
+    settings = runtime.current().settings
+    configure_logging(settings.log_level, settings.log_format)
+
+
+@before_task_publish.connect
+def _say_when_it_was_sent(headers: dict[str, Any], **_: object) -> None:
+    # whoever takes the message can tell how long it has waited: see app.metrics
+    headers["sent_at"] = time.time()
 
 
 @worker_process_init.connect

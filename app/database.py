@@ -26,7 +26,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from app import tracing
 from app.database_faults import faults_named
+from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
 
 CENT = Decimal("0.01")
@@ -105,6 +107,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
+        tracing.watch(self.engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -155,7 +158,7 @@ class Database:
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """Have ``callback`` called once the session's transaction has committed: messages never leave before."""
-    session.info.setdefault("after_commit", []).append(callback)
+    session.info.setdefault("after_commit", []).append(tracing.bound(callback))
 
 
 def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
@@ -169,7 +172,16 @@ def _postgresql_engine(url: str) -> Engine:
     # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
     driven = make_url(url).set(drivername="postgresql+psycopg2")
     # pre_ping: a pool outlives a restart of the server; the first statement after it must not fail
-    return create_engine(driven, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5})
+    engine = create_engine(
+        driven,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=20,
+        connect_args={"connect_timeout": 5},
+        hide_parameters=True,
+    )
+    keep_values_out_of_errors(engine)
+    return engine
 
 
 def _sqlite_engine(url: str) -> Engine:
@@ -180,7 +192,7 @@ def _sqlite_engine(url: str) -> Engine:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
-    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30})
+    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

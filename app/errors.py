@@ -8,6 +8,8 @@
     │   ├── StepRejected       a business no: never retried, the saga is undone
     │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then undone
     ├── DatabaseFault          the database did not do what it was asked: no fault of whoever asked, ask again
+    ├── MigrationFailed        the schema was not changed, or not to the end; says what would help
+    ├── ArchiveUnusable        a file cannot be the archive of what is pruned: name another
     ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
     └── Refused                a request that cannot be honoured; shown to whoever asked
         ├── BadRequest         it cannot be read
@@ -22,6 +24,8 @@ Anything else that a step raises is treated like ``StepUnavailable``: the cause 
 """
 
 from typing import ClassVar
+
+from pydantic import ValidationError
 
 from app.messages import Reply
 
@@ -54,6 +58,14 @@ class DatabaseFault(CloudMartError):
     """
 
 
+class MigrationFailed(CloudMartError):
+    """Raised when the database's schema could not be changed; every revision is there as a whole or not at all."""
+
+
+class ArchiveUnusable(CloudMartError):
+    """Raised when a file cannot take what is pruned; nothing was deleted."""
+
+
 class StepFailed(CloudMartError):
     """Raised by a step's task once no retry is left; carries the step's reply.
 
@@ -66,6 +78,10 @@ class StepFailed(CloudMartError):
 
     def __str__(self) -> str:
         return f"{self.reply['stepId']}: {self.reply['error']}"
+
+    def __repr__(self) -> str:
+        # what Flower shows of a task that failed: one line, and what went wrong at its beginning
+        return f"StepFailed({str(self)!r})"
 
 
 class Refused(CloudMartError):
@@ -116,3 +132,16 @@ class Invalid(Refused):
     """Raised when a request is well formed and yet wrong in one field."""
 
     status = 422
+
+
+def describe(error: Exception) -> str:
+    """Return in short what went wrong, an unforeseen error with its class, so that it can be found.
+
+    What did not fit its form is not repeated: it may be a megabyte, or somebody's address.
+    """
+    if isinstance(error, StepError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:3])
+    return f"{type(error).__name__}: {error}"[:500]

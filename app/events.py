@@ -20,12 +20,13 @@ from uuid import UUID, uuid5
 from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app import runtime
+from app import runtime, tracing
 from app.celery import app
 from app.database import Base, UuidText, after_commit
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType
 from app.publishing import send
+from app.retention import Kept
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class OutboxEntry(Base):
     wake_at: Mapped[datetime] = mapped_column(index=True)
     """When the sweep sends it again."""
     resent: Mapped[int] = mapped_column(default=0)
+
+
+KEPT = (Kept(StoredEvent, "aggregate_id"),)
+"""What goes with an aggregate that is no longer kept; its outbox is empty by then, see ``awaited``."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
             with runtime.current().database.transaction() as session:
                 event = session.get(StoredEvent, event_id) if is_uuid(event_id) else None
                 if event is None:
-                    logger.warning("message for no known event, dropped", extra={"saga_id": saga_id})
+                    logger.warning("message for no known event, dropped")
                     return {"success": False, "sagaId": saga_id, "result": "no such event"}
                 mine = (OutboxEntry.event_id == event_id, OutboxEntry.subscriber == task_name)
                 if session.execute(delete(OutboxEntry).where(*mine).returning(OutboxEntry.event_id)).first() is None:
@@ -183,6 +188,12 @@ def history(session: Session, aggregate_id: str) -> History:
     return History(session.scalars(query))
 
 
+def awaited(session: Session, aggregate_ids: Iterable[str]) -> set[str]:
+    """Return those of these aggregates that have an event which a subscriber has not handled yet."""
+    query = select(StoredEvent.aggregate_id).join(OutboxEntry, OutboxEntry.event_id == StoredEvent.id)
+    return set(session.scalars(query.where(StoredEvent.aggregate_id.in_(list(aggregate_ids)))))
+
+
 def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
     """Send again, after the commit, what subscribers have not handled in time; returns how many."""
     query = select(OutboxEntry).where(OutboxEntry.wake_at <= now).order_by(OutboxEntry.wake_at).limit(limit)
@@ -190,5 +201,6 @@ def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
     for entry in due:
         entry.resent += 1  # each time twice as long: a subscriber that is away has its messages in the queue already
         entry.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds * 2 ** min(entry.resent, 8))
-        after_commit(session, partial(tell, [entry.subscriber], entry.event_id, entry.saga_id))
+        told = partial(tell, [entry.subscriber], entry.event_id, entry.saga_id)
+        after_commit(session, tracing.sending_again(session, entry.saga_id, told))
     return len(due)

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu.message import Message
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from app.errors import describe
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +120,3 @@ def check(message: Message, app: Celery) -> None:
     args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
     # what Celery itself checks arguments with, but only where a message is sent
     task.__header__(*args, **kwargs)  # type: ignore[attr-defined]
-
-
-def describe(error: Exception) -> str:
-    """Return what is wrong with a message in one short line, without repeating what may be a megabyte of it."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:3])
-    return f"{type(error).__name__}: {error}"[:500]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from kombu.transport import redis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from app.inbox import describe
+from app.errors import describe
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
+from app.announcements import Announcer
 from app.database import Database
 from app.settings import Settings
 
@@ -31,9 +32,16 @@ class Runtime:
         """The process's database."""
         return Database(self.settings.database_url)
 
+    @cached_property
+    def announcer(self) -> Announcer | None:
+        """Who tells web processes what has changed; None where there is no Redis."""
+        return Announcer(self.settings.shared_redis) if self.settings.shared_redis else None
+
     def close(self) -> None:
-        """Wake what waits and close the database if it was opened."""
+        """Wake what waits, say what is still to be said, and close the database if it was opened."""
         self.stopping.set()
+        if announcer := self.__dict__.get("announcer"):
+            announcer.close()
         if "database" in self.__dict__:
             self.database.close()
 

@@ -1,5 +1,7 @@
 """The one reader of the environment."""
 
+import re
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
@@ -16,8 +18,19 @@ _UNSET_IF_EMPTY = BeforeValidator(lambda value: None if value == "" else value)
 Password = Annotated[SecretStr | None, Field(min_length=8), _UNSET_IF_EMPTY]
 Key = Annotated[SecretStr | None, Field(min_length=16), _UNSET_IF_EMPTY]
 
+REDIS = ("redis://", "rediss://")
+
 SECRETS = ("operator_password", "operator_token", "secret_key")
 """The settings whose values are never shown, not even when they cannot be used."""
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    """For people."""
+    JSON = "json"
+    """For machines: one object a line."""
 
 
 class Settings(BaseSettings):
@@ -31,6 +44,9 @@ class Settings(BaseSettings):
 
     database_url: str = f"sqlite:///{ROOT / 'var' / 'cloudmart.db'}"
     broker_url: str = "memory://"
+    redis_url: Annotated[str | None, _UNSET_IF_EMPTY] = None
+    """Where web processes count together and hear of changes at once. Unset: the broker, if that is Redis."""
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     web_threads: Annotated[int, Field(ge=1, le=1000)] = 16
@@ -51,14 +67,26 @@ class Settings(BaseSettings):
     gateway_timeout_seconds: Seconds = 5
     """How long a call to the payment provider or the carrier may take."""
 
+    gateway_latency_seconds: Annotated[float, Field(ge=0)] = 0
+    """How long the simulated payment provider and carrier take to answer."""
+
     sweep_seconds: Seconds = 1
     """How often the scheduler runs the sweep."""
 
+    worker_concurrency: Annotated[int, Field(ge=1, le=100)] = 2
+    """How many steps ``python -m app worker`` runs at the same time."""
+
+    heartbeat_file: Annotated[str | None, _UNSET_IF_EMPTY] = None
+    """Where a worker, or beat, keeps its sign of life."""
+
     flower_url: str | None = None
-    """Where Flower shows Celery's tasks; the pages link to it if it is known."""
+    """Where Flower shows Celery's tasks, a path if behind the same proxy; the pages link to it if it is known."""
 
     jaeger_url: str | None = None
-    """Where Jaeger shows traces; the pages link to it if it is known."""
+    """Where Jaeger shows traces, a path if behind the same proxy; the pages link to it if it is known."""
+
+    otel_exporter_otlp_endpoint: Annotated[str | None, _UNSET_IF_EMPTY] = None
+    """Where a collector takes traces by OTLP over HTTP. Unset: none are made."""
 
     operator_password: Password = None
     """What an operator logs in with. Unset: one that ``python -m app`` made, if it did; else nobody gets in."""
@@ -72,7 +100,17 @@ class Settings(BaseSettings):
     proxies: Annotated[int, Field(ge=0, le=10)] = 0
     """How many proxies of our own stand before the web server: so many X-Forwarded headers are believed."""
 
+    metrics_port: Annotated[int | None, Field(ge=1, le=65535), _UNSET_IF_EMPTY] = None
+    """Where a worker serves its ``/metrics``. Unset: nowhere."""
+
+    metrics_host: str = "0.0.0.0"  # noqa: S104  (who sets a port wants it scraped, and that is done from elsewhere)
+    """The address that a worker serves its ``/metrics`` on."""
+
+    prometheus_multiproc_dir: Annotated[Path | None, _UNSET_IF_EMPTY] = None
+    """The folder in which the processes of a machine count together. Unset: each worker and web server makes one."""
+
     log_level: str = "INFO"
+    log_format: LogFormat = LogFormat.TEXT
 
     @field_validator("database_url")
     @classmethod
@@ -88,9 +126,24 @@ class Settings(BaseSettings):
             raise ValueError("must start with amqp://, redis:// or memory://")
         return url
 
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, url: str | None) -> str | None:
+        if url and not url.startswith(REDIS):
+            raise ValueError("must start with redis:// or rediss://")
+        return url
+
     @field_validator("flower_url", "jaeger_url")
     @classmethod
-    def _web_address(cls, url: str | None) -> str | None:
+    def _link(cls, url: str | None) -> str | None:
+        # two slashes would lead to another host
+        if url and not re.match(r"https?://|/[A-Za-z0-9]", url):
+            raise ValueError("must start with http:// or https://, or be a path such as /flower")
+        return url.rstrip("/") if url else None
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, url: str | None) -> str | None:
         if url and not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/") if url else None
@@ -106,6 +159,11 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Tell whether messages live in this process only, so that web, worker and scheduler must share it."""
         return self.broker_url.startswith("memory://")
+
+    @property
+    def shared_redis(self) -> str | None:
+        """Where the Redis is that the processes share; None if they share none."""
+        return self.redis_url or (self.broker_url if self.broker_url.startswith(REDIS) else None)
 
     @property
     def faults_allowed(self) -> bool:

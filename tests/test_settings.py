@@ -31,12 +31,20 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
     [
         ("DATABASE_URL", "mysql://localhost"),
         ("BROKER_URL", "sqs://"),
+        ("REDIS_URL", "localhost:6379"),
         ("PORT", "0"),
         ("PORT", "http"),
         ("STALL_SECONDS", "-1"),
+        ("GATEWAY_LATENCY_SECONDS", "-0.1"),
+        ("GATEWAY_LATENCY_SECONDS", "nan"),
         ("FAULT_INJECTION", "maybe"),
         ("FLOWER_URL", "javascript:alert(1)"),
+        ("FLOWER_URL", "//elsewhere.example"),
+        ("FLOWER_URL", "/\\elsewhere.example"),
+        ("WORKER_CONCURRENCY", "0"),
         ("JAEGER_URL", "localhost:16686"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "/jaeger"),
         ("OPERATOR_PASSWORD", "short"),
         ("OPERATOR_TOKEN", "not so long"),
         ("SECRET_KEY", "not so long"),
@@ -49,11 +57,34 @@ def test_a_value_that_is_not_usable_is_refused(monkeypatch: pytest.MonkeyPatch, 
         Settings()
 
 
+@pytest.mark.parametrize("url", ["/flower", "/flower/", "/tools/flower"])
+def test_what_is_behind_the_same_proxy_may_be_named_by_its_path(url: str) -> None:
+    assert Settings(flower_url=url, jaeger_url=url).flower_url == url.rstrip("/")
+
+
 def test_a_secret_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPERATOR_PASSWORD", "OPERATOR_TOKEN", "SECRET_KEY"):
         monkeypatch.setenv(name, "")
 
     assert (Settings().operator_password, Settings().operator_token, Settings().secret_key) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker_url", "shared"),
+    [
+        ("", "amqp://127.0.0.1", None),
+        ("", "redis://127.0.0.1/1", "redis://127.0.0.1/1"),
+        ("rediss://127.0.0.1/2", "redis://127.0.0.1/1", "rediss://127.0.0.1/2"),
+        ("redis://127.0.0.1/2", "amqp://127.0.0.1", "redis://127.0.0.1/2"),
+    ],
+)
+def test_the_broker_is_the_shared_redis_unless_another_is_named(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, broker_url: str, shared: str | None
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("BROKER_URL", broker_url)
+
+    assert Settings().shared_redis == shared
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +96,16 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.returncode == 2
     assert "OPERATOR_TOKEN=(not shown): " in ended.stderr
     assert "swordfish" not in ended.stderr + ended.stdout
+
+
+def test_an_address_with_a_password_is_not_shown() -> None:
+    environment = {**os.environ, "BROKER_URL": "ampq://user:swordfish@host//"}
+    command = [sys.executable, "-m", "app", "audit"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert "BROKER_URL=(not shown): " in ended.stderr
+    assert "swordfish" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from celery import Task
 from sqlalchemy.orm import Session
 
 from app import faults
-from app.errors import DatabaseFault, StepError
+from app.errors import DatabaseFault, describe
 from app.messages import Event, Reply
+from app.saga import happenings
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
-from app.saga.models import SagaStep
+from app.saga.happenings import Kind
+from app.saga.models import SagaInstance, SagaStep
+from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
         yield
     except DatabaseFault as error:
         wait = min(30.0, 0.2 * 2**task.request.retries)
-        logger.warning("database fault, trying again", extra={"task_id": task.request.id, "reason": error})
+        logger.warning("database fault, trying again", extra={"reason": error})
         raise task.retry(countdown=wait, exc=error, max_retries=50) from error
 
 
@@ -51,6 +54,13 @@ def call_outside(
     answer = command.call(command.message(payload), gateway_key(saga_id, step))
     faults.strike_after_call(fault, operation)
     return answer
+
+
+def say_begun(saga_id: str, step: str, operation: Operation, attempt: int) -> None:
+    """Log that an attempt begins; every line of it from now on says which attempt it is."""
+    add_to_log_context(step=step, operation=operation, attempt=attempt)
+    doing = "Undoing" if operation is Operation.COMPENSATION else "Executing"
+    logger.info(f"{doing} step {step} for saga {saga_id}")
 
 
 def gateway_key(saga_id: str, step: str) -> str:
@@ -84,6 +94,7 @@ def invoke_by_hand(command: Command, session: Session, payload: dict[str, Any]) 
 
 
 def note_failure(
+    saga: SagaInstance,
     row: SagaStep,
     error: Exception,
     policy: RetryPolicy,
@@ -113,10 +124,18 @@ def note_failure(
         failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
         failure["most"] = row.earlier_attempts + policy.attempts
     row.failures = [*row.failures, failure]
+    happenings.of_step(Kind.STEP_FAILED if wait is None else Kind.STEP_RETRIED, saga, row, now)
     return wait
 
 
-def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime) -> None:
+def finish(
+    saga: SagaInstance,
+    row: SagaStep,
+    status: StepStatus,
+    task_id: str | None,
+    started_at: datetime,
+    now: datetime,
+) -> None:
     """Log the attempt that ended an operation."""
     row.status = status
     row.attempts += 1
@@ -124,17 +143,12 @@ def finish(row: SagaStep, status: StepStatus, task_id: str | None, started_at: d
     row.task_id = task_id
     row.started_at = started_at
     row.finished_at = now
+    happenings.of_step(Kind.STEP_COMPLETED if status is StepStatus.COMPLETED else Kind.STEP_SKIPPED, saga, row, now)
 
 
-def retry_later(task: CeleryTask, row: SagaStep, error: Exception, wait: float) -> NoReturn:
+def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:
     """End the delivery by asking Celery for another one after ``wait`` seconds; the log keeps the count, not Celery."""
-    logger.warning("step will be retried", extra=log_context(row))
     raise task.retry(countdown=wait, exc=error)
-
-
-def describe(error: Exception) -> str:
-    """Return what an error says, for people: an unforeseen one with its class, so that it can be found."""
-    return str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
 
 
 def reply_of(row: SagaStep) -> Reply:
@@ -148,9 +162,3 @@ def reply_of(row: SagaStep) -> Reply:
         result=row.result,
         error=None if success else row.error,
     )
-
-
-def log_context(row: SagaStep) -> dict[str, Any]:
-    """Return what a log line about an operation carries."""
-    context = {"saga_id": row.saga_id, "step": row.step, "operation": row.operation, "attempt": row.attempts}
-    return {**context, "reason": row.error} if row.error else context

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import runtime, tracing
 from app.celery import app
 from app.errors import Conflict, StepFailed
 from app.events import History, history, subscribe
@@ -88,15 +88,16 @@ class Choreography:
         saga = SagaInstance(
             id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)
         )
-        transitions.begin(saga, now, here.settings.order_timeout_seconds)
-        saga.status = SagaStatus.RUNNING
-        transitions.reach(saga, state, now)
         session.add(saga)
-        row = barrier.enter(session, saga.id, create.short_name, Operation.ACTION, now)
-        finish(row, StepStatus.COMPLETED, None, now, now)
-        event = invoke(create, session, saga.payload, None)
-        if event:
-            self._stream.answer(session, saga, row, event)
+        with tracing.beginning(session, saga):
+            transitions.begin(saga, now, here.settings.order_timeout_seconds)
+            saga.status = SagaStatus.RUNNING
+            transitions.reach(saga, state, now)
+            row = barrier.enter(session, saga.id, create.short_name, Operation.ACTION, now)
+            finish(saga, row, StepStatus.COMPLETED, None, now, now)
+            event = invoke(create, session, saga.payload, None)
+            if event:
+                self._stream.answer(session, saga, row, event)
         return saga
 
     def drive(self, session: Session, saga: SagaInstance) -> None:

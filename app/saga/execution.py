@@ -24,12 +24,12 @@ from app.saga.attempts import (
     call_outside,
     finish,
     invoke,
-    log_context,
     note_failure,
     refuse,
     reply_of,
     retried_on_database_fault,
     retry_later,
+    say_begun,
 )
 from app.saga.definition import (
     FORWARD,
@@ -45,6 +45,7 @@ from app.saga.definition import (
     UnknownStep,
 )
 from app.saga.models import SagaInstance, SagaStep
+from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +100,13 @@ class StepRun:
         self.command = command
         self.saga_id = saga_id
         self.started_at = self.here.now()
+        self._begun = False
 
     def run(self) -> Reply:
         """Run the step unless the log says otherwise; returns its reply.
 
         Raises StepFailed once no retry is left, and Celery's Retry before that.
         """
-        context = {"saga_id": self.saga_id, "task_id": self.task.request.id}
-        logger.info(f"Executing step {self.command.short_name} for saga {self.saga_id}", extra=context)
         try:
             with retried_on_database_fault(self.task):
                 return self._run()
@@ -114,8 +114,8 @@ class StepRun:
             if not settled.goes_on:
                 # the fence is closed: this chain ends here, and not as a failure
                 self.task.request.chain = None
-                reason = {"step": self.command.short_name, "reason": settled.reply["error"]}
-                logger.info("step not run", extra={**context, **reason})
+                reason = {"step": settled.reply["stepId"], "reason": settled.reply["error"]}
+                logger.info("step not run", extra=reason)
             return settled.reply
 
     def _run(self) -> Reply:
@@ -135,14 +135,21 @@ class StepRun:
             return None
         with self.here.database.reading() as session:
             turn = self._admit(session, lock=False)
-            self._check_guard(session, turn)  # before the gateway is asked, and again when its answer is recorded
             row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
             if row and row.status == StepStatus.FAILED:
                 raise StepFailed(reply_of(row))  # decided before: only the error callback is wanted again
             attempt = row.attempts + 1 if row else 1
+            self._begin(turn, attempt)
+            self._check_guard(session, turn)  # before the gateway is asked, and again when its answer is recorded
         return call_outside(
             self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
         )
+
+    def _begin(self, turn: Turn, attempt: int) -> None:
+        """Log, once, that the attempt begins."""
+        if not self._begun:
+            self._begun = True
+            say_begun(self.saga_id, turn.step.name, turn.operation, attempt)
 
     def _record_success(self, answer: Any) -> Reply:
         with self.here.database.transaction() as session:
@@ -151,6 +158,7 @@ class StepRun:
             row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
             if row.status == StepStatus.FAILED:
                 raise StepFailed(reply_of(row))
+            self._begin(turn, row.attempts + 1)
             status = StepStatus.COMPLETED
             self._check_guard(session, turn)
             if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
@@ -160,12 +168,11 @@ class StepRun:
                 if event:
                     row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
                     row.result = dict(event.payload)
-            finish(row, status, self.task.request.id, self.started_at, now)
+            finish(turn.saga, row, status, self.task.request.id, self.started_at, now)
             if turn.operation is Operation.ACTION:
                 transitions.advance(turn.saga, turn.plan, turn.step, now)
             else:
                 transitions.undone(turn.saga, turn.plan, turn.step, now)
-        logger.info("step completed", extra=log_context(row))
         return reply_of(row)
 
     def _record_failure(self, error: Exception) -> Reply:
@@ -176,15 +183,15 @@ class StepRun:
             if row.status == StepStatus.FAILED:
                 raise StepFailed(reply_of(row))
             rejected = isinstance(error, StepRejected) and turn.operation is Operation.ACTION
-            wait = note_failure(row, error, turn.policy, rejected, self.task.request.id, self.started_at, now)
+            task_id = self.task.request.id
+            wait = note_failure(turn.saga, row, error, turn.policy, rejected, task_id, self.started_at, now)
             if wait is None:
                 self._give_up(session, turn, row, now)
             else:
                 turn.saga.wake_at = transitions.next_look(turn.saga, now, wait)
         if wait is None:
-            logger.error(f"Step {row.step} failed for saga {self.saga_id}", extra=log_context(row))
             raise StepFailed(reply_of(row)) from error
-        retry_later(self.task, row, error, wait)
+        retry_later(self.task, error, wait)
 
     def _give_up(self, session: Session, turn: Turn, row: SagaStep, now: datetime) -> None:
         if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
@@ -213,10 +220,9 @@ class StepRun:
         definition = self.sagas(saga.saga_type) if saga else None
         found = definition.find(self.command) if definition else None
         if saga is None or definition is None or found is None:
-            logger.warning(
-                "message for no known step, dropped", extra={"saga_id": self.saga_id, "step": self.command.name}
-            )
+            logger.warning("message for no known step, dropped", extra={"step": self.command.name})
             raise Settled(self._refusal(self.command.short_name, "no such saga or step"), goes_on=False)
+        add_to_log_context(order_id=saga.aggregate_id)
         turn = Turn(saga, definition.plan(saga.steps), *found)
         if turn.step.name not in saga.steps:
             raise Settled(self._refusal(turn.step.name, "the saga has no such step"), goes_on=False)

@@ -7,6 +7,7 @@ from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UuidText
+from app.retention import Kept, Of
 from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
 
 WAITS = text("wake_at IS NOT NULL")
@@ -49,8 +50,15 @@ class SagaInstance(Base):
     """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
     redrives: Mapped[int] = mapped_column(default=0)
     """How often the sweep had to drive it on since it last made progress."""
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The span that started it, as W3C Trace Context writes one; what drives it on later goes on with that trace."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    @property
+    def pattern(self) -> str:
+        """Return who drives it: an orchestrated saga carries its steps, of a choreographed one nobody holds a list."""
+        return "orchestration" if self.steps else "choreography"
 
     @property
     def trouble(self) -> str | None:
@@ -100,3 +108,7 @@ class OperatorAct(Base):
     act: Mapped[ActKind] = mapped_column(String(16))
     by: Mapped[str] = mapped_column(String(200))
     note: Mapped[str | None] = mapped_column(Text)
+
+
+KEPT = (Kept(SagaStep, "saga_id", Of.SAGA), Kept(OperatorAct, "saga_id", Of.SAGA), Kept(SagaInstance, "id", Of.SAGA))
+"""What goes with a saga that is no longer kept, itself last."""

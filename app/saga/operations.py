@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import runtime, tracing
 from app.errors import Conflict, NotFound
 from app.ids import is_uuid, new_id
 from app.saga import registry
@@ -137,7 +137,8 @@ def _with_driver(
         driver = registry.driver_of(saga)
         if driver is None:
             raise Conflict(f"no code deployed here declares saga {saga.saga_type}", status=saga.status)
-        done = ask(driver, session, saga)
+        with tracing.driving_on(session, saga, f"saga asked to {act.replace('_', ' ')}"):
+            done = ask(driver, session, saga)
         if done and by is not None:
             session.add(OperatorAct(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
     return saga

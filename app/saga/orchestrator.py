@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import runtime, tracing
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
@@ -75,9 +75,10 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
         current_step=first.name,
         payload=dict(payload),
     )
-    transitions.begin(row, now, transitions.timeout_of(first))
     session.add(row)
-    _publish_forward(session, row, saga.plan(row.steps))
+    with tracing.beginning(session, row):
+        transitions.begin(row, now, transitions.timeout_of(first))
+        _publish_forward(session, row, saga.plan(row.steps))
     return row
 
 
@@ -92,7 +93,7 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
         saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
         declared = definition(saga.saga_type) if saga else None
         if saga is None or declared is None:
-            logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
+            logger.warning("message for no known saga, dropped")
             return "no such saga"
         if saga.status not in FORWARD:
             return "nothing to undo"

@@ -13,28 +13,29 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import DatabaseFault, DefinitionError, StepFailed, StepRejected
+from app.errors import DatabaseFault, DefinitionError, StepFailed, StepRejected, describe
 from app.events import History, StoredEvent, history, subscribers
 from app.ids import is_uuid
 from app.messages import Event, EventType, Reply
-from app.saga import barrier, transitions
+from app.saga import barrier, happenings, transitions
 from app.saga.attempts import (
     CeleryTask,
     call_outside,
-    describe,
     finish,
     gateway_key,
     invoke,
-    log_context,
     note_failure,
     refuse,
     reply_of,
     retried_on_database_fault,
     retry_later,
+    say_begun,
 )
 from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
+from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Stream
+from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +103,10 @@ class ReactionRun:
                 event = session.get(StoredEvent, self.event_id) if known else None
                 saga = session.get(SagaInstance, self.saga_id) if known else None
                 if event is None or saga is None or not self._is_mine(saga, event):
-                    logger.warning("message for no known event, dropped", extra={"saga_id": self.saga_id})
+                    logger.warning("message for no known event, dropped")
                     return self._reply(self.task.name, False, "no such event")
                 past = history(session, event.aggregate_id)
+            add_to_log_context(order_id=saga.aggregate_id)
             self.deadline = saga.deadline_at
             # the events speak; the payload adds only what is no business fact, such as the faults to simulate
             self.data = {**saga.payload, **past.data}
@@ -150,7 +152,7 @@ class ReactionRun:
             saga, row = self._enter(session, command.short_name, Operation.ACTION)
             if row.status not in barrier.OPEN:
                 return self._say_again(session, row)
-            wait = self._note_failure(row, error, command.retry or ONCE, rejected)
+            wait = self._note_failure(saga, row, error, command.retry or ONCE, rejected)
             # nobody may say that it failed before its key is voided: an attempt whose answer was lost, or a repetition
             # of this message that is under way, may have done it
             to_void = wait is None and command.void is not None
@@ -162,8 +164,7 @@ class ReactionRun:
                 # past the point of no return there is no way back: it waits for a person to resume it
                 self._stick(saga, row)
         if wait is not None:
-            retry_later(self.task, row, error, wait)
-        logger.error(f"Step {row.step} failed for saga {self.saga_id}", extra=log_context(row))
+            retry_later(self.task, error, wait)
         return self._close(command, describe(error)) if to_void else reply_of(row)
 
     def _close(self, action: Command, reason: str) -> Reply:
@@ -185,6 +186,8 @@ class ReactionRun:
             row.status = StepStatus.FAILED
             row.finished_at = self.here.now()
             row.task_id = self.task.request.id
+            if not row.attempts:  # its door was shut before it ran; else its failure was told when it happened
+                happenings.of_step(Kind.STEP_SKIPPED, saga, row, self.here.now())
             self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
         return reply_of(row)
 
@@ -229,13 +232,13 @@ class ReactionRun:
             saga, row = self._enter(session, step, operation)
             if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
                 return self._say_again(session, row)  # a repetition of this message has done it meanwhile
-            wait = self._note_failure(row, error, PERSISTENT, False)
+            wait = self._note_failure(saga, row, error, PERSISTENT, False)
             if operation is Operation.ACTION:
                 row.status = StepStatus.CLOSING  # its door stays shut, whatever happens to the voiding
             if wait is None:
                 self._stick(saga, row)
         if wait is not None:
-            retry_later(self.task, row, error, wait)
+            retry_later(self.task, error, wait)
         raise StepFailed(reply_of(row)) from error
 
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
@@ -247,8 +250,7 @@ class ReactionRun:
 
     def _call(self, command: Command, step: str, operation: Operation, known: SagaStep | None) -> Any:
         attempt = known.attempts + 1 if known else 1
-        context = {"saga_id": self.saga_id, "task_id": self.task.request.id, "attempt": attempt}
-        logger.info(f"Executing step {command.short_name} for saga {self.saga_id}", extra=context)
+        say_begun(self.saga_id, step, operation, attempt)
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
 
     def _enter(self, session: Session, step: str, operation: Operation) -> tuple[SagaInstance, SagaStep]:
@@ -260,13 +262,15 @@ class ReactionRun:
     def _finish(
         self, session: Session, saga: SagaInstance, row: SagaStep, status: StepStatus, event: Event | None
     ) -> None:
-        finish(row, status, self.task.request.id, self.started_at, self.here.now())
+        finish(saga, row, status, self.task.request.id, self.started_at, self.here.now())
         if event:
             self.stream.answer(session, saga, row, event)
-        logger.info("step completed", extra=log_context(row))
 
-    def _note_failure(self, row: SagaStep, error: Exception, policy: RetryPolicy, rejected: bool) -> float | None:
-        return note_failure(row, error, policy, rejected, self.task.request.id, self.started_at, self.here.now())
+    def _note_failure(
+        self, saga: SagaInstance, row: SagaStep, error: Exception, policy: RetryPolicy, rejected: bool
+    ) -> float | None:
+        now = self.here.now()
+        return note_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
 
     def _say_again(self, session: Session, row: SagaStep) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""

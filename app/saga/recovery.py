@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import runtime, tracing
 from app.celery import app
 from app.errors import DatabaseFault
 from app.events import resend_outbox
-from app.saga import registry, transitions
+from app.saga import happenings, registry, transitions
 from app.saga.definition import MOVING
+from app.saga.happenings import Kind
 from app.saga.models import SagaInstance
 
 logger = logging.getLogger(__name__)
@@ -87,9 +88,10 @@ def _drive(saga_id: str) -> str:
                 transitions.stick(saga, here.now(), f"saga {saga.saga_type} is not declared")
                 return "stuck"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
-            context = {"saga_id": saga.id, "order_id": saga.aggregate_id, "step": saga.current_step}
-            logger.info("saga is overdue" if overdue else "saga is driven on", extra=context)
-            (driver.time_out if overdue else driver.drive)(session, saga)
+            kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN
+            with tracing.driving_on(session, saga, kind):
+                happenings.of_saga(kind, saga)
+                (driver.time_out if overdue else driver.drive)(session, saga)
     except Exception:
         logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
         return "failed"

@@ -1,5 +1,6 @@
 """Every kind of saga this process knows, by name: what recovery and operators use without caring which kind it is."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from sqlalchemy.orm import Session
@@ -49,6 +50,11 @@ def register(driver: Driver) -> None:
 def driver_of(saga: SagaInstance) -> Driver | None:
     """Return what moves this saga, or None if no deployed code declares its type."""
     return named(saga.saga_type)
+
+
+def known() -> Collection[Driver]:
+    """Return every kind of saga."""
+    return _drivers.values()
 
 
 def named(name: str) -> Driver | None:

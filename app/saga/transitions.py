@@ -1,12 +1,12 @@
 """How a saga's row changes: every change of status, state, current step and deadline is one of these functions.
 
-Each is called with the row locked and leaves the commit to the caller.
+Each is called with the row locked, in a session, and leaves the commit to the caller.
 """
 
-import logging
 from datetime import datetime, timedelta
 
 from app import runtime
+from app.saga import happenings
 from app.saga.definition import (
     COMPENSATION_STARTED,
     COMPLETED,
@@ -17,9 +17,8 @@ from app.saga.definition import (
     SagaStatus,
     Step,
 )
+from app.saga.happenings import Kind
 from app.saga.models import SagaInstance
-
-logger = logging.getLogger(__name__)
 
 
 def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
@@ -30,7 +29,7 @@ def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
     saga.created_at = now
     reach(saga, STARTED, now)
     progress(saga, now, timeout)
-    logger.info(f"Starting saga {saga.id} with {saga.saga_type}", extra=_context(saga))
+    happenings.of_saga(Kind.SAGA_STARTED, saga)
 
 
 def reach(saga: SagaInstance, state: str, now: datetime) -> None:
@@ -59,7 +58,7 @@ def turn_back(saga: SagaInstance, now: datetime, reason: str) -> None:
     saga.error = reason
     reach(saga, COMPENSATION_STARTED, now)
     progress(saga, now, None)
-    logger.info(f"Starting compensation for saga {saga.id}", extra={**_context(saga), "reason": reason})
+    happenings.of_saga(Kind.SAGA_TURNED_BACK, saga, reason=reason)
 
 
 def undone(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
@@ -76,14 +75,14 @@ def complete(saga: SagaInstance, now: datetime) -> None:
     """End the saga well."""
     reach(saga, COMPLETED, now)
     _end(saga, SagaStatus.COMPLETED, now)
-    logger.info(f"Saga {saga.id} completed successfully", extra=_context(saga))
+    happenings.of_saga(Kind.SAGA_COMPLETED, saga, at=now)
 
 
 def compensated(saga: SagaInstance, now: datetime) -> None:
     """End the saga with everything undone."""
     reach(saga, FAILED, now)
     _end(saga, SagaStatus.COMPENSATED, now)
-    logger.info(f"Saga {saga.id} compensated", extra=_context(saga))
+    happenings.of_saga(Kind.SAGA_COMPENSATED, saga, at=now)
 
 
 def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
@@ -99,7 +98,7 @@ def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = Non
     saga.stuck_reason = reason
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
-    logger.error(f"Saga {saga.id} is stuck", extra={**_context(saga), "reason": reason})
+    happenings.of_saga(Kind.SAGA_STUCK, saga, reason=reason)
 
 
 def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
@@ -108,6 +107,7 @@ def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
     saga.stuck_reason = None
     progress(saga, now, None if undoing else timeout)
+    happenings.of_saga(Kind.SAGA_RESUMED, saga)
 
 
 def progress(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
@@ -151,7 +151,3 @@ def _end(saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
     saga.current_step = saga.stuck_reason = None
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
-
-
-def _context(saga: SagaInstance) -> dict[str, str]:
-    return {"saga_id": saga.id, "order_id": saga.aggregate_id}

@@ -1,0 +1,31 @@
+"""What an error of the database does not say: the values that were being written, which may be anybody's address.
+
+Errors are logged, kept in the saga log and shown to operators. SQLAlchemy is told to leave out the parameters of a
+statement; but PostgreSQL itself quotes rows and keys in the lines below its message (``Failing row contains …``), and
+the statement as the driver sent it, with the values filled in.
+"""
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+_DATA_EXCEPTION = "22"
+"""The class of SQLSTATEs for values that do not fit their type: there the message itself quotes the value."""
+
+
+def keep_values_out_of_errors(engine: Engine) -> None:
+    """Have the errors of an engine, made with ``hide_parameters``, say what went wrong and not with which values."""
+    event.listen(engine, "handle_error", _shorten)
+
+
+def _shorten(context: ExceptionContext) -> None:
+    original = context.original_exception
+    sqlstate = getattr(original, "pgcode", None)
+    if not sqlstate:
+        return  # no answer of PostgreSQL's to a statement: the connection broke, or it is SQLite, which quotes nothing
+    said = str(original)
+    short = said.partition("\n")[0]
+    if sqlstate.startswith(_DATA_EXCEPTION):
+        short = short.partition(': "')[0]
+    original.args = (short,)
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (str(context.sqlalchemy_exception.args[0]).replace(said, short),)

@@ -1,0 +1,156 @@
+"""What happens to sagas and their steps, told once, after the commit that made it true.
+
+Logs, metrics and traces listen here, so that each thing is said in one place and means the same to all of them. A
+process that dies between the commit and the telling tells nobody: the saga log in the database is the truth, and the
+rest is for people who watch.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+
+from sqlalchemy.orm import object_session
+
+from app.database import after_commit
+from app.saga.definition import Operation
+from app.saga.models import SagaInstance, SagaStep
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What can happen."""
+
+    SAGA_STARTED = "saga started"
+    SAGA_TURNED_BACK = "saga turned back"
+    SAGA_COMPLETED = "saga completed"
+    SAGA_COMPENSATED = "saga compensated"
+    SAGA_STUCK = "saga stuck"
+    SAGA_RESUMED = "saga resumed"
+    SAGA_REDRIVEN = "saga re-driven"
+    SAGA_OVERDUE = "saga overdue"
+    STEP_COMPLETED = "step completed"
+    STEP_SKIPPED = "step skipped"
+    STEP_RETRIED = "step to be retried"
+    STEP_FAILED = "step failed"
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One thing that happened to a saga, or to an operation of one of its steps.
+
+    ``seconds`` is how long the attempt took that ended, or the whole saga that did. ``step`` and ``operation`` are
+    None where a saga as a whole is meant; ``current_step`` then says where it stood, if anywhere.
+    """
+
+    kind: Kind
+    saga_id: str
+    order_id: str
+    saga_type: str
+    pattern: str
+    step: str | None = None
+    operation: Operation | None = None
+    attempt: int | None = None
+    task_id: str | None = None
+    seconds: float | None = None
+    reason: str | None = None
+    current_step: str | None = None
+
+
+Listener = Callable[[Happening], None]
+
+
+def write_line(happening: Happening) -> None:
+    """Log a happening as one line, in the words of seed 000 where it has some."""
+    level, words = _LINES[happening.kind]
+    if not logger.isEnabledFor(level):
+        return
+    told = asdict(happening)
+    context = {name: value for name, value in told.items() if value is not None and name != "kind"}
+    if happening.seconds is not None:
+        context["seconds"] = round(happening.seconds, 3)
+    logger.log(level, words.format(**told, what=_what(happening)), extra=context)
+
+
+def _what(happening: Happening) -> str:
+    return f"Undoing {happening.step}" if happening.operation is Operation.COMPENSATION else f"Step {happening.step}"
+
+
+_LINES = {
+    Kind.SAGA_STARTED: (logging.INFO, "Starting saga {saga_id} with {saga_type}"),
+    Kind.SAGA_TURNED_BACK: (logging.INFO, "Starting compensation for saga {saga_id}"),
+    Kind.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
+    Kind.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
+    Kind.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck"),
+    Kind.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} goes on, by an operator"),
+    Kind.SAGA_REDRIVEN: (logging.INFO, "Saga {saga_id} is driven on by the sweep"),
+    Kind.SAGA_OVERDUE: (logging.WARNING, "Saga {saga_id} is overdue"),
+    Kind.STEP_COMPLETED: (logging.INFO, "{what} completed for saga {saga_id}"),
+    Kind.STEP_SKIPPED: (logging.INFO, "{what} was not needed for saga {saga_id}"),
+    Kind.STEP_RETRIED: (logging.WARNING, "{what} will be retried for saga {saga_id}"),
+    Kind.STEP_FAILED: (logging.ERROR, "{what} failed for saga {saga_id}"),
+}
+
+_listeners: list[Listener] = [write_line]
+
+
+def listen(listener: Listener) -> None:
+    """Have a function called with everything that happens in this process from now on.
+
+    It is called in the thread that did it, after the commit, and what follows may be sent only after it, so it must be
+    quick. What it raises is logged, and concerns nobody else.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def unlisten(listener: Listener) -> None:
+    """Have a function called no more."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
+def of_saga(kind: Kind, saga: SagaInstance, *, at: datetime | None = None, reason: str | None = None) -> None:
+    """Tell, after the commit, what happens to a saga in the current transaction; ``at`` is when it ended, if it did."""
+    seconds = (at - saga.created_at).total_seconds() if at else None
+    _tell_after_commit(
+        saga, replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step)
+    )
+
+
+def of_step(kind: Kind, saga: SagaInstance, row: SagaStep, now: datetime) -> None:
+    """Tell, after the commit, what happens in the current transaction to an operation, whose row says the rest."""
+    _tell_after_commit(
+        row,
+        replace(
+            _about(kind, saga),
+            step=row.step,
+            operation=Operation(row.operation),
+            attempt=row.attempts,
+            task_id=row.task_id,
+            seconds=(now - row.started_at).total_seconds(),
+            reason=row.error,
+        ),
+    )
+
+
+def _about(kind: Kind, saga: SagaInstance) -> Happening:
+    return Happening(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern)
+
+
+def _tell_after_commit(row: SagaInstance | SagaStep, happening: Happening) -> None:
+    session = object_session(row)
+    assert session is not None  # what happens to a saga is written in a transaction
+    after_commit(session, partial(_tell, happening))
+
+
+def _tell(happening: Happening) -> None:
+    for listener in _listeners:
+        try:
+            listener(happening)
+        except Exception:
+            # nobody who only watches may keep a message from being sent
+            logger.exception(f"{happening.kind}: a listener failed", extra={"saga_id": happening.saga_id})
