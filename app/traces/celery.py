@@ -1,0 +1,55 @@
+"""Celery's tasks and messages as spans."""
+
+import logging
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.celery import CeleryInstrumentor
+from sqlalchemy import select
+
+from app import runtime
+from app.errors import DatabaseFault
+from app.ids import is_uuid
+from app.saga.models import SagaInstance
+
+logger = logging.getLogger(__name__)
+
+
+class TracedCelery(CeleryInstrumentor):
+    """The instrumentation of Celery, with two differences.
+
+    A message's span ends before the message is sent. As it comes, the instrumentation makes it the current one until
+    Celery says that the message was sent; if the broker does not take it Celery says nothing, and the span would stay
+    current, and be kept, for ever.
+
+    And a saga's message that carries no trace gets the trace of its saga. Such a message was sent by a process that
+    does not trace: one that was started before tracing was on, or the parent of a pool, which sends the error callback
+    of a child that was killed.
+    """
+
+    def _trace_before_publish(self, *args: Any, **kwargs: Any) -> None:
+        super()._trace_before_publish(*args, **kwargs)
+        super()._trace_after_publish(*args, **kwargs)
+
+    @staticmethod
+    def _trace_after_publish(*args: Any, **kwargs: Any) -> None:
+        """Do nothing: the span has ended."""
+
+    def _trace_prerun(self, *args: Any, **kwargs: Any) -> None:
+        saga_id = (kwargs.get("kwargs") or {}).get("saga_id")
+        if saga_id and is_uuid(saga_id):
+            _join(kwargs["task"].request, saga_id)
+        super()._trace_prerun(*args, **kwargs)
+        if saga_id:
+            trace.get_current_span().set_attribute("saga.id", saga_id)
+
+
+def _join(request: Any, saga_id: str) -> None:
+    # an eager task has no message: it runs in its sender's context
+    if request.is_eager or getattr(request, "traceparent", None):
+        return
+    try:
+        with runtime.current().database.reading() as session:
+            request.traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
+    except DatabaseFault as fault:
+        logger.warning("the task is not in its saga's trace", extra={"saga_id": saga_id, "reason": fault})

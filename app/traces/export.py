@@ -1,0 +1,134 @@
+"""The way to the collector: what leaves the process, and what is said when nobody takes it."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Status
+from opentelemetry.util.types import AttributeValue
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 300
+"""How long nothing is said after it was said that the collector takes nothing."""
+
+LEAVES = frozenset((
+    "saga.id", "order.id", "saga.type", "saga.pattern", "step", "operation", "attempt", "reason",
+    "celery.action", "celery.task_name", "celery.state", "celery.retries", "celery.hostname",
+    "messaging.message.id", "messaging.destination", "messaging.destination_kind",
+    "http.method", "http.route", "http.scheme", "http.status_code",
+    "http.request.method", "http.response.status_code", "url.scheme", "error.type", "exception.type",
+    "db.system", "db.statement", "db.system.name", "db.query.text",
+))  # fmt: skip
+"""The attributes that leave the process, and no others. Addresses asked for, with what was searched in them, visitors'
+addresses, what errors say, and whatever a later version of an instrumentation thinks of may be personal data."""
+
+_FROM_THE_LIBRARY = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_FROM_THE_QUEUE = logging.getLogger("opentelemetry.sdk._shared_internal")
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?(\w+)", re.IGNORECASE)
+
+
+def otlp_exporter(endpoint: str) -> SpanExporter:
+    """Return what sends spans by OTLP over HTTP; the standard's variables say how (headers, timeout, certificate …)."""
+    return OTLPSpanExporter(os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint}/v1/traces")
+
+
+class CarefulExporter(SpanExporter):
+    """Sends spans on without what may be personal, and says at most once in a while that nobody takes them."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        self._said_at: float | None = None
+        self._heard = _LastLine()
+        _FROM_THE_LIBRARY.addFilter(self._heard)
+        _FROM_THE_QUEUE.addFilter(_once_in_a_while)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch."""
+        result = self._inner.export([without_personal_data(span) for span in spans])
+        if result is SpanExportResult.SUCCESS:
+            if self._said_at is not None:
+                logger.info("the collector takes traces again")
+            self._said_at = None
+        elif self._said_at is None or time.monotonic() - self._said_at >= QUIET_SECONDS:
+            self._said_at = time.monotonic()
+            logger.warning("traces are lost, the collector does not take them", extra={"reason": self._heard.line})
+        return result
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Return whether all was sent that was to be."""
+        return self._inner.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Send nothing any more."""
+        self._inner.shutdown()
+        _FROM_THE_LIBRARY.removeFilter(self._heard)
+
+    give_up = shutdown
+    """Also end the wait for the next try of a batch that is under way."""
+
+
+class _LastLine(logging.Filter):
+    """Keeps what the library says last, instead of having it logged: it says so for every batch and every try."""
+
+    line = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.line = record.getMessage()
+        return False
+
+
+class _OnceInAWhile(logging.Filter):
+    """Lets a line pass if none has for a while."""
+
+    _passed_at: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        now = time.monotonic()
+        if self._passed_at is not None and now - self._passed_at < QUIET_SECONDS:
+            return False
+        self._passed_at = now
+        return True
+
+
+_once_in_a_while = _OnceInAWhile()
+
+
+def without_personal_data(span: ReadableSpan) -> ReadableSpan:
+    """Return the span with nothing in it but what the engine knows by an id, and what the code says of itself."""
+    attributes = _leaving(span.attributes)
+    return ReadableSpan(
+        name=_name(span, attributes),
+        context=span.get_span_context(),
+        parent=span.parent,
+        resource=span.resource,
+        attributes=attributes,
+        events=[Event(event.name, _leaving(event.attributes), event.timestamp) for event in span.events],
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _leaving(attributes: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
+    return {name: value for name, value in (attributes or {}).items() if name in LEAVES}
+
+
+def _name(span: ReadableSpan, attributes: Mapping[str, AttributeValue]) -> str:
+    statement = attributes.get("db.statement") or attributes.get("db.query.text")
+    if statement:  # named by verb and database as it comes
+        table = _TABLE.search(str(statement))
+        verb = str(statement).split(maxsplit=1)[0].upper()
+        return f"{verb} {table[1]}" if table else verb
+    if (span.attributes or {}).keys() & {"http.target", "http.url", "url.path"} and "http.route" not in attributes:
+        return span.name.partition(" ")[0]  # an address that leads nowhere may be anything
+    return span.name
