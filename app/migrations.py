@@ -1,21 +1,183 @@
 """Alembic, called from Python: the only way the schema is made."""
 
+import io
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, func, select, table, text
+from sqlalchemy.exc import DBAPIError
 
+from app.database import Database
 from app.database_faults import faults_named
+from app.errors import MigrationFailed
 from app.settings import ROOT
+
+logger = logging.getLogger(__name__)
+
+ONE_AT_A_TIME = 0x436C6F75644D6172
+"""The key of PostgreSQL's advisory lock that whoever migrates holds."""
+
+LOCK_TIMEOUT_SECONDS = 2.0
+"""How long a migration waits for a table, and so how long all others may have to wait behind it."""
+
+TRIES = 15
+"""How often a revision is tried when its table was not to be had."""
+
+PAUSE_SECONDS = 2.0
+"""How long the shop goes on undisturbed before the next try."""
+
+_NO_LOCK = "55P03"
+_DROPS = re.compile(r"^(?:DROP TABLE (\w+)|ALTER TABLE (\w+) DROP COLUMN (\w+))", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Which revision a database has (None: it is empty), the newest one, and what lies between, oldest first."""
+
+    current: str | None
+    newest: str
+    pending: Sequence[Script]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What goes with a revision that is taken back: a table or a column of one, and how many rows have something."""
+
+    what: str
+    rows: int
 
 
 def config(database_url: str) -> Config:
     """Return Alembic's configuration for one database."""
     settings = Config()
     settings.set_main_option("script_location", str(ROOT / "migrations"))
+    settings.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     settings.attributes["database_url"] = database_url
     return settings
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema; nothing happens if it is there already. Raises DatabaseFault."""
-    with faults_named():
-        command.upgrade(config(database_url), "head")
+    """Bring a database to the newest schema; nothing happens if it is there already.
+
+    Raises DatabaseFault, and MigrationFailed if the database is newer than this code, or in too constant use.
+    """
+    if status(database_url).pending:
+        _until_locked(lambda: command.upgrade(config(database_url), "head"))
+
+
+def step_back(database_url: str) -> str:
+    """Take back a database's newest revision; returns which it was. Raises DatabaseFault and MigrationFailed."""
+    current = status(database_url).current
+    if current is None:
+        raise MigrationFailed("the database is empty: there is nothing to take back")
+    # named, and not "-1": two who do this at once take back one revision, and not two
+    before = _scripts(database_url).get_revision(current).down_revision or "base"
+    _until_locked(lambda: command.downgrade(config(database_url), f"{before}"))
+    return current
+
+
+def create(database_url: str, message: str) -> str:
+    """Write a new revision that brings a database from the newest schema to what the models say; returns its path.
+
+    Raises DatabaseFault and MigrationFailed.
+    """
+    now = status(database_url)
+    if now.pending:
+        raise MigrationFailed(f"the database is at {now.current or 'nothing'}, not at {now.newest}: migrate it first")
+    settings = config(database_url)
+    try:
+        with faults_named():
+            made = command.revision(settings, message, autogenerate=True, rev_id=f"{int(now.newest) + 1:04}")
+    except (CommandError, OSError) as error:
+        raise MigrationFailed(f"the revision could not be written: {error}") from error
+    assert isinstance(made, Script)
+    return made.path
+
+
+def status(database_url: str) -> Status:
+    """Return where a database stands. Raises DatabaseFault, and MigrationFailed if this code does not know."""
+    scripts = _scripts(database_url)
+    newest = scripts.get_current_head()
+    assert newest is not None
+    database = Database(database_url)
+    try:
+        with faults_named(), database.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+    known = [script.revision for script in scripts.walk_revisions()]
+    if current is not None and current not in known:
+        raise MigrationFailed(
+            f"the database has the schema {current}, which is newer than this code ({newest}): it was migrated by a "
+            "newer release. That release goes on with it, and this one does as long as it only runs; to go back, take "
+            "the schema back with the newer release (migrate down) before it is rolled back"
+        )
+    pending = [script for script in scripts.walk_revisions() if current is None or script.revision > current]
+    return Status(current, newest, pending[::-1])
+
+
+def losses(database_url: str, revision: str) -> Sequence[Loss]:
+    """Return what taking back a revision takes with it, as its own statements say. Raises DatabaseFault."""
+    statements = io.StringIO()
+    offline = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": statements, "literal_binds": True}
+    )
+    with Operations.context(offline):
+        _scripts(database_url).get_revision(revision).module.downgrade()
+    database = Database(database_url)
+    try:
+        with database.reading() as session:
+            connection = session.connection()
+            return [_loss(connection, *match.groups()) for match in _DROPS.finditer(statements.getvalue())]
+    finally:
+        database.close()
+
+
+def _loss(connection: Connection, whole: str | None, name: str | None, column: str | None) -> Loss:
+    rows = select(func.count()).select_from(table(whole or str(name)))
+    if whole:
+        return Loss(f"table {whole}", connection.scalars(rows).one())
+    return Loss(f"column {name}.{column}", connection.scalars(rows.where(text(f"{column} IS NOT NULL"))).one())
+
+
+def _scripts(database_url: str) -> ScriptDirectory:
+    return ScriptDirectory.from_config(config(database_url))
+
+
+def _until_locked(act: Callable[[], None]) -> None:
+    """Do something to the schema, again while others hold its tables: what is done is kept from try to try."""
+    for tried in range(1, TRIES + 1):
+        try:
+            with faults_named():
+                _named(act)
+                return
+        except _TableInUse as error:
+            if tried == TRIES:
+                raise MigrationFailed(
+                    f"a table was in use each of {TRIES} times that it was asked for ({error}). Look for a long "
+                    "transaction in pg_stat_activity; nothing is half done, the same command goes on from here"
+                ) from error
+            logger.warning("a table is in use, the migration tries again", extra={"attempt": tried, "reason": error})
+            time.sleep(PAUSE_SECONDS)
+
+
+class _TableInUse(Exception):
+    pass
+
+
+def _named(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) == _NO_LOCK:
+            raise _TableInUse(str(error.orig).strip()) from error
+        raise

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, after_commit
 from app.errors import NotFound
-from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.by_hand import Statement
 from app.saga.definition import ENDED, SagaStatus
 from tests.post import Clock, Post
+from tests.shop import UNKNOWN_ID
 from workflows import changes
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
@@ -164,7 +164,7 @@ def test_what_is_stuck_is_never_settled(here: Runtime, clock: Clock) -> None:
     assert not changes.version(placed.saga_id).settled
 
 
-@pytest.mark.parametrize("saga_id", [new_id(), "no id", ""])
+@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "no id", ""])
 def test_an_unknown_saga_has_no_version(here: Runtime, saga_id: str) -> None:
     with pytest.raises(NotFound):
         changes.version(saga_id)

@@ -1,0 +1,83 @@
+"""``python -m app migrate``: the database's schema, up, down, and where it is."""
+
+import re
+import sys
+
+import click
+
+from app import migrations
+from app.errors import MigrationFailed
+from cli.environment import USAGE_ERROR, open_runtime
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+LONGEST_NAME = 40
+"""As long as a file's name takes; Alembic cuts the rest off."""
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def migrate(context: click.Context) -> None:
+    """Bring the database to the newest schema; or take it back, or say where it is."""
+    if context.invoked_subcommand is None:
+        context.invoke(up)
+
+
+@migrate.command()
+def up() -> None:
+    """Bring the database to the newest schema, as `migrate` alone does."""
+    before = migrations.status(_database_url())
+    migrations.migrate(_database_url())
+    for script in before.pending:
+        click.echo(f"{script.revision}  {script.doc}")
+    click.echo("The database has the newest schema.")
+
+
+@migrate.command()
+@click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
+def down(yes: bool) -> None:
+    """Take back the newest revision of the database, with what only it can hold."""
+    now = migrations.status(_database_url())
+    if now.current is None:
+        raise MigrationFailed("the database is empty: there is nothing to take back")
+    for loss in migrations.losses(_database_url(), now.current):
+        click.echo(f"{now.current} takes with it: {loss.what}, {loss.rows} row{'' if loss.rows == 1 else 's'}")
+    if not yes and not sys.stdin.isatty():
+        click.echo("Nobody can be asked here: with --yes it is taken back.", err=True)
+        sys.exit(USAGE_ERROR)
+    if not yes and not click.confirm(f"Take back {now.current}?"):
+        click.echo("Nothing was changed.")
+        return
+    click.echo(f"{migrations.step_back(_database_url())} was taken back.")
+
+
+@migrate.command("status")
+def show_status() -> None:
+    """Say which schema the database has, which one is the newest, and what lies between."""
+    now = migrations.status(_database_url())
+    click.echo(f"database  {now.current or 'empty'}")
+    click.echo(f"newest    {now.newest}")
+    for script in now.pending:
+        click.echo(f"pending   {script.revision}  {script.doc}")
+    if not now.pending:
+        click.echo("Nothing is pending.")
+
+
+@migrate.command()
+@click.argument("name", required=False)
+def create(name: str | None) -> None:
+    """Write a new revision NAME from what the models say and the database does not have."""
+    if not name or not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        wrong = f"{name!r} cannot be a revision's name" if name else "the new revision needs a name"
+        click.echo(
+            f"{wrong}: up to {LONGEST_NAME} small letters, digits and single underscores, a letter first, "
+            "such as NAME=add_new_table",
+            err=True,
+        )
+        sys.exit(USAGE_ERROR)
+    path = migrations.create(_database_url(), name.replace("_", " ").capitalize())
+    click.echo(f"{path} is written: read it, say in its first line what it is for, and see what it does to a shop")
+    click.echo("at work (docs/migrations.md).")
+
+
+def _database_url() -> str:
+    return open_runtime().settings.database_url

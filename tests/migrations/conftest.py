@@ -1,0 +1,31 @@
+"""Databases of PostgreSQL: one with all that a shop can hold, and one with nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Engine
+
+from tests.stacks import fresh_postgresql_database, require_postgresql
+
+
+@pytest.fixture
+def filled(filled_postgresql: str) -> Iterator[str]:
+    """The URL of a database at the newest schema, with orders of all kinds."""
+    with fresh_postgresql_database(filled_postgresql) as url:
+        yield url
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """The URL of an empty database."""
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        yield url
+
+
+@pytest.fixture
+def engine(filled: str) -> Iterator[Engine]:
+    engine = create_engine(filled)
+    yield engine
+    engine.dispose()

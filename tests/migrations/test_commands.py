@@ -1,0 +1,144 @@
+"""``python -m app migrate`` and make's names for it, as people type them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import create_engine, text
+
+from app import migrations
+from app.errors import MigrationFailed
+from app.migrations import migrate
+from cli import environment
+from cli.main import commands
+from tests.stacks import ROOT
+
+NEWEST = max(path.name[:4] for path in (ROOT / "migrations/versions").glob("0*.py"))
+BEFORE = f"{int(NEWEST) - 1:04}"
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
+    return url
+
+
+def typed(*arguments: str) -> Result:
+    return CliRunner().invoke(commands, ["migrate", *arguments])
+
+
+def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    command = ["make", "--no-print-directory", "-o", ".venv/installed", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_up_status_and_down_by_make(database_url: str) -> None:
+    up, down, where = (make(f"migrate-{name}") for name in ("up", "down", "status"))
+
+    assert (up.returncode, up.stdout.splitlines()[-1]) == (0, "The database has the newest schema.")
+    assert f"{NEWEST}  " in up.stdout
+    assert (down.returncode, down.stdout.splitlines()[-1]) == (0, f"{NEWEST} was taken back.")
+    assert where.returncode == 0
+    assert where.stdout.splitlines()[:2] == [f"database  {BEFORE}", f"newest    {NEWEST}"]
+    assert where.stdout.splitlines()[2].startswith(f"pending   {NEWEST}  ")
+
+
+def test_migrate_alone_is_up(database_url: str) -> None:
+    assert typed("status").output.startswith("database  empty\n")
+    assert typed().exit_code == 0
+    assert typed("status").output.endswith("Nothing is pending.\n")
+
+
+def test_down_says_what_goes_and_wants_a_yes_where_nobody_can_be_asked(database_url: str) -> None:
+    migrate(database_url)
+
+    refused = typed("down")
+    assert refused.exit_code == 2
+    assert "with --yes" in refused.output
+    assert f"{NEWEST} takes with it: " in refused.output
+    assert migrations.status(database_url).current == NEWEST
+
+    assert typed("down", "--yes").exit_code == 0
+    assert migrations.status(database_url).current == BEFORE
+
+
+def test_there_is_nothing_below_an_empty_database(database_url: str) -> None:
+    assert isinstance(typed("down", "--yes").exception, MigrationFailed)
+
+
+def test_a_database_that_is_newer_than_the_code_is_named(database_url: str) -> None:
+    migrate(database_url)
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    engine.dispose()
+
+    for command in ("up", "down", "status"):
+        assert isinstance(typed(command).exception, MigrationFailed)
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "migrate"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "the schema 0999, which is newer than this code" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def written() -> Iterator[Path]:
+    """Where the next revision goes; taken away again."""
+    path = ROOT / f"migrations/versions/{int(NEWEST) + 1:04}_add_new_table.py"
+    assert not path.exists()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_create_writes_a_revision_in_the_house_form(database_url: str, written: Path) -> None:
+    migrate(database_url)
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE notifications"))
+    engine.dispose()
+
+    made = make("migrate-create", "NAME=add_new_table")
+
+    assert made.returncode == 0, made.stderr
+    text_of_it = written.read_text()
+    number = f"{int(NEWEST) + 1:04}"
+    assert text_of_it.startswith(f'"""Add new table\n\nRevision: {number}, after {NEWEST}\n"""\n')
+    assert f'revision = "{number}"\n' in text_of_it.replace("'", '"')
+    assert 'op.create_table("notifications"' in text_of_it.replace("'", '"')
+    assert "UtcDateTime" not in text_of_it
+
+
+def test_create_wants_a_database_that_has_all_the_others(database_url: str, written: Path) -> None:
+    refused = typed("create", "add_new_table").exception
+
+    assert f"the database is at nothing, not at {NEWEST}" in str(refused)
+    assert not written.exists()
+
+
+@pytest.mark.parametrize("name", [None, "", "Add new table", "../elsewhere", "a" * 41, "a__b", "1st"])
+def test_create_refuses_a_name_that_no_file_could_have(database_url: str, name: str | None) -> None:
+    refused = typed("create", *([] if name is None else [name]))
+
+    assert refused.exit_code == 2
+    assert "NAME=add_new_table" in refused.output
+
+
+@pytest.mark.parametrize("variables", [[], ["NAME='; touch $(id).py; '"]])
+def test_make_hands_a_name_on_as_it_is(database_url: str, variables: list[str]) -> None:
+    before = sorted(ROOT.glob("*.py"))
+
+    ended = make("migrate-create", *variables)
+
+    assert ended.returncode == 2
+    assert "NAME=add_new_table" in ended.stderr
+    assert sorted(ROOT.glob("*.py")) == before
