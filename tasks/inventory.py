@@ -6,12 +6,13 @@ from decimal import Decimal
 from enum import StrEnum
 
 from pydantic import BaseModel
-from sqlalchemy import CheckConstraint, ForeignKey, String, Text, select
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.database import Base
 from app.errors import StepRejected
 from app.messages import Event, EventType
+from app.retention import Ids, Kept
 from app.saga.definition import PERSISTENT, RetryPolicy
 from app.saga.participant import command
 
@@ -59,6 +60,8 @@ class Book(Base):
     received_stock: Mapped[int]
     available_stock: Mapped[int]
     reserved_stock: Mapped[int] = mapped_column(default=0)
+    pruned_stock: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Shipped copies whose reservations are no longer kept: they go on counting as shipped."""
 
 
 class StockReservation(Base):
@@ -70,6 +73,22 @@ class StockReservation(Base):
     book_id: Mapped[str] = mapped_column(String(64), ForeignKey("inventory.book_id"), primary_key=True)
     quantity: Mapped[int]
     status: Mapped[ReservationStatus] = mapped_column(String(16))
+
+
+def carry_over(session: Session, order_ids: Ids) -> None:
+    """Note with each book how many copies these orders shipped, as long as their reservations can still tell."""
+    shipped = (
+        select(StockReservation.book_id, func.sum(StockReservation.quantity))
+        .where(StockReservation.order_id.in_(order_ids), StockReservation.status == ReservationStatus.SHIPPED)
+        .group_by(StockReservation.book_id)
+    )
+    quantities = dict(session.execute(shipped).all())
+    for book in _locked_books(session, quantities).values():
+        book.pruned_stock += quantities[book.book_id]
+    session.flush()
+
+
+KEPT = (Kept(StockReservation, "order_id", before=carry_over),)
 
 
 class Delivery(Base):

@@ -9,6 +9,7 @@ from app import runtime
 from app.database import Base, UuidText
 from app.ids import new_id
 from app.messages import EventType
+from app.retention import Kept
 
 
 class Notification(Base):
@@ -22,6 +23,9 @@ class Notification(Base):
     kind: Mapped[str] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+
+
+KEPT = (Kept(Notification, "order_id"),)
 
 
 def notify(session: Session, kind: EventType, order_id: str, customer_id: str, message: str) -> None:

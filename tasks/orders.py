@@ -14,6 +14,7 @@ from app import runtime
 from app.database import Base
 from app.errors import StepRejected
 from app.messages import Event, EventType, number
+from app.retention import Kept
 from app.saga.definition import PERSISTENT, RetryPolicy
 from app.saga.participant import command
 
@@ -88,8 +89,11 @@ class OrderRequest(Base):
 
     key: Mapped[str] = mapped_column(String(300), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    order_id: Mapped[str] = mapped_column(String(64))
+    order_id: Mapped[str] = mapped_column(String(64), index=True)
     created_at: Mapped[datetime]
+
+
+KEPT = (Kept(OrderRequest, "order_id"), Kept(OrderItem, "order_id"), Kept(Order, "id"))
 
 
 class OrderRef(BaseModel):

@@ -12,6 +12,7 @@ from app.gateways import payment_provider
 from app.gateways.payment_provider import Receipt
 from app.ids import new_id
 from app.messages import Event, EventType, number
+from app.retention import Kept
 from app.saga.definition import RetryPolicy
 from app.saga.participant import command
 
@@ -50,6 +51,9 @@ class Payment(Base):
     payment_method: Mapped[PaymentMethod] = mapped_column(String(32))
     status: Mapped[PaymentStatus] = mapped_column(String(16))
     transaction_id: Mapped[str | None] = mapped_column(String(64), index=True)
+
+
+KEPT = (Kept(Payment, "order_id"),)
 
 
 class Charge(BaseModel):

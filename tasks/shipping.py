@@ -10,6 +10,7 @@ from app.database import Base, UuidText
 from app.gateways import carrier
 from app.ids import new_id
 from app.messages import Event, EventType
+from app.retention import Kept
 from app.saga.definition import RetryPolicy
 from app.saga.participant import command
 
@@ -38,6 +39,9 @@ class Shipment(Base):
     shipping_address: Mapped[str] = mapped_column(Text)
     tracking_number: Mapped[str | None] = mapped_column(String(64), index=True)
     status: Mapped[ShipmentStatus] = mapped_column(String(16))
+
+
+KEPT = (Kept(Shipment, "order_id"),)
 
 
 class Parcel(BaseModel):

@@ -68,13 +68,14 @@ _STATEMENTS = {
     "stock adds up": """
         SELECT b.book_id, 'received ' || b.received_stock || ', available ' || b.available_stock || ', reserved '
                || b.reserved_stock || ', open reservations ' || coalesce(t.reserved, 0) || ', shipped '
-               || coalesce(t.shipped, 0)
+               || coalesce(t.shipped, 0) || ', shipped with orders that were pruned ' || b.pruned_stock
         FROM inventory b LEFT JOIN (
             SELECT book_id, sum(CASE status WHEN 'reserved' THEN quantity ELSE 0 END) AS reserved,
                    sum(CASE status WHEN 'shipped' THEN quantity ELSE 0 END) AS shipped
             FROM stock_reservations GROUP BY book_id
         ) t ON t.book_id = b.book_id
-        WHERE b.received_stock <> b.available_stock + b.reserved_stock + coalesce(t.shipped, 0)
+        WHERE b.received_stock <> b.available_stock + b.reserved_stock + coalesce(t.shipped, 0) + b.pruned_stock
+           OR b.pruned_stock < 0
            OR b.reserved_stock <> coalesce(t.reserved, 0) OR b.available_stock < 0 OR b.reserved_stock < 0""",
     "the provider moved no money twice": """
         SELECT order_id, 'the provider captured or refunded more than once, or refunded what it had not captured'
@@ -129,6 +130,24 @@ _STATEMENTS = {
         SELECT e.aggregate_id, e.event_type || ' happened ' || count(*) || ' times'
         FROM events e WHERE e.event_type <> 'OrderAddressChanged'
         GROUP BY e.aggregate_id, e.event_type HAVING count(*) > 1""",
+    "nothing belongs to an order that is not there": """
+        SELECT t.order_id, 'the order is not there, and there is still something in ' || t.kept_in
+        FROM (SELECT order_id, 'payments' AS kept_in FROM payments
+              UNION ALL SELECT order_id, 'shipments' FROM shipments
+              UNION ALL SELECT order_id, 'stock_reservations' FROM stock_reservations
+              UNION ALL SELECT order_id, 'payment_provider_ledger' FROM payment_provider_ledger
+              UNION ALL SELECT order_id, 'carrier_ledger' FROM carrier_ledger
+              UNION ALL SELECT order_id, 'order_requests' FROM order_requests
+              UNION ALL SELECT order_id, 'notifications' FROM notifications
+              UNION ALL SELECT order_id, 'saga_instances' FROM saga_instances
+              UNION ALL SELECT aggregate_id, 'events' FROM events) t
+        WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = t.order_id)""",
+    "nothing belongs to a saga that is not there": """
+        SELECT t.saga_id, 'the saga is not there, and there is still something in ' || t.kept_in
+        FROM (SELECT saga_id, 'saga_steps' AS kept_in FROM saga_steps
+              UNION ALL SELECT saga_id, 'operator_acts' FROM operator_acts
+              UNION ALL SELECT saga_id, 'outbox' FROM outbox) t
+        WHERE NOT EXISTS (SELECT 1 FROM saga_instances s WHERE s.id = t.saga_id)""",
     "every order that ended says so": """
         SELECT o.id, 'the order is ' || o.status || ' and has no event'
         FROM orders o WHERE o.status <> 'pending'

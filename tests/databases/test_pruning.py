@@ -1,0 +1,286 @@
+"""What pruning takes out, and what it leaves: table by table, on each database."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Table, select, text
+
+from app.celery import app as celery
+from app.database import Base, Money, UtcDateTime
+from app.errors import NotFound
+from app.events import OutboxEntry
+from app.ids import first_id_of, new_id
+from app.retention import Of, tables
+from app.runtime import Runtime
+from app.saga import operations
+from app.settings import Settings
+from tasks.orders import Order
+from tests.post import Clock
+from tests.stacks import fresh_postgresql_database
+from workflows import changes, queries, retention
+from workflows.archive import Archive
+from workflows.audit import audit
+from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.retention import KEPT, prune
+
+STAYS = {"customers", "categories", "inventory", "deliveries", "installation"}
+"""What belongs to no order: the shop's own."""
+
+EMPTY_BY_THEN = {"outbox"}
+"""What must be empty of an order before it is pruned."""
+
+Rows = Mapping[str, list[dict[str, Any]]]
+OLD = timedelta(days=90)
+
+
+def everything(here: Runtime) -> Rows:
+    with here.database.reading() as session:
+        return {
+            table.name: [dict(row) for row in session.execute(select(table).order_by(*table.primary_key)).mappings()]
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def about(rows: Rows, orders: set[str], sagas: set[str]) -> Rows:
+    """Return of these rows those that belong to these orders or sagas."""
+    owners = {part.table.name: (part.column, orders if part.of is Of.AGGREGATE else sagas) for part in KEPT}
+    return {
+        name: [row for row in rows[name] if str(row[column]) in wanted] for name, (column, wanted) in owners.items()
+    }
+
+
+def ended(rows: Rows) -> tuple[set[str], set[str]]:
+    """Return the orders and the sagas that have ended, and whose customers have been told."""
+    waiting = {row["saga_id"] for row in rows["outbox"]}
+    over = [row for row in rows["saga_instances"] if row["status"] in {"completed", "compensated"}]
+    over = [row for row in over if row["id"] not in waiting]
+    return {row["order_id"] for row in over}, {row["id"] for row in over}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a shop in which everything has happened, and nothing is overdue."""
+    patient = Settings(broker_url="memory://", fault_injection=True, stall_seconds=3600, step_timeout_seconds=3600)
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("filled_sqlite"), tmp_path / "shop.db")
+        yield patient.but(database_url=f"sqlite:///{tmp_path / 'shop.db'}")
+        return
+    with fresh_postgresql_database(request.getfixturevalue("filled_postgresql")) as url:
+        yield patient.but(database_url=url)
+
+
+@pytest.fixture
+def forward(clock: Clock) -> Clock:
+    """91 days later."""
+    clock.forward(timedelta(days=91).total_seconds())
+    return clock
+
+
+def violations() -> set[str]:
+    # the clock went on, and no sweep looked at what is unfinished
+    late = {"nothing waits longer than the sweep allows", "what customers are to be told is on its way"}
+    return {violation.check for violation in audit()} - late
+
+
+def prune_all(clock: Clock, archive: Archive | None = None, batch: int = 7) -> int:
+    return sum(taken.sagas for taken in prune(clock() - OLD, archive=archive, batch=batch))
+
+
+def test_every_table_either_goes_with_an_order_or_is_named_as_what_stays() -> None:
+    assert tables(KEPT) | STAYS | EMPTY_BY_THEN == set(Base.metadata.tables)
+    assert not tables(KEPT) & STAYS
+
+
+def test_an_index_leads_from_an_order_to_all_that_goes_with_it() -> None:
+    for part in KEPT:
+        keys = [list(part.table.primary_key.columns), *(list(index.columns) for index in part.table.indexes)]
+        unique = [list(constraint.columns) for constraint in part.table.constraints if hasattr(constraint, "columns")]
+        assert part.column in {columns[0].name for columns in [*keys, *unique] if columns}, part.table.name
+
+
+def test_what_ended_goes_and_nothing_else(here: Runtime, forward: Clock) -> None:
+    newer = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
+    before = everything(here)
+    orders, sagas = ended(before)
+    orders, sagas = orders - {newer.order_id}, sagas - {newer.saga_id}
+    gone = about(before, orders, sagas)
+    assert all(gone.values()), "a table without a row shows nothing"
+    stuck = [row for row in before["saga_instances"] if row["status"] == "stuck"]
+    assert stuck
+
+    taken = list(prune(forward() - OLD, batch=3))
+
+    after = everything(here)
+    assert sum(batch.sagas for batch in taken) == len(orders)
+    assert max(batch.sagas for batch in taken) == 3
+    assert sum(batch.rows for batch in taken) == sum(map(len, gone.values()))
+    for name in tables(KEPT) | EMPTY_BY_THEN | STAYS - {"inventory"}:
+        assert after[name] == [row for row in before[name] if row not in gone.get(name, [])], name
+    shipped: Counter[str] = Counter()
+    for row in gone["stock_reservations"]:
+        shipped[row["book_id"]] += row["quantity"] if row["status"] == "shipped" else 0
+    assert shipped.total() > 10
+    carried = [{**row, "pruned_stock": shipped[row["book_id"]]} for row in before["inventory"]]
+    assert after["inventory"] == carried
+    assert violations() == set()
+    assert list(prune(forward() - OLD)) == []
+
+
+def test_the_audit_still_finds_what_is_wrong(here: Runtime, forward: Clock) -> None:
+    prune_all(forward)
+    with here.database.transaction() as session:
+        session.execute(text("UPDATE inventory SET pruned_stock = pruned_stock + 1 WHERE book_id = 'item-001'"))
+        late = "INSERT INTO payment_provider_ledger VALUES ('late', 'pruned before', 'capture', 500, 'txn-late')"
+        session.execute(text(late))
+
+    assert violations() == {"stock adds up", "nothing belongs to an order that is not there"}
+
+
+def test_what_has_not_ended_for_so_long_stays(here: Runtime, forward: Clock) -> None:
+    before = everything(here)
+
+    assert list(prune(forward() - timedelta(days=92))) == []
+
+    assert everything(here) == before
+
+
+def test_one_that_was_made_long_ago_and_ended_lately_stays(here: Runtime, clock: Clock) -> None:
+    clock.forward(timedelta(days=91).total_seconds())
+    prune_all(clock)
+    waiting = [row["id"] for row in everything(here)["saga_instances"] if row["status"] in {"pending", "running"}]
+    for saga_id in waiting:
+        operations.cancel(saga_id)
+
+    assert prune_all(clock) == 0
+
+
+def test_one_whose_customer_was_not_told_stays_until_it_is(here: Runtime, clock: Clock) -> None:
+    clock.forward(timedelta(days=91).total_seconds())
+    prune_all(clock)
+
+    with here.database.reading() as session:
+        entry = session.scalars(select(OutboxEntry)).one()
+    celery.tasks[entry.subscriber].apply(kwargs={"saga_id": entry.saga_id, "event_id": entry.event_id})
+
+    assert prune_all(clock) == 1
+
+
+def test_a_late_message_does_nothing(here: Runtime, forward: Clock) -> None:
+    messages = _messages(everything(here))
+    assert len(messages) > 100
+    prune_all(forward)
+    before = everything(here)
+
+    for task, arguments in messages:
+        celery.tasks[task].apply(kwargs=arguments)
+
+    assert everything(here) == before
+
+
+def _messages(rows: Rows) -> list[tuple[str, dict[str, str]]]:
+    """Return every message there could be of what has ended."""
+    orders, sagas = ended(rows)
+    names = [name for name in celery.tasks if name.partition(".")[0] in {"orders", "inventory", "payments", "shipping"}]
+    takes_event = {name for name in celery.tasks if "event_id" in celery.tasks[name].run.__code__.co_varnames}
+    steps = [(name, {"saga_id": saga}) for saga in sorted(sagas) for name in names if name not in takes_event]
+    steps += [("orchestrator.request_compensation", {"saga_id": saga}) for saga in sagas]
+    heard = [row for row in rows["events"] if row["aggregate_id"] in orders]
+    saga_of = {row["order_id"]: row["id"] for row in rows["saga_instances"]}
+    return steps + [
+        (name, {"saga_id": saga_of[row["aggregate_id"]], "event_id": row["id"]})
+        for row in heard
+        for name in takes_event
+        if name.partition(".")[0] != "celery"
+    ]
+
+
+def test_pages_and_the_api_know_it_no_more(clock: Clock, client: FlaskClient) -> None:
+    placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
+    clock.forward(timedelta(days=91).total_seconds())
+    prune_all(clock)
+
+    with pytest.raises(NotFound):
+        changes.version(placed.saga_id)
+    for path in (
+        f"/sagas/{placed.saga_id}",
+        f"/sagas/{placed.saga_id}/live",
+        f"/api/v1/sagas/{placed.saga_id}",
+        f"/api/v1/sagas/{placed.saga_id}/history",
+        f"/api/v1/orders/{placed.order_id}",
+        f"/api/v1/orders/{placed.order_id}/events",
+    ):
+        assert client.get(path).status_code == 404, path
+
+
+def test_an_order_that_goes_while_a_list_is_read_is_left_out(here: Runtime, forward: Clock) -> None:
+    with here.database.reading() as session:
+        orders = list(session.scalars(select(Order)))
+    prune_all(forward)
+
+    with here.database.reading() as session:
+        left = queries.with_surroundings(session, orders)
+
+    assert {view.order.id for view in left} == {row["id"] for row in everything(here)["orders"]}
+
+
+def test_a_key_that_is_used_again_makes_a_new_order(here: Runtime, clock: Clock) -> None:
+    request = NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION, order_id="order-of-mine")
+    first = place(request, idempotency_key="key-1")
+    assert place(request, idempotency_key="key-1").saga_id == first.saga_id
+    clock.forward(timedelta(days=91).total_seconds())
+    prune_all(clock)
+
+    second = place(request, idempotency_key="key-1")
+
+    assert not second.repeated
+    assert second.saga_id != first.saga_id
+    assert violations() == set()
+
+
+def test_the_archive_has_everything_exactly(here: Runtime, forward: Clock, tmp_path: Path) -> None:
+    before = everything(here)
+    orders, sagas = ended(before)
+    gone = about(before, orders, sagas)
+
+    with Archive(tmp_path / "orders.jsonl") as archive:
+        prune_all(forward, archive)
+
+    lines = [json.loads(line) for line in (tmp_path / "orders.jsonl").read_text().splitlines()]
+    assert [line["saga_id"] for line in lines] == list(dict.fromkeys(line["saga_id"] for line in lines))
+    assert {line["order_id"] for line in lines} == orders
+    archived = {name: [row for line in lines for row in line["rows"][name]] for name in gone}
+    for name, rows in gone.items():
+        table = Base.metadata.tables[name]
+        read = [_as_stored(table, row) for row in archived[name]]
+        assert sorted(read, key=repr) == sorted(rows, key=repr), name
+    first = next(line for line in lines if line["status"] == "completed")
+    assert first["rows"]["orders"][0]["total_amount"].count(".") == 1
+    assert datetime.fromisoformat(first["ended_at"]).tzinfo is not None
+    assert (tmp_path / "orders.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def _as_stored(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    kinds: dict[type, Any] = {UtcDateTime: datetime.fromisoformat, Money: Decimal}
+    read = {column.name: kinds.get(type(column.type), lambda value: value) for column in table.columns}
+    return {name: None if value is None else read[name](value) for name, value in row.items()}
+
+
+def test_dry_counting_says_what_would_go(here: Runtime, forward: Clock) -> None:
+    before = everything(here)
+
+    assert retention.count(forward() - OLD) == len(ended(before)[0])
+
+    assert everything(here) == before
+
+
+def test_nothing_newer_is_even_looked_at(here: Runtime, clock: Clock) -> None:
+    moment = clock()
+    assert first_id_of(moment - timedelta(minutes=1)) < new_id() < first_id_of(moment + timedelta(minutes=1))
