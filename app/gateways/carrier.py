@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, Database
 from app.errors import StepRejected
 from app.gateways.ledger import first_entry, gateway_call
+from app.gateways.line import Line
 from app.ids import new_id
 
 
@@ -42,15 +43,16 @@ class Carrier(Protocol):
 class SimulatedCarrier:
     """A carrier that keeps its books in a table of its own."""
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
+    def __init__(self, database: Database, line: Line) -> None:
         self._database = database
-        self._timeout = timeout
+        self._line = line
 
     def book(self, key: str, order_id: str, address: str) -> str:
         """Book a pick-up; see Carrier."""
         if not address.strip():
-            raise StepRejected("the carrier needs an address")
-        with gateway_call(self._database, self._timeout) as session:
+            with self._line.call():
+                raise StepRejected("the carrier needs an address")
+        with gateway_call(self._database, self._line) as session:
             number = f"CM{new_id().replace('-', '')[-12:].upper()}"
             entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
             if entry.kind != "book":
@@ -59,7 +61,7 @@ class SimulatedCarrier:
 
     def void(self, key: str, order_id: str) -> str | None:
         """Cancel or refuse; see Carrier."""
-        with gateway_call(self._database, self._timeout) as session:
+        with gateway_call(self._database, self._line) as session:
             entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
             if entry.kind != "book":
                 return None

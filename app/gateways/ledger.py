@@ -13,17 +13,18 @@ from sqlalchemy.orm import Session
 
 from app.database import Base, Database, insert_if_absent
 from app.errors import DatabaseFault, StepUnavailable
+from app.gateways.line import Line
 
 Entry = TypeVar("Entry", bound=Base)
 
 
 @contextmanager
-def gateway_call(database: Database, timeout: float) -> Iterator[Session]:
-    """Run a gateway's work in a transaction of its own; raises StepUnavailable after ``timeout`` seconds of waiting."""
+def gateway_call(database: Database, line: Line) -> Iterator[Session]:
+    """Run a gateway's work in a transaction of its own; raises StepUnavailable when it does not answer in time."""
     try:
-        with database.transaction() as session:
+        with line.call(), database.transaction() as session:
             if session.get_bind().dialect.name == "postgresql":
-                session.execute(text(f"SET LOCAL statement_timeout = {int(timeout * 1000)}"))
+                session.execute(text(f"SET LOCAL statement_timeout = {int(line.timeout * 1000)}"))
             yield session
     except DatabaseFault as error:
         raise StepUnavailable(f"the gateway did not answer: {error}") from error

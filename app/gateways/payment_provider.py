@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, Database
 from app.errors import StepRejected
 from app.gateways.ledger import first_entry, gateway_call
+from app.gateways.line import Line
 from app.ids import new_id
 
 DECLINED_AMOUNT = Decimal(999999)
@@ -56,15 +57,16 @@ class PaymentProvider(Protocol):
 class SimulatedPaymentProvider:
     """A provider that keeps its books in a table of its own and declines one amount."""
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
+    def __init__(self, database: Database, line: Line) -> None:
         self._database = database
-        self._timeout = timeout
+        self._line = line
 
     def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
         """Take the money; see PaymentProvider."""
         if amount == DECLINED_AMOUNT:
-            raise StepRejected(f"the provider declined the {method} payment of {amount}")
-        with gateway_call(self._database, self._timeout) as session:
+            with self._line.call():
+                raise StepRejected(f"the provider declined the {method} payment of {amount}")
+        with gateway_call(self._database, self._line) as session:
             entry = first_entry(
                 session,
                 PaymentProviderEntry,
@@ -80,7 +82,7 @@ class SimulatedPaymentProvider:
 
     def void(self, key: str, order_id: str) -> Receipt | None:
         """Refund or refuse; see PaymentProvider."""
-        with gateway_call(self._database, self._timeout) as session:
+        with gateway_call(self._database, self._line) as session:
             entry = first_entry(
                 session,
                 PaymentProviderEntry,
