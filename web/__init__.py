@@ -2,7 +2,7 @@
 
 ===============================  ====================================================================================
 what is answered
-``api_*``, ``short_paths``       the API, and the seeds' own addresses; ``health``, and ``api_docs`` with ``samples``
+``api_*``, ``short_paths``       the API, and the seeds' own addresses; ``health``, ``api_docs`` with ``samples``
 ``graphql/``                     the same by GraphQL
 ``pages/``                       what people see, a module each, with ``templates/``, ``static/`` and ``translations/``
 what is asked
@@ -18,9 +18,11 @@ a saga told to people
 ``requests_to_saga``             what may be asked of it, and why the rest may not
 ``comparing``                    two of them, step by step
 ``drawing/``                     where everything stands in the diagrams
-``live``                         the streams that keep a page up to date
+``live``, ``hearing``            the streams that keep a page up to date, and who tells them when to look
 who may what
-``operators``, ``security``      login and token; forms, sessions and headers
+``operators``, ``security``      login and token; forms, sessions and headers; ``counts`` of wrong passwords
+who watches
+``metrics``, ``traced``          what Prometheus fetches; requests as spans
 ===============================  ====================================================================================
 """
 
@@ -42,17 +44,19 @@ from web import (
     api_sagas,
     health,
     language,
+    metrics,
     operators,
     pages,
     problems,
     security,
     short_paths,
+    traced,
 )
 from web.graphql import view as graphql
 from web.requests import StrictRequest
 
 LARGEST_BODY = 1024 * 1024
-API = (api_orders, api_sagas, api_inventory, short_paths, health)
+API = (api_orders, api_sagas, api_inventory, short_paths, health, metrics)
 """What takes JSON only, and so needs no token in a form."""
 
 
@@ -86,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         validation_error_callback=problems.refuse_fields,
     )
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    traced.register(app)
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     language.register(app)
     api_docs.register(app)
@@ -95,5 +100,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(graphql.blueprint)
     app.register_blueprint(pages.blueprint)
     pages.live.register(app)
+    metrics.register(app)
     operators.register(app)
     return app

@@ -18,6 +18,7 @@ from flask import Flask
 
 from app import runtime
 from app.errors import DatabaseFault
+from web.hearing import Ear, Hearing
 from workflows import changes
 from workflows.changes import Version
 
@@ -34,7 +35,11 @@ class Pace:
     """How often a stream does what, in seconds."""
 
     poll: float = 0.5
-    """A look at the database."""
+    """A look at the database, and at whether the reader is still there."""
+    seldom: float = 3
+    """A look at the database where changes are announced: nearly all of them are, and an announcement may be lost."""
+    apart_at_least: float = 0.1
+    """The time between two looks, however much is announced."""
     renewal: float = 5
     """A new snapshot of what has not ended, though nothing has changed but the time that it takes."""
     beat: float = 7
@@ -116,6 +121,8 @@ class Live:
 
     def __init__(self, app: Flask, most: int, render: Callable[[str, Version], Snapshot]) -> None:
         self.pace = Pace()
+        here = runtime.current()
+        self.hearing = Hearing(here.settings.shared_redis, here.stopping)
         self._app = app
         self._free = threading.Semaphore(most)
         self._render = render
@@ -148,7 +155,11 @@ class Live:
 
     def _follow(self, reader: Reader, found: Version) -> Iterator[bytes]:
         yield message("live", retry=self.pace.retry)
-        began = shown = spoke = time.monotonic()
+        with self.hearing.of(reader.saga_id) as ear:
+            yield from self._tell(reader, found, ear)
+
+    def _tell(self, reader: Reader, found: Version, ear: Ear) -> Iterator[bytes]:
+        began = shown = spoke = looked = time.monotonic()
         seen = reader.seen
         while True:
             now = time.monotonic()
@@ -163,9 +174,11 @@ class Live:
             if now - spoke > self.pace.beat:
                 yield b": still here\n\n"
                 spoke = now
-            if runtime.current().stopping.wait(self.pace.poll):
+            told = ear.wait(self.pace.poll, not_before=looked + self.pace.apart_at_least)
+            if runtime.current().stopping.is_set():
                 return
-            found = changes.version(reader.saga_id)
+            if told or not self.hearing.delivers or time.monotonic() - looked > self.pace.seldom:
+                found, looked = changes.version(reader.saga_id), time.monotonic()
 
     def _snapshot(self, reader: Reader, found: Version) -> bytes:
         def render() -> Snapshot:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import runtime
 from app.errors import DatabaseFault, Unauthorized
 from app.settings import Settings, is_loopback
-from web import problem_types, problems
+from web import counts, problem_types, problems
 from web.security import SAFE, SESSION_SECONDS
 from workflows import operator_password
 
@@ -40,8 +40,6 @@ FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Pr
 
 LOGIN = "pages.operate.log_in"
 IN_PROCESS = "memory://"
-REDIS_PATIENCE: dict[str, str | int] = {"socket_connect_timeout": 1, "socket_timeout": 1}
-"""So many seconds a login waits for Redis; then the process counts for itself."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -83,14 +81,10 @@ def register(app: Flask) -> None:
     app.before_request(_refuse_programs)
     app.register_error_handler(Unauthorized, _unauthorized)
     app.register_error_handler(RateLimitExceeded, _too_many)
-    storage = _storage(runtime.current().settings)
+    redis = runtime.current().settings.shared_redis
+    # one process counts for itself where there is nothing to count in together
     limiter = Limiter(
-        _address,
-        app=app,
-        storage_uri=storage,
-        storage_options=REDIS_PATIENCE if storage != IN_PROCESS else {},
-        in_memory_fallback_enabled=True,
-        headers_enabled=True,
+        _address, app=app, storage_uri=f"{counts.SCHEME}+{redis}" if redis else IN_PROCESS, headers_enabled=True
     )
     bounded: Any = app.view_functions[LOGIN]
     for bound, key in ((ATTEMPTS, _address), (ALL_ATTEMPTS, lambda: "everybody")):
@@ -191,11 +185,6 @@ def _address() -> str:
     if isinstance(known, IPv6Address):
         return str(known.ipv4_mapped or known.exploded[:19])
     return address
-
-
-def _storage(settings: Settings) -> str:
-    # one process counts for itself where there is nothing to count in together
-    return settings.broker_url if settings.broker_url.startswith(("redis://", "rediss://")) else IN_PROCESS
 
 
 def _equal(given: str, wanted: str) -> bool:

@@ -1,5 +1,6 @@
 """From what the read side returns to what clients and people see."""
 
+from app import tracing
 from app.events import StoredEvent
 from app.messages import number
 from app.saga.definition import StepStatus
@@ -92,6 +93,7 @@ def saga(row: SagaInstance) -> replies.SagaReply:
         state_history=_states(row),
         context=row.payload,
         error=row.trouble,
+        trace_id=tracing.trace_id_of(row.traceparent),
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         updated_at=row.updated_at,

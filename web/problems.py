@@ -20,7 +20,7 @@ DATABASE_SILENT = "the database does not answer, try again"
 UNEXPECTED = "something went wrong here; it has been logged"
 
 MEDIA_TYPE = "application/problem+json"
-API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz", "/graphql")
+API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz", "/metrics", "/graphql")
 """Below these an error is a problem document whatever the client says it likes best."""
 
 

@@ -129,7 +129,7 @@ class StateReply(Answer):
 
 
 class SagaReply(Answer):
-    """A saga; ``context`` is what its steps work with."""
+    """A saga; ``context`` is what its steps work with, ``trace_id`` the trace in which all it does can be found."""
 
     saga_id: str
     saga_type: str
@@ -140,6 +140,7 @@ class SagaReply(Answer):
     state_history: tuple[StateReply, ...]
     context: dict[str, Any]
     error: str | None
+    trace_id: str | None
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime

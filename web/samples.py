@@ -62,6 +62,7 @@ SAMPLES: dict[str, Any] = {
     "timestamp": MOMENT,
     "title": "クラウド設計パターン集",
     "total_amount": 3500,
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "tracking_number": "CM-7F3A91C2",
     "transaction_id": "txn_4c1d2e3f",
     "unit_price": 3500,

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
-from app import runtime
+from app import runtime, tracing
 from app.saga.definition import SagaStatus
 from app.saga.models import OperatorAct, SagaInstance
 from app.saga.timeline import LoggedOperation
@@ -66,7 +65,7 @@ def story(saga_id: str) -> Story:
     operations = [*view.operations, *conversation.under_way(view, said)]
     plan = planned(view.saga, operations)
     choreographed = conversation.is_choreographed(view.saga.saga_type)
-    jaeger = here.settings.jaeger_url
+    jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
     return Story(
         saga=view.saga,
         sentence=telling.sentence(view, said, now),
@@ -82,5 +81,5 @@ def story(saga_id: str) -> Story:
         said=said,
         acts=view.acts,
         flower=here.settings.flower_url,
-        jaeger=f"{jaeger}/trace/{UUID(saga_id).hex}" if jaeger else None,
+        jaeger=f"{jaeger}/trace/{trace_id}" if jaeger and trace_id else None,
     )

@@ -52,13 +52,15 @@ customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", 
 """Whose order a saga is about: the engine does not know, but what an order's saga works with says it."""
 
 _AT_A_STEP = text("current_step IS NOT NULL")
-_STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+"""What sagas are sorted by in the index that the search walks along."""
+
 # a last column spares a look at the rows that another filter does not want
-Index("ix_saga_instances_customer", customer_of, *_STRETCH, SagaInstance.current_step)
+Index("ix_saga_instances_customer", customer_of, *STRETCH, SagaInstance.current_step)
 Index(
     "ix_saga_instances_current_step",
     SagaInstance.current_step,
-    *_STRETCH,
+    *STRETCH,
     customer_of,
     postgresql_where=_AT_A_STEP,
     sqlite_where=_AT_A_STEP,
@@ -111,7 +113,7 @@ def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -
         everything = select(SagaInstance.id).where(SagaInstance.id < before)
         return session.scalars(everything.order_by(SagaInstance.id.desc()).limit(limit)).all()
     on_sqlite = session.get_bind().dialect.name == "sqlite"
-    parts = [_newest_of(stretch, wanted, before, limit, on_sqlite) for stretch in _stretches(session, wanted)]
+    parts = [_newest_of(stretch, wanted, before, limit, on_sqlite) for stretch in stretches(session, wanted)]
     if not parts:
         return []
     together = union_all(*(select(part.c.id) for part in parts)).subquery()
@@ -185,7 +187,7 @@ def _as_uuid(identifier: str) -> str | None:
         return None
 
 
-def _stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
+def stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
     """Return which of the wanted pairs of status and type there are sagas of."""
     possible = UNFINISHED if wanted.step else SagaStatus  # what has ended is at no step
     statuses = [status for status in possible if wanted.status in {None, status}]
@@ -207,14 +209,14 @@ def _stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
 def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
     # compared as rows, and sorted by all of it: only an index of these columns can answer that, and no statistics can
     # make a planner walk down all that is newer instead
-    query = select(SagaInstance.id).where(tuple_(*_STRETCH) > (*stretch, FIRST), tuple_(*_STRETCH) < (*stretch, before))
+    query = select(SagaInstance.id).where(tuple_(*STRETCH) > (*stretch, FIRST), tuple_(*STRETCH) < (*stretch, before))
     if wanted.step:
         query = query.where(SagaInstance.current_step == wanted.step)
     if wanted.customer_id:
         # SQLite, without statistics, would read all of a customer's sagas for those that are at the step
         whose = customer_of.concat("") if wanted.step and on_sqlite else customer_of
         query = query.where(whose == wanted.customer_id)
-    return query.order_by(*(column.desc() for column in _STRETCH)).limit(limit).subquery()
+    return query.order_by(*(column.desc() for column in STRETCH)).limit(limit).subquery()
 
 
 def _count(status: SagaStatus) -> ColumnElement[int]:
@@ -224,4 +226,4 @@ def _count(status: SagaStatus) -> ColumnElement[int]:
 
 def _of_status(query: Select[*Columns], status: SagaStatus, most: int) -> Select[*Columns]:
     # one more says that there are more. Sorted, as only the index is: what planners take for common may be rare by now
-    return query.where(SagaInstance.status == status).order_by(*_STRETCH).limit(most + 1)
+    return query.where(SagaInstance.status == status).order_by(*STRETCH).limit(most + 1)

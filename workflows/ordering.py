@@ -166,8 +166,13 @@ def _earlier(keys: list[str], request: NewOrder) -> Placed | None:
         if not found:
             return None
         order_id = found[0].order_id
+        # held against being pruned: a key must not be noted for an order that goes at this moment
+        about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
+        saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
+        if saga_id is None:
+            return None
         _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
-    return Placed(order_id, operations.saga_of(order_id), repeated=True)
+    return Placed(order_id, saga_id, repeated=True)
 
 
 def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:

@@ -60,9 +60,10 @@ def order(order_id: str) -> OrderView:
     """Return one order. Raises NotFound."""
     with runtime.current().database.reading() as session:
         found = session.get(Order, order_id)
-        if found is None:
-            raise NotFound(f"there is no order {order_id}")
-        return with_surroundings(session, [found])[0]
+        views = with_surroundings(session, [found]) if found else []
+    if not views:
+        raise NotFound(f"there is no order {order_id}")
+    return views[0]
 
 
 def orders(
@@ -183,7 +184,11 @@ def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderVie
     sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}
     payments = {row.order_id: row for row in session.scalars(_about(Payment, Payment.order_id, ids))}
     shipments = {row.order_id: row for row in session.scalars(_about(Shipment, Shipment.order_id, ids))}
-    return [OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id)) for order in found]
+    return [
+        OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id))
+        for order in found
+        if order.id in sagas  # else it was pruned between two of these statements
+    ]
 
 
 def _about(table: type[Row], key: Any, ids: Sequence[str]) -> Select[Row]:
