@@ -1,15 +1,41 @@
 """What gunicorn, started anywhere in this folder, needs to know beyond its command line."""
 
+import os
 import signal
 from collections.abc import Callable
 from threading import Event
 from types import FrameType
 from typing import Any
 
-from app import runtime
-from app.settings import Settings
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
-threads = Settings().web_threads
+from app import runtime
+from app.metrics.folders import FOLDER, make_folder
+from app.settings import Settings
+from app.telemetry import configure_logging
+
+settings = Settings()
+threads = settings.web_threads
+
+if settings.prometheus_multiproc_dir is None:
+    # a scrape reaches any of the worker processes, and must be told of all
+    os.environ[FOLDER] = str(make_folder())
+
+
+class OneLog(Logger):
+    """Gunicorn's own lines, written as the rest are. Who asked for what is the proxy's to log."""
+
+    def setup(self, cfg: Config) -> None:
+        """Hand its lines on to the log of the process."""
+        super().setup(cfg)
+        settings = runtime.current().settings
+        configure_logging(settings.log_level, settings.log_format)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+logger_class = OneLog
 
 
 def post_worker_init(_worker: object) -> None:

@@ -5,12 +5,15 @@ import sys
 import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from app.errors import DatabaseFault
-from app.migrations import migrate
+from app import migrations
+from app.errors import DatabaseFault, MigrationFailed
 from app.runtime import Runtime
 from app.telemetry import configure_logging
 from cli.environment import USAGE_ERROR, open_runtime
+from cli.migrate import migrate
+from cli.prune import prune
 from cli.saga import saga
+from cli.worker import worker
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,8 +30,7 @@ def run() -> None:
     """Migrate, seed, and serve web, worker and scheduler in this process until Ctrl-C."""
     from cli.serve import serve
 
-    here = _prepared()
-    serve(here)
+    serve(_prepared())
 
 
 @commands.command()
@@ -57,13 +59,6 @@ def audit() -> None:
     sys.exit(1 if found else 0)
 
 
-@commands.command("migrate")
-def migrate_command() -> None:
-    """Bring the database to the newest schema."""
-    migrate(open_runtime().settings.database_url)
-    click.echo("The database has the newest schema.")
-
-
 @commands.command("seed")
 def seed_command() -> None:
     """Write the first books and customers where they are missing."""
@@ -85,7 +80,10 @@ def password() -> None:
     click.echo(f"Operators log in with the password {operator_password.make()}")
 
 
+commands.add_command(migrate)
+commands.add_command(prune)
 commands.add_command(saga)
+commands.add_command(worker)
 
 
 def main() -> None:
@@ -98,6 +96,9 @@ def main() -> None:
     except DatabaseFault as error:
         click.echo(f"The database does not answer: {error}", err=True)
         sys.exit(1)
+    except MigrationFailed as error:
+        click.echo(f"The schema was not changed: {error}.", err=True)
+        sys.exit(1)
     except (OperationalError, ProgrammingError) as error:  # a table is missing: SQLite's class for it, and PostgreSQL's
         click.echo(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
         sys.exit(1)
@@ -106,7 +107,7 @@ def main() -> None:
 def _prepared() -> Runtime:
     from workflows.first_data import seed
 
-    here = open_runtime()
-    migrate(here.settings.database_url)
+    here = open_runtime(log_to=sys.stdout)
+    migrations.migrate(here.settings.database_url)
     seed()
     return here

@@ -8,10 +8,11 @@ from functools import partial
 
 import click
 
-from app import runtime
+from app import runtime, tracing
 from app.celery import app
 from app.errors import Conflict, NotFound
 from app.ids import is_uuid
+from app.metrics import counting
 from app.saga import operations
 from app.saga.by_hand import Statement
 from app.saga.definition import MOVING, SagaStatus
@@ -164,8 +165,11 @@ def _saga_id(identifier: str) -> str:
 
 
 def _open() -> None:
-    open_runtime()
+    here = open_runtime()
+    tracing.start(here.settings, "operator")
     app.set_default()
+    if here.settings.prometheus_multiproc_dir:
+        counting.start()  # what is asked for here happens here, and stays counted when this process has ended
 
 
 @contextmanager

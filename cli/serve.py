@@ -9,6 +9,7 @@ from types import FrameType
 import click
 from waitress.server import create_server
 
+from app import tracing
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 def serve(here: Runtime) -> None:
     """Serve web, worker and scheduler until SIGINT or SIGTERM; exits with 2 if the port is taken."""
     settings = here.settings
+    tracing.start(settings, "cloudmart")
 
     def stop(number: int, frame: FrameType | None) -> None:
         here.stopping.set()  # the server waits for its threads, and those of live pages wait for this
@@ -50,6 +52,7 @@ def serve(here: Runtime) -> None:
         click.echo("Stopping.")
     server.close()
     here.close()
+    tracing.stop()
 
 
 def _greeting(url: str) -> str:

@@ -1,0 +1,24 @@
+"""``python -m app worker QUEUE``: the worker of one service, as a process of its own."""
+
+import sys
+from uuid import uuid4
+
+import click
+
+from app.celery import QUEUES
+from app.celery import app as celery
+from cli.environment import USAGE_ERROR, open_runtime
+
+
+@click.command()
+@click.argument("queue")
+def worker(queue: str) -> None:
+    """Work on one queue until SIGTERM; running steps are finished first, what waits goes back to the queue."""
+    if queue not in QUEUES:
+        click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
+        sys.exit(USAGE_ERROR)
+    here = open_runtime()
+    # RabbitMQ refuses a name that a worker still holds which is shutting down, or was killed a moment ago
+    name = f"{queue}-{uuid4().hex[:8]}@%h"
+    # with events, which is what Flower shows
+    sys.exit(celery.start(["-q", "worker", "-Q", queue, "-n", name, "-c", str(here.settings.worker_concurrency), "-E"]))
