@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate chaos check format servers services migrate seed audit translations screenshots freeze clean
+.PHONY: help run demo test simulate chaos scale-report check format servers env up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z -]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), everything in one process; Ctrl-C closes it
 	@exec $(BIN)/python -m app run
@@ -21,8 +21,8 @@ run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), every
 demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
 	@$(BIN)/python -m app demo
 
-test: $(INSTALLED_DEV)  ## run every test that this machine can run
-	$(BIN)/python -m pytest
+test: $(INSTALLED_DEV)  ## run every test that this machine can run (JOBS of them at a time)
+	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS))
 
 simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)
 	@$(BIN)/python -m tests.simulation --runs $(or $(RUNS),2000) --seed $(or $(SEED),0)
@@ -30,6 +30,10 @@ simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetiti
 chaos: $(INSTALLED)  ## kill everything at random while orders arrive (STACK=rabbitmq|redis|embedded, SEED, ORDERS, KILLS)
 	@$(BIN)/python -m tests.chaos --stack $(or $(STACK),all) $(if $(SEED),--seed $(SEED)) \
 		$(if $(ORDERS),--orders $(ORDERS)) $(if $(KILLS),--kills $(KILLS))
+
+scale-report: $(INSTALLED)  ## count up a service's replicas under load (SERVICE, REPLICAS=1,2,4, ORDERS, STACK=processes|compose)
+	@$(BIN)/python -m bench.scale_report $(if $(STACK),--stack $(STACK)) $(if $(SERVICE),--service $(SERVICE)) \
+		$(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(ORDERS),--orders $(ORDERS))
 
 check: $(INSTALLED_DEV)  ## format, lint, types and import rules
 	$(BIN)/ruff format --check .
@@ -42,13 +46,45 @@ format: $(INSTALLED_DEV)  ## put the code into its one format
 	$(BIN)/ruff check --fix .
 
 servers: migrate seed  ## on DATABASE_URL and BROKER_URL: web, one worker per service, scheduler and Flower, each a process
-	@PORT=$${PORT:-8000} exec $(BIN)/honcho start
+	@PORT=$${PORT:-8000} PROMETHEUS_MULTIPROC_DIR=$${PROMETHEUS_MULTIPROC_DIR:-var/metrics} exec $(BIN)/honcho start
 
-services:  ## install (Debian, as root) what the tests need: PostgreSQL, RabbitMQ, Redis and Chromium, where missing
+env: .env  ## write .env with new secrets, if there is none
+
+.env:
+	@sh deploy/make-env
+
+up: .env  ## build and start the whole shop in containers, on http://127.0.0.1:8080 (see .env)
+	docker compose up --detach --build --wait
+
+down:  ## stop and remove the containers; the data stay
+	docker compose down
+
+ps:  ## list the containers, and how they are
+	@docker compose ps --format 'table {{.Service}}\t{{.Name}}\t{{.Status}}'
+
+logs:  ## follow what the containers say (SERVICE for one of them)
+	@docker compose logs --follow --tail 50 $(SERVICE)
+
+roll: .env  ## build, migrate, and replace every container under load, one at a time (SERVICES for some of them)
+	docker compose build --quiet migrate
+	docker compose run --rm --no-deps migrate
+	@$(PYTHON) deploy/roll.py $(SERVICES)
+
+services:  ## install (Debian, as root) what the tests need: PostgreSQL, RabbitMQ, Redis, Prometheus, nginx, Chromium
 	bash .ci/services
 
-migrate: $(INSTALLED)  ## bring the database to the newest schema
-	@$(BIN)/python -m app migrate
+migrate migrate-up: $(INSTALLED)  ## bring the database to the newest schema
+	@$(BIN)/python -m app migrate up
+
+migrate-down: $(INSTALLED)  ## take back the newest revision, with what only it can hold
+	@$(BIN)/python -m app migrate down --yes
+
+migrate-status: $(INSTALLED)  ## say which schema the database has, and what is pending
+	@$(BIN)/python -m app migrate status
+
+migrate-create: export NAME := $(NAME)
+migrate-create: $(INSTALLED)  ## write a new revision from what the models say (NAME=add_new_table)
+	@$(BIN)/python -m app migrate create "$$NAME"
 
 seed: $(INSTALLED)  ## write the first books and customers where they are missing
 	@$(BIN)/python -m app seed

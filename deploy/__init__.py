@@ -1,0 +1,1 @@
+"""What runs the containers: their health checks, and the rolling restart."""

@@ -1,0 +1,76 @@
+"""A real nginx with the configuration that ships, on loopback; its names lead where a test wants."""
+
+import os
+import shutil
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.chaos.processes import kill_group, listens, spawn, wait_for
+from tests.stacks import ROOT, free_port, not_here
+
+SHIPPED = ROOT / "deploy" / "nginx" / "nginx.conf"
+
+
+class Names(socketserver.UDPServer):
+    """A DNS that knows some names, each with its addresses; to all else it says that there is no such name."""
+
+    def __init__(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.addresses = addresses
+
+
+class Answering(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        query, reply_to = self.request
+        assert isinstance(self.server, Names)
+        question = query[12:]
+        name = ".".join(_labels(question))
+        addresses = self.server.addresses.get(name, ())
+        flags = 0x8180 if addresses else 0x8183
+        header = query[:2] + struct.pack("!5H", flags, 1, len(addresses), 0, 0)
+        # each answer points back to the name in the question: type A, class IN, good for a second
+        answers = (struct.pack("!HHHIH", 0xC00C, 1, 1, 1, 4) + socket.inet_aton(address) for address in addresses)
+        reply_to.sendto(header + question + b"".join(answers), self.client_address)
+
+
+def _labels(question: bytes) -> Iterator[str]:
+    while question[0]:
+        yield question[1 : 1 + question[0]].decode()
+        question = question[1 + question[0] :]
+
+
+@contextmanager
+def nginx(folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Run nginx; its web servers are at one port of the addresses that ``web`` has. Yields where it listens."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        not_here("there is no nginx: install it (`make services`)")
+    port = free_port()
+    with Names(addresses) as names:
+        threading.Thread(target=names.serve_forever, daemon=True).start()
+        moved = {
+            "listen 8080": f"listen 127.0.0.1:{port}",
+            "resolver 127.0.0.11": f"resolver 127.0.0.1:{names.server_address[1]}",
+            "http://web:8000": f"http://web:{web_port}",
+            "/tmp/": f"{folder}/",
+            "/dev/stdout": str(folder / "access.log"),
+        }
+        text = SHIPPED.read_text()
+        for shipped, here in moved.items():
+            assert shipped in text, shipped
+            text = text.replace(shipped, here)
+        # started by root its workers would be nobody's, who may not enter a test's folder
+        config = folder / "nginx.conf"
+        config.write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
+        process = spawn([program, "-e", "stderr", "-c", str(config)], dict(os.environ), folder / "nginx.log")
+        try:
+            wait_for(f"nginx, see {folder}/nginx.log", lambda: listens(port))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            kill_group(process)
+            names.shutdown()

@@ -1,0 +1,139 @@
+"""The files that run the shop in containers, held against what they promise; only Docker itself can do more."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.celery import QUEUES
+from app.settings import Settings
+from deploy import roll
+from tests.stacks import ROOT
+
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+EXAMPLE = (ROOT / ".env.example").read_text()
+DOCUMENTED = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+SECRETS = {name for name, value in DOCUMENTED.items() if not value}
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("cloudmart:")]
+ONE_SHOT = {"migrate"}
+
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+@each_service
+def test_a_service_is_bounded_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+    assert service["deploy"]["resources"]["limits"] == {"cpus": "0.5", "memory": "512M"}
+    assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped")
+
+
+@each_service
+def test_a_service_says_whether_it_is_well_and_waits_for_those_that_it_needs(name: str) -> None:
+    if name in ONE_SHOT:
+        return
+    assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+    for needed, how in SERVICES[name].get("depends_on", {}).items():
+        wanted = "service_completed_successfully" if needed in ONE_SHOT else "service_healthy"
+        assert how == {"condition": wanted}
+
+
+@each_service
+def test_an_image_is_pinned(name: str) -> None:
+    assert name in OURS or re.search(r":v?\d+\.\d+", SERVICES[name]["image"])
+
+
+@each_service
+def test_only_nginx_is_reached_from_outside(name: str) -> None:
+    networks = SERVICES[name]["networks"]
+    if name == "nginx":
+        assert SERVICES[name]["ports"] == ["${HTTP_BIND:-127.0.0.1}:${HTTP_PORT:-8080}:8080"]
+    else:
+        assert "ports" not in SERVICES[name]
+        assert "outside" not in networks
+    assert all(COMPOSE["networks"][network].get("internal") for network in networks if network != "outside")
+
+
+@pytest.mark.parametrize("name", [*OURS, "nginx"])
+def test_what_a_stranger_may_reach_can_do_nothing_to_its_container(name: str) -> None:
+    service = SERVICES[name]
+    assert not service["user"].startswith(("0", "root"))
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_every_queue_has_a_service(queue: str) -> None:
+    service = SERVICES[queue]
+    assert service["command"] == ["python", "-m", "app", "worker", queue]
+    assert service["deploy"]["replicas"] == f"${{{queue.upper()}_REPLICAS:-1}}"
+
+
+def test_what_runs_of_ours_is_rolled() -> None:
+    assert set(roll.SERVICES) == set(OURS) - ONE_SHOT
+
+
+def test_every_variable_is_documented_and_used() -> None:
+    used = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
+    assert used == set(DOCUMENTED) - {"COMPOSE_PROFILES"}  # which Compose reads itself
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^${}]*)\}", TEXT):
+        if default:
+            assert DOCUMENTED[name] == default, name
+
+
+def test_no_secret_has_a_default_and_none_may_be_empty() -> None:
+    assert len(SECRETS) == 8
+    for name in SECRETS:
+        guards = re.findall(rf"\$\{{{name}(.{{2}})", TEXT)
+        assert set(guards) == {":?"}, name
+
+
+def test_every_setting_that_is_passed_on_is_one() -> None:
+    passed = SERVICES["web"]["environment"]
+    known = {name.upper() for name in Settings.model_fields}
+    assert set(passed) <= known
+
+
+def test_make_env_fills_in_every_secret_once(tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy" / "make-env", tmp_path / "deploy")
+    shutil.copy(ROOT / ".env.example", tmp_path)
+    command = ["sh", "deploy/make-env"]
+
+    subprocess.run(command, cwd=tmp_path, check=True)
+
+    written = tmp_path / ".env"
+    made = written.read_text()
+    values = dict(re.findall(r"^([A-Z_]+)=(.*)$", made, re.MULTILINE))
+    secrets = [values[name] for name in SECRETS]
+    assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
+    assert len(set(secrets)) == len(secrets)
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode != 0
+    assert written.read_text() == made
+
+
+def test_the_image_is_small_and_nobody_in_it_is_root() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
+    assert all(re.match(r"FROM python:\d+\.\d+\.\d+-slim", line) for line in lines if line.startswith("FROM"))
+    assert all(line.split(maxsplit=1)[1].startswith("[") for line in lines if re.match("CMD|ENTRYPOINT", line))
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert not any(line.startswith(("!.env", "!tests", "!.git", "!var")) for line in ignored)
+
+
+def test_what_only_tests_need_stays_out_of_the_image() -> None:
+    left_out = re.search(r'grep -vE "(.+?)" requirements.txt', (ROOT / "Dockerfile").read_text())
+    assert left_out
+    required = re.findall(r"^[a-z].*", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    installed = [line for line in required if not re.match(left_out[1], line)]
+    assert any(line.startswith("celery==") for line in installed)
+    assert [line for line in installed if line.startswith("pytest") or "tests" in line] == []

@@ -1,0 +1,52 @@
+"""A container's health check, run as a container does."""
+
+import os
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+from tests.stacks import ROOT, free_port
+
+
+def check(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-IS", "deploy/healthy.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_a_heartbeat_is_good_until_the_moment_that_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "heartbeat"
+    assert check("heartbeat", str(path)) == (1, "there has been no heartbeat yet\n")
+
+    path.touch()
+    os.utime(path, (time.time() + 60,) * 2)
+    assert check("heartbeat", str(path)) == (0, "")
+
+    os.utime(path, (time.time() - 7,) * 2)
+    code, said = check("heartbeat", str(path))
+    assert code == 1
+    assert "s ago" in said
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_is_well_if_it_answers_200() -> None:
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_port)
+        assert check("http", port, "/healthz") == (0, "")
+        code, said = check("http", port, "/other")
+        server.shutdown()
+    assert (code, "503" in said) == (1, True)
+    assert check("http", str(free_port()), "/healthz")[0] == 1

@@ -1,0 +1,244 @@
+"""What stands before the web servers: it hides their deaths, has nothing done twice for it, and keeps secrets in."""
+
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.chaos.processes import kill_group, spawn, wait_for
+from tests.deploy.nginx import nginx
+from tests.shop import Answer, Shop, http_transport
+from tests.stacks import process_environment
+
+FIRST, SECOND = "127.0.0.1", "127.0.0.2"
+ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}
+SHORT = {"bookId": "item-001", "quantity": 1}
+
+
+def port_on_both() -> int:
+    """Return a port that is free on both addresses."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind((FIRST, 0))
+            port = int(one.getsockname()[1])
+            try:
+                other.bind((SECOND, port))
+            except OSError:
+                continue
+            return port
+
+
+@contextmanager
+def web(settings: Settings, address: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    bind = ["--bind", f"{address}:{settings.port}", "--workers", "2", "--preload", "--no-control-socket"]
+    command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
+    process = spawn(command, process_environment(settings), log)
+
+    def open_() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((address, settings.port)) == 0
+
+    try:
+        wait_for(f"web on {address}, see {log}", open_)
+        yield process
+    finally:
+        kill_group(process)
+
+
+class DiesAfterDoing(threading.Thread):
+    """A web server that does what it is asked, by asking the real one, and dies before it can answer: each time."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.done: list[str] = []
+        self._listener = socket.create_server((SECOND, port))
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, socket.create_connection((FIRST, self.port)) as real:
+                request = self._whole(connection)
+                real.sendall(request)
+                assert real.recv(16).startswith(b"HTTP/1.1 2"), request
+                self.done.append(request.split(b" ", 2)[1].decode())
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    @staticmethod
+    def _whole(connection: socket.socket) -> bytes:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(65536)
+        head, _, body = request.partition(b"\r\n\r\n")
+        lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        wanted = int(lengths[0].split(b":")[1]) if lengths else 0
+        while len(body) < wanted:
+            body += connection.recv(65536)
+        return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture(scope="module")
+def behind(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of web servers behind nginx: what they are asked stays undone, for there is no worker."""
+    path = tmp_path_factory.mktemp("behind") / "shop.db"
+    shutil.copy(seeded_database, path)
+    return Settings(database_url=f"sqlite:///{path}", port=port_on_both(), proxies=1)
+
+
+@pytest.fixture(scope="module")
+def real(behind: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A web server that runs for all the tests here."""
+    with web(behind, FIRST, tmp_path_factory.mktemp("real") / "log"):
+        yield behind
+
+
+def shop_at(base: str, settings: Settings) -> Shop:
+    return Shop(http_transport(base), Runtime(settings))
+
+
+def count(shop: Shop, table: str) -> int:
+    return int(shop.rows(f"SELECT count(*) FROM {table}")[0][0])
+
+
+@pytest.fixture
+def dying(real: Settings, tmp_path: Path) -> Iterator[tuple[Shop, DiesAfterDoing]]:
+    """A shop of two web servers, of which one dies of every request right after having done it."""
+    dies = DiesAfterDoing(real.port)
+    dies.start()
+    with nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base:
+        shop = shop_at(base, real)
+        yield shop, dies
+        shop.here.close()
+    dies.close()
+
+
+def until_it_has_died(dies: DiesAfterDoing, ask: Any, wanted: int = 3) -> list[Answer]:
+    """Ask until some of what was asked has met the server that dies; which one is asked is nginx's choice."""
+    answers = []
+    before = len(dies.done)
+    while len(dies.done) < before + wanted:
+        answers.append(ask())
+        assert len(answers) < 100
+    return answers
+
+
+@pytest.mark.parametrize(("path", "body"), [("/api/v1/orders", ORDER), ("/orders", SHORT), ("/saga/start", SHORT)])
+def test_an_order_is_answered_and_placed_once_though_a_server_died_of_it(
+    dying: tuple[Shop, DiesAfterDoing], path: str, body: dict[str, Any]
+) -> None:
+    shop, dies = dying
+    before = count(shop, "orders")
+    answers = until_it_has_died(dies, lambda: shop.post(path, body))
+
+    assert {answer.status for answer in answers} == {202}
+    assert count(shop, "orders") == before + len(answers)
+
+
+def test_what_cannot_be_known_again_is_not_asked_twice(dying: tuple[Shop, DiesAfterDoing]) -> None:
+    shop, dies = dying
+    mutation = {
+        "query": "mutation($input: CreateOrderInput!) { createOrder(input: $input) { id } }",
+        "variables": {"input": {"userId": "customer-001", "items": [{"productId": "item-001", "quantity": 1}]}},
+    }
+    before = count(shop, "orders")
+    answers = until_it_has_died(dies, lambda: shop.post("/graphql", mutation), wanted=2)
+
+    assert 502 in {answer.status for answer in answers} <= {200, 502}
+    assert count(shop, "orders") == before + len(answers)
+
+
+def test_a_clients_own_key_is_its_own(dying: tuple[Shop, DiesAfterDoing]) -> None:
+    shop, dies = dying
+    before = count(shop, "orders")
+    answers = until_it_has_died(dies, lambda: shop.post("/api/v1/orders", ORDER, **{"Idempotency-Key": "one"}))
+
+    assert len({answer.body["order_id"] for answer in answers}) == 1
+    assert count(shop, "orders") == before + 1
+
+
+def test_a_killed_server_is_not_noticed(real: Settings, tmp_path: Path) -> None:
+    with (
+        web(real, SECOND, tmp_path / "second") as second,
+        nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base,
+        ThreadPoolExecutor(6) as clients,
+    ):
+        shop = shop_at(base, real)
+        before = count(shop, "orders")
+        answers = []
+        for number, answer in enumerate(clients.map(lambda _: shop.post("/orders", SHORT), range(60))):
+            if number == 20:
+                kill_group(second)
+            answers.append(answer.status)
+
+        assert second.returncode == -signal.SIGKILL
+        assert set(answers) == {202}
+        assert count(shop, "orders") == before + 60
+        shop.here.close()
+
+
+@pytest.fixture
+def address(real: Settings, tmp_path: Path) -> Iterator[str]:
+    """Where nginx listens before one web server."""
+    with nginx(tmp_path, real.port, {"web": [FIRST]}) as base:
+        yield base
+
+
+def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: str, tmp_path: Path) -> None:
+    call = http_transport(address)
+    saga_id = call("POST", "/orders", SHORT, {}).body["sagaId"]
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection.request("GET", f"/sagas/{saga_id}/live")
+    stream = connection.getresponse()
+    # the stream lasts: what can be read before its end was not held back
+    assert next(line for line in iter(stream.readline, b"") if line.startswith(b"event: saga"))
+    connection.close()
+
+    asked = ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/flower/metrics", "/flower/x/../metrics"]
+    asked += ["/grafana/metrics", "/grafana/metrics/plugins/x"]
+    assert {call("GET", path, None, {}).status for path in asked} == {404}
+    told = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
+    inside = [line for line in told if "metrics" in line["path"].split("/")]
+    assert len(inside) == len(asked)
+    assert {line["upstream"] for line in inside} == {""}
+
+
+def test_pages_of_other_sites_have_flower_do_nothing(address: str) -> None:
+    call = http_transport(address)
+
+    def status(method: str, site: str) -> int:
+        return call(method, "/flower/api/worker/shutdown/x", None, {"Sec-Fetch-Site": site}).status
+
+    assert [status("POST", site) for site in ("cross-site", "same-site")] == [403, 403]
+    # nobody is called flower here: these were sent on
+    assert [status(*asked) for asked in (("POST", "same-origin"), ("POST", "none"), ("GET", "cross-site"))] == [502] * 3
+
+
+def test_what_is_too_large_or_finds_nobody_is_told_as_the_web_server_would(address: str, tmp_path: Path) -> None:
+    call = http_transport(address)
+    answer = call("POST", "/api/v1/orders", {"customer_id": "x" * 2**20}, {})
+    assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+    log = tmp_path / "access.log"
+    wait_for("the line about it, which is written after the answer", lambda: bool(log.read_text()))
+    assert json.loads(log.read_text())["upstream"] == ""  # which was spared it
+    answer = call("GET", "/flower/", None, {})  # nobody is called that here
+    assert (answer.status, answer.headers["Content-Type"]) == (502, "application/problem+json")
