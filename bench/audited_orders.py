@@ -98,6 +98,11 @@ VIOLATIONS = {
         WHERE aggregate_id = 'order-000000017' AND sequence = 1""",
     "nothing happened twice": """
         UPDATE events SET event_type = 'StockReserved' WHERE aggregate_id = 'order-000000018' AND sequence = 3""",
+    "nothing belongs to an order that is not there": """
+        INSERT INTO payment_provider_ledger VALUES ('late', 'order-no-more', 'void', 0, '')""",
+    "nothing belongs to a saga that is not there": """
+        INSERT INTO operator_acts VALUES ('01900000-0000-7000-8000-000000000000',
+                                          '01900000-0000-7000-8000-000000000000', now(), 'cancel', 'Ann', NULL)""",
     "every order that ended says so": "DELETE FROM events WHERE aggregate_id = 'order-000000020'",
     "events are numbered without a gap and tell the order's row": """
         DELETE FROM events WHERE aggregate_id = 'order-000000021' AND sequence = 2""",

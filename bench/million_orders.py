@@ -47,7 +47,7 @@ def main(sizes: tuple[int, ...], server: str) -> None:
     """Audit shops of so many orders each; exit 1 if the audit misses or invents a violation."""
     failed = False
     for orders in sizes or (10_000, 100_000, 1_000_000):
-        with _shop(server, orders) as url:
+        with shop(server, orders) as url:
             sound = audited(url)
             _say(f"{orders:>9,} orders audited in {sound.seconds:.1f} s, at most {sound.megabytes:.0f} MB: ", sound)
             violate(url)
@@ -58,7 +58,8 @@ def main(sizes: tuple[int, ...], server: str) -> None:
 
 
 @contextmanager
-def _shop(server: str, orders: int) -> Iterator[str]:
+def shop(server: str, orders: int) -> Iterator[str]:
+    """Make a database of a shop of so many orders; yields its URL, and drops it at the end."""
     name = f"cloudmart_bench_{uuid4().hex[:12]}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

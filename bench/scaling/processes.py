@@ -1,0 +1,174 @@
+"""The shop as processes of this machine: one worker per service and as many as asked for of one of them.
+
+They have a database of their own on the PostgreSQL of the tests, and a broker that is started for them.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
+
+from app import runtime
+from app.celery import QUEUES, configuration
+from app.celery import app as celery
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import ROOT, Settings
+from bench.scaling.shop import Shop
+from bench.scaling.stack import NotUsable
+from tests.chaos.folder import folder_for_servers
+from tests.chaos.processes import end, kill_group, lasting_port, spawn, wait_for
+from tests.chaos.servers import MissingServer, PrivateRabbitmq, PrivateRedis
+from tests.shop import OPERATOR_TOKEN
+from tests.stacks import fresh_postgresql_database, process_environment, role_commands
+from workflows.first_data import seed
+
+BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
+START_SECONDS = 60
+
+
+class Processes:
+    """A running shop; ``worker_options`` are added to the command line of every worker."""
+
+    def __init__(self, broker: str, settings: Settings, folder: Path, worker_options: Sequence[str] = ()) -> None:
+        self.name = "processes"
+        self.url = f"http://127.0.0.1:{settings.port}"
+        self.token = OPERATOR_TOKEN
+        self._broker = broker
+        self._settings = settings
+        self._folder = folder
+        self._worker_options = worker_options
+        # what a pool leaves behind when it is killed goes with the folder
+        self._environment = {**process_environment(settings), "TMPDIR": str(folder)}
+        self._workers: dict[str, dict[str, subprocess.Popen[bytes]]] = {queue: {} for queue in QUEUES}
+        self._others: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start every role once; returns when the web answers and every worker takes messages."""
+        commands = role_commands(self._settings, web_workers=2)
+        for role in ("web", "beat"):
+            self._others.append(spawn(commands[role], self._environment, self._folder / f"{role}.log"))
+        names = [self._start_worker(queue) for queue in QUEUES]
+        self._wait_for_workers(names)
+        shop = Shop(self.url, self.token)
+        wait_for(f"the web to answer, see {self._folder}", shop.ready, START_SECONDS)
+
+    def scale(self, service: str, replicas: int) -> None:
+        """Start or end workers of a service; one that is ended finishes what it is doing."""
+        running = self._workers[service]
+        while len(running) > replicas:
+            _, surplus = running.popitem()
+            end(surplus, signal.SIGTERM)
+        self._wait_for_workers([self._start_worker(service) for _ in range(replicas - len(running))])
+
+    def restart_workers(self, options: Sequence[str]) -> None:
+        """End all workers and start as many again, with other options."""
+        counts = {queue: len(running) for queue, running in self._workers.items()}
+        for queue in QUEUES:
+            self.scale(queue, 0)
+        self._worker_options = options
+        for queue, count in counts.items():
+            self.scale(queue, count)
+
+    def audit(self) -> tuple[bool, str]:
+        """Run the audit as a process of its own."""
+        command = [sys.executable, "-m", "app", "audit"]
+        ended = subprocess.run(
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        return ended.returncode == 0, ended.stdout + ended.stderr
+
+    def describe(self) -> dict[str, str]:
+        """Return what a reader of the figures has to know of it."""
+        return {
+            "broker": self._broker,
+            "worker": " ".join(self._worker_options),
+            "latency": f"{self._settings.gateway_latency_seconds:g} s",
+        }
+
+    def end(self) -> None:
+        """End every process that was started."""
+        for process in [*self._others, *(one for running in self._workers.values() for one in running.values())]:
+            kill_group(process)
+
+    def _start_worker(self, queue: str) -> str:
+        # the last of two equal options holds; without the events for Flower, which cost more than they tell here
+        command = [part for part in role_commands(self._settings)[queue] if part != "-E"]
+        name = next(part for part in command if part.endswith("@%h")).removesuffix("@%h")
+        command += self._worker_options
+        self._workers[queue][name] = spawn(command, self._environment, self._folder / f"{queue}.log")
+        return name
+
+    def _wait_for_workers(self, names: Sequence[str]) -> None:
+        missing = set(names)
+
+        def answered() -> bool:
+            for answer in celery.control.ping(timeout=0.5) or []:
+                missing.difference_update(name.partition("@")[0] for name in answer)
+            return not missing
+
+        wait_for(f"the workers {', '.join(names)}, see {self._folder}", answered, START_SECONDS)
+
+
+@contextmanager
+def open_processes(broker: str, latency: float, worker_options: Sequence[str] = ()) -> Iterator[Processes]:
+    """Run a shop whose gateways take ``latency`` seconds; all of it has ended when the block is left.
+
+    This process's Celery app is bound to its broker. Logs are kept when the block raises. Raises NotUsable when a
+    server is missing.
+    """
+    failed = False
+    with ExitStack() as stack:
+        folder = stack.enter_context(folder_for_servers(keep=lambda: failed))
+        try:
+            server = BROKERS[broker](folder)
+            database_url = stack.enter_context(fresh_postgresql_database())
+        except MissingServer as missing:
+            raise NotUsable(str(missing)) from missing
+        except OperationalError as error:
+            raise NotUsable(f"PostgreSQL does not answer, set TEST_DATABASE_URL: {error.orig}") from error
+        stack.callback(server.end)
+        server.start()
+        settings = _settings(database_url, server.url, latency)
+        _prepare(settings)
+        celery.conf.update(configuration(settings))
+        processes = Processes(broker, settings, folder, worker_options)
+        stack.callback(processes.end)
+        try:
+            processes.start()
+            yield processes
+        except Exception:
+            failed = True
+            raise
+
+
+def _settings(database_url: str, broker_url: str, latency: float) -> Settings:
+    return Settings(
+        database_url=database_url,
+        broker_url=broker_url,
+        port=lasting_port(),
+        operator_token=SecretStr(OPERATOR_TOKEN),
+        gateway_latency_seconds=latency,
+        gateway_timeout_seconds=max(5.0, 2 * latency),
+        # what is measured is the queue, and not how orders are undone that wait too long in it
+        step_timeout_seconds=300,
+        order_timeout_seconds=300,
+        stall_seconds=120,
+        log_level="WARNING",
+    )
+
+
+def _prepare(settings: Settings) -> None:
+    before = runtime.current()
+    here = runtime.use(Runtime(settings))
+    try:
+        migrate(settings.database_url)
+        seed()
+    finally:
+        runtime.use(before)
+        here.close()

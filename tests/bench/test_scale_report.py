@@ -1,0 +1,104 @@
+"""The scale report: what it prints and writes, that it ends by itself, and that nothing is left of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.scale_report import main
+from bench.scaling.figures import most_at_once, waits_for
+from bench.scaling.shop import Ran
+from tests.chaos.processes import children, wait_for
+from tests.stacks import ROOT, require_postgresql
+
+COMMAND = [sys.executable, "-m", "bench.scale_report"]
+QUICK = [
+    "--broker",
+    "redis",
+    "--replicas",
+    "1,2",
+    "--orders",
+    "6",
+    "--in-flight",
+    "4",
+    "--latency",
+    "0.01",
+    "--concurrency",
+    "1",
+]
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def at(*seconds: float) -> tuple[datetime, ...]:
+    return tuple(NOON + timedelta(seconds=second) for second in seconds)
+
+
+@pytest.mark.timeout(300)
+def test_it_says_what_each_number_of_replicas_settled_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    require_postgresql()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    results = tmp_path / "results"
+
+    ended = subprocess.run(
+        [*COMMAND, *QUICK, "--results", str(results)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    table = [line.split() for line in ended.stdout.splitlines()[2:4]]
+    assert [(row[0], row[-1]) for row in table] == [("1", "6/6"), ("2", "6/6")]
+    assert "audit: clean" in ended.stdout
+    (written,) = results.iterdir()
+    content = json.loads(written.read_text())
+    assert (content["service"], content["audit_clean"], content["stack"]["broker"]) == ("payments", True, "redis")
+    assert [row["replicas"] for row in content["rows"]] == [1, 2]
+    assert all(row["settled_per_second"] > 0 and row["median_seconds"] > 0 for row in content["rows"])
+    assert list(tmp_path.iterdir()) == [results]
+
+
+def test_ctrl_c_ends_everything_that_it_started(tmp_path: Path) -> None:
+    require_postgresql()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([*COMMAND, *QUICK], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as report:
+        wait_for("the broker, the web and the workers", lambda: len(children(report.pid)) > 2)
+        started = children(report.pid)
+        report.send_signal(signal.SIGINT)
+        report.communicate(timeout=60)
+
+    assert report.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.parametrize("replicas", ["0", "1,two", "99"])
+def test_replicas_that_make_no_sense_are_refused(replicas: str) -> None:
+    ended = CliRunner().invoke(main, ["--replicas", replicas])
+
+    assert ended.exit_code == 2
+    assert "--replicas" in ended.output
+
+
+def test_a_saga_waits_for_a_service_from_the_end_of_the_step_before() -> None:
+    (created, first, first_end, second, second_end) = at(0, 1, 2, 5, 6)
+    steps = [Ran("create_order", first, first_end), Ran("process_payment", second, second_end)]
+
+    assert list(waits_for("payments", created, steps)) == [(first_end, second)]
+    assert list(waits_for("orders", created, steps)) == [(created, first)]
+    assert list(waits_for("shipping", created, steps)) == []
+
+
+def test_the_peak_of_a_queue_is_how_many_waited_at_the_same_time() -> None:
+    zero, one, two, three = at(0, 1, 2, 3)
+
+    assert most_at_once([]) == 0
+    assert most_at_once([(zero, two), (one, three), (two, three)]) == 2
