@@ -1,0 +1,189 @@
+"""The restore drill of docs/operations.md: a database that went back in time beside gateways that did not."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from app import runtime
+from app.runtime import Runtime
+from app.saga import operations, recovery
+from app.saga.models import SagaInstance
+from app.settings import Settings
+from tests.post import Clock, Post, run
+from tests.runbook.document import statements
+from tests.stacks import fresh_postgresql_database
+from workflows.audit import audit
+from workflows.first_data import seed
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+
+GATEWAYS = ("payment_provider_ledger", "carrier_ledger")
+OUTAGE_SECONDS = 3600
+FORGOTTEN = "nothing belongs to an order that is not there"
+"""The audit's check that finds what the simulated gateways did for an order that the database has forgotten."""
+
+
+@pytest.fixture
+def restored(settings: Settings) -> Iterator[Runtime]:
+    """A runtime on another database, still empty."""
+    with fresh_postgresql_database() as url:
+        other = Runtime(settings.but(database_url=url))
+        yield other
+        other.close()
+
+
+def libpq(url: str) -> str:
+    """Return a database's address as PostgreSQL's own programs take it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def dump(url: str, file: Path, *options: str) -> None:
+    subprocess.run(["pg_dump", "--format=custom", f"--file={file}", *options, libpq(url)], check=True)
+
+
+def restore(file: Path, url: str) -> None:
+    subprocess.run(["pg_restore", "--no-owner", f"--dbname={libpq(url)}", str(file)], check=True)
+
+
+def rows(here: Runtime, statement: str) -> list[tuple[object, ...]]:
+    with here.database.reading() as session:
+        return [tuple(row) for row in session.execute(text(statement))]
+
+
+def status_of(here: Runtime, placed: Placed) -> tuple[str, str | None]:
+    with here.database.reading() as session:
+        saga = session.get_one(SagaInstance, placed.saga_id)
+        return str(saga.status), saga.current_step
+
+
+def order(pattern: Pattern = Pattern.ORCHESTRATION) -> Placed:
+    return place(NewOrder((Item("item-001", 1),), pattern))
+
+
+def deliver(post: Post, placed: Placed, number: int) -> Placed:
+    """Deliver so many of a saga's messages, in their order."""
+    for _ in range(number):
+        message = next(one for one in post.waiting if one.kwargs["saga_id"] == placed.saga_id)
+        post.waiting.remove(message)
+        run(message)
+    return placed
+
+
+def cancel(post: Post, placed: Placed) -> None:
+    """Cancel an order; the messages that drove it forward are gone."""
+    post.waiting = [one for one in post.waiting if one.kwargs["saga_id"] != placed.saga_id]
+    operations.cancel(placed.saga_id)
+
+
+def settle(here: Runtime, post: Post, clock: Clock) -> None:
+    """Run the shop until every saga has ended."""
+    for _ in range(20):
+        recovery.sweep()
+        post.deliver_all()
+        unfinished = rows(here, "SELECT id FROM saga_instances WHERE status NOT IN ('completed', 'compensated')")
+        if not unfinished:
+            return
+        clock.forward(here.settings.stall_seconds)
+    pytest.fail(f"unfinished: {unfinished}")
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What was lived before and after the dump, and a database that goes on from the dump."""
+
+    here: Runtime
+    lived: dict[str, str]
+    """How each saga of the dump has ended meanwhile, by what it was doing at the dump."""
+    sagas: dict[str, Placed]
+    lost: list[Placed]
+    """What was ordered after the dump."""
+
+    def outcomes(self) -> dict[str, str]:
+        return {name: status_of(self.here, placed)[0] for name, placed in self.sagas.items()}
+
+
+@pytest.fixture
+def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: Path) -> Drill:
+    """Dump a shop with sagas at every kind of place, live on, and restore it beside gateways that forget nothing."""
+    clock.forward(-OUTAGE_SECONDS)
+    seed()
+    sagas = {
+        "accepted": order(),
+        "charged": deliver(post, order(), 3),
+        "booked": deliver(post, order(), 4),
+        "joined": deliver(post, order(Pattern.CHOREOGRAPHY), 2),
+        "being undone": deliver(post, order(), 3),
+        "cancelled later": order(),
+        "cancelled later, charged": deliver(post, order(), 3),
+    }
+    cancel(post, sagas["being undone"])
+    deliver(post, sagas["being undone"], 2)
+    assert {name: status_of(here, one) for name, one in sagas.items()} == {
+        "accepted": ("pending", "create_order"),
+        "charged": ("running", "arrange_shipping"),
+        "booked": ("running", "ship_stock"),
+        "joined": ("running", None),
+        "being undone": ("compensating", "reserve_stock"),
+        "cancelled later": ("pending", "create_order"),
+        "cancelled later, charged": ("running", "arrange_shipping"),
+    }
+    dump(here.settings.database_url, tmp_path / "dump")
+
+    for name in ("cancelled later", "cancelled later, charged"):
+        cancel(post, sagas[name])
+    settle(here, post, clock)
+    lived = {name: status_of(here, one)[0] for name, one in sagas.items()}
+    lost = [order(), order(Pattern.CHOREOGRAPHY)]
+    settle(here, post, clock)
+    dump(here.settings.database_url, tmp_path / "books", "--data-only", *(f"--table={name}" for name in GATEWAYS))
+
+    restore(tmp_path / "dump", restored.settings.database_url)
+    with restored.database.transaction() as session:
+        session.execute(text(f"TRUNCATE {', '.join(GATEWAYS)}"))
+    restore(tmp_path / "books", restored.settings.database_url)
+    clock.time = datetime.now(UTC)
+    restored.now = clock
+    return Drill(runtime.use(restored), lived, sagas, lost)
+
+
+def test_what_was_in_flight_goes_on_as_it_did_before(drill: Drill, post: Post, clock: Clock) -> None:
+    before = books(drill.here)
+    with drill.here.database.transaction() as session:
+        session.execute(text(block("UPDATE saga_instances")))
+
+    settle(drill.here, post, clock)
+
+    assert drill.outcomes() == {**drill.lived, "cancelled later": "completed"}
+    wished = drill.sagas["cancelled later"].saga_id
+    assert {row for row in books(drill.here) if wished not in str(row[0])} == before
+    forgotten = {one.order_id for one in drill.lost}
+    assert {(one.check, one.subject) for one in audit()} == {(FORGOTTEN, order_id) for order_id in forgotten}
+    assert {row[1] for row in rows(drill.here, block("'provider' AS who"))} == forgotten
+
+
+def test_without_time_to_go_on_the_sweep_undoes_what_the_outside_completed(
+    drill: Drill, post: Post, clock: Clock
+) -> None:
+    settle(drill.here, post, clock)
+
+    undone = dict.fromkeys(("accepted", "charged", "joined"), "compensated")
+    assert drill.outcomes() == {**drill.lived, **undone}
+    assert {(one.check, one.subject) for one in audit() if one.check != FORGOTTEN} == {
+        ("cancelled orders are undone", drill.sagas["accepted"].order_id)
+    }
+
+
+def block(part: str) -> str:
+    """Return the one statement of the runbook that has this in it."""
+    (sql,) = [sql for sql in statements() if part in sql]
+    return sql
+
+
+def books(here: Runtime) -> set[tuple[object, ...]]:
+    """Return what the gateways have written."""
+    return {row for name in GATEWAYS for row in rows(here, f"SELECT * FROM {name}")}
