@@ -8,6 +8,8 @@ import pytest
 from celery.canvas import Signature, _chain
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.engine import make_url
+from xdist.remote import Producer
 
 from app import publishing, runtime
 from app.celery import app as celery
@@ -16,9 +18,17 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.browser_like import Browser
+from tests.full_shop import eager, fill
 from tests.post import Clock, Post
+from tests.side_by_side import OneShopPerServer
+from tests.stacks import fresh_postgresql_database, require_postgresql
 from web import create_app
 from workflows.first_data import seed
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneShopPerServer:
+    """Run tests side by side without any two in each other's way."""
+    return OneShopPerServer(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +41,29 @@ def seeded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seed()
     here.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def filled_sqlite(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file in which everything has happened, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "filled.db"
+    shutil.copy(seeded_database, path)
+    with eager(f"sqlite:///{path}"):
+        fill()
+    return path
+
+
+@pytest.fixture(scope="session")
+def filled_postgresql() -> Iterator[str]:
+    """The name of a database of PostgreSQL in which everything has happened, to be copied."""
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        migrate(url)
+        quick = make_url(url).update_query_dict({"options": "-c synchronous_commit=off"})
+        with eager(quick.render_as_string(hide_password=False)):
+            seed()
+            fill()
+        yield str(make_url(url).database)
 
 
 @pytest.fixture

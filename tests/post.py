@@ -49,5 +49,9 @@ class Clock:
     def __call__(self) -> datetime:
         return self.time
 
+    def catch_up(self) -> None:
+        """Stand at the present moment, as the clock of a process of its own does."""
+        self.time = datetime.now(UTC)
+
     def forward(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)

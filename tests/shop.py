@@ -16,6 +16,9 @@ from app import runtime
 from app.runtime import Runtime
 from workflows.audit import audit
 
+UNKNOWN_ID = "019b7a3c-0000-7000-8000-000000000000"
+"""An id that nothing has."""
+
 ENDED = {"completed", "compensated", "stuck"}
 PATIENCE_SECONDS = 60
 OPERATOR_TOKEN = "the token of the tests' operators"

@@ -11,7 +11,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,8 +63,8 @@ def short_settings(**changes: Any) -> Settings:
 def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
     """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>.
 
-    ``changes`` are settings; on a broker ``absent`` names a role that is not started, and ``web_workers`` is how many
-    processes serve the web.
+    ``changes`` are settings; on a broker ``absent`` names a role that is not started, ``web_workers`` is how many
+    processes serve the web, and ``queues`` are those that have a worker.
     """
     if stack == "eager":
         return _eager_shop(seeded, folder, **changes)
@@ -106,7 +106,12 @@ def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]
 
 @contextmanager
 def _server_shop(
-    broker: str, folder: Path, absent: str | None = None, web_workers: int = 1, **changes: Any
+    broker: str,
+    folder: Path,
+    absent: str | None = None,
+    web_workers: int = 1,
+    queues: Sequence[str] = QUEUES,
+    **changes: Any,
 ) -> Iterator[Shop]:
     """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
@@ -116,7 +121,7 @@ def _server_shop(
         _in_use.add(broker)
         stack.callback(_in_use.remove, broker)
         database_url = stack.enter_context(fresh_postgresql_database())
-        _empty_queues(BROKERS[broker])
+        empty_queues(BROKERS[broker])
         settings = short_settings(database_url=database_url, broker_url=BROKERS[broker], port=free_port(), **changes)
         before = runtime.current()
         here = runtime.use(Runtime(settings))
@@ -124,19 +129,23 @@ def _server_shop(
         seed()
         runtime.use(before)
         stack.callback(here.close)
-        commands = {role: command for role, command in role_commands(settings, web_workers).items() if role != absent}
+        every = role_commands(settings, web_workers, queues)
+        commands = {role: command for role, command in every.items() if role != absent}
         stack.enter_context(roles(commands, settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
         shop.wait_for(lambda: _ready(shop), lambda ready: ready)
         yield shop
 
 
-def role_commands(settings: Settings, web_workers: int = 1) -> dict[str, list[str]]:
-    """Return the command of each role: a worker per queue, ``beat`` and ``web``; each call names the workers anew."""
+def role_commands(settings: Settings, web_workers: int = 1, queues: Sequence[str] = QUEUES) -> dict[str, list[str]]:
+    """Return the command of each role: a worker per queue, ``beat`` and ``web``; each call names the workers anew.
+
+    ``queues`` with commas in it have a worker in common.
+    """
     python = [sys.executable, "-m"]
     bind = f"127.0.0.1:{settings.port}"
     worker = [*python, "celery", "-A", "app", "worker", "-c", "2", "-E"]
-    commands = {queue: [*worker, "-Q", queue, "-n", f"{queue}-{uuid4().hex[:8]}@%h"] for queue in QUEUES}
+    commands = {queue: [*worker, "-Q", queue, "-n", f"{queue}-{uuid4().hex[:8]}@%h"] for queue in queues}
     commands["beat"] = [*python, "celery", "-A", "app", "beat"]
     commands["web"] = [*python, "gunicorn", "web:create_app()", "--bind", bind, "--workers", str(web_workers)]
     return commands
@@ -199,6 +208,16 @@ def require_redis() -> None:
     _require(BROKERS["redis"], "Redis", "TEST_REDIS_URL")
 
 
+def open_broker(name: str) -> str:
+    """Return the URL of a broker whose queues are empty and which no shop uses; skip, or fail, if it is not there."""
+    if name == "memory":
+        return "memory://"
+    _require(BROKERS[name], name, f"TEST_{name.upper()}_URL")
+    assert name not in _in_use, f"another test's shop is still open on {name}"
+    empty_queues(BROKERS[name])
+    return BROKERS[name]
+
+
 def _require(url: str, server: str, variable: str) -> None:
     try:
         socket.create_connection(_host_and_port(url), timeout=2).close()
@@ -219,7 +238,8 @@ def _host_and_port(url: str) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", parts.port or default_port[parts.scheme]
 
 
-def _empty_queues(broker_url: str) -> None:
+def empty_queues(broker_url: str) -> None:
+    """Throw away what waits in the queues of a broker."""
     with celery.connection_for_write(broker_url) as connection:
         for name in QUEUES:
             queue = Queue(name)(connection.default_channel)

@@ -36,6 +36,13 @@ BREAKS = {
         INSERT INTO outbox (event_id, subscriber, saga_id, wake_at, resent)
         SELECT id, 'notifications.notify_customer', id, '1999-01-01', 0 FROM events""",
     "nothing happened twice": "UPDATE events SET event_type = 'StockReserved' WHERE event_type = 'PaymentCompleted'",
+    "nothing belongs to an order that is not there": """
+        INSERT INTO payment_provider_ledger
+        SELECT 'late:' || idempotency_key, 'an order that was pruned', kind, amount, transaction_id
+        FROM payment_provider_ledger WHERE kind = 'capture'""",
+    "nothing belongs to a saga that is not there": """
+        UPDATE saga_steps SET saga_id = '01900000-0000-7000-8000-000000000000'
+        WHERE step = 'create_order' AND operation = 'compensation'""",
     "every order that ended says so": "DELETE FROM events",
     "events are numbered without a gap and tell the order's row": "DELETE FROM events WHERE sequence = 2",
 }

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.runbook.document import anchors
 from tests.stacks import ROOT
 
 TESTS_NAMED = re.findall(
@@ -30,6 +31,8 @@ def test_a_test_that_a_promise_names_exists(path: str, name: str) -> None:
 
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(document: str) -> None:
-    folder = (ROOT / document).parent
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / document).read_text()):
-        assert (folder / target).exists(), target
+    here = ROOT / document
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", here.read_text()):
+        there = here.parent / path if path else here
+        assert there.exists(), path
+        assert not anchor or anchor in anchors(there), f"{path}#{anchor}"

@@ -4,7 +4,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import runtime
-from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.models import SagaInstance
@@ -12,6 +11,7 @@ from app.settings import Settings
 from cli import environment
 from cli.main import commands
 from tests.post import Clock, Post
+from tests.shop import UNKNOWN_ID
 from workflows.audit import audit
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
@@ -21,7 +21,7 @@ def its_environment(here: Runtime, settings: Settings, monkeypatch: pytest.Monke
     """The command finds the tests' database as it finds everything: in the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("STALL_SECONDS", "1")
-    monkeypatch.setattr(environment, "configure_logging", lambda _: None)  # it would outlive the test
+    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
 
 
 def saga_command(*arguments: str) -> Result:
@@ -140,7 +140,7 @@ def test_in_the_embedded_default_the_running_shop_sends_what_the_command_could_n
     post.waiting.clear()  # messages of the command's own process reach nobody
     runtime.current().now = clock
 
-    clock.forward(0.1)
+    clock.catch_up()
     assert recovery.sweep().driven == 1
     post.deliver_all()
 
@@ -155,7 +155,7 @@ def test_it_is_the_next_sweep_that_sends_it_however_often_it_was_driven_before(p
     post.waiting.clear()
     runtime.current().now = clock
 
-    clock.forward(0.1)
+    clock.catch_up()
 
     assert recovery.sweep().driven == 1
 
@@ -164,7 +164,7 @@ def test_it_is_the_next_sweep_that_sends_it_however_often_it_was_driven_before(p
     ("arguments", "says"),
     [
         (["show", "nobody"], "there is no saga, and no order, nobody"),
-        (["cancel", new_id()], "there is no saga, and no order, "),
+        (["cancel", UNKNOWN_ID], "there is no saga, and no order, "),
         (["resume"], "say either which saga (ID) or which step (--step)"),
         (["resume", "x", "--step", "y"], "say either which saga (ID) or which step (--step)"),
         (["skip", "x"], "--by"),

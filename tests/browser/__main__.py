@@ -1,4 +1,7 @@
-"""``make screenshots``: the pictures in ``docs/screenshots``, taken of a fresh shop with an order of every kind."""
+"""``make screenshots``: the pictures in ``docs/screenshots``, taken of a fresh shop with an order of every kind.
+
+Flower's wants PostgreSQL and RabbitMQ, like the tests on real servers.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +11,7 @@ from typing import Any
 
 from playwright.sync_api import StorageState
 
+from tests.browser import flower
 from tests.browser.acts import session_of
 from tests.browser.chromium import chromium
 from tests.browser.pages import Scene, set_scene, settle
@@ -71,6 +75,7 @@ def main() -> None:
             take(Visitor(browser, server.url), scene, session_of("Olga", browser, server.url))
         finally:
             server.close()
+        flower.picture(browser, Path(folder), FOLDER / "flower.png")
 
 
 if __name__ == "__main__":

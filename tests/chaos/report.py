@@ -80,7 +80,7 @@ def read_logs(folder: Path) -> Messages:
                 if found := _DELIVERED.search(line):
                     keys[found[1]] += 1
                     redelivered += found[2] == b"1"
-                redriven += b"saga is driven on" in line or b"saga is overdue" in line
+                redriven += b" is driven on by the sweep" in line or b" is overdue" in line
     return Messages(keys.total(), keys.total() - len(keys), redelivered, redriven)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from celery.app.trace import build_tracer
 from sqlalchemy.orm import Session
 
 from app import faults, runtime
@@ -24,6 +25,8 @@ from tests.post import Clock, Post, run
 from workflows.ordering import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
+
+TWO_STEPS = ("orders.book_hotel", "inventory.book_car")
 
 
 def test_it_runs_every_step_in_order() -> None:
@@ -211,6 +214,20 @@ def test_a_closed_fence_ends_its_chain(post: Post) -> None:
     operations.cancel(saga_id)
 
     assert chain_after(trip.book_car, saga_id, "another task") is None
+
+
+def test_celery_itself_ends_the_chain_of_a_closed_fence(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga_id = trip.start()
+    operations.cancel(saga_id)
+    sent: list[str] = []
+    monkeypatch.setattr(celery.tasks[TWO_STEPS[1]], "run", lambda saga_id: sent.append(saga_id))
+    step, following = TWO_STEPS
+    rest = celery.signature(following, kwargs={"saga_id": saga_id}, immutable=True)
+    tracer = build_tracer(step, celery.tasks[step], app=celery)  # as any worker has it, also an embedded one
+
+    tracer("task", [], {"saga_id": saga_id}, {"chain": [dict(rest)]})
+
+    assert sent == []
 
 
 def test_a_chain_goes_on_when_its_message_comes_again_before_the_next_step_is_done(post: Post) -> None:

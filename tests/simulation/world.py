@@ -26,6 +26,7 @@ from app.celery import configuration
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.gateways import ledger
+from app.gateways.line import Line
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
@@ -201,8 +202,8 @@ class World:
         return UUID(int=self._count << 80 | 7 << 76 | 2 << 62 | self._count)
 
 
-def _outside(world: World, _: Database, timeout: float) -> AbstractContextManager[Session]:
-    return ledger.gateway_call(world.outside, timeout)
+def _outside(world: World, _: Database, line: Line) -> AbstractContextManager[Session]:
+    return ledger.gateway_call(world.outside, line)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from flask_babel import get_locale
 from werkzeug.test import TestResponse
 
 from app.errors import DatabaseFault
-from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
 from tests.post import Clock
+from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
 from web import create_app
 from web.live import Live, Pace, Snapshot, gone_of, message
@@ -227,7 +227,7 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("saga_id", [new_id(), "nothing", "%00"])
+@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "nothing", "%00"])
 def test_an_unknown_saga_has_no_stream(client: FlaskClient, method: str, saga_id: str) -> None:
     assert client.open(f"/sagas/{saga_id}/live", method=method).status_code == 404
 

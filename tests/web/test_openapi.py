@@ -62,7 +62,8 @@ def test_every_operation_says_what_it_answers_well_and_badly(document: dict[str,
     for path, method, operation in operations(document):
         good = [status for status in operation["responses"] if status.startswith("2")]
         assert len(good) == 1, (method, path)
-        assert "schema" in operation["responses"][good[0]]["content"]["application/json"]
+        media_type = "text/plain" if path == "/metrics" else "application/json"
+        assert "schema" in operation["responses"][good[0]]["content"][media_type]
         assert operation["summary"]
         for status in {"422", "500", "503"}:
             assert "application/problem+json" in operation["responses"][status]["content"], (method, path, status)

@@ -8,10 +8,10 @@ import pytest
 from flask import Flask
 
 from app import runtime
-from app.ids import new_id
 from app.saga import operations
 from app.saga.models import SagaInstance
 from tests.browser_like import HTML, PASSWORD, Browser
+from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, lose_messages, post, stock
 
 STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
@@ -37,7 +37,7 @@ def acts(client: Browser, saga_id: str) -> list[tuple[str, str, str | None]]:
     return [(act["act"], act["by"], act["note"]) for act in told]
 
 
-@pytest.mark.parametrize("path", [*(f"/sagas/{new_id()}/{act}" for act in ACTS), "/stuck/process_payment/resume"])
+@pytest.mark.parametrize("path", [*(f"/sagas/{UNKNOWN_ID}/{act}" for act in ACTS), "/stuck/process_payment/resume"])
 def test_only_operators_act_and_the_login_leads_back_to_the_act(client: Browser, path: str) -> None:
     for answer in (client.get(path), client.post(path)):
         assert (answer.status_code, answer.headers["Location"]) == (303, f"/operator/login?next={quote(path)}")
@@ -230,7 +230,7 @@ def test_of_a_saga_that_no_code_knows_the_refusal_is_told(operator: Browser, act
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("saga_id", ["none", new_id()])
+@pytest.mark.parametrize("saga_id", ["none", UNKNOWN_ID])
 def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser, act: str, saga_id: str) -> None:
     path = f"/sagas/{saga_id}/{act}"
     assert operator.get(path, headers=HTML).status_code == 404

@@ -22,6 +22,7 @@ from app.saga.by_hand import Statement
 from app.saga.models import SagaInstance
 from app.settings import Settings
 from tests.post import Clock, Post
+from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, post
 from web import create_app
 from web.pages.saga import live_part
@@ -222,17 +223,27 @@ def test_a_finished_saga_shows_the_same_whenever_it_is_looked_at(client: FlaskCl
     assert page(client, saga_id) == page(client, saga_id)
 
 
-def test_tasks_and_traces_are_linked_where_somebody_shows_them(settings: Settings, here: Runtime) -> None:
+@pytest.mark.parametrize(
+    ("flower", "jaeger"), [("http://flower:5555", "http://jaeger:16686"), ("/tools/flower", "/tools/jaeger")]
+)
+def test_tasks_and_traces_are_linked_where_somebody_shows_them(
+    settings: Settings, here: Runtime, flower: str, jaeger: str
+) -> None:
     here.close()
-    watched = settings.but(flower_url="http://flower:5555/", jaeger_url="http://jaeger:16686")
+    watched = settings.but(flower_url=f"{flower}/", jaeger_url=jaeger)
     client = create_app(watched).test_client()
     saga_id = order(client, "choreography")
     text = page(client, saga_id)
 
-    tasks = re.findall(r'href="http://flower:5555/task/([^"]+)"', text)
+    tasks = re.findall(rf'href="{flower}/task/([^"]+)"', text)
     assert len(tasks) > 6
     assert all(UUID(task) for task in tasks)
-    assert f'href="http://jaeger:16686/trace/{UUID(saga_id).hex}"' in text
+    assert "/trace/" not in text  # it was placed while nothing was traced
+
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
+    assert f'href="{jaeger}/trace/{trace_id}"' in page(client, saga_id)
 
 
 def test_without_flower_and_jaeger_nothing_is_linked(client: FlaskClient) -> None:
@@ -327,7 +338,7 @@ def test_different_orders_can_be_compared_and_unknown_ones_not(client: FlaskClie
         assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("saga_id", [new_id(), "none", "0"])
+@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "none", "0"])
 def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: str) -> None:
     answer = client.get(f"/sagas/{saga_id}", headers={"Accept": "text/html"})
 

@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 from app import runtime
 from app.ids import new_id
 from app.saga.models import SagaInstance
+from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post
 
 FORWARD_STEPS = [
@@ -208,7 +209,7 @@ def test_a_saga_no_deployed_code_knows_is_shown_and_refused(client: FlaskClient,
     assert client.post(f"/api/v1/sagas/{order['saga_id']}/cancel").status_code == 409
 
 
-@pytest.mark.parametrize("saga_id", ["none", new_id(), new_id().upper() + "0"])
+@pytest.mark.parametrize("saga_id", ["none", UNKNOWN_ID, UNKNOWN_ID.upper() + "0"])
 def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: str) -> None:
     assert client.get(f"/api/v1/sagas/{saga_id}").status_code == 404
     assert client.get(f"/api/v1/sagas/{saga_id}/history").status_code == 404

@@ -1,11 +1,13 @@
 """Who is kept out: forged forms, other sites, guessed passwords, stale sessions, strangers' programs."""
 
+import logging
 import re
 import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +15,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import installation, runtime
+from app import installation, runtime, shared_redis
 from app.errors import DatabaseFault
 from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.browser_like import HTML, PASSWORD, Browser
-from tests.stacks import BROKERS, require_redis
+from tests.chaos.servers import MissingServer, PrivateRedis
+from tests.stacks import BROKERS, not_here, require_redis
 from tests.web.conftest import SEED_ORDER, get, post
 from web import API, create_app
 from workflows import operator_password
@@ -226,10 +229,10 @@ def test_one_subscribers_addresses_are_counted_as_one(flask_app: Flask) -> None:
 
 
 def test_web_servers_with_redis_count_together_and_each_for_itself_while_it_is_away(
-    settings: Settings, here: Runtime
+    settings: Settings, here: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     require_redis()
-    together = settings.but(broker_url=BROKERS["redis"])
+    together = settings.but(broker_url="amqp://127.0.0.1", redis_url=BROKERS["redis"])
     address = f"192.0.2.{secrets.randbelow(250)}"  # the count outlives the test
 
     def guess(app: Flask) -> int:
@@ -241,7 +244,29 @@ def test_web_servers_with_redis_count_together_and_each_for_itself_while_it_is_a
     assert [guess(apps[number % 2]) for number in range(6)] == [403] * 5 + [429]
 
     alone = create_app(settings.but(broker_url="redis://127.0.0.1:1/0"))
-    assert [guess(alone) for _ in range(6)] == [403] * 5 + [429]
+    with caplog.at_level(logging.INFO):
+        assert [guess(alone) for _ in range(6)] == [403] * 5 + [429]
+    assert [line for line in caplog.messages if "Redis" in line] == [
+        "Redis does not answer: each web process counts attempts for itself"
+    ]
+
+
+def test_guesses_are_counted_by_a_redis_that_can_be_read_but_not_written(
+    settings: Settings, here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_redis, "REST_SECONDS", 0)
+    try:
+        server = PrivateRedis(tmp_path)
+    except MissingServer as missing:
+        not_here(str(missing))
+    server.start()
+    try:
+        with shared_redis.connect(server.url) as client:
+            client.config_set("maxmemory", "1")  # and nothing may be thrown out: what writes is refused
+        guesser = Browser(create_app(settings.but(redis_url=server.url)))
+        assert [guesser.log_in(password="guess").status_code for _ in range(6)] == [403] * 5 + [429]
+    finally:
+        server.end()
 
 
 def test_logging_in_often_is_no_guessing(client: Browser) -> None:

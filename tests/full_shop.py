@@ -1,0 +1,75 @@
+"""A shop in which everything has happened that leaves a trace in a table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery.canvas import Signature
+
+from app import publishing, runtime
+from app.celery import app as celery
+from app.celery import configuration
+from app.runtime import Runtime
+from app.saga import operations
+from app.saga.by_hand import Statement
+from app.settings import Settings
+from workflows import catalogue, operator_password
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.scenarios import SAGA_TYPES, SCENARIOS
+
+PLAYED = {"success", "payment-declined", "carrier-failure", "answer-lost", "several-items", "stuck"}
+AT_ONCE = [scenario for scenario in SCENARIOS if scenario.name in PLAYED]
+STUCK = next(scenario for scenario in SCENARIOS if scenario.stuck)
+
+
+@contextmanager
+def eager(database_url: str) -> Iterator[Runtime]:
+    """Be a shop on this database, with Celery eager, in which nothing is overdue."""
+    settings = Settings(database_url=database_url, broker_url="memory://", fault_injection=True, stall_seconds=3600)
+    before = runtime.current()
+    here = runtime.use(Runtime(settings.but(step_timeout_seconds=3600, order_timeout_seconds=3600)))
+    celery.conf.update(configuration(settings))
+    celery.conf.task_always_eager = True
+    try:
+        yield here
+    finally:
+        celery.conf.task_always_eager = False
+        here.close()
+        runtime.use(before)
+
+
+def fill() -> None:
+    """Have everything happen, with Celery eager: orders of all kinds, some unfinished, and what operators do."""
+    operator_password.make()
+    catalogue.restock("item-001", 50, by="Ann", key="delivery-1")
+    for saga_type in SAGA_TYPES:
+        for scenario in AT_ONCE:
+            place(scenario.order(saga_type), idempotency_key=f"{saga_type} {scenario.name}")
+        resumed, skipped = place(STUCK.order(saga_type)), place(STUCK.order(saga_type))
+        operations.resume(resumed.saga_id, by="Ann")
+        operations.skip(skipped.saga_id, Statement(by="Ann", note="paid back by bank transfer"))
+    unfinished()
+
+
+def unfinished() -> list[Placed]:
+    """Place an order in each pattern whose messages are lost, and complete one whose customer is not told."""
+    one = (Item("item-001", 1),)
+    with losing(""):
+        waiting = [place(NewOrder(one, pattern)) for pattern in Pattern]
+    with losing("notifications."):
+        return [*waiting, place(NewOrder(one, Pattern.ORCHESTRATION))]
+
+
+@contextmanager
+def losing(tasks: str) -> Iterator[None]:
+    """Lose every message whose task's name, or first task's of a chain, begins like this."""
+    publish = publishing._publish
+
+    def lose(signature: Signature, saga_id: str, **options: Any) -> bool:
+        first = getattr(signature, "tasks", [signature])[0]
+        return first.task.startswith(tasks) or publish(signature, saga_id, **options)  # the broker said yes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "_publish", lose)
+        yield

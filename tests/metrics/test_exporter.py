@@ -1,0 +1,71 @@
+"""A worker's own ``/metrics``."""
+
+import os
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from app.metrics import exporter
+from app.runtime import Runtime
+from tests.metrics.scrapes import fetch, of, parse
+from tests.stacks import free_port
+
+
+@pytest.fixture(autouse=True)
+def closed_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(exporter, "_server", None)
+    monkeypatch.setattr(exporter, "_owner", 0)
+    yield
+    if exporter._server:
+        exporter._server.shutdown()
+        exporter._server.server_close()
+
+
+def test_what_was_counted_is_served(flask_app: Flask) -> None:
+    port = free_port()
+
+    exporter.serve("127.0.0.1", port)
+
+    assert ("saga_started_total", frozenset({("type", "order"), ("pattern", "orchestration")})) in parse(fetch(port))
+
+
+def test_a_port_that_is_taken_is_named_and_the_worker_goes_on(here: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    exporter.serve("127.0.0.1", port)
+    first = exporter._server
+
+    exporter.serve("127.0.0.1", port)
+
+    assert f"no metrics are served: METRICS_HOST=127.0.0.1, METRICS_PORT={port} cannot be used" in caplog.text
+    assert exporter._server is first
+
+
+def test_a_child_of_the_pool_does_not_keep_its_parents_port(flask_app: Flask) -> None:
+    port = free_port()
+    exporter.serve("127.0.0.1", port)
+    assert exporter._server
+    listening = exporter._server.fileno()
+
+    child = os.fork()
+    if not child:
+        exporter.leave_it_to_the_parent()
+        try:
+            os.fstat(listening)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert of(parse(fetch(port)), "step_completed_total") >= 0
+
+
+def test_a_pool_that_is_no_process_of_its_own_leaves_the_port_open(here: Runtime) -> None:
+    port = free_port()
+    exporter.serve("127.0.0.1", port)
+
+    exporter.leave_it_to_the_parent()  # as Celery's solo pool has it called
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.status == 200

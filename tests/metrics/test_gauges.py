@@ -1,0 +1,150 @@
+"""How things stand in database and broker, and what is told when they do not answer."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from kombu import Producer, Queue
+from prometheus_client import generate_latest
+from sqlalchemy import text
+
+from app.celery import QUEUES, configuration
+from app.celery import app as celery
+from app.errors import DatabaseFault
+from app.metrics import gauges
+from app.metrics.gauges import Gauges, queue_depths
+from app.metrics.source import Source
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.metrics.scrapes import Samples, of, parse
+from tests.post import Clock, Post
+from tests.stacks import empty_queues, open_broker
+from web import create_app
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+
+def read() -> Samples:
+    return parse(generate_latest(Gauges().registry).decode())
+
+
+def place_each() -> list[str]:
+    """Place an order in each pattern; returns their sagas."""
+    return [place(NewOrder((Item("item-001", 1),), pattern)).saga_id for pattern in Pattern]
+
+
+def test_unfinished_sagas_are_told_by_type_and_status_with_the_age_of_the_oldest(
+    here: Runtime, post: Post, clock: Clock
+) -> None:
+    orchestrated, choreographed = place_each()
+    clock.forward(100)
+    place_each()
+    with here.database.transaction() as session:
+        for saga_id in (orchestrated, choreographed):
+            session.execute(text("UPDATE saga_instances SET status = 'stuck' WHERE id = :id"), {"id": saga_id})
+    clock.forward(10)
+
+    samples = read()
+
+    assert of(samples, "saga_stuck", type="order") == of(samples, "saga_stuck", type="order-choreography") == 1
+    assert of(samples, "saga_stuck", type="order-payment-first") == 0
+    assert of(samples, "saga_unfinished", type="order", status="pending") == 1
+    assert of(samples, "saga_unfinished", type="order-choreography", status="running") == 1
+    age = "saga_oldest_unfinished_seconds"
+    assert of(samples, age, type="order", status="stuck") == pytest.approx(110, abs=1)
+    assert of(samples, age, type="order", status="pending") == pytest.approx(10, abs=1)
+    assert of(samples, age, type="order", status="compensating") == 0
+
+
+def test_sagas_of_a_type_that_nobody_declares_any_more_are_told_too(here: Runtime, post: Post) -> None:
+    place_each()
+    with here.database.transaction() as session:
+        session.execute(text("UPDATE saga_instances SET saga_type = 'retired', status = 'stuck'"))
+
+    assert of(read(), "saga_stuck", type="retired") == 2
+
+
+def test_sagas_are_counted_as_far_as_anybody_needs(here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauges, "MOST_COUNTED", 3)
+    for _ in range(4):
+        place_each()
+
+    samples = read()
+
+    assert of(samples, "saga_unfinished", type="order", status="pending") == 3
+    assert of(samples, "saga_unfinished", type="order-choreography", status="running") == 3
+
+
+@pytest.mark.parametrize("broker", ["rabbitmq", "redis", "memory"])
+def test_messages_that_nobody_has_taken_are_told_by_queue(here: Runtime, broker: str) -> None:
+    url = open_broker(broker)
+    here.settings = here.settings.but(broker_url=url)
+    celery.conf.update(configuration(here.settings))
+    celery.conf.task_always_eager = False
+    before = queue_depths()
+
+    with celery.connection_for_write() as connection:  # not the pool's, which goes on with the broker it was made for
+        for _ in range(3):
+            Producer(connection).publish({}, routing_key="payments", declare=[Queue("payments")])
+
+    try:
+        assert queue_depths() == {**dict.fromkeys(QUEUES, 0), "payments": 3}
+        assert before == dict.fromkeys(QUEUES, 0)
+    finally:
+        empty_queues(url)
+
+
+def test_of_a_silent_broker_and_a_silent_database_only_that_is_told(
+    here: Runtime, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = create_app(settings.but(database_url=f"sqlite:///{tmp_path}")).test_client()
+    monkeypatch.setitem(celery.conf, "broker_url", "amqp://127.0.0.1:1//")
+    monkeypatch.setitem(celery.conf, "broker_transport_options", {})
+
+    answer = client.get("/metrics")
+
+    assert answer.status_code == 200
+    samples = parse(answer.text)
+    assert of(samples, "database_up") == of(samples, "broker_up") == 0
+    assert ("saga_started_total", frozenset({("type", "order"), ("pattern", "orchestration")})) in samples
+    assert {name for name, _ in samples} & {"saga_stuck", "saga_unfinished", "queue_depth"} == set()
+
+
+def test_what_was_read_is_kept_for_a_while() -> None:
+    read = iter(range(10))
+    source = Source("counter", lambda: next(read), keep=60)
+    impatient = Source("counter", lambda: next(read), keep=0)
+
+    assert [source.get(), source.get()] == [0, 0]
+    assert [impatient.get(), impatient.get()] == [1, 2]
+
+
+def test_a_failure_is_kept_for_a_while_too(caplog: pytest.LogCaptureFixture) -> None:
+    asked = []
+
+    def fail() -> None:
+        asked.append(1)
+        raise DatabaseFault("away")
+
+    source = Source("database", fail, keep=60)
+
+    assert [source.get(), source.get()] == [None, None]
+    assert len(asked) == 1
+    assert "no metrics of the database: it does not answer" in caplog.text
+
+
+def test_what_hangs_is_waited_for_once_and_not_for_long(caplog: pytest.LogCaptureFixture) -> None:
+    released, asked = threading.Event(), []
+
+    def hang() -> str:
+        asked.append(1)
+        assert released.wait(30)
+        return "back"
+
+    source = Source("broker", hang, keep=60, patience=0.05)
+
+    assert [source.get(), source.get()] == [None, None]
+    released.set()
+    patient = next(found for found in iter(source.get, object()) if found)
+    assert patient == "back"
+    assert len(asked) == 1
+    assert "no metrics of the broker: it has not answered in 0.05 s" in caplog.text

@@ -1,0 +1,225 @@
+"""On real servers, with pools of processes that are killed and started anew: what is exported is what happened.
+
+And what Prometheus, the alerts and the dashboard make of it. Everything but payments counts in one folder, as under
+``make servers``, and its web tells all of it; payments is a target of its own, as in a container.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.celery import QUEUES
+from tests.metrics import prometheus as own_prometheus
+from tests.metrics.dashboard import PANELS, expressions, metrics_in
+from tests.metrics.prometheus import Prometheus, promtool
+from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
+from tests.shop import Shop
+from tests.stacks import ROOT, free_port, open_shop, process_environment, role_commands
+
+KINDS: tuple[dict[str, Any], ...] = (
+    {},
+    {"simulate": {"payments": "fail:1"}},
+    {"simulate": {"shipping": "decline", "payments": "undo-fail:1"}},
+    {"simulate": {"payments": "decline"}},
+    {"saga_type": "order-payment-first"},
+    {"saga_type": "order-choreography"},
+    {"saga_type": "order-choreography", "simulate": {"shipping": "decline"}},
+)
+
+
+pytestmark = pytest.mark.timeout(240)  # the first test waits for all of the run
+
+OTHERS = ",".join(queue for queue in QUEUES if queue != "payments")
+
+
+class Payments:
+    """The worker of payments: a target of its own, in a process group that can be killed."""
+
+    def __init__(self, shop: Shop, folder: Path) -> None:
+        self.port = free_port()
+        self._shop, self.folder = shop, folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        settings = self._shop.here.settings.but(
+            metrics_port=self.port, metrics_host="127.0.0.1", prometheus_multiproc_dir=None
+        )
+        with (self.folder / "payments.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                role_commands(settings, queues=["payments"])["payments"],
+                cwd=ROOT,
+                env=process_environment(settings) | {"TMPDIR": str(self.folder)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._shop.wait_for(self.works, lambda works: works)
+
+    def works(self) -> bool:
+        try:
+            fetch(self.port)
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill the worker and its pool at once, as a container is."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(15)
+
+    def kill_pool(self) -> None:
+        """Kill the processes of the pool; the worker replaces them."""
+        assert self._process
+        for process in self._pool():
+            os.kill(process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            self.kill()
+
+    def _pool(self) -> list[int]:
+        assert self._process
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+
+@dataclass
+class Run:
+    """What was seen of a run in which payments was killed."""
+
+    shop: Shop
+    payments: Payments
+    prometheus: Prometheus
+    counted: Counts
+    happened: Counts
+    while_away: str
+    """What the web told while nobody took messages of payments."""
+    exported: set[str]
+    """The name of every sample that anything here exports."""
+
+
+@pytest.fixture(scope="module")
+def run(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    folder = tmp_path_factory.mktemp("run")
+    shared = {"prometheus_multiproc_dir": folder / "counts", "step_timeout_seconds": 120, "order_timeout_seconds": 120}
+    with ExitStack() as stack:
+        opened = open_shop("postgresql+rabbitmq", seeded_database, folder, queues=[OTHERS], web_workers=2, **shared)
+        shop = stack.enter_context(opened)
+        payments = Payments(shop, folder)
+        stack.callback(payments.stop)
+        ports = {"web": shop.here.settings.port, "payments": payments.port}
+        prometheus = stack.enter_context(own_prometheus.running(folder, ports))
+        watched = [Watched(lambda port=port: fetch(port)) for port in ports.values()]  # type: ignore[misc]
+        book = shop.add_book(stock=500)
+
+        def counted() -> Counts:
+            return sum((target.look() for target in watched), Counts())
+
+        def all_is_counted() -> None:
+            shop.wait_for(lambda: (counted(), truth(shop)), lambda both: both[0] == both[1])
+
+        payments.start()
+        play(shop, book)
+        all_is_counted()
+        payments.kill_pool()
+        play(shop, book)
+        all_is_counted()
+        payments.kill()
+        waiting = [shop.order(book, **kind)["saga_id"] for kind in KINDS]
+        while_away = shop.wait_for(lambda: fetch(ports["web"]), all_wait_for_payments)
+        payments.start()
+        for saga_id in waiting:
+            shop.settle(saga_id)
+        all_is_counted()
+        shop.wait_for(lambda: settled_targets(prometheus), lambda up: up)
+        exported = {name for port in ports.values() for name, _ in parse(fetch(port))}
+        yield Run(shop, payments, prometheus, counted(), truth(shop), while_away, exported)
+
+
+def all_wait_for_payments(text: str) -> bool:
+    told = parse(text)
+    waiting = of(told, "queue_depth", queue="payments"), of(told, "saga_unfinished", status="running")
+    return waiting[0] >= len(KINDS) == waiting[1]
+
+
+def play(shop: Shop, book: str) -> None:
+    for saga_id in [shop.order(book, **kind)["saga_id"] for kind in KINDS]:
+        shop.settle(saga_id)
+
+
+def settled_targets(prometheus: Prometheus) -> bool:
+    """Tell whether Prometheus has seen both targets, the restarted one more than once."""
+    counted = prometheus.query("count_over_time(step_completed_total{job='payments'}[5s]) >= 2")
+    return set(prometheus.targets().values()) == {"up"} and bool(counted)
+
+
+def test_increases_over_all_targets_and_restarts_are_what_the_database_says(run: Run) -> None:
+    assert run.counted == run.happened
+    for metric in ("saga_compensated_total", "step_retried_total", "step_failed_total"):
+        assert {saga_type for name, saga_type, *_ in run.counted if name == metric}, metric
+    assert run.counted["saga_started_total", "order"] == 3 * 4
+    assert run.shop.violations() == []
+
+
+def test_the_restarted_worker_counts_anew_and_leaves_nothing_of_the_killed_one(run: Run) -> None:
+    charge = {"step": "process_payment", "operation": "action", "type": "order"}
+    since = of(parse(fetch(run.payments.port)), "step_completed_total", **charge)
+
+    assert 0 < since < run.happened["step_completed_total", "order", "process_payment", "action"]
+    assert len(list(run.payments.folder.glob("cloudmart-metrics-*"))) == 1
+
+
+def test_while_nobody_takes_messages_the_web_tells_of_them_and_of_the_sagas_that_wait(run: Run) -> None:
+    away = parse(run.while_away)
+
+    assert of(away, "queue_depth", queue="payments") >= len(KINDS)  # what the sweep sends again comes on top
+    assert of(away, "saga_unfinished") == of(away, "saga_unfinished", status="running") == len(KINDS)
+    assert of(away, "saga_oldest_unfinished_seconds", type="order", status="running") > 0
+    assert of(away, "database_up") == of(away, "broker_up") == 1
+
+
+def test_what_waited_for_the_worker_was_timed(run: Run) -> None:
+    samples = parse(fetch(run.payments.port))
+
+    assert of(samples, "queue_wait_seconds_count", queue="payments") >= len(KINDS)
+    assert of(samples, "queue_wait_seconds_sum", queue="payments") > 1  # a worker does not start faster
+
+
+def test_no_metric_is_badly_formed(run: Run) -> None:
+    promtool("check", "metrics", stdin=fetch(run.payments.port))
+    promtool("check", "metrics", stdin=fetch(run.shop.here.settings.port))
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=[str(panel["title"]) for panel in PANELS])
+def test_a_panels_queries_yield_data_of_our_metrics(run: Run, panel: dict[str, Any]) -> None:
+    for expression in expressions(panel):
+        assert metrics_in(expression) <= run.exported | {"up"}
+        found = run.prometheus.query(expression.replace("$__rate_interval", "15m"))
+        assert [series for series in found if series["value"][1] != "NaN"], expression
+
+
+def test_the_dashboard_shows_every_metric_that_there_is(run: Run) -> None:
+    shown = {name for panel in PANELS for expression in expressions(panel) for name in metrics_in(expression)}
+    parts = {name.removesuffix("_sum").removesuffix("_count").removesuffix("_bucket") for name in run.exported}
+
+    assert {name.removesuffix("_bucket") for name in shown} - {"up"} == parts
+
+
+def test_prometheus_takes_every_alert_and_none_fires_for_what_is_well(run: Run) -> None:
+    rules = run.shop.wait_for(run.prometheus.rules, lambda rules: all(rule["health"] == "ok" for rule in rules))
+
+    assert len(rules) >= 10
+    for rule in rules:
+        assert metrics_in(rule["query"]) <= run.exported | {"up"}, rule["name"]
+    well = {"SagaStuck", "SagaDoesNotMove", "CompensationDoesNotRun", "TargetDown", "BrokerDown", "DatabaseDown"}
+    assert not [rule["name"] for rule in rules if rule["name"] in well and run.prometheus.query(rule["query"])]
+    absent = run.prometheus.query(next(rule["query"] for rule in rules if rule["name"] == "ServiceAbsent"))
+    assert {series["metric"]["job"] for series in absent} == set(QUEUES) - {"payments"}  # no targets here

@@ -1,0 +1,134 @@
+"""Counting in many processes, which are forked, replaced and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.metrics import counting
+from app.metrics.slots import SlotCollector
+from app.runtime import Runtime
+from tests.stacks import ROOT
+
+FAMILY = """
+import os, signal, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry, Counter, values
+from app.metrics.slots import Slots
+
+values.ValueClass = values.MultiProcessValue(Slots(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+counter = Counter("done", "What was done.", registry=CollectorRegistry())
+
+def count(times):
+    for _ in range(times):
+        counter.inc()
+
+def fork(times, ending=lambda: None):
+    process = os.fork()
+    if not process:
+        count(times)
+        ending()
+        os._exit(0)
+    return process
+
+def child(times, ending=lambda: None):
+    os.waitpid(fork(times, ending), 0)
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def family(folder: Path, script: str) -> None:
+    """Run a process that counts in the folder, and forks children."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    command = [sys.executable, "-c", FAMILY + script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+
+
+def counted(folder: Path) -> float | None:
+    registry = CollectorRegistry()
+    SlotCollector(folder, registry)
+    return registry.get_sample_value("done_total")
+
+
+def test_what_children_counted_stays_when_they_have_ended_or_were_killed(tmp_path: Path) -> None:
+    family(tmp_path, "count(1); child(2); child(4, killed); count(8)")
+
+    assert counted(tmp_path) == 15
+
+
+def test_a_parent_that_is_killed_is_gone_on_with_by_the_next(tmp_path: Path) -> None:
+    family(tmp_path, "count(1); child(2, killed); killed()")
+    family(tmp_path, "count(4)")
+
+    assert counted(tmp_path) == 7
+
+
+def test_children_without_end_leave_no_files_behind(tmp_path: Path) -> None:
+    family(tmp_path, "[child(1, killed) for _ in range(40)]")
+
+    assert counted(tmp_path) == 40
+    assert len(list(tmp_path.iterdir())) == 2 * 2  # a parent and one child at a time: their counters, and a lock each
+
+
+def test_processes_that_run_at_the_same_time_do_not_write_over_each_other(tmp_path: Path) -> None:
+    # children have children of their own, and a slot that is given back is taken by somebody else
+    grandchildren = "lambda: [os.waitpid(one, 0) for one in [fork(500), fork(500)]]"
+    family(
+        tmp_path,
+        f"children = [fork(500, {grandchildren}) for _ in range(4)]; count(500)\n"
+        "[os.waitpid(one, 0) for one in children]; child(500)",
+    )
+
+    assert counted(tmp_path) == 500 * (4 * 3 + 2)
+
+
+def test_a_scrape_meets_a_file_that_is_just_being_made(tmp_path: Path) -> None:
+    family(tmp_path, "count(1)")
+    (tmp_path / "counter_slot9.db").touch()
+
+    assert counted(tmp_path) == 1
+
+
+def test_files_that_are_not_of_slots_are_not_ours(tmp_path: Path) -> None:
+    family(tmp_path, "count(1)")
+    (tmp_path / "counter_4711.db").write_bytes((tmp_path / "counter_slot0.db").read_bytes())  # Flower's, say
+
+    assert counted(tmp_path) == 1
+
+
+def test_a_folder_that_cannot_be_used_is_named_and_nothing_is_counted(
+    here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(counting, "_counts", None)
+    (tmp_path / "file").touch()
+    here.settings = here.settings.but(prometheus_multiproc_dir=tmp_path / "file")
+
+    counting.start()
+
+    assert f"nothing is counted: PROMETHEUS_MULTIPROC_DIR={tmp_path / 'file'} cannot be used" in caplog.text
+    assert not list(counting.registry().collect())
+
+
+def test_a_folder_made_for_a_family_goes_with_it_or_with_the_next(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    make = "from app.metrics.folders import make_folder; import os, signal; print(make_folder(), flush=True);"
+
+    def run(script: str) -> Path:
+        command = [sys.executable, "-c", make + script]
+        made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return Path(made.stdout.strip())
+
+    assert run("").parent == tmp_path
+    assert not list(tmp_path.iterdir())
+    killed = run("os.fork() or os._exit(0); os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.is_dir()
+    (tmp_path / f"cloudmart-metrics-{os.getpid()}-ours").mkdir()
+    run("")
+    assert [folder.name for folder in tmp_path.iterdir()] == [f"cloudmart-metrics-{os.getpid()}-ours"]

@@ -1,0 +1,165 @@
+"""What moves a saga from outside its tasks goes on with its trace, in a span that says what it was."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import update
+
+from app import publishing, runtime
+from app.database import Base
+from app.events import OutboxEntry
+from app.saga.models import SagaInstance
+from app.saga.recovery import sweep
+from tests.post import Clock, Post
+from tests.shop import AUTHORIZED
+from tests.tracing.conftest import Arrived
+from tests.tracing.receiver import Seen
+from tests.tracing.test_requests import ORDER, SPAN, TRACE, below, place
+
+BOTH = pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
+OTHER_TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@BOTH
+def test_the_sweep_drives_on_what_was_lost(
+    client: FlaskClient, arrived: Arrived, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    order(client, pattern)
+    lose_what_was_sent(monkeypatch)
+    clock.forward(0.5 if pattern == "orchestration" else 1.5)
+    wake(SagaInstance, clock)
+
+    assert sweep().driven == 1
+    driven, branch = in_trace(arrived, "saga re-driven")
+    assert driven.event("saga re-driven") is not None and went_through(branch, "saga completed")
+
+
+@BOTH
+def test_the_sweep_undoes_what_is_overdue(
+    client: FlaskClient, arrived: Arrived, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    order(client, pattern)
+    lose_what_was_sent(monkeypatch)
+    clock.forward(5)
+
+    assert sweep().timed_out == 1
+    _, branch = in_trace(arrived, "saga overdue")
+    assert went_through(branch, "saga compensated")
+
+
+@BOTH
+def test_a_cancellation_is_part_of_the_saga_s_trace_and_linked_to_its_request(
+    client: FlaskClient, arrived: Arrived, post: Post, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    saga_id = order(client, pattern)
+    lose_what_was_sent(monkeypatch)
+
+    ask(client, saga_id, "cancel")
+    asked, branch = in_trace(arrived, "saga asked to cancel")
+    assert went_through(branch, "saga compensated")
+    (request,) = [span for span in arrived() if span.name.startswith("POST") and span.trace == OTHER_TRACE]
+    assert asked.links == [OTHER_TRACE] and request.links == [TRACE]
+
+
+@BOTH
+def test_a_resumed_saga_goes_on_in_its_trace(client: FlaskClient, arrived: Arrived, pattern: str) -> None:
+    saga_id = stuck(client, arrived, pattern)
+
+    ask(client, saga_id, "resume")
+    _, branch = in_trace(arrived, "saga asked to resume")
+    assert went_through(branch, "saga resumed") and went_through(branch, "saga compensated")
+
+
+@BOTH
+def test_a_skipped_compensation_goes_on_in_its_trace(client: FlaskClient, arrived: Arrived, pattern: str) -> None:
+    saga_id = stuck(client, arrived, pattern)
+
+    ask(client, saga_id, "skip", {"by": "Ann"})
+    _, branch = in_trace(arrived, "saga asked to skip")
+    assert went_through(branch, "saga compensated")
+
+
+def test_what_was_refused_is_no_part_of_the_saga_s_trace(client: FlaskClient, arrived: Arrived) -> None:
+    saga_id = order(client, "orchestration")
+
+    ask(client, saga_id, "cancel", status=409)
+    assert not [span for span in arrived() if span.name == "saga asked to cancel"]
+
+
+def test_an_event_that_is_sent_again_is_sent_in_its_saga_s_trace(
+    client: FlaskClient, arrived: Arrived, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = publishing._publish
+
+    def all_but_notices(signature: Any, saga_id: str, **options: Any) -> bool:
+        return signature.task == "notifications.notify_customer" or publish(signature, saga_id, **options)
+
+    with monkeypatch.context() as losing:
+        losing.setattr(publishing, "_publish", all_but_notices)
+        order(client, "choreography")
+    wake(OutboxEntry, clock)
+
+    assert sweep().resent == 1
+    _, branch = in_trace(arrived, "event sent again")
+    assert "run/notifications.notify_customer" in {span.name for span in branch}
+
+
+def test_a_saga_from_before_there_were_traces_gets_one_when_it_is_moved(
+    client: FlaskClient, arrived: Arrived, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = order(client, "orchestration")
+    lose_what_was_sent(monkeypatch)
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).traceparent = None
+    wake(SagaInstance, clock)
+
+    sweep()
+    (driven,) = [span for span in arrived() if span.name == "saga re-driven"]
+    assert driven.parent == "" and driven.trace != TRACE
+    assert went_through(below(driven, arrived()), "saga completed")
+    with runtime.current().database.reading() as session:
+        kept = session.get_one(SagaInstance, saga_id).traceparent or ""
+    assert kept.startswith(f"00-{driven.trace}-{driven.id}-")
+
+
+def order(client: FlaskClient, pattern: str, **simulate: str) -> str:
+    body = {**ORDER, "pattern": pattern, "simulate": simulate}
+    return place(client, body, traceparent=f"00-{TRACE}-{SPAN}-01")
+
+
+def stuck(client: FlaskClient, arrived: Arrived, pattern: str) -> str:
+    """Return a saga that is stuck on the refund, having seen that its trace says so."""
+    saga_id = order(client, pattern, shipping="decline", payments="undo-fail:7")
+    (told,) = [span for span in arrived() if span.event("saga stuck") is not None]
+    assert told.failed and told.trace == TRACE
+    return saga_id
+
+
+def ask(client: FlaskClient, saga_id: str, act: str, body: Any = None, status: int = 202) -> None:
+    headers = {**AUTHORIZED, "traceparent": f"00-{OTHER_TRACE}-{SPAN}-01"}
+    answer = client.post(f"/api/v1/sagas/{saga_id}/{act}", json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+def lose_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the post away, with what it holds: what is sent from now on arrives."""
+    monkeypatch.undo()
+
+
+def wake(table: type[Base], clock: Clock) -> None:
+    with runtime.current().database.transaction() as session:
+        session.execute(update(table).values(wake_at=clock()))
+
+
+def in_trace(arrived: Arrived, name: str) -> tuple[Seen, list[Seen]]:
+    """Return the one span of this name and what descends from it, having seen that it is in the request's trace."""
+    spans = arrived()
+    (found,) = [span for span in spans if span.name == name]
+    (began,) = [span for span in spans if span.name.startswith("saga order")]
+    assert (found.trace, found.parent) == (TRACE, began.id)
+    return found, below(found, spans)
+
+
+def went_through(branch: list[Seen], event: str) -> bool:
+    return any(span.event(event) is not None for span in branch)

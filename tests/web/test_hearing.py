@@ -1,0 +1,272 @@
+"""Live pages hear by Redis what has changed; and without it they miss nothing."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from app import shared_redis
+from app.announcements import CHANNEL, Announcer
+from app.runtime import Runtime
+from app.saga import operations
+from app.settings import Settings
+from tests.chaos.servers import MissingServer, PrivateRedis
+from tests.stacks import not_here
+from tests.web.conftest import SEED_ORDER, PlaceUnsent
+from tests.web.test_live import messages, streams_of
+from web import create_app, hearing
+from web.live import Live, Pace
+from workflows import changes
+
+NEVER = 600
+SOON = 30
+"""A bound that a loaded machine keeps, and that who waits for NEVER does not."""
+BRIEFLY = 0.1
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[PrivateRedis]:
+    try:
+        server = PrivateRedis(tmp_path)
+    except MissingServer as missing:
+        not_here(str(missing))
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def settings(settings: Settings, redis: PrivateRedis) -> Settings:
+    """Those of an installation with a Redis that can be taken away."""
+    return settings.but(redis_url=redis.url)
+
+
+@pytest.fixture
+def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
+    """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
+    monkeypatch.setattr(hearing, "LONGEST_BACK_OFF", BRIEFLY)
+    monkeypatch.setattr(hearing, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(shared_redis, "REST_SECONDS", BRIEFLY)
+    streams = streams_of(flask_app)
+    streams.pace = Pace(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
+    return streams
+
+
+@pytest.fixture
+def saga_id(client: FlaskClient, place_unsent: PlaceUnsent) -> str:
+    """A saga that waits for its first step."""
+    return str(place_unsent(SEED_ORDER)["saga_id"])
+
+
+def await_that(true: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + SOON
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+class Page:
+    """A page that is read in a thread of its own, as a browser does."""
+
+    def __init__(self, client: FlaskClient, saga_id: str) -> None:
+        self.words: list[str] = []
+        self.rounds = 0
+        """How often its stream has waited."""
+        self._answer = client.get(f"/sagas/{saga_id}/live", buffered=False)
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def wait(self, live: Live) -> None:
+        """Return when the stream waits, and has no reason left to look; Redis must deliver."""
+        await_that(lambda: live.hearing.delivers)
+        before = self.rounds
+        await_that(lambda: self.rounds > before + 2)
+
+    def _read(self) -> None:
+        for chunk in self._answer.iter_encoded():
+            self.rounds += chunk == b": still here\n\n"
+            self.words += [one.data for one in messages(chunk.decode()) if one.event == "words"]
+        self._answer.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(client: FlaskClient, here: Runtime, live: Live) -> Iterator[Open]:
+    """Open pages, which are left at the end."""
+    opened: list[Page] = []
+
+    def open_one(saga_id: str, client: FlaskClient = client) -> Page:
+        opened.append(Page(client, saga_id))
+        return opened[-1]
+
+    yield open_one
+    here.stopping.set()
+    for page in opened:
+        page.reader.join(SOON)
+
+
+def test_a_page_hears_of_a_change_without_looking_for_it(open_page: Open, live: Live, saga_id: str) -> None:
+    page = open_page(saga_id)
+    page.wait(live)
+
+    operations.cancel(saga_id)
+
+    await_that(lambda: page.words[-1] == "Undone")
+
+
+def test_a_page_hears_nothing_of_other_sagas(
+    open_page: Open, live: Live, saga_id: str, place_unsent: PlaceUnsent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = place_unsent(SEED_ORDER)["saga_id"]
+    page = open_page(saga_id)
+    page.wait(live)
+    looked: list[str] = []
+    look = changes.version
+
+    def noted(saga_id: str) -> changes.Version:
+        looked.append(saga_id)
+        return look(saga_id)
+
+    monkeypatch.setattr(changes, "version", noted)
+
+    operations.cancel(other)
+    page.wait(live)
+
+    assert not looked
+
+
+def test_a_page_looks_now_and_then_all_the_same(open_page: Open, live: Live, saga_id: str, here: Runtime) -> None:
+    live.pace = replace(live.pace, seldom=BRIEFLY)
+    page = open_page(saga_id)
+    page.wait(live)
+
+    with here.database.transaction() as session:  # no happening, so it is not announced
+        session.execute(text("UPDATE saga_instances SET current_step = 'reserve_stock'"))
+
+    await_that(lambda: page.words[-1] == "Pending: reserve_stock")
+
+
+def test_every_web_process_hears(open_page: Open, live: Live, saga_id: str) -> None:
+    elsewhere = create_app()
+    streams_of(elsewhere).pace = live.pace
+    pages = open_page(saga_id), open_page(saga_id, elsewhere.test_client())
+    for page, streams in zip(pages, (live, streams_of(elsewhere)), strict=True):
+        page.wait(streams)
+
+    operations.cancel(saga_id)
+
+    await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
+    open_page: Open,
+    here: Runtime,
+    live: Live,
+    saga_id: str,
+    place_unsent: PlaceUnsent,
+    redis: PrivateRedis,
+    way: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hearing, "PING_SECONDS", 3 * BRIEFLY)
+    unsent = str(place_unsent(SEED_ORDER)["saga_id"])
+    page, other = open_page(saga_id), open_page(unsent)
+    page.wait(live)
+    assert redis.process
+
+    redis.process.send_signal(way)
+    operations.cancel(saga_id)
+    await_that(lambda: page.words[-1] == "Undone")
+    assert not live.hearing.delivers
+
+    if way == signal.SIGKILL:
+        redis.process.wait()
+        redis.start()
+    else:
+        redis.process.send_signal(signal.SIGCONT)
+    other.wait(live)
+    operations.cancel(unsent)
+
+    def heard() -> bool:
+        assert here.announcer
+        here.announcer.announce(unsent)  # for a moment it still leaves Redis alone
+        return other.words[-1] == "Undone"
+
+    await_that(heard)
+
+
+def test_what_is_no_text_on_the_channel_makes_nobody_deaf(redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hearing, "LISTENING_SECONDS", BRIEFLY / 2)
+    stopping = threading.Event()
+    hears = hearing.Hearing(redis.url, stopping)
+    speaker = shared_redis.connect(redis.url)
+    with hears.of("a saga"):
+        await_that(lambda: hears.delivers)
+        speaker.publish(CHANNEL, b"\xff")
+        await_that(lambda: not hears.delivers)
+        await_that(lambda: hears.delivers)
+    stopping.set()
+    speaker.close()
+
+
+def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live: Live, saga_id: str) -> None:
+    page = open_page(saga_id)
+    page.wait(live)
+    live.pace = replace(live.pace, poll=NEVER)
+    rounds = page.rounds
+    await_that(lambda: page.rounds > rounds)
+
+    here.stopping.set()
+
+    page.reader.join(SOON)
+    assert not page.reader.is_alive()
+
+
+# ---- those who announce
+
+
+def test_who_announces_waits_for_nobody(redis: PrivateRedis, caplog: pytest.LogCaptureFixture) -> None:
+    assert redis.process
+    announcer = Announcer(redis.url)
+    redis.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with caplog.at_level(logging.INFO):
+        while not caplog.messages:
+            announcer.announce("one")
+            assert time.monotonic() - began < SOON
+        called = time.monotonic()
+        for _ in range(1000):
+            announcer.announce("one")
+        took = time.monotonic() - called
+        announcer.close()
+
+    assert took < 1000 * shared_redis.PATIENCE_SECONDS / 50  # each of them would have waited that long
+    assert caplog.messages == ["Redis does not answer: pages look for changes themselves"]
+
+
+def test_what_changed_last_is_announced_before_the_process_ends(redis: PrivateRedis) -> None:
+    with shared_redis.connect(redis.url) as client, client.pubsub() as listener:
+        listener.subscribe(CHANNEL)
+        announcer = Announcer(redis.url)
+        announcer.announce("one")
+        announcer.announce("another")
+        announcer.close()
+        heard = [listener.get_message(timeout=1) for _ in range(3)]
+
+    ids = {word for message in heard if message and message["type"] == "message" for word in message["data"].split()}
+    assert ids == {"one", "another"}
+
+
+def test_without_a_redis_nothing_is_announced(settings: Settings) -> None:
+    assert Runtime(settings.but(redis_url=None)).announcer is None
