@@ -70,7 +70,7 @@ class Plan:
 @click.option("--service", type=click.Choice(SERVICES), default="payments", show_default=True)
 @click.option("--replicas", type=Counts(), default="1,2,4", show_default=True)
 @click.option("--orders", type=click.IntRange(2, 100_000), default=120, show_default=True, help="Of each measurement.")
-@click.option("--in-flight", type=click.IntRange(1, 1000), default=32, show_default=True)
+@click.option("--in-flight", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--patience", type=click.FloatRange(1), default=300, show_default=True, help="Seconds per measurement.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
 @click.option("--latency", type=click.FloatRange(0, 60), default=1, show_default=True, help="Of processes.")
