@@ -7,7 +7,7 @@ stretches; the newest of each are put together. So a page reads a few entries of
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -207,16 +207,29 @@ def stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
 
 
 def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
-    # compared as rows, and sorted by all of it: only an index of these columns can answer that, and no statistics can
-    # make a planner walk down all that is newer instead
-    query = select(SagaInstance.id).where(tuple_(*STRETCH) > (*stretch, FIRST), tuple_(*STRETCH) < (*stretch, before))
+    # compared as rows, and sorted by all of it: only an index that begins with these columns can answer that, and no
+    # statistics can make PostgreSQL walk down all that is newer instead; SQLite needs to be told less, and takes less
+    columns, prefix = ((), ()) if on_sqlite else _narrowest(wanted)
+    sorted_by = (*columns, *STRETCH)
+    query = select(SagaInstance.id).where(
+        tuple_(*sorted_by) > (*prefix, *stretch, FIRST), tuple_(*sorted_by) < (*prefix, *stretch, before)
+    )
     if wanted.step:
         query = query.where(SagaInstance.current_step == wanted.step)
     if wanted.customer_id:
         # SQLite, without statistics, would read all of a customer's sagas for those that are at the step
         whose = customer_of.concat("") if wanted.step and on_sqlite else customer_of
         query = query.where(whose == wanted.customer_id)
-    return query.order_by(*(column.desc() for column in STRETCH)).limit(limit).subquery()
+    return query.order_by(*(column.desc() for column in sorted_by)).limit(limit).subquery()
+
+
+def _narrowest(wanted: Wanted) -> tuple[Sequence[ColumnElement[Any]], Sequence[str]]:
+    """Return what the narrowest index of what is wanted has before a stretch, and what is wanted of that."""
+    if wanted.step:
+        return (SagaInstance.current_step.expression,), (wanted.step,)
+    if wanted.customer_id:
+        return (customer_of,), (wanted.customer_id,)
+    return (), ()
 
 
 def _count(status: SagaStatus) -> ColumnElement[int]:
