@@ -5,12 +5,14 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
+BENCH := .venv-bench
+INSTALLED_BENCH := $(BENCH)/installed
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate chaos scale-report check format servers env up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
+.PHONY: help run demo test simulate chaos bench scale-report check format servers env up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z -]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -30,6 +32,10 @@ simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetiti
 chaos: $(INSTALLED)  ## kill everything at random while orders arrive (STACK=rabbitmq|redis|embedded, SEED, ORDERS, KILLS)
 	@$(BIN)/python -m tests.chaos --stack $(or $(STACK),all) $(if $(SEED),--seed $(SEED)) \
 		$(if $(ORDERS),--orders $(ORDERS)) $(if $(KILLS),--kills $(KILLS))
+
+bench: $(INSTALLED_BENCH)  ## the same saga on this engine, on its peers and on nothing, in turns (ONLY, ROUNDS, SAGAS, IN_FLIGHT)
+	@$(BENCH)/bin/python -m bench.compare $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SAGAS),--sagas $(SAGAS)) $(if $(IN_FLIGHT),--in-flight $(IN_FLIGHT))
 
 scale-report: $(INSTALLED)  ## count up a service's replicas under load (SERVICE, REPLICAS=1,2,4, ORDERS, STACK=processes|compose)
 	@$(BIN)/python -m bench.scale_report $(if $(STACK),--stack $(STACK)) $(if $(SERVICE),--service $(SERVICE)) \
@@ -108,8 +114,8 @@ freeze: $(INSTALLED_DEV)  ## write constraints.txt anew from what is installed
 	@{ echo "# The versions of what the direct requirements bring along; made by \`make freeze\`."; \
 	   $(BIN)/pip freeze | grep -viE "^($$(sed -nE 's/^([a-z0-9-]+)(\[.*\])?==.*/\1/p' requirements*.txt | tr '-' '.' | paste -sd '|'))=="; } > constraints.txt
 
-clean:  ## remove the virtual environment and the embedded database
-	rm -rf .venv var
+clean:  ## remove the virtual environments and the embedded database
+	rm -rf .venv $(BENCH) bench/node_modules var
 
 $(INSTALLED): requirements.txt constraints.txt
 	@test -n "$(PYTHON)" || { echo "CloudMart needs Python 3.11 or newer, as python3 on the PATH or as PYTHON=…"; exit 2; }
@@ -120,4 +126,15 @@ $(INSTALLED): requirements.txt constraints.txt
 
 $(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# a peer that cannot be had here is left out, and the table says so; `rm -r .venv-bench` has it tried again
+$(INSTALLED_BENCH): requirements.txt constraints.txt bench/requirements.txt bench/package-lock.json
+	@test -n "$(PYTHON)" || { echo "CloudMart needs Python 3.11 or newer, as python3 on the PATH or as PYTHON=…"; exit 2; }
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "Installing what is compared into $(BENCH) (only the first time) …"
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@sed -nE 's/^([^ #]+).*/\1/p' bench/requirements.txt | while read -r peer; do \
+	  $(BENCH)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt "$$peer" || echo "$$peer cannot be installed"; done
+	@npm ci --prefix bench --silent --no-audit --no-fund --ignore-scripts || echo "Restate's server cannot be installed: it comes by npm"
 	@touch $@

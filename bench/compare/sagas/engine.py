@@ -1,0 +1,40 @@
+"""What the contestants on this project's engine have in common."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.errors import StepRejected
+from bench.compare.work import Order, Refused, act, undo
+
+
+class Placed(BaseModel):
+    """An order, as a command of the engine is told it."""
+
+    order_id: str
+    book_id: int
+    amount: int
+    fails: bool
+
+    def as_order(self) -> Order:
+        """Return the same as the work takes it."""
+        return Order(order_id=self.order_id, book_id=self.book_id, amount=self.amount, fails=self.fails)
+
+
+def act_in(session: Session, step: str, placed: Placed) -> None:
+    """Run a step in the engine's transaction. Raises StepRejected."""
+    try:
+        act(step, placed.as_order(), _execute_in(session))
+    except Refused as error:
+        raise StepRejected(str(error)) from error
+
+
+def undo_in(session: Session, step: str, placed: Placed) -> None:
+    """Undo a step in the engine's transaction."""
+    undo(step, placed.as_order(), _execute_in(session))
+
+
+def _execute_in(session: Session) -> Any:
+    connection = session.connection()
+    return lambda sql, parameters: connection.exec_driver_sql(sql, dict(parameters)).rowcount
