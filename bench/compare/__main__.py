@@ -29,6 +29,8 @@ from tests.chaos.servers import MissingServer
 from tests.stacks import POSTGRESQL
 
 RESULTS = ROOT / "bench" / "results"
+BUSY = 1.0
+"""The load average from which on others take processors that the contestants need."""
 
 
 def contestants() -> list[Contestant]:
@@ -63,20 +65,25 @@ def contestants() -> list[Contestant]:
 def main(only: tuple[str, ...], rounds: int, sagas: int, in_flight: int, results: Path) -> None:
     """Measure, print, and write what was measured."""
     stop_on_signals()
+    load = os.getloadavg()[0]
     chosen = [one for one in contestants() if not only or any(part in one.name for part in only)]
     if not chosen:
         raise click.UsageError(f"nobody is called so; there are: {', '.join(one.name for one in contestants())}")
     plan = Plan(rounds=rounds, sagas=sagas, warm_up=min(sagas, 50), in_flight=in_flight, processes=2)
+    if load > BUSY:
+        click.echo(f"somebody else uses this machine (load {load:.1f}): the figures will say little", err=True)
     try:
         with folder_for_servers() as folder, Rounds(plan, folder, click.echo) as running:
             rows = running.run(chosen)
-        what = report.content(plan, rows, _servers())
+        what = report.content(plan, rows, _servers(), load)
     except MissingServer as missing:
         click.echo(missing, err=True)
         sys.exit(2)
     except OperationalError as error:
         click.echo(f"PostgreSQL does not answer, set TEST_DATABASE_URL: {error.orig}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     _tell(rows, what, results)
     sys.exit(1 if any(row.trouble and not row.trouble.startswith("not installed") for row in rows) else 0)
 

@@ -60,7 +60,7 @@ def target_table(rates: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def content(plan: Plan, rows: Sequence[Row], servers: Mapping[str, str]) -> dict[str, Any]:
+def content(plan: Plan, rows: Sequence[Row], servers: Mapping[str, str], load: float) -> dict[str, Any]:
     """Return all that was measured, and where."""
     rates = medians(rows)
     return {
@@ -70,7 +70,7 @@ def content(plan: Plan, rows: Sequence[Row], servers: Mapping[str, str]) -> dict
             "processors": os.cpu_count(),
             "system": f"{platform.system()} {platform.release()}",
             "python": platform.python_version(),
-            "load_average": os.getloadavg()[0],
+            "load_average_before": round(load, 2),
         },
         "versions": {**servers, **_versions()},
         "rows": [

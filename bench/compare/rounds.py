@@ -96,7 +96,7 @@ class Rounds:
                 for row in rows:
                     row.rates.append(self._drive(contestant, row.outcome, place))
                     self._say(f"  {row.key:<48}{row.rates[-1]:>8.1f}/s")
-        except (Failed, RuntimeError, TimeoutError) as error:
+        except (Failed, RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
             for row in rows:
                 row.trouble = str(error)
             self._say(f"  {contestant.name}: {error}")
