@@ -59,7 +59,7 @@ def contestants() -> list[Contestant]:
 @click.command(help=__doc__.partition("\n\n")[0])
 @click.option("--only", multiple=True, help="Part of a contestant's name; may be given several times.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
-@click.option("--sagas", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Of each turn.")
+@click.option("--sagas", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Of each turn.")
 @click.option("--in-flight", type=click.IntRange(1, 1000), default=100, show_default=True, help="Unfinished sagas.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
 def main(only: tuple[str, ...], rounds: int, sagas: int, in_flight: int, results: Path) -> None:
