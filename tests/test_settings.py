@@ -11,6 +11,13 @@ from app.settings import Settings
 from tests.stacks import ROOT
 
 
+def run(module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a module as a process of its own, with these variables; returns how it ended, and what it said."""
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+
 def test_without_variables_the_embedded_default_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "BROKER_URL", "FAULT_INJECTION"):
         monkeypatch.delenv(name, raising=False)
@@ -89,9 +96,7 @@ def test_the_broker_is_the_shared_redis_unless_another_is_named(
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "swordfish" not in repr(Settings(operator_password="swordfish"))  # type: ignore[arg-type]
-    environment = {**os.environ, "OPERATOR_TOKEN": "swordfish"}
-    command = [sys.executable, "-m", "app", "audit"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = run("app", "audit", OPERATOR_TOKEN="swordfish")
 
     assert ended.returncode == 2
     assert "OPERATOR_TOKEN=(not shown): " in ended.stderr
@@ -99,9 +104,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_address_with_a_password_is_not_shown() -> None:
-    environment = {**os.environ, "BROKER_URL": "ampq://user:swordfish@host//"}
-    command = [sys.executable, "-m", "app", "audit"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = run("app", "audit", BROKER_URL="ampq://user:swordfish@host//")
 
     assert ended.returncode == 2
     assert "BROKER_URL=(not shown): " in ended.stderr
@@ -125,9 +128,7 @@ def test_only_one_process_that_only_this_machine_reaches_is_private(changes: dic
 
 
 def test_the_command_line_names_the_variable_and_exits_with_2() -> None:
-    environment = {**os.environ, "BROKER_URL": "sqs://"}
-    command = [sys.executable, "-m", "app", "audit"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = run("app", "audit", BROKER_URL="sqs://")
 
     assert ended.returncode == 2
     assert "BROKER_URL='sqs://'" in ended.stderr
@@ -135,9 +136,7 @@ def test_the_command_line_names_the_variable_and_exits_with_2() -> None:
 
 
 def test_a_worker_of_its_own_refuses_a_broker_in_memory() -> None:
-    environment = {**os.environ, "BROKER_URL": "memory://"}
-    command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-Q", "inventory"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    ended = run("celery", "-A", "app", "worker", "-Q", "inventory", BROKER_URL="memory://")
 
     assert ended.returncode != 0
     assert "BROKER_URL" in ended.stderr

@@ -7,7 +7,7 @@ rest is for people who watch.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -68,7 +68,7 @@ def write_line(happening: Happening) -> None:
     level, words = _LINES[happening.kind]
     if not logger.isEnabledFor(level):
         return
-    told = asdict(happening)
+    told = vars(happening)
     context = {name: value for name, value in told.items() if value is not None and name != "kind"}
     if happening.seconds is not None:
         context["seconds"] = round(happening.seconds, 3)
