@@ -161,6 +161,28 @@ def after_commit(session: Session, callback: Callable[[], object]) -> None:
     session.info.setdefault("after_commit", []).append(tracing.bound(callback))
 
 
+def pending_writes(session: Session) -> bool:
+    """Tell whether the session holds anything that it has not written yet."""
+    return bool(session.new or session.dirty or session.deleted)
+
+
+def writes(session: Session) -> int:
+    """Return how many statements that may write have been run on the session's connection."""
+    return int(session.connection().info.get("writes", 0))
+
+
+def count_writes(engine: Engine) -> None:
+    """Count the engine's statements that may write: see ``writes``."""
+    event.listen(engine, "before_cursor_execute", _count_write)
+
+
+def _count_write(
+    connection: Connection, _cursor: object, statement: str, _parameters: object, _context: object, _many: bool
+) -> None:
+    if not statement.startswith("SELECT"):
+        connection.info["writes"] = connection.info.get("writes", 0) + 1
+
+
 def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT of the session's dialect, which can be told what to do ``on_conflict``."""
     if session.get_bind().dialect.name == "postgresql":
@@ -181,6 +203,7 @@ def _postgresql_engine(url: str) -> Engine:
         hide_parameters=True,
     )
     keep_values_out_of_errors(engine)
+    count_writes(engine)
     return engine
 
 
@@ -193,9 +216,15 @@ def _sqlite_engine(url: str) -> Engine:
         except OSError as error:
             raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
     engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30}, hide_parameters=True)
+    prepare_sqlite(engine)
+    return engine
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Have an engine of SQLite behave as every one here does."""
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    count_writes(engine)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

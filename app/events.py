@@ -10,14 +10,14 @@ the subscriber deletes in the transaction that does its work, so each is handled
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, func, insert, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app import runtime, tracing
@@ -121,30 +121,59 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
     return declare
 
 
+@dataclass(frozen=True)
+class Said:
+    """An event that is to be written, the aggregate that it is about, and the saga that it belongs to."""
+
+    aggregate_id: str
+    saga_id: str
+    event: Event
+
+
 def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> StoredEvent:
     """Write an event as the aggregate's next, in the caller's transaction; its listeners are told after the commit.
 
     Writers of one aggregate hold its saga's row; should one not, the unique sequence refuses the second of two.
     """
-    here = runtime.current()
-    now = here.now()
-    last = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == aggregate_id)
-    values = {
-        "id": new_id(),
-        "event_type": event.type,
-        "aggregate_id": aggregate_id,
-        "payload": dict(event.payload),
-        "timestamp": now,
-    }
-    numbered = insert(StoredEvent).values(**values, sequence=last.scalar_subquery() + 1)
-    sequence = session.scalar(numbered.returning(StoredEvent.sequence))
-    stored = StoredEvent(**values, sequence=sequence)
-    listeners = subscribers(event.type, None)
-    wake_at = now + timedelta(seconds=here.settings.stall_seconds)
-    for listener in listeners:
-        session.add(OutboxEntry(event_id=stored.id, subscriber=listener, saga_id=saga_id, wake_at=wake_at, resent=0))
-    after_commit(session, partial(tell, listeners, stored.id, saga_id))
+    return emit_all(session, [Said(aggregate_id, saga_id, event)])[0]
+
+
+def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
+    """Write events of as many aggregates as ``emit`` does, in the order given; what is returned has no sequence."""
+    if not said:
+        return []
+    now = runtime.current().now()
+    rows = [
+        {
+            "id": new_id(),
+            "event_type": one.event.type,
+            "aggregate_id": one.aggregate_id,
+            "payload": dict(one.event.payload),
+            "timestamp": now,
+        }
+        for one in said
+    ]
+    session.execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
+    stored = [StoredEvent(**row) for row in rows]
+    _await_listeners(session, zip(stored, said, strict=True), now)
     return stored
+
+
+_LAST = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == bindparam("of"))
+_NUMBERED = insert(StoredEvent).values(sequence=_LAST.scalar_subquery() + 1)
+
+
+def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said]], now: datetime) -> None:
+    """Write down who is to be told of events, and tell them after the commit."""
+    wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds)
+    entries = []
+    for stored, said in written:
+        if listeners := subscribers(stored.event_type, None):
+            awaited = {"event_id": stored.id, "saga_id": said.saga_id, "wake_at": wake_at, "resent": 0}
+            entries += [{**awaited, "subscriber": listener} for listener in listeners]
+            after_commit(session, partial(tell, listeners, stored.id, said.saga_id))
+    if entries:
+        session.execute(insert(OutboxEntry), entries)
 
 
 def task_id_of(event_id: str, task_name: str) -> str:

@@ -6,8 +6,9 @@ nobody decides by the saga's row. The terms are those of the saga literature (DT
 arrives after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,16 +20,13 @@ from app.saga.models import SagaStep
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """An operation with one of these may still take effect."""
 
+Log = dict[tuple[str, Operation], SagaStep]
+"""What the log says of one saga: the row of each operation, by step and operation."""
+
 
 def peek(session: Session, saga_id: str, step: str, operation: Operation) -> SagaStep | None:
     """Return what the log says of an operation, without taking it."""
     return session.get(SagaStep, (saga_id, step, operation))
-
-
-def completed(session: Session, saga_id: str, operation: Operation) -> frozenset[str]:
-    """Return the steps of which the log says that this operation took effect."""
-    done = (SagaStep.saga_id == saga_id, SagaStep.operation == operation, SagaStep.status == StepStatus.COMPLETED)
-    return frozenset(session.scalars(select(SagaStep.step).where(*done)))
 
 
 def enter(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
@@ -37,20 +35,43 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
     A fresh row has status ``running`` and disappears with a rollback. Two transactions that enter at the same time
     are put in order by the unique key: the second waits for the first to end.
     """
-    values = {
-        "saga_id": saga_id,
-        "step": step,
-        "operation": operation,
-        "status": StepStatus.RUNNING,
-        "attempts": 0,
-        "earlier_attempts": 0,
-        "failures": [],
-        "started_at": now,
-    }
+    values = _untouched(saga_id, step, operation, now)
     session.execute(insert_if_absent(session, SagaStep).values(**values).on_conflict_do_nothing())
     key = (SagaStep.saga_id == saga_id, SagaStep.step == step, SagaStep.operation == operation)
     query = select(SagaStep).where(*key).with_for_update().execution_options(populate_existing=True)
     return session.scalars(query).one()
+
+
+def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
+    """Return all that the log says of these sagas. It says the last word only while their rows are locked."""
+    logs: dict[str, Log] = {saga_id: {} for saga_id in saga_ids}
+    for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_(saga_ids))):
+        logs[row.saga_id][row.step, Operation(row.operation)] = row
+    return logs
+
+
+def is_free(log: Log, step: str, operation: Operation) -> bool:
+    """Tell whether the log says nothing of an operation: nobody has tried it, and nobody has shut its door."""
+    return (step, operation) not in log
+
+
+def done(log: Log) -> frozenset[str]:
+    """Return the steps of which a log says that their action took effect."""
+    return frozenset(step for (step, operation), row in log.items() if _is_done(operation, row))
+
+
+def _is_done(operation: Operation, row: SagaStep) -> bool:
+    return operation is Operation.ACTION and row.status == StepStatus.COMPLETED
+
+
+def take(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
+    """Take an operation of a locked saga that its log does not know of; returns its row, which is not written yet.
+
+    Should somebody have taken it in spite of the lock, the unique key has the transaction fail.
+    """
+    row = SagaStep(**_untouched(saga_id, step, operation, now))
+    session.add(row)
+    return row
 
 
 def close_door(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:
@@ -64,6 +85,19 @@ def close_door(session: Session, saga_id: str, step: str, now: datetime, reason:
         row.error = row.error or reason
         row.finished_at = now
     return row
+
+
+def _untouched(saga_id: str, step: str, operation: Operation, now: datetime) -> dict[str, Any]:
+    return {
+        "saga_id": saga_id,
+        "step": step,
+        "operation": operation,
+        "status": StepStatus.RUNNING,
+        "attempts": 0,
+        "earlier_attempts": 0,
+        "failures": [],
+        "started_at": now,
+    }
 
 
 def reopen(session: Session, saga_id: str, step: str, operation: Operation) -> None:

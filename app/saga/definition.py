@@ -131,6 +131,8 @@ class Command:
     """Of a compensation: run it even if the log says that its action never did."""
     by_hand: Callable[..., Event | None] | None = None
     """Of a compensation: ``by_hand(session, message)`` records that a person did it, and returns the event of that."""
+    locks: Callable[[Any, Sequence[Any]], object] | None = None
+    """``locks(session, messages)`` locks what the handler will for these, always in one order: see ``@command``."""
     retry: RetryPolicy | None = None
 
     def __call__(self, *arguments: Any) -> Event | None:
@@ -210,6 +212,7 @@ class Saga:
         self.steps = steps
         self._by_name: dict[str, Step] = {}
         self._by_command: dict[str, tuple[Step, Operation]] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
         for step in (*retired, *steps):
             self._register(step)
         self._check()
@@ -258,10 +261,13 @@ class Saga:
 
     def plan(self, names: Sequence[str]) -> "Plan":
         """Return the steps of a saga that started with these names. Raises UnknownStep."""
-        for name in names:
-            if name not in self._by_name:
-                raise UnknownStep(f"step {name} is not registered in saga {self.name}")
-        return Plan(tuple(self._by_name[name] for name in names))
+        plan = self._plans.get(tuple(names))
+        if plan is None:
+            for name in names:
+                if name not in self._by_name:
+                    raise UnknownStep(f"step {name} is not registered in saga {self.name}")
+            plan = self._plans[tuple(names)] = Plan(tuple(self._by_name[name] for name in names))
+        return plan
 
     def find(self, command: Command) -> tuple[Step, Operation] | None:
         """Return the step and the operation that a command stands for in this saga."""

@@ -7,8 +7,6 @@ the answer in such a transaction; the process may die anywhere between, so the c
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -25,7 +23,6 @@ from app.saga.attempts import (
     finish,
     invoke,
     note_failure,
-    refuse,
     reply_of,
     retried_on_database_fault,
     retry_later,
@@ -35,16 +32,15 @@ from app.saga.definition import (
     FORWARD,
     Command,
     Operation,
-    Plan,
     Progress,
-    RetryPolicy,
     Saga,
     SagaStatus,
-    Step,
     StepStatus,
     UnknownStep,
 )
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.first_attempts import Delivery, FirstAttempts, Outcome, give_up
+from app.saga.models import SagaInstance
+from app.saga.turn import Fence, Turn
 from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
@@ -57,37 +53,6 @@ class Settled(Exception):
         self.reply = reply
         self.goes_on = goes_on
         """Whether the rest of the chain should still be sent."""
-
-
-@dataclass
-class Turn:
-    """A step that may run now, with what it needs to."""
-
-    saga: SagaInstance
-    plan: Plan
-    step: Step
-    operation: Operation
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the step's message is made of; a compensation is told why."""
-        if self.operation is Operation.ACTION:
-            return self.saga.payload
-        return {**self.saga.payload, "reason": self.saga.error}
-
-    @property
-    def following(self) -> str | None:
-        """The name of the step that comes after this one in its direction."""
-        if self.operation is Operation.ACTION:
-            following = self.plan.following(self.step.name)
-        else:
-            following = next(iter(self.plan.undoing(self.step.name)[1:]), None)
-        return following.name if following else None
-
-    @property
-    def policy(self) -> RetryPolicy:
-        """How failures of this operation are retried."""
-        return self.step.policy if self.operation is Operation.ACTION else self.step.undo_retry
 
 
 class StepRun:
@@ -120,14 +85,26 @@ class StepRun:
 
     def _run(self) -> Reply:
         try:
-            answer = self._call_outside()
-            return self._record_success(answer)
+            outcome = None if self.command.call else self._first_attempt(None, struck=False)
+            if outcome is None:
+                answer = self._call_outside()
+                outcome = self._first_attempt(answer, struck=True) or self._record_success(answer)
         except (Settled, StepFailed, DatabaseFault):
             raise
         except UnknownStep as error:
             return self._stick(error)
         except Exception as error:
             return self._record_failure(error)
+        if isinstance(outcome, StepFailed):
+            raise outcome
+        return outcome
+
+    def _first_attempt(self, answer: Any, *, struck: bool) -> Outcome | None:
+        """Do it the short way; returns None, and has done nothing, if that is not possible."""
+        delivery = Delivery(self.task.request.id, self.saga_id, self.started_at, answer)
+        with self.here.database.transaction() as session:
+            outcomes = FirstAttempts(session, self.sagas, self.command, struck=struck).make([delivery])
+        return outcomes.get(delivery.task_id)
 
     def _call_outside(self) -> Any:
         """Strike what is simulated and call the gateway, outside any transaction."""
@@ -186,19 +163,13 @@ class StepRun:
             task_id = self.task.request.id
             wait = note_failure(turn.saga, row, error, turn.policy, rejected, task_id, self.started_at, now)
             if wait is None:
-                self._give_up(session, turn, row, now)
+                if event := give_up(session, turn, self.command, row, now):
+                    row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
             else:
                 turn.saga.wake_at = transitions.next_look(turn.saga, now, wait)
         if wait is None:
             raise StepFailed(reply_of(row)) from error
         retry_later(self.task, error, wait)
-
-    def _give_up(self, session: Session, turn: Turn, row: SagaStep, now: datetime) -> None:
-        if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
-            transitions.stick(turn.saga, now, f"{self.command.name}: {row.error}")
-        elif self.command.refused:
-            event = refuse(self.command, session, turn.data, row.error)
-            row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
 
     def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
         action = barrier.close_door(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
@@ -209,8 +180,8 @@ class StepRun:
         guard = turn.step.guard
         if guard is None or turn.operation is Operation.COMPENSATION:
             return
-        done = barrier.completed(session, self.saga_id, Operation.ACTION)
-        if not guard.holds(Progress(turn.saga.payload, done)):
+        log = barrier.logged(session, [self.saga_id])[self.saga_id]
+        if not guard.holds(Progress(turn.saga.payload, barrier.done(log))):
             raise StepRejected(f"guard: {guard.says}")
 
     def _admit(self, session: Session, *, lock: bool) -> Turn:
@@ -236,21 +207,16 @@ class StepRun:
         died before it sent the rest. Every other chain ends here, for the one that was faster goes on: else each chain
         that the sweep sends would repeat all steps to come, and a long queue would be made longer the longer it is.
         """
-        forward = turn.operation is Operation.ACTION
-        fence_open = turn.saga.status in FORWARD if forward else turn.saga.status == SagaStatus.COMPENSATING
-        through = SagaStatus.COMPLETED if forward else SagaStatus.COMPENSATED
-        lead = turn.plan.position(turn.saga.current_step) - turn.plan.position(turn.step.name)
-        if not forward:
-            lead = -lead
-        if turn.saga.status == through or (fence_open and lead > 0):
-            row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
-            reply = reply_of(row) if row else self._refusal(turn.step.name, "never ran")
-            mine = row is not None and row.task_id == self.task.request.id
-            raise Settled(reply, goes_on=mine and turn.following == turn.saga.current_step)
-        if not fence_open:
-            raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
-        if lead < 0:
-            raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
+        match turn.fence:
+            case Fence.PASSED:
+                row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
+                reply = reply_of(row) if row else self._refusal(turn.step.name, "never ran")
+                mine = row is not None and row.task_id == self.task.request.id
+                raise Settled(reply, goes_on=mine and turn.following == turn.saga.current_step)
+            case Fence.CLOSED:
+                raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
+            case Fence.AHEAD:
+                raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
 
     def _refusal(self, step: str, error: str) -> Reply:
         return Reply(success=False, sagaId=self.saga_id, stepId=step, result=None, error=error)

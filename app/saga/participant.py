@@ -1,10 +1,11 @@
 """``@command``: how a service says what it can be asked to do."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from app.celery import app
 from app.errors import DefinitionError, StepFailed
@@ -30,6 +31,7 @@ def command(
     refused: Callable[..., Event] | None = None,
     always: bool = False,
     by_hand: Callable[..., Event | None] | None = None,
+    locks: Callable[[Session, Sequence[Any]], object] | None = None,
     retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Event | None]], Command]:
     """Make a business function a command, and the Celery task ``name`` that runs it as a step of a saga.
@@ -50,6 +52,7 @@ def command(
             refused=refused,
             always=always,
             by_hand=by_hand,
+            locks=locks,
             retry=retry,
         )
         _services[declared.short_name] = declared.service

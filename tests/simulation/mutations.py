@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.saga import barrier, recovery
 from app.saga.definition import Operation, StepStatus
-from app.saga.execution import StepRun
 from app.saga.models import SagaStep
 from app.saga.recovery import Swept
+from app.saga.turn import Fence, Turn
 
 _enter = barrier.enter
 
@@ -25,11 +25,12 @@ def _enter_always(session: Session, saga_id: str, step: str, operation: Operatio
 def without_barrier(patch: pytest.MonkeyPatch) -> None:
     """Have every operation look as if nobody had taken it, whatever the log says."""
     patch.setattr(barrier, "enter", _enter_always)
+    patch.setattr(barrier, "is_free", lambda *_: True)
 
 
 def without_fence(patch: pytest.MonkeyPatch) -> None:
     """Let every message of a chain pass, whichever step it is the turn of and wherever the saga is going."""
-    patch.setattr(StepRun, "_check_turn", lambda *_: None)
+    patch.setattr(Turn, "fence", Fence.OPEN)
 
 
 def without_sweep(patch: pytest.MonkeyPatch) -> None:

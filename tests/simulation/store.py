@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from app import runtime
-from app.database import Database, _begin_sqlite, _prepare_sqlite, after_commit
+from app.database import Database, after_commit, prepare_sqlite
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -30,8 +30,7 @@ class Store(Database):
         self.url = "sqlite://"
         self.engine = twin.engine if twin else create_engine(self.url, poolclass=StaticPool)
         if twin is None:
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+            prepare_sqlite(self.engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -1,0 +1,181 @@
+"""First attempts at one command in one transaction, for one saga or for several: how nearly every step is done.
+
+A saga's message most often finds what it expects: the saga is where the message says, and nothing was tried yet. Then
+everything is read by two statements and written by a few, however many sagas there are, and one commit makes it true.
+What is not so simple (a repetition, a retry, a fault to simulate, a closed fence) is left to ``execution.StepRun``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import faults, runtime
+from app.database import pending_writes, writes
+from app.errors import StepFailed, StepRejected
+from app.events import Said, emit_all
+from app.ids import is_uuid
+from app.messages import Event, Reply
+from app.saga import barrier, transitions
+from app.saga.attempts import finish, note_failure, refuse, reply_of, say_begun
+from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.turn import Fence, Turn
+from app.telemetry import log_context
+
+Outcome = Reply | StepFailed
+"""What a task returns, or raises."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message that a step of a saga is wanted; ``answer`` is what the command's gateway said, if it has one."""
+
+    task_id: str | None
+    saga_id: str
+    started_at: datetime
+    answer: Any = None
+
+
+@dataclass
+class _Attempt:
+    delivery: Delivery
+    turn: Turn
+    message: Any
+    status: StepStatus = StepStatus.COMPLETED
+    event: Event | None = None
+    refusal: StepRejected | None = None
+    row: SagaStep = field(init=False)
+
+
+class FirstAttempts:
+    """First attempts in a transaction of the caller's."""
+
+    def __init__(
+        self, session: Session, sagas: Callable[[str], Saga | None], command: Command, *, struck: bool = False
+    ) -> None:
+        """``struck`` says that the attempt has been announced, and the fault that it simulates, if any, has struck."""
+        self.session = session
+        self.sagas = sagas
+        self.command = command
+        self.struck = struck
+        self.now = runtime.current().now()
+
+    def make(self, deliveries: Sequence[Delivery]) -> dict[str | None, Outcome]:
+        """Do what these messages ask for, as far as it is the simple case; returns the outcomes by task id.
+
+        Of a saga that has several only the first is looked at. Raises whatever a command raises, but a StepRejected
+        of one that has written nothing: then nothing that these messages ask for may be committed.
+        """
+        attempts = self._admit({delivery.saga_id: delivery for delivery in reversed(deliveries)})
+        if self.command.locks and attempts:
+            self.command.locks(self.session, [attempt.message for attempt in attempts])
+        for attempt in attempts:
+            self._run(attempt)
+        for attempt in attempts:
+            self._log(attempt)
+        self._emit([attempt for attempt in attempts if attempt.event])
+        return {attempt.delivery.task_id: _outcome(attempt) for attempt in attempts}
+
+    def _admit(self, deliveries: Mapping[str, Delivery]) -> list[_Attempt]:
+        known = [saga_id for saga_id in deliveries if is_uuid(saga_id)]
+        # always in the order of their ids, or two such transactions could wait for each other
+        query = select(SagaInstance).where(SagaInstance.id.in_(known)).order_by(SagaInstance.id).with_for_update()
+        sagas = self.session.scalars(query).all()
+        # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
+        logs = barrier.logged(self.session, [saga.id for saga in sagas])
+        attempts = (self._attempt(deliveries[saga.id], saga, logs[saga.id]) for saga in sagas)
+        return [attempt for attempt in attempts if attempt]
+
+    def _attempt(self, delivery: Delivery, saga: SagaInstance, log: barrier.Log) -> _Attempt | None:
+        """Return the attempt that a message asks for, or None if that is not the simple case."""
+        turn = self._turn(saga)
+        if turn is None or turn.fence is not Fence.OPEN or not barrier.is_free(log, turn.step.name, turn.operation):
+            return None
+        if not self.struck and faults.fault_for(self.command, saga.payload):
+            return None
+        attempt = _Attempt(delivery, turn, self.command.message(turn.data))
+        if turn.operation is Operation.COMPENSATION:
+            action = log.get((turn.step.name, Operation.ACTION))
+            if action is None or action.status in barrier.OPEN:
+                return None  # its door must be shut first
+            # an unanswered call may have had its effect whatever our log says: only its gateway knows
+            if action.status != StepStatus.COMPLETED and self.command.call is None:
+                attempt.status = StepStatus.SKIPPED
+        elif turn.step.guard and not turn.step.guard.holds(Progress(saga.payload, barrier.done(log))):
+            return None
+        return attempt
+
+    def _turn(self, saga: SagaInstance) -> Turn | None:
+        definition = self.sagas(saga.saga_type)
+        found = definition.find(self.command) if definition else None
+        if definition is None or found is None or found[0].name not in saga.steps:
+            return None
+        try:
+            return Turn(saga, definition.plan(saga.steps), *found)
+        except UnknownStep:
+            return None
+
+    def _run(self, attempt: _Attempt) -> None:
+        delivery, turn = attempt.delivery, attempt.turn
+        with log_context(task_id=delivery.task_id, saga_id=delivery.saga_id, order_id=turn.saga.aggregate_id):
+            if not self.struck:
+                say_begun(delivery.saga_id, turn.step.name, turn.operation, 1)
+            self._invoke(attempt)
+
+    def _invoke(self, attempt: _Attempt) -> None:
+        """Call the business function; if it says no, have its service record that in the same transaction."""
+        if attempt.status is StepStatus.SKIPPED and not self.command.always:
+            return
+        self.session.flush()
+        before = writes(self.session)
+        arguments = (attempt.message, attempt.delivery.answer) if self.command.call else (attempt.message,)
+        try:
+            attempt.event = self.command.handler(self.session, *arguments)
+        except StepRejected as refusal:
+            turned_back = attempt.turn.operation is Operation.ACTION
+            if not turned_back or pending_writes(self.session) or writes(self.session) != before:
+                raise  # what it has written may not be committed
+            attempt.refusal = refusal
+
+    def _log(self, attempt: _Attempt) -> None:
+        turn, delivery = attempt.turn, attempt.delivery
+        row = barrier.take(self.session, delivery.saga_id, turn.step.name, turn.operation, self.now)
+        attempt.row = row
+        if attempt.refusal:
+            task_id, began = delivery.task_id, delivery.started_at
+            note_failure(turn.saga, row, attempt.refusal, turn.policy, True, task_id, began, self.now)
+            attempt.event = give_up(self.session, turn, self.command, row, self.now)
+            return
+        if attempt.event:
+            row.result = dict(attempt.event.payload)
+        finish(turn.saga, row, attempt.status, delivery.task_id, delivery.started_at, self.now)
+        if turn.operation is Operation.ACTION:
+            transitions.advance(turn.saga, turn.plan, turn.step, self.now)
+        else:
+            transitions.undone(turn.saga, turn.plan, turn.step, self.now)
+
+    def _emit(self, attempts: Sequence[_Attempt]) -> None:
+        said = [
+            Said(attempt.turn.saga.aggregate_id, attempt.delivery.saga_id, attempt.event)
+            for attempt in attempts
+            if attempt.event
+        ]
+        for attempt, stored in zip(attempts, emit_all(self.session, said), strict=True):
+            attempt.row.event_id = stored.id
+
+
+def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: datetime) -> Event | None:
+    """Do what an operation's last failure means; returns the event that says so, if the service has one."""
+    if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
+        transitions.stick(turn.saga, now, f"{command.name}: {row.error}")
+        return None
+    return refuse(command, session, turn.data, row.error) if command.refused else None
+
+
+def _outcome(attempt: _Attempt) -> Outcome:
+    reply = reply_of(attempt.row)
+    return StepFailed(reply) if attempt.refusal else reply
