@@ -10,7 +10,7 @@ the subscriber deletes in the transaction that does its work, so each is handled
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -197,6 +197,10 @@ class History:
         self.events = list(events)
         self.types = {event.event_type for event in self.events}
 
+    def event(self, event_id: str) -> StoredEvent | None:
+        """Return the event with this id, if it is one of these."""
+        return next((event for event in self.events if event.id == event_id), None)
+
     def has(self, *event_types: EventType) -> bool:
         """Tell whether all of these happened."""
         return self.types.issuperset(event_types)
@@ -213,8 +217,17 @@ class History:
 
 def history(session: Session, aggregate_id: str) -> History:
     """Return an aggregate's events as far as they have been committed, or written in this transaction."""
-    query = select(StoredEvent).where(StoredEvent.aggregate_id == aggregate_id).order_by(StoredEvent.sequence)
-    return History(session.scalars(query))
+    return histories(session, [aggregate_id])[aggregate_id]
+
+
+def histories(session: Session, aggregate_ids: Collection[str]) -> dict[str, History]:
+    """Return the events of each of these aggregates, as ``history`` does."""
+    events: dict[str, list[StoredEvent]] = {aggregate_id: [] for aggregate_id in aggregate_ids}
+    if events:
+        query = select(StoredEvent).where(StoredEvent.aggregate_id.in_(aggregate_ids))
+        for event in session.scalars(query.order_by(StoredEvent.aggregate_id, StoredEvent.sequence)):
+            events[event.aggregate_id].append(event)
+    return {aggregate_id: History(found) for aggregate_id, found in events.items()}
 
 
 def awaited(session: Session, aggregate_ids: Iterable[str]) -> set[str]:

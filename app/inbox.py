@@ -11,11 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from celery import Celery
+from celery.concurrency.solo import TaskPool as SoloPool
 from celery.worker.consumer import Consumer
+from celery.worker.request import Request
 from kombu.message import Message
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from app.errors import describe
+from app.gathering import Gathering
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +93,13 @@ class Inbox(Consumer):
     """Celery's consumer behind a gate."""
 
     connection_errors: tuple[type[Exception], ...]
+
+    def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
+        pool, hub = kwargs.get("pool"), kwargs.get("hub")
+        # elsewhere what is done together here would be done in another process than what Celery asks for it
+        if isinstance(pool, SoloPool) and hub is not None:
+            on_task_request = Gathering(on_task_request, hub).take
+        super().__init__(on_task_request, *args, **kwargs)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return what is called with every message that comes from a task queue."""

@@ -13,8 +13,8 @@ from app.celery import queue_of
 from app.events import History, StoredEvent, subscribers, task_id_of
 from app.saga import participant, registry
 from app.saga.choreography import Choreography
+from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import MOVING, Operation, StepStatus
-from app.saga.reactions import Act, Close, Decision, Undo
 from app.saga.timeline import LoggedOperation
 from workflows.queries import SagaView
 

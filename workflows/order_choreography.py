@@ -7,8 +7,8 @@ when both have, the order is cancelled. Booking the carrier is the point of no r
 
 from app.events import History
 from app.saga.choreography import Choreography
+from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
-from app.saga.reactions import Act, Close, Decision, Undo
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import StockReleased, StockReserved, StockShipped, StockUnavailable
 from tasks.orders import OrderCancelled, OrderCancelRequested, OrderCompleted, OrderCreated, OrderTimedOut

@@ -10,7 +10,8 @@ from celery import Task
 from sqlalchemy.orm import Session
 
 from app import faults
-from app.errors import DatabaseFault, describe
+from app.database import pending_writes, writes
+from app.errors import DatabaseFault, StepRejected, describe
 from app.messages import Event, Reply
 from app.saga import happenings
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
@@ -72,6 +73,23 @@ def invoke(command: Command, session: Session, payload: dict[str, Any], answer: 
     """Call a command's business function in the transaction; it is given the gateway's answer if it has a gateway."""
     message = command.message(payload)
     return command.handler(session, message, answer) if command.call else command.handler(session, message)
+
+
+def invoke_cleanly(
+    session: Session, command: Command, operation: Operation, message: Any, answer: Any = None
+) -> Event | StepRejected | None:
+    """Call a command's business function; returns its event, or the refusal of an action that has written nothing.
+
+    After such a refusal the transaction may go on. Raises everything else: what was written may not be committed.
+    """
+    session.flush()
+    before = writes(session)
+    try:
+        return command.handler(session, message, answer) if command.call else command.handler(session, message)
+    except StepRejected as refusal:
+        if operation is not Operation.ACTION or pending_writes(session) or writes(session) != before:
+            raise
+        return refusal
 
 
 def refuse(

@@ -6,7 +6,7 @@ nobody decides by the saga's row. The terms are those of the saga literature (DT
 arrives after it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database import insert_if_absent
+from app.ids import is_uuid
 from app.saga.definition import PERSISTENT, Operation, StepStatus
-from app.saga.models import SagaStep
+from app.saga.models import SagaInstance, SagaStep
 
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """An operation with one of these may still take effect."""
@@ -42,11 +43,23 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
     return session.scalars(query).one()
 
 
+def locked(session: Session, saga_ids: Iterable[str]) -> list[tuple[SagaInstance, Log]]:
+    """Lock those of these sagas that exist, in the order of their ids; returns each with all that its log says."""
+    known = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
+    # in one order everywhere, or two such transactions could wait for each other
+    query = select(SagaInstance).where(SagaInstance.id.in_(known)).order_by(SagaInstance.id).with_for_update()
+    sagas = session.scalars(query).all()
+    # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
+    logs = logged(session, [saga.id for saga in sagas])
+    return [(saga, logs[saga.id]) for saga in sagas]
+
+
 def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
     """Return all that the log says of these sagas. It says the last word only while their rows are locked."""
     logs: dict[str, Log] = {saga_id: {} for saga_id in saga_ids}
-    for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_(saga_ids))):
-        logs[row.saga_id][row.step, Operation(row.operation)] = row
+    if logs:
+        for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_(saga_ids))):
+            logs[row.saga_id][row.step, Operation(row.operation)] = row
     return logs
 
 

@@ -18,9 +18,9 @@ from app.errors import Conflict, StepError
 from app.messages import Event
 from app.saga import barrier
 from app.saga.attempts import invoke_by_hand, refuse
+from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.reactions import Act, Close, Decision, Undo
 
 
 @dataclass(frozen=True)

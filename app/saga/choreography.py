@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime, tracing
+from app import runtime, together, tracing
 from app.celery import app
 from app.errors import Conflict, StepFailed
 from app.events import History, history, subscribe
@@ -15,9 +16,11 @@ from app.messages import Event, EventType, Reply
 from app.saga import barrier, registry, transitions
 from app.saga.attempts import CeleryTask, finish, invoke
 from app.saga.by_hand import Statement, Undoing, choose, note_statement, recording, undoing_of
+from app.saga.decisions import Decision, Reaction
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
+from app.saga.first_reactions import react_together
 from app.saga.models import SagaInstance
-from app.saga.reactions import Decision, Reaction, ReactionRun
+from app.saga.reactions import ReactionRun
 from app.saga.stream import Milestone, Stream
 
 
@@ -54,8 +57,12 @@ class Choreography:
             # the log counts the attempts, not Celery; a step that was given up is no error of the worker
             @app.task(name=task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
-                return ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
+                return (
+                    together.outcome_of(task.request.id)
+                    or ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
+                )
 
+            together.register(task_name, partial(react_together, self._stream, task_name, reaction))
             subscribe(event_types, task_name, scope=self.name)
             self._reactions[task_name] = (frozenset(event_types), reaction)
             return reaction

@@ -38,7 +38,7 @@ from app.saga.definition import (
     StepStatus,
     UnknownStep,
 )
-from app.saga.first_attempts import Delivery, FirstAttempts, Outcome, give_up
+from app.saga.first_attempts import Delivery, FirstAttempts, give_up
 from app.saga.models import SagaInstance
 from app.saga.turn import Fence, Turn
 from app.telemetry import add_to_log_context
@@ -95,11 +95,11 @@ class StepRun:
             return self._stick(error)
         except Exception as error:
             return self._record_failure(error)
-        if isinstance(outcome, StepFailed):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def _first_attempt(self, answer: Any, *, struck: bool) -> Outcome | None:
+    def _first_attempt(self, answer: Any, *, struck: bool) -> Reply | Exception | None:
         """Do it the short way; returns None, and has done nothing, if that is not possible."""
         delivery = Delivery(self.task.request.id, self.saga_id, self.started_at, answer)
         with self.here.database.transaction() as session:

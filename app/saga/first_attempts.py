@@ -10,24 +10,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import faults, runtime
-from app.database import pending_writes, writes
 from app.errors import StepFailed, StepRejected
 from app.events import Said, emit_all
-from app.ids import is_uuid
 from app.messages import Event, Reply
 from app.saga import barrier, transitions
-from app.saga.attempts import finish, note_failure, refuse, reply_of, say_begun
+from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
 from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.turn import Fence, Turn
 from app.telemetry import log_context
-
-Outcome = Reply | StepFailed
-"""What a task returns, or raises."""
+from app.together import Outcomes, Wanted
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,15 @@ class _Attempt:
     row: SagaStep = field(init=False)
 
 
+def make_together(sagas: Callable[[str], Saga | None], command: Command, wanted: Sequence[Wanted]) -> Outcomes:
+    """Do what messages of one command ask for in one transaction: see ``app.together.register``."""
+    here = runtime.current()
+    now = here.now()
+    deliveries = [Delivery(one.task_id, one.arguments["saga_id"], now) for one in wanted]
+    with here.database.transaction() as session:
+        return FirstAttempts(session, sagas, command).make(deliveries)
+
+
 class FirstAttempts:
     """First attempts in a transaction of the caller's."""
 
@@ -64,14 +68,14 @@ class FirstAttempts:
         self.struck = struck
         self.now = runtime.current().now()
 
-    def make(self, deliveries: Sequence[Delivery]) -> dict[str | None, Outcome]:
+    def make(self, deliveries: Sequence[Delivery]) -> dict[str | None, Reply | Exception]:
         """Do what these messages ask for, as far as it is the simple case; returns the outcomes by task id.
 
         Of a saga that has several only the first is looked at. Raises whatever a command raises, but a StepRejected
         of one that has written nothing: then nothing that these messages ask for may be committed.
         """
         attempts = self._admit({delivery.saga_id: delivery for delivery in reversed(deliveries)})
-        if self.command.locks and attempts:
+        if self.command.locks and len(attempts) > 1:
             self.command.locks(self.session, [attempt.message for attempt in attempts])
         for attempt in attempts:
             self._run(attempt)
@@ -81,13 +85,8 @@ class FirstAttempts:
         return {attempt.delivery.task_id: _outcome(attempt) for attempt in attempts}
 
     def _admit(self, deliveries: Mapping[str, Delivery]) -> list[_Attempt]:
-        known = [saga_id for saga_id in deliveries if is_uuid(saga_id)]
-        # always in the order of their ids, or two such transactions could wait for each other
-        query = select(SagaInstance).where(SagaInstance.id.in_(known)).order_by(SagaInstance.id).with_for_update()
-        sagas = self.session.scalars(query).all()
-        # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
-        logs = barrier.logged(self.session, [saga.id for saga in sagas])
-        attempts = (self._attempt(deliveries[saga.id], saga, logs[saga.id]) for saga in sagas)
+        found = barrier.locked(self.session, deliveries)
+        attempts = (self._attempt(deliveries[saga.id], saga, log) for saga, log in found)
         return [attempt for attempt in attempts if attempt]
 
     def _attempt(self, delivery: Delivery, saga: SagaInstance, log: barrier.Log) -> _Attempt | None:
@@ -130,16 +129,13 @@ class FirstAttempts:
         """Call the business function; if it says no, have its service record that in the same transaction."""
         if attempt.status is StepStatus.SKIPPED and not self.command.always:
             return
-        self.session.flush()
-        before = writes(self.session)
-        arguments = (attempt.message, attempt.delivery.answer) if self.command.call else (attempt.message,)
-        try:
-            attempt.event = self.command.handler(self.session, *arguments)
-        except StepRejected as refusal:
-            turned_back = attempt.turn.operation is Operation.ACTION
-            if not turned_back or pending_writes(self.session) or writes(self.session) != before:
-                raise  # what it has written may not be committed
-            attempt.refusal = refusal
+        result = invoke_cleanly(
+            self.session, self.command, attempt.turn.operation, attempt.message, attempt.delivery.answer
+        )
+        if isinstance(result, StepRejected):
+            attempt.refusal = result
+        else:
+            attempt.event = result
 
     def _log(self, attempt: _Attempt) -> None:
         turn, delivery = attempt.turn, attempt.delivery
@@ -176,6 +172,6 @@ def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: 
     return refuse(command, session, turn.data, row.error) if command.refused else None
 
 
-def _outcome(attempt: _Attempt) -> Outcome:
+def _outcome(attempt: _Attempt) -> Reply | Exception:
     reply = reply_of(attempt.row)
     return StepFailed(reply) if attempt.refusal else reply

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime, tracing
+from app import runtime, together, tracing
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
 from app.events import emit
-from app.ids import is_uuid, new_id
+from app.ids import new_id
 from app.publishing import send_chain
 from app.saga import barrier, by_hand, registry, transitions
 from app.saga.attempts import CeleryTask, invoke_by_hand, retried_on_database_fault
@@ -33,10 +33,12 @@ from app.saga.definition import (
 )
 from app.saga.models import SagaInstance
 from app.saga.outage import stop_clock
+from app.together import Outcomes, Wanted
 
 logger = logging.getLogger(__name__)
 
 ERROR_CALLBACK = "orchestrator.request_compensation"
+NO_SUCH_SAGA = "no such saga"
 
 
 def orchestrated(saga: Saga) -> Saga:
@@ -89,18 +91,41 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     It may come twice, late, or although nothing failed (a chain whose next message could not be published). So it only
     asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
     """
-    with retried_on_database_fault(task), runtime.current().database.transaction() as session:
-        saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
-        declared = definition(saga.saga_type) if saga else None
-        if saga is None or declared is None:
-            logger.warning("message for no known saga, dropped")
-            return "no such saga"
-        if saga.status not in FORWARD:
-            return "nothing to undo"
-        failure = _failure(session, saga)
-        if failure is None:
-            return f"{saga.current_step} has not failed"
-        turn_back(session, saga, declared.plan(saga.steps), failure)
+    with retried_on_database_fault(task):
+        return together.outcome_of(task.request.id) or _undo_what_failed([saga_id])[saga_id]
+
+
+def _undo_together(wanted: Sequence[Wanted]) -> Outcomes:
+    sagas = [one.arguments["saga_id"] for one in wanted]
+    answers = _undo_what_failed(sagas)
+    return {one.task_id: answers[saga_id] for one, saga_id in zip(wanted, sagas, strict=True)}
+
+
+together.register(ERROR_CALLBACK, _undo_together)
+
+
+def _undo_what_failed(saga_ids: Sequence[str]) -> dict[str, str]:
+    """Turn back those of these sagas whose log says that they have failed; returns what was found, by saga."""
+    answers = dict.fromkeys(saga_ids, NO_SUCH_SAGA)
+    with runtime.current().database.transaction() as session:
+        for saga, log in barrier.locked(session, answers):
+            answers[saga.id] = _undo_if_failed(session, saga, log)
+    for saga_id, answer in answers.items():
+        if answer == NO_SUCH_SAGA:
+            logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
+    return answers
+
+
+def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> str:
+    declared = definition(saga.saga_type)
+    if declared is None:
+        return NO_SUCH_SAGA
+    if saga.status not in FORWARD:
+        return "nothing to undo"
+    failure = _failure_in(saga, log)
+    if failure is None:
+        return f"{saga.current_step} has not failed"
+    turn_back(session, saga, declared.plan(saga.steps), failure)
     return "compensating"
 
 
@@ -138,7 +163,11 @@ def _send(saga_id: str, tasks: Sequence[str], on_error: str | None = None) -> No
 
 def _failure(session: Session, saga: SagaInstance) -> str | None:
     """Return why the current step's action was given up, if the log says that it was."""
-    action = barrier.peek(session, saga.id, _current(saga), Operation.ACTION)
+    return _failure_in(saga, barrier.logged(session, [saga.id])[saga.id])
+
+
+def _failure_in(saga: SagaInstance, log: barrier.Log) -> str | None:
+    action = log.get((_current(saga), Operation.ACTION))
     failed = action is not None and action.status == StepStatus.FAILED
     return f"{saga.current_step}: {action.error}" if action and failed else None
 

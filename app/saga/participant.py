@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app import together
 from app.celery import app
 from app.errors import DefinitionError, StepFailed
 from app.messages import Event, Reply
@@ -14,6 +16,7 @@ from app.saga import orchestrator
 from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
 from app.saga.execution import StepRun
+from app.saga.first_attempts import make_together
 
 _services: dict[str, str] = {}
 
@@ -60,8 +63,12 @@ def command(
         # the log counts the attempts, not Celery; a step that was given up is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
         def run(task: CeleryTask, *, saga_id: str) -> Reply:
-            return StepRun(task, orchestrator.definition, declared, saga_id).run()
+            return (
+                together.outcome_of(task.request.id) or StepRun(task, orchestrator.definition, declared, saga_id).run()
+            )
 
+        if call is None:
+            together.register(name, partial(make_together, orchestrator.definition, declared))
         return declared
 
     return declare

@@ -6,17 +6,15 @@ decides every race.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import DatabaseFault, DefinitionError, StepFailed, StepRejected, describe
-from app.events import History, StoredEvent, history, subscribers
-from app.ids import is_uuid
-from app.messages import Event, EventType, Reply
+from app.errors import DatabaseFault, StepFailed, StepRejected, describe
+from app.events import StoredEvent
+from app.messages import Event, Reply
 from app.saga import barrier, happenings, transitions
 from app.saga.attempts import (
     CeleryTask,
@@ -31,53 +29,15 @@ from app.saga.attempts import (
     retry_later,
     say_begun,
 )
+from app.saga.decisions import Act, Close, Reaction, Undo
 from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
+from app.saga.first_reactions import Delivery, FirstReactions, Found
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Stream
 from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Act:
-    """Run a service's action, once. Raises DefinitionError if it calls a gateway and could not be voided."""
-
-    command: Command
-
-    def __post_init__(self) -> None:
-        if self.command.call and not self.command.void:
-            raise DefinitionError(f"{self.command.name} calls a gateway, so it must say how that is voided")
-
-
-@dataclass(frozen=True)
-class Undo:
-    """Undo an action, whether or not it has run; if it has not, it never will.
-
-    Raises DefinitionError if the action calls a gateway and the compensation does not.
-    """
-
-    action: Command
-    compensation: Command
-    otherwise: EventType | None = None
-    """What to say when there was nothing to undo and the compensation had no need to run."""
-
-    def __post_init__(self) -> None:
-        if self.action.call and not self.compensation.call:
-            raise DefinitionError(f"{self.compensation.name} must void what {self.action.name} did at its gateway")
-
-
-@dataclass(frozen=True)
-class Close:
-    """Say how an action ended; if it has not ended yet it has failed now, and never takes effect."""
-
-    action: Command
-    reason: str
-
-
-Decision = Act | Undo | Close | None
-Reaction = Callable[[History], Decision]
 
 
 class ReactionRun:
@@ -98,33 +58,41 @@ class ReactionRun:
         Raises Celery's Retry when it has to be tried again.
         """
         with retried_on_database_fault(self.task):
-            with self.here.database.reading() as session:
-                known = is_uuid(self.event_id) and is_uuid(self.saga_id)
-                event = session.get(StoredEvent, self.event_id) if known else None
-                saga = session.get(SagaInstance, self.saga_id) if known else None
-                if event is None or saga is None or not self._is_mine(saga, event):
-                    logger.warning("message for no known event, dropped")
-                    return self._reply(self.task.name, False, "no such event")
-                past = history(session, event.aggregate_id)
-            add_to_log_context(order_id=saga.aggregate_id)
-            self.deadline = saga.deadline_at
-            # the events speak; the payload adds only what is no business fact, such as the faults to simulate
-            self.data = {**saga.payload, **past.data}
-            match self.reaction(past):
+            found, result = self._react()
+            if isinstance(result, dict):
+                return result
+            if found is None:
+                if result:
+                    raise result
+                logger.warning("message for no known event, dropped")
+                return self._reply(self.task.name, False, "no such event")
+            add_to_log_context(order_id=found.order_id)
+            self.deadline, self.data = found.deadline_at, found.data
+            match found.decision:
                 case Act(command):
-                    return self._act(command)
+                    return self._act_failed(command, result) if result else self._act(command)
                 case Undo() as undo:
-                    return self._undo(undo)
+                    step = undo.action.short_name
+                    failed = partial(self._undoing_failed, step, Operation.COMPENSATION)
+                    return failed(result) if result else self._undo(undo)
                 case Close(action, reason):
                     return self._close(action, reason)
                 case None:
                     return self._reply(self.task.name, True, None)
 
-    def _is_mine(self, saga: SagaInstance, event: StoredEvent) -> bool:
-        """Tell whether this event is one that the reaction waits for: some, such as a refund, ask no more than that."""
-        if saga.saga_type != self.stream.name or saga.aggregate_id != event.aggregate_id:
-            return False
-        return self.task.name in subscribers(event.event_type, self.stream.name)
+    def _react(self) -> tuple[Found | None, Reply | Exception | None]:
+        """Do it the short way; returns what was found, and the reply or the error if that was possible."""
+        delivery = Delivery(self.task.request.id, self.saga_id, self.event_id, self.started_at)
+        first = FirstReactions(self.stream, self.task.name, self.reaction)
+        result: Reply | Exception | None
+        try:
+            with self.here.database.transaction() as session:
+                result = first.make(session, [delivery]).get(delivery.task_id)
+        except DatabaseFault:
+            raise
+        except Exception as error:
+            result = error
+        return first.found.get(delivery.task_id), result
 
     def _act(self, command: Command) -> Reply:
         known = self._look(command.short_name, Operation.ACTION)

@@ -1,12 +1,13 @@
 """The events of one choreography: written, told to its reactions, and projected on the saga's row for people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.orm import Session
 
 from app.database import after_commit
-from app.events import History, StoredEvent, emit, history, subscribers, tell
+from app.events import History, Said, StoredEvent, emit, emit_all, history, subscribers, tell
 from app.messages import Event, EventType
 from app.saga import transitions
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
@@ -14,6 +15,16 @@ from app.saga.models import SagaInstance, SagaStep
 from app.saga.outage import stop_clock
 
 Milestone = Callable[[History], str | None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The event that an operation of a locked saga made true, and all that had happened before."""
+
+    saga: SagaInstance
+    row: SagaStep
+    event: Event
+    past: History
 
 
 class Stream:
@@ -28,7 +39,8 @@ class Stream:
         """Write an event of a locked saga, bring its row up to date, and tell the reactions after the commit."""
         stored = emit(session, saga.aggregate_id, event, saga_id=saga.id)
         if event.type in self.watched:
-            self._project(session, saga, stored)
+            # writers of one saga's events wait for each other at its row, so this look at them misses none
+            self._project(saga, stored, history(session, stored.aggregate_id))
         self.say(session, saga.id, stored)
         return stored
 
@@ -36,6 +48,16 @@ class Stream:
         """Write the event that an operation made true, and note it on the operation's row, to be said again."""
         row.event_id = self.emit(session, saga, event).id
         row.result = dict(event.payload)
+
+    def answer_all(self, session: Session, answers: Sequence[Answer]) -> None:
+        """Do what ``answer`` does for operations of several sagas, whose events so far are known."""
+        stored = emit_all(session, [Said(one.saga.aggregate_id, one.saga.id, one.event) for one in answers])
+        for one, event in zip(answers, stored, strict=True):
+            one.row.event_id = event.id
+            one.row.result = dict(event.payload)
+            if event.event_type in self.watched:
+                self._project(one.saga, event, History([*one.past.events, event]))
+            self.say(session, one.saga.id, event)
 
     def say(self, session: Session, saga_id: str, event: StoredEvent) -> None:
         """Tell the reactions to an event of it, after the commit; as often as one likes."""
@@ -45,9 +67,8 @@ class Stream:
         if not tell(subscribers(event.event_type, self.name), event.id, saga_id):
             stop_clock(saga_id)
 
-    def _project(self, session: Session, saga: SagaInstance, stored: StoredEvent) -> None:
-        # writers of one saga's events wait for each other at its row, so this look at them misses none
-        state = self.milestone(history(session, stored.aggregate_id))
+    def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
+        state = self.milestone(past)
         if saga.state in {COMPLETED, FAILED, state}:
             return
         if state == COMPLETED:

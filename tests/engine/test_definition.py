@@ -6,8 +6,8 @@ import pytest
 
 from app.errors import DefinitionError
 from app.messages import Event, EventType
+from app.saga.decisions import Act, Undo
 from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
-from app.saga.reactions import Act, Undo
 
 
 def command(name: str, **options: Any) -> Command:

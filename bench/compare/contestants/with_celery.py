@@ -11,7 +11,7 @@ from bench.compare.place import Place
 from bench.compare.sagas.common import BROKER_VARIABLE
 from bench.compare.work import Outcome
 
-ENGINE_WORKER: tuple[str, ...] = ("-P", "solo")
+ENGINE_WORKER: tuple[str, ...] = ("-P", "solo", "--prefetch-multiplier", "64")
 """The options of the engine's worker processes; each consumes all queues."""
 
 PLAIN_WORKER: tuple[str, ...] = ("-P", "solo")

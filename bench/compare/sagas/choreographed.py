@@ -13,13 +13,13 @@ from app.celery import app as app
 from app.events import History
 from app.messages import Event, EventType
 from app.saga.choreography import Choreography
+from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.participant import command
-from app.saga.reactions import Act, Close, Decision, Undo
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders
-from bench.compare.sagas.engine import Placed, act_in, undo_in
+from bench.compare.sagas.engine import Placed, act_in, lock_books, undo_in
 from bench.compare.work import Order
 
 # names of its own: the shop's services listen to theirs in the same process
@@ -53,14 +53,14 @@ def unavailable(_session: Session, _order: Placed, reason: str) -> Event:
     return Event(Unavailable, {"reason": reason})
 
 
-@command("inventory.bench_take", refused=unavailable)
+@command("inventory.bench_take", refused=unavailable, locks=lock_books)
 def reserve(session: Session, order: Placed) -> Event:
     """Reserve a copy."""
     act_in(session, "reserve", order)
     return Event(Reserved)
 
 
-@command("inventory.bench_put_back")
+@command("inventory.bench_put_back", locks=lock_books)
 def release(session: Session, order: Placed) -> Event:
     """Release the copy."""
     undo_in(session, "reserve", order)

@@ -1,5 +1,6 @@
 """What the contestants on this project's engine have in common."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,6 +34,14 @@ def act_in(session: Session, step: str, placed: Placed) -> None:
 def undo_in(session: Session, step: str, placed: Placed) -> None:
     """Undo a step in the engine's transaction."""
     undo(step, placed.as_order(), _execute_in(session))
+
+
+def lock_books(session: Session, orders: Sequence[Placed]) -> None:
+    """Lock the stock of several orders' books, in the order of their ids: see ``locks`` of ``@command``."""
+    books = {"books": [order.book_id for order in orders]}
+    session.connection().exec_driver_sql(
+        "SELECT FROM bench_stock WHERE book_id = ANY(%(books)s) ORDER BY book_id FOR UPDATE", books
+    )
 
 
 def _execute_in(session: Session) -> Any:

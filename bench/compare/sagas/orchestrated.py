@@ -14,7 +14,7 @@ from app.saga.participant import command
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders
-from bench.compare.sagas.engine import Placed, act_in, undo_in
+from bench.compare.sagas.engine import Placed, act_in, lock_books, undo_in
 from bench.compare.work import Order
 
 # they return no event: a step may, but nobody here listens, and the peers record none
@@ -32,13 +32,13 @@ def cancel(session: Session, order: Placed) -> None:
     undo_in(session, "create", order)
 
 
-@command("inventory.bench_reserve")
+@command("inventory.bench_reserve", locks=lock_books)
 def reserve(session: Session, order: Placed) -> None:
     """Reserve a copy."""
     act_in(session, "reserve", order)
 
 
-@command("inventory.bench_release")
+@command("inventory.bench_release", locks=lock_books)
 def release(session: Session, order: Placed) -> None:
     """Release the copy."""
     undo_in(session, "reserve", order)
