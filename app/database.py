@@ -201,6 +201,8 @@ def _postgresql_engine(url: str) -> Engine:
         max_overflow=20,
         connect_args={"connect_timeout": 5},
         hide_parameters=True,
+        # many rows by one statement, many statements by one message
+        executemany_mode="values_plus_batch",
     )
     keep_values_out_of_errors(engine)
     count_writes(engine)

@@ -25,7 +25,7 @@ from app.celery import app
 from app.database import Base, UuidText, after_commit
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType
-from app.publishing import send
+from app.publishing import send, sender
 from app.retention import Kept
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
         if listeners := subscribers(stored.event_type, None):
             awaited = {"event_id": stored.id, "saga_id": said.saga_id, "wake_at": wake_at, "resent": 0}
             entries += [{**awaited, "subscriber": listener} for listener in listeners]
-            after_commit(session, partial(tell, listeners, stored.id, said.saga_id))
+            after_commit(session, partial(tell, listeners, stored.id, said.saga_id, sender()))
     if entries:
         session.execute(insert(OutboxEntry), entries)
 
@@ -181,10 +181,15 @@ def task_id_of(event_id: str, task_name: str) -> str:
     return str(uuid5(UUID(event_id), task_name))
 
 
-def tell(task_names: Iterable[str], event_id: str, saga_id: str) -> bool:
-    """Send an event's task to each of these subscribers; returns whether the broker took them all."""
+def tell(task_names: Iterable[str], event_id: str, saga_id: str, parent_id: str | None = None) -> bool:
+    """Send an event's task to each of these subscribers; returns whether the broker took them all.
+
+    ``parent_id`` is the task that wrote the event.
+    """
     sent = [
-        send(task_name, saga_id=saga_id, task_id=task_id_of(event_id, task_name), event_id=event_id)
+        send(
+            task_name, saga_id=saga_id, task_id=task_id_of(event_id, task_name), parent_id=parent_id, event_id=event_id
+        )
         for task_name in task_names
     ]
     return all(sent)

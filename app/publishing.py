@@ -2,50 +2,162 @@
 
 What was committed stands whether or not the broker takes the message. One that could not be sent is logged and
 sent again by the recovery sweep, which reads from the log what is missing.
+
+The messages are those that Celery's canvas would send. They are built here one level below it, from what all of them
+have in common, because building them took longer than doing a step.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 from celery import chain
+from celery.app.task import Context
 from celery.canvas import Signature
+from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import OperationalError
 
-from app.celery import app
+from app.celery import app, queue_of
 from app.errors import StepFailed
+from app.ids import new_id
 
 logger = logging.getLogger(__name__)
 
+Link = dict[str, Any]
+"""A task of a chain, as Celery's messages carry it: a signature in plain JSON."""
 
-def send(task_name: str, *, saga_id: str, task_id: str | None = None, **arguments: str) -> bool:
+_sender: ContextVar[str | None] = ContextVar("sender", default=None)
+
+
+@contextmanager
+def sent_by(task_id: str | None) -> Iterator[None]:
+    """Have what is registered to be sent in the block be sent by this task, which runs together with others."""
+    token = _sender.set(task_id)
+    try:
+        yield
+    finally:
+        _sender.reset(token)
+
+
+def sender() -> str | None:
+    """Return the task whose messages' parent is: what Flower and traces draw the tree by; None outside any."""
+    if own := _sender.get():
+        return own
+    running = app.current_worker_task
+    return str(running.request.id) if running else None
+
+
+def send(
+    task_name: str, *, saga_id: str, task_id: str | None = None, parent_id: str | None = None, **arguments: str
+) -> bool:
     """Send one task of a saga to its queue; returns whether the broker took it."""
-    return _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id)
+    if app.conf.task_always_eager:
+        return _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id)
+    return _send(_link(task_name, saga_id, task_id or new_id(), **arguments), [], saga_id, parent_id)
 
 
-def send_chain(task_names: Sequence[str], *, saga_id: str, on_error: str | None = None) -> bool:
+def send_chain(
+    task_names: Sequence[str], *, saga_id: str, on_error: str | None = None, parent_id: str | None = None
+) -> bool:
     """Send tasks of a saga to run one after the other; returns whether the broker took the first.
 
     ``on_error`` names the task that Celery calls when one of them fails.
     """
-    tasks = chain(*(_signature(name, saga_id) for name in task_names))
-    # immutable, so that it is sent as a task: an errback that takes the error would run inside the failing process
-    options: dict[str, Any] = {"link_error": _signature(on_error, saga_id)} if on_error else {}
-    return _publish(tasks, saga_id, **options)
+    if app.conf.task_always_eager:
+        tasks = chain(*(_signature(name, saga_id) for name in task_names))
+        # immutable, so that it is sent as a task: an errback that takes the error would run inside the failing process
+        options: dict[str, Any] = {"link_error": _signature(on_error, saga_id)} if on_error else {}
+        return _publish(tasks, saga_id, **options)
+    links = [_link(name, saga_id, new_id()) for name in task_names]
+    if on_error:
+        errbacks = [{**_link(on_error, saga_id), "options": {}}]
+        for link in links:
+            link["options"]["link_error"] = errbacks
+    # the last comes first: Celery takes what follows from the end
+    return _send(links[0], links[:0:-1], saga_id, parent_id)
+
+
+def send_next(request: Context) -> None:
+    """Send what follows in the chain of a task that is done. Left to Celery, which retries it, if that fails."""
+    chain_left: Sequence[Link] | None = request.chain  # type: ignore[assignment]
+    if not chain_left or request.called_directly or request.is_eager:
+        return
+    try:
+        _publish_link(chain_left[-1], chain_left[:-1], request.root_id, request.id)
+    except _not_taken() as error:
+        logger.debug("message not sent, Celery tries", extra={"saga_id": request.root_id, "reason": error})
+    else:
+        request.chain = None
+
+
+def _send(link: Link, rest: Sequence[Link], saga_id: str, parent_id: str | None) -> bool:
+    try:
+        _publish_link(link, rest, saga_id, parent_id)
+    except _not_taken() as error:
+        logger.warning("message not sent, the sweep will", extra={"saga_id": saga_id, "reason": error})
+        return False
+    return True
+
+
+def _publish_link(link: Link, rest: Sequence[Link], root_id: str | None, parent_id: str | None) -> None:
+    options = link["options"]
+    message = app.amqp.as_task_v2(
+        options["task_id"],
+        link["task"],
+        (),
+        link["kwargs"],
+        root_id=root_id,
+        parent_id=parent_id,
+        chain=list(rest) or None,
+        errbacks=options.get("link_error"),
+        ignore_result=app.conf.task_ignore_result,
+        argsrepr="()",
+        kwargsrepr=repr(link["kwargs"]),
+        origin=_origin(),
+        create_sent_event=app.conf.task_send_sent_event,
+    )
+    with app.producer_or_acquire() as producer:
+        app.amqp.send_task_message(producer, link["task"], message, queue=queue_of(link["task"]))
+
+
+@cache
+def _origin() -> str:
+    return str(anon_nodename())
+
+
+def _not_taken() -> tuple[type[Exception], ...]:
+    """Return what says that the broker did not take a message."""
+    connection = app.pool.connection  # type: ignore[attr-defined]
+    return (OperationalError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _link(task_name: str, saga_id: str, task_id: str | None = None, **arguments: str) -> Link:
+    # the saga id as an argument too: Flower searches arguments, not root ids
+    return {
+        "task": task_name,
+        "args": [],
+        "kwargs": {"saga_id": saga_id, **arguments},
+        "options": {"task_id": task_id, "root_id": saga_id},
+        "subtask_type": None,
+        "immutable": True,
+    }
 
 
 def _signature(task_name: str, saga_id: str, **arguments: str) -> Signature:
-    # the saga id as a keyword argument too: Flower searches arguments, not root ids
     return app.signature(task_name, kwargs={"saga_id": saga_id, **arguments}, immutable=True)
 
 
 def _publish(signature: Signature, saga_id: str, **options: Any) -> bool:
+    """Have Celery run tasks in here, as it is told to where it is eager; returns that they were taken."""
     try:
         signature.apply_async(root_id=saga_id, **options)
     except OperationalError as error:
         logger.warning("message not sent, the sweep will", extra={"saga_id": saga_id, "reason": error})
         return False
     except StepFailed:
-        # only in eager mode, where the chain has run in here; its error callback has been called
+        # the chain has run in here; its error callback has been called
         logger.debug("eager chain ended early", extra={"saga_id": saga_id})
     return True

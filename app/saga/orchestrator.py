@@ -17,7 +17,7 @@ from app.database import after_commit
 from app.errors import Conflict
 from app.events import emit
 from app.ids import new_id
-from app.publishing import send_chain
+from app.publishing import send_chain, sender, sent_by
 from app.saga import barrier, by_hand, registry, transitions
 from app.saga.attempts import CeleryTask, invoke_by_hand, retried_on_database_fault
 from app.saga.by_hand import Statement
@@ -92,24 +92,28 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
     """
     with retried_on_database_fault(task):
-        return together.outcome_of(task.request.id) or _undo_what_failed([saga_id])[saga_id]
+        return together.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
 
 
 def _undo_together(wanted: Sequence[Wanted]) -> Outcomes:
-    sagas = [one.arguments["saga_id"] for one in wanted]
-    answers = _undo_what_failed(sagas)
-    return {one.task_id: answers[saga_id] for one, saga_id in zip(wanted, sagas, strict=True)}
+    askers = {one.arguments["saga_id"]: one.task_id for one in wanted}
+    answers = _undo_what_failed(askers)
+    return {task_id: answers[saga_id] for saga_id, task_id in askers.items()}
 
 
 together.register(ERROR_CALLBACK, _undo_together)
 
 
-def _undo_what_failed(saga_ids: Sequence[str]) -> dict[str, str]:
-    """Turn back those of these sagas whose log says that they have failed; returns what was found, by saga."""
-    answers = dict.fromkeys(saga_ids, NO_SUCH_SAGA)
+def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
+    """Turn back those of these sagas whose log says that they have failed; returns what was found, by saga.
+
+    ``askers`` are the sagas, with the task that asks for each.
+    """
+    answers = dict.fromkeys(askers, NO_SUCH_SAGA)
     with runtime.current().database.transaction() as session:
         for saga, log in barrier.locked(session, answers):
-            answers[saga.id] = _undo_if_failed(session, saga, log)
+            with sent_by(askers[saga.id]):
+                answers[saga.id] = _undo_if_failed(session, saga, log)
     for saga_id, answer in answers.items():
         if answer == NO_SUCH_SAGA:
             logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
@@ -148,16 +152,16 @@ def _current(saga: SagaInstance) -> str:
 
 def _publish_forward(session: Session, saga: SagaInstance, plan: Plan) -> None:
     tasks = [step.action.name for step in plan.remaining(_current(saga))]
-    after_commit(session, partial(_send, saga.id, tasks, on_error=ERROR_CALLBACK))
+    after_commit(session, partial(_send, saga.id, tasks, sender(), on_error=ERROR_CALLBACK))
 
 
 def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> None:
     tasks = [step.compensation.name for step in plan.undoing(_current(saga)) if step.compensation]
-    after_commit(session, partial(_send, saga.id, tasks))
+    after_commit(session, partial(_send, saga.id, tasks, sender()))
 
 
-def _send(saga_id: str, tasks: Sequence[str], on_error: str | None = None) -> None:
-    if not send_chain(tasks, saga_id=saga_id, on_error=on_error):
+def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: str | None = None) -> None:
+    if not send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error):
         stop_clock(saga_id)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.database import after_commit
 from app.events import History, Said, StoredEvent, emit, emit_all, history, subscribers, tell
 from app.messages import Event, EventType
+from app.publishing import sender, sent_by
 from app.saga import transitions
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
@@ -55,16 +56,17 @@ class Stream:
         for one, event in zip(answers, stored, strict=True):
             one.row.event_id = event.id
             one.row.result = dict(event.payload)
-            if event.event_type in self.watched:
-                self._project(one.saga, event, History([*one.past.events, event]))
-            self.say(session, one.saga.id, event)
+            with sent_by(one.row.task_id):
+                if event.event_type in self.watched:
+                    self._project(one.saga, event, History([*one.past.events, event]))
+                self.say(session, one.saga.id, event)
 
     def say(self, session: Session, saga_id: str, event: StoredEvent) -> None:
         """Tell the reactions to an event of it, after the commit; as often as one likes."""
-        after_commit(session, partial(self._tell, saga_id, event))
+        after_commit(session, partial(self._tell, saga_id, event, sender()))
 
-    def _tell(self, saga_id: str, event: StoredEvent) -> None:
-        if not tell(subscribers(event.event_type, self.name), event.id, saga_id):
+    def _tell(self, saga_id: str, event: StoredEvent, parent_id: str | None) -> None:
+        if not tell(subscribers(event.event_type, self.name), event.id, saga_id, parent_id):
             stop_clock(saga_id)
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
