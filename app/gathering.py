@@ -1,9 +1,10 @@
 """Gathers, in a worker, the messages that have arrived together, so that they can be done together.
 
-A worker of one process (``--pool solo``) takes what its connection holds, and begins when nothing more comes or when it
-has enough. Nothing waits for company: a message that is alone is begun with at once.
+A worker of one process (``--pool solo``) begins at once with a message that finds it idle. What arrives while it works
+waits in its connection; it is read then, and done together with what else there is for the same task.
 """
 
+import time
 from collections.abc import Callable
 
 from celery.worker.request import Request
@@ -12,11 +13,14 @@ from kombu.asynchronous import Hub
 from app import together, tracing
 from app.together import Wanted
 
-MOST = 32
+MOST = 64
 """So many messages are done in one transaction at most: what a repetition costs, and how long its locks are held."""
 
-QUIET_LOOKS = 2
-"""After so many looks at the connection without a new message, nothing more waits there."""
+QUIET_SECONDS = 0.001
+"""When no message was read for so long, the connection holds no more; it takes a fraction of that to read one."""
+
+BUSY_SECONDS = 0.005
+"""A message that comes so soon after the last was done may be one of many."""
 
 
 class Gathering:
@@ -28,6 +32,7 @@ class Gathering:
         self._waiting: dict[str, list[Request]] = {}
         self._grown = False
         self._looking = False
+        self._ended = 0.0
 
     def take(self, request: Request) -> None:
         """Take a request; it is handed on now, or soon with others of its task."""
@@ -38,29 +43,30 @@ class Gathering:
         waiting = self._waiting.setdefault(request.name, [])
         waiting.append(request)
         self._grown = True
-        if len(waiting) >= MOST:
+        idle = not self._looking and time.monotonic() - self._ended > BUSY_SECONDS
+        if idle or len(waiting) >= MOST:
             self._begin(request.name)
-        elif not self._looking:
-            self._looking = True
-            self._look(QUIET_LOOKS)
+        self._look_later()
 
-    def _look(self, left: int) -> None:
-        """Look again with the loop's next turn, in which it reads what its connection holds."""
-        if self._grown:
-            self._grown, left = False, QUIET_LOOKS
-        if left:
-            # not call_soon: the loop may sleep for a second before it calls
-            self._hub.call_later(0, self._look, left - 1)
-            return
+    def _look_later(self) -> None:
+        if self._waiting and not self._looking:
+            self._looking = True
+            self._hub.call_later(QUIET_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Begin with what waits longest, unless more is coming. The rest waits on: it may find company meanwhile."""
         self._looking = False
-        for task_name in list(self._waiting):
-            self._begin(task_name)
+        if self._waiting and not self._grown:
+            self._begin(next(iter(self._waiting)))
+        self._grown = False
+        self._look_later()
 
     def _begin(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)
         if len(requests) == 1:
             self._hand_on(requests[0])
-            return
-        with together.done(task_name, [Wanted(request.id, request.kwargs) for request in requests]):
-            for request in requests:
-                self._hand_on(request)
+        else:
+            with together.done(task_name, [Wanted(request.id, request.kwargs) for request in requests]):
+                for request in requests:
+                    self._hand_on(request)
+        self._ended = time.monotonic()

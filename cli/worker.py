@@ -7,6 +7,9 @@ import click
 
 from app.celery import QUEUES
 from app.celery import app as celery
+from app.gathering import MOST
+from app.saga.participant import calls_outside
+from app.settings import Settings
 from cli.environment import USAGE_ERROR, open_runtime
 
 
@@ -21,4 +24,17 @@ def worker(queue: str) -> None:
     # RabbitMQ refuses a name that a worker still holds which is shutting down, or was killed a moment ago
     name = f"{queue}-{uuid4().hex[:8]}@%h"
     # with events, which is what Flower shows
-    sys.exit(celery.start(["-q", "worker", "-Q", queue, "-n", name, "-c", str(here.settings.worker_concurrency), "-E"]))
+    sys.exit(celery.start(["-q", "worker", "-Q", queue, "-n", name, "-E", *_pool(queue, here.settings)]))
+
+
+def _pool(queue: str, settings: Settings) -> list[str]:
+    """Return the options that say how many processes work, and how many messages they hold.
+
+    Who calls nobody outside hardly ever waits: one process does most, and does together what has come together.
+    """
+    import workflows  # noqa: F401  (declares what each service does)
+
+    # a fault that hangs would hold up all that the process has to do
+    if calls_outside(queue) or settings.faults_allowed:
+        return ["-c", str(settings.worker_concurrency)]
+    return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MOST)]

@@ -122,7 +122,12 @@ def stock_unavailable(_session: Session, order: StockOrder, reason: str) -> Even
     return Event(StockUnavailable, {"order_id": order.order_id, "reason": reason})
 
 
-@command("inventory.reserve_stock", refused=stock_unavailable, retry=RETRY)
+def lock_stock(session: Session, orders: Iterable[StockOrder]) -> None:
+    """Lock the stock that several orders are about, before the first of them is looked at."""
+    _locked_books(session, [item.book_id for order in orders for item in order.items])
+
+
+@command("inventory.reserve_stock", refused=stock_unavailable, locks=lock_stock, retry=RETRY)
 def reserve_stock(session: Session, order: StockOrder) -> Event:
     """Keep the stock of all items for the order, or of none. Raises StepRejected when there is not enough."""
     wanted = _quantities(order.items)
@@ -148,14 +153,14 @@ def give_back(session: Session, order: StockOrder) -> Event:
     return Event(StockReleased, _moved(order, released))
 
 
-@command("inventory.release_stock", by_hand=give_back)
+@command("inventory.release_stock", by_hand=give_back, locks=lock_stock)
 def release_stock(session: Session, order: StockOrder) -> Event:
     """Give the order's reserved stock back to everybody."""
     return give_back(session, order)
 
 
 # past the point of no return: there is no way but on
-@command("inventory.ship_stock", retry=PERSISTENT)
+@command("inventory.ship_stock", locks=lock_stock, retry=PERSISTENT)
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Hand the order's reserved stock over to the carrier: it leaves the house."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)

@@ -20,11 +20,17 @@ from app.saga.execution import StepRun
 from app.saga.first_attempts import make_together
 
 _services: dict[str, str] = {}
+_outside: set[str] = set()
 
 
 def service_of(step: str) -> str | None:
     """Return the service whose command gives a step its name, or None if no deployed code declares it."""
     return _services.get(step)
+
+
+def calls_outside(service: str) -> bool:
+    """Tell whether a command of this service calls a gateway: then its workers spend their time waiting."""
+    return service in _outside
 
 
 def command(
@@ -60,6 +66,8 @@ def command(
             retry=retry,
         )
         _services[declared.short_name] = declared.service
+        if declared.call:
+            _outside.add(declared.service)
 
         # the log counts the attempts, not Celery; a step that was given up is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
