@@ -20,8 +20,6 @@ from app.telemetry import configure_logging, log_context
 QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
 
 _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
-    # the default polls once a second, a second per hop of every saga
-    "memory": {"polling_interval": 0.01},
     # Redis gives a killed worker's messages back only after this long (an hour unless said);
     # a retry's countdown must stay far below it, or Redis would deliver the message several times
     "redis": {
@@ -31,6 +29,9 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
         "socket_connect_timeout": 2,
     },
 }
+
+
+_TRANSPORTS = {"memory": "app.memory_broker:Transport", "redis": "app.redis_broker:Transport"}
 
 
 def queue_of(task_name: str) -> str:
@@ -50,8 +51,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": broker_url,
         "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
-        # with TLS it is kombu's own, which takes it from its name that it is to use TLS
-        "broker_transport": "app.redis_broker:Transport" if broker_url.startswith("redis://") else None,
+        # redis with TLS is kombu's own, which takes it from its name that it is to use TLS
+        "broker_transport": _TRANSPORTS.get(broker_url.partition(":")[0]),
         "broker_connection_retry_on_startup": True,
         # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent
         "broker_connection_timeout": 2,

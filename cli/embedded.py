@@ -15,6 +15,7 @@ from celery.worker import WorkController
 from app.celery import QUEUES, app, configuration
 from app.runtime import Runtime
 from app.saga.recovery import try_sweep
+from cli.timer import PromptTimer
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class EmbeddedStack:
         ready = threading.Event()
         self._worker = app.WorkController(
             pool_cls="threads",
+            timer_cls=PromptTimer,
             concurrency=THREADS,
             queues=list(QUEUES),
             without_gossip=True,

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from uuid import uuid4
 
 import pytest
-from kombu import Queue
+from kombu import Connection, Queue
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -211,7 +211,7 @@ def require_redis() -> None:
 def open_broker(name: str) -> str:
     """Return the URL of a broker whose queues are empty and which no shop uses; skip, or fail, if it is not there."""
     if name == "memory":
-        empty_queues("memory://localhost//")  # this process's, in which another test may have left something
+        empty_queues("memory://")  # this process's, in which another test may have left something
         return "memory://"
     _require(BROKERS[name], name, f"TEST_{name.upper()}_URL")
     assert name not in _in_use, f"another test's shop is still open on {name}"
@@ -239,9 +239,17 @@ def _host_and_port(url: str) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", parts.port or default_port[parts.scheme]
 
 
+def connection_to(broker_url: str) -> Connection:
+    """Return a connection to a broker, by the transport that is ours to it, whatever Celery is set up for."""
+    there = configuration(Settings(broker_url=broker_url))
+    # kombu would take the transport that Celery is set up for, and not the URL's
+    transport = there["broker_transport"] or urllib.parse.urlsplit(broker_url).scheme
+    return celery.connection_for_write(there["broker_url"], transport=transport)
+
+
 def empty_queues(broker_url: str) -> None:
     """Throw away what waits in the queues of a broker."""
-    with celery.connection_for_write(broker_url) as connection:
+    with connection_to(broker_url) as connection:
         for name in QUEUES:
             queue = Queue(name)(connection.default_channel)
             queue.declare()

@@ -98,6 +98,7 @@ def test_of_a_silent_broker_and_a_silent_database_only_that_is_told(
 ) -> None:
     client = create_app(settings.but(database_url=f"sqlite:///{tmp_path}")).test_client()
     monkeypatch.setitem(celery.conf, "broker_url", "amqp://127.0.0.1:1//")
+    monkeypatch.setitem(celery.conf, "broker_transport", None)
     monkeypatch.setitem(celery.conf, "broker_transport_options", {})
 
     answer = client.get("/metrics")

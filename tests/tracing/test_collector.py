@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 
 from app import runtime, tracing
 from app.celery import app as celery
-from tests.stacks import free_port
+from tests.stacks import connection_to, free_port
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Receiver
 from tests.tracing.test_requests import place
@@ -60,7 +60,7 @@ def test_a_message_that_the_broker_does_not_take_leaves_nothing_behind(traced: R
     task = celery.tasks["orders.create_order"]
     nowhere = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
     celery.conf.task_always_eager = False
-    with celery.connection_for_write(nowhere) as connection, pytest.raises(OperationalError):
+    with connection_to(nowhere) as connection, pytest.raises(OperationalError):
         celery.send_task(task.name, kwargs={"saga_id": "x"}, connection=connection, retry=False)
     assert tracing.current_trace_id() is None
     assert not getattr(task, "__otel_task_span", None)

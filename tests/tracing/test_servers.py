@@ -10,7 +10,7 @@ from kombu import Queue
 from app.celery import QUEUES
 from app.celery import app as celery
 from tests.shop import Shop
-from tests.stacks import open_shop, role_commands, roles
+from tests.stacks import connection_to, open_shop, role_commands, roles
 from tests.tracing.receiver import Receiver, Seen, receiving
 
 pytestmark = pytest.mark.timeout(300)  # the first test pays for all that runs
@@ -69,14 +69,14 @@ def _run(shop: Shop, receiver: Receiver, folder: Path) -> Ran:
 
 def _lose_message(shop: Shop, saga_id: str) -> None:
     """Take out of the queue what nobody is there to work on."""
-    with celery.connection_for_write(shop.here.settings.broker_url) as connection:
+    with connection_to(shop.here.settings.broker_url) as connection:
         queue = Queue("shipping")(connection.default_channel)
         shop.wait_for(queue.purge, lambda purged: purged > 0)
 
 
 def _repeat_untraced(shop: Shop, task_name: str, saga_id: str) -> None:
     """Send a saga's message once more, from this process, which traces nothing."""
-    with celery.connection_for_write(shop.here.settings.broker_url) as connection:
+    with connection_to(shop.here.settings.broker_url) as connection:
         celery.send_task(task_name, kwargs={"saga_id": saga_id}, connection=connection)
 
 

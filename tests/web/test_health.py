@@ -35,6 +35,7 @@ def test_without_its_broker_a_process_is_not_ready(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setitem(celery.conf, "broker_url", url)
+    monkeypatch.setitem(celery.conf, "broker_transport", None)
     monkeypatch.setitem(celery.conf, "broker_transport_options", {})
 
     problem = get(client, "/readyz", 503)

@@ -7,11 +7,10 @@ import pytest
 from kombu import Connection, Queue
 
 from app.celery import QUEUES
-from app.celery import app as celery
 from tests import forged
 from tests.forged import Forged
 from tests.shop import Shop
-from tests.stacks import open_shop
+from tests.stacks import connection_to, open_shop
 
 BROKERS = ("memory", "postgresql+rabbitmq", "postgresql+redis")
 
@@ -24,11 +23,11 @@ def test_what_is_no_task_is_logged_and_dropped(
     # good orders are to complete, however long the workers take to start
     patient = {"step_timeout_seconds": 60, "order_timeout_seconds": 60}
     with open_shop(stack, seeded_database, tmp_path, **patient) as shop:
-        broker_url = "memory://localhost//" if stack == "memory" else shop.here.settings.broker_url
+        broker_url = shop.here.settings.broker_url
         book = shop.add_book(stock=10)
         ended = [place_and_settle(shop, book, pattern) for pattern in ("orchestration", "choreography")]
 
-        with celery.connection_for_write(broker_url) as connection:
+        with connection_to(broker_url) as connection:
             thrown = [message for queue in QUEUES for message in throw_everything(shop, connection, queue, tmp_path)]
         sent = Counter(message.says for message in thrown)
 
@@ -50,7 +49,7 @@ def test_what_is_no_task_is_logged_and_dropped(
     assert not (tmp_path / "unpickled").exists()
     if stack != "memory":
         # nothing was kept back either, to be delivered again to the next worker
-        with celery.connection_for_write(broker_url) as connection:
+        with connection_to(broker_url) as connection:
             assert [name for queue in QUEUES for name in waiting(connection, queue)] == []
 
 

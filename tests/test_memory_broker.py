@@ -1,0 +1,251 @@
+"""The broker in memory: nobody looks for messages before there is one to be found, and nobody is held up at the end."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kombu import Connection, Consumer, Producer, Queue
+from kombu.transport.virtual import base
+
+from app import memory_broker
+from app.memory_broker import BELL, Channel
+from app.runtime import Runtime
+from cli.embedded import EmbeddedStack
+from cli.timer import PromptTimer
+from tests.stacks import connection_to
+
+PATIENCE_SECONDS = 30
+
+
+class Watched:
+    """What the consumers of this process do: how often they looked into a queue, and when they began to wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        self.waits = threading.Semaphore(0)
+        self.slept: list[float] = []
+        get, wait = Channel._get, BELL.wait
+
+        def look(channel: Channel, queue: str, timeout: float | None = None) -> Any:
+            self.looks += 1
+            return get(channel, queue, timeout)
+
+        def begin_to_wait(rung: int, seconds: float | None) -> bool:
+            self.waits.release()
+            return wait(rung, seconds)
+
+        monkeypatch.setattr(Channel, "_get", look)
+        monkeypatch.setattr(BELL, "wait", begin_to_wait)
+        monkeypatch.setattr(base, "sleep", self.slept.append)
+
+    def until_somebody_waits(self) -> None:
+        assert self.waits.acquire(timeout=PATIENCE_SECONDS)
+
+
+class Draining:
+    """A thread that consumes one queue until it is told that its connection is closed."""
+
+    def __init__(self, queue: str, limit: int = 0) -> None:
+        self.got: list[Any] = []
+        self.one_came = threading.Semaphore(0)
+        self.connection = connection_to("memory://")
+        channel: Any = self.connection.default_channel
+        channel.basic_qos(0, limit, False)
+        self.consumer = Consumer(channel, [Queue(queue)], callbacks=[self._take], accept=["json"])
+        self.consumer.consume()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _take(self, _: Any, message: Any) -> None:
+        self.got.append(message)
+        self.one_came.release()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.connection.drain_events()
+            except TimeoutError:
+                return
+
+    @property
+    def said(self) -> list[str]:
+        return [message.payload["says"] for message in self.got]
+
+    def until_one_comes(self) -> None:
+        assert self.one_came.acquire(timeout=PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self.connection.close()
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+@pytest.fixture
+def drain() -> Iterator[Callable[..., Draining]]:
+    """Begin to consume a queue."""
+    begun: list[Draining] = []
+
+    def begin(queue: str, limit: int = 0) -> Draining:
+        begun.append(Draining(queue, limit))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.close()
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"queue-{uuid4().hex[:8]}"
+
+
+@contextmanager
+def other_connection() -> Iterator[Connection]:
+    with connection_to("memory://") as connection:
+        yield connection
+
+
+def put(queue: str, *bodies: str) -> None:
+    with other_connection() as connection:
+        for body in bodies:
+            Producer(connection).publish({"says": body}, routing_key=queue, declare=[Queue(queue)])
+
+
+def test_a_message_wakes_who_waits_and_nobody_looks_before(
+    watched: Watched, drain: Callable[..., Draining], queue: str
+) -> None:
+    consumer = drain(queue)
+    watched.until_somebody_waits()
+    assert watched.looks == 1  # it was empty
+
+    put(queue, "first")
+    consumer.until_one_comes()
+    watched.until_somebody_waits()
+    put(queue, "second")
+    consumer.until_one_comes()
+    watched.until_somebody_waits()
+
+    # each message is found at the first look, and what follows is one look that finds nothing more
+    assert watched.looks == 5
+    assert watched.slept == []
+    assert consumer.said == ["first", "second"]
+
+
+def test_a_message_between_look_and_wait_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, drain: Callable[..., Draining], queue: str
+) -> None:
+    wait = BELL.wait
+    late = iter(["late"])
+
+    def put_before_waiting(rung: int, seconds: float | None) -> bool:
+        put(queue, *[body for body in [next(late, None)] if body])
+        return wait(rung, seconds)
+
+    monkeypatch.setattr(BELL, "wait", put_before_waiting)
+    consumer = drain(queue)
+
+    consumer.until_one_comes()
+    assert consumer.said == ["late"]
+
+
+@pytest.mark.parametrize("done", ["ack", "reject"])
+def test_who_has_all_it_may_take_is_woken_when_one_is_done(
+    watched: Watched, drain: Callable[..., Draining], queue: str, done: str
+) -> None:
+    consumer = drain(queue, limit=1)
+    watched.until_somebody_waits()
+    put(queue, "first", "second")
+    consumer.until_one_comes()
+    watched.until_somebody_waits()
+    assert len(consumer.got) == 1
+
+    getattr(consumer.got[0], done)()
+
+    consumer.until_one_comes()
+    assert consumer.said == ["first", "second"]
+
+
+def test_a_message_given_back_comes_again(watched: Watched, drain: Callable[..., Draining], queue: str) -> None:
+    consumer = drain(queue, limit=1)
+    put(queue, "once")
+    consumer.until_one_comes()
+
+    consumer.got[0].requeue()
+
+    consumer.until_one_comes()
+    assert consumer.said == ["once", "once"]
+    assert consumer.got[1].properties["delivery_info"]["routing_key"] == queue
+
+
+def test_an_ack_rings_for_nobody_who_has_room(drain: Callable[..., Draining], queue: str) -> None:
+    consumer = drain(queue)
+    put(queue, "first")
+    consumer.until_one_comes()
+    rung = BELL.rung
+
+    consumer.got[0].ack()
+
+    assert rung == BELL.rung
+
+
+def test_a_wait_ends_in_time_without_a_message(queue: str) -> None:
+    with other_connection() as connection, Consumer(connection, [Queue(queue)]), pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.01)
+
+
+def test_closing_the_connection_ends_the_wait(watched: Watched, drain: Callable[..., Draining], queue: str) -> None:
+    consumer = drain(queue)
+    watched.until_somebody_waits()
+
+    consumer.close()  # joins the thread
+
+
+def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch)
+    # nothing but being woken ends any of these waits before the test gives up
+    monkeypatch.setattr(memory_broker, "monotonic", lambda: 0.0)
+    wait = BELL.wait
+    monkeypatch.setattr(BELL, "wait", lambda rung, _seconds: wait(rung, None))
+    ended = threading.Event()
+    stack = EmbeddedStack(here)
+
+    def run() -> None:
+        with stack:
+            watched.until_somebody_waits()
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+
+    assert ended.wait(PATIENCE_SECONDS)
+    assert not any(thread.is_alive() for thread in stack._threads)
+    assert watched.slept == []
+
+
+def test_one_stack_follows_another(here: Runtime) -> None:
+    for _ in range(3):
+        with EmbeddedStack(here):
+            pass
+        here.stopping.clear()
+
+
+def test_the_timer_calls_what_is_due_first_however_late_it_was_entered() -> None:
+    called: list[str] = []
+    both = threading.Event()
+    timer = PromptTimer(max_interval=1000)
+    try:
+        timer.call_after(1000, called.append, ("never",))
+        timer.call_after(0.01, called.append, ("soon",))
+        timer.call_after(0.02, both.set)
+        assert both.wait(PATIENCE_SECONDS)
+        assert called == ["soon"]
+    finally:
+        timer.stop()
+    assert not timer.is_alive()
