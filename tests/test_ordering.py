@@ -50,6 +50,17 @@ def test_an_id_that_the_shop_gave_out_itself_is_taken(here: Runtime) -> None:
         place(request(order_id=taken))
 
 
+def test_an_unknown_customer_is_named_before_anything_else_and_leaves_nothing(here: Runtime) -> None:
+    taken = place(request()).order_id
+
+    for wrong in (request(customer_id="nobody"), request(customer_id="nobody", order_id=taken)):
+        with pytest.raises(Invalid, match="there is no customer nobody") as refusal:
+            place(wrong, "key")
+        assert refusal.value.field == "customer_id"
+
+    assert not place(request(), "key").repeated
+
+
 def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
     with ThreadPoolExecutor(8) as clients:
         placed = list(clients.map(lambda _: place(request(order_id="mine"), "key"), range(16)))

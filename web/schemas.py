@@ -1,5 +1,6 @@
 """What requests may say: bodies, queries, paths and headers."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import (
@@ -43,6 +44,20 @@ class Strict(BaseModel):
     """What knows its fields: another is refused, for it would be lost in silence."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class KnownSchema(BaseModel):
+    """Headers and queries, whose schema flask-openapi3 asks for with every request: it is made once."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema; whoever asks for it without saying how must not change it."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._schema()
+
+    @classmethod
+    @cache
+    def _schema(cls) -> dict[str, Any]:
+        return super().model_json_schema()
 
 
 class Simulate(Strict):
@@ -257,7 +272,7 @@ class Restock(Strict):
     quantity: Delivered
 
 
-class IdempotencyHeader(BaseModel):
+class IdempotencyHeader(KnownSchema):
     """The key under which a repeated request is known again."""
 
     key: str | None = Field(
@@ -286,7 +301,7 @@ class BookPath(BaseModel):
     book_id: Text
 
 
-class PageQuery(Strict):
+class PageQuery(Strict, KnownSchema):
     """Which page of a list."""
 
     limit: int = Field(20, ge=1, le=100)

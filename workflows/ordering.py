@@ -95,19 +95,16 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
     _check_faults(request)
     keys = _keys(request, idempotency_key)
     database = runtime.current().database
-    if earlier := _earlier(keys, request):
-        return earlier
     try:
         with database.transaction() as session:
-            items = _priced(session, request)
-            _check_customer(session, request)
-            return _store(session, request, items, keys)
+            return _earlier(session, keys, request) or _store(session, request, _priced(session, request), keys)
     except IntegrityError:
-        # somebody sent the same key at the same time, and was first
-        if earlier := _earlier(keys, request):
-            return earlier
-        if request.order_id and _exists(request.order_id):
-            raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
+        with database.transaction() as session:
+            # somebody sent the same key at the same time, and was first
+            if earlier := _earlier(session, keys, request):
+                return earlier
+            _check_customer(session, request)
+            _check_order_id(session, request)
         raise
 
 
@@ -153,25 +150,26 @@ def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
     return [*keys, f"order:{request.order_id}"] if request.order_id else keys
 
 
-def _earlier(keys: list[str], request: NewOrder) -> Placed | None:
+def _earlier(session: Session, keys: list[str], request: NewOrder) -> Placed | None:
     if not keys:
         return None
-    with runtime.current().database.transaction() as session:
-        found = session.scalars(select(OrderRequest).where(OrderRequest.key.in_(keys))).all()
-        for earlier in found:
-            if earlier.fingerprint != request.fingerprint:
-                own_id = earlier.key.startswith("order:")
-                what, field = ("the order id", "order_id") if own_id else ("the key", "Idempotency-Key")
-                raise Invalid(f"{what} was used before, for a different request", field=field)
-        if not found:
-            return None
-        order_id = found[0].order_id
-        # held against being pruned: a key must not be noted for an order that goes at this moment
-        about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
-        saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
-        if saga_id is None:
-            return None
-        _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
+    # no entities: one that is pruned at this moment must not be in the way of the one that takes its key
+    columns = select(OrderRequest.key, OrderRequest.fingerprint, OrderRequest.order_id)
+    found = session.execute(columns.where(OrderRequest.key.in_(keys))).all()
+    for earlier in found:
+        if earlier.fingerprint != request.fingerprint:
+            own_id = earlier.key.startswith("order:")
+            what, field = ("the order id", "order_id") if own_id else ("the key", "Idempotency-Key")
+            raise Invalid(f"{what} was used before, for a different request", field=field)
+    if not found:
+        return None
+    order_id = found[0].order_id
+    # held against being pruned: a key must not be noted for an order that goes at this moment
+    about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
+    saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
+    if saga_id is None:
+        return None
+    _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
     return Placed(order_id, saga_id, repeated=True)
 
 
@@ -183,19 +181,21 @@ def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_i
         session.execute(insert_if_absent(session, OrderRequest).values(**values).on_conflict_do_nothing())
 
 
-def _exists(order_id: str) -> bool:
-    with runtime.current().database.reading() as session:
-        return session.get(Order, order_id) is not None
-
-
 def _check_customer(session: Session, request: NewOrder) -> None:
+    """Say so if it was the order's foreign key that was violated: nobody asks before, for it asks by itself."""
     if session.get(Customer, request.customer_id) is None:
-        raise Invalid(f"there is no customer {request.customer_id}", field="customer_id")
+        raise Invalid(f"there is no customer {request.customer_id}", field="customer_id") from None
+
+
+def _check_order_id(session: Session, request: NewOrder) -> None:
+    if request.order_id and session.get(Order, request.order_id) is not None:
+        raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
 
 def _priced(session: Session, request: NewOrder) -> list[OrderItem]:
     wanted = {item.book_id for item in request.items}
-    books = {book.book_id: book for book in session.scalars(select(Book).where(Book.book_id.in_(wanted)))}
+    columns = select(Book.book_id, Book.title, Book.price)
+    books = {book.book_id: book for book in session.execute(columns.where(Book.book_id.in_(wanted)))}
     items = []
     for line, item in enumerate(request.items, start=1):
         book = books.get(item.book_id)
