@@ -30,7 +30,6 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
-
 _TRANSPORTS = {"memory": "app.memory_broker:Transport", "redis": "app.redis_broker:Transport"}
 
 
