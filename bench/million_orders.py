@@ -58,8 +58,11 @@ def main(sizes: tuple[int, ...], server: str) -> None:
 
 
 @contextmanager
-def shop(server: str, orders: int) -> Iterator[str]:
-    """Make a database of a shop of so many orders; yields its URL, and drops it at the end."""
+def shop(server: str, orders: int, *, logged: bool = False) -> Iterator[str]:
+    """Make a database of a shop of so many orders; yields its URL, and drops it at the end.
+
+    Its tables are ``logged`` as a real shop's where it is to be written to and the time that takes counts.
+    """
     name = f"cloudmart_bench_{uuid4().hex[:12]}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -67,7 +70,7 @@ def shop(server: str, orders: int) -> Iterator[str]:
     url = make_url(server).set(database=name).render_as_string(hide_password=False)
     try:
         began = time.monotonic()
-        fill(url, orders)
+        fill(url, orders, logged=logged)
         click.echo(f"{orders:>9,} orders written in {time.monotonic() - began:.1f} s")
         yield url
     finally:
@@ -76,13 +79,14 @@ def shop(server: str, orders: int) -> Iterator[str]:
         admin.dispose()
 
 
-def fill(url: str, orders: int) -> None:
-    """Write so many orders into an empty database, with all that they leave behind."""
+def fill(url: str, orders: int, *, logged: bool = False) -> None:
+    """Write so many orders into an empty database, with all that they leave behind; see ``shop``."""
     migrate(url)
     here = runtime.use(Runtime(Settings(database_url=url)))
     seed()
     # nothing here outlives the run, so nothing has to survive a crash
-    unlogged = [f"ALTER TABLE {table.name} SET UNLOGGED" for table in reversed(Base.metadata.sorted_tables)]
+    tables = [] if logged else list(reversed(Base.metadata.sorted_tables))
+    unlogged = [f"ALTER TABLE {table.name} SET UNLOGGED" for table in tables]
     _execute(here, [*unlogged, *(statement.replace(":orders", str(orders)) for statement in FILL)])
     with here.database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))

@@ -7,14 +7,11 @@ may be compared, and nothing else. Everything that is started has ended when it 
 Exits 1 if a contestant that is installed could not be measured, or its tables did not add up; 2 if a server is missing.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from app.settings import ROOT
@@ -23,14 +20,12 @@ from bench.compare.contestants import with_celery, with_lines, with_restate
 from bench.compare.contestants.contestant import Contestant
 from bench.compare.rounds import Plan, Rounds, Row
 from bench.compare.work import Outcome
+from bench.machine import load_before, said_by, servers
 from bench.scale_report import stop_on_signals
 from tests.chaos.folder import folder_for_servers
 from tests.chaos.servers import MissingServer
-from tests.stacks import POSTGRESQL
 
 RESULTS = ROOT / "bench" / "results"
-BUSY = 1.0
-"""The load average from which on others take processors that the contestants need."""
 
 
 def contestants() -> list[Contestant]:
@@ -65,13 +60,11 @@ def contestants() -> list[Contestant]:
 def main(only: tuple[str, ...], rounds: int, sagas: int, in_flight: int, results: Path) -> None:
     """Measure, print, and write what was measured."""
     stop_on_signals()
-    load = os.getloadavg()[0]
+    load = load_before()
     chosen = [one for one in contestants() if not only or any(part in one.name for part in only)]
     if not chosen:
         raise click.UsageError(f"nobody is called so; there are: {', '.join(one.name for one in contestants())}")
     plan = Plan(rounds=rounds, sagas=sagas, warm_up=min(sagas, 50), in_flight=in_flight, processes=2)
-    if load > BUSY:
-        click.echo(f"somebody else uses this machine (load {load:.1f}): the figures will say little", err=True)
     try:
         with folder_for_servers() as folder, Rounds(plan, folder, click.echo) as running:
             rows = running.run(chosen)
@@ -98,22 +91,7 @@ def _tell(rows: list[Row], what: dict[str, Any], results: Path) -> None:
 
 
 def _servers() -> dict[str, str]:
-    with create_engine(POSTGRESQL).connect() as connection:
-        postgresql = str(connection.exec_driver_sql("SHOW server_version").scalar_one())
-    return {
-        "postgresql": postgresql,
-        "redis": _said_by("redis-server", "--version"),
-        "rabbitmq": _said_by("rabbitmqctl", "version"),
-        "restate-server": _said_by(str(with_restate.SERVER), "--version"),
-    }
-
-
-def _said_by(*command: str) -> str:
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=os.environ)
-    except FileNotFoundError:
-        return "not installed"
-    return (ended.stdout or "unknown").strip().splitlines()[-1]
+    return {**servers(), "restate-server": said_by(str(with_restate.SERVER), "--version")}
 
 
 if __name__ == "__main__":

@@ -6,83 +6,16 @@ what was measured as one line of JSON.
 
 import importlib
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import click
 
 from bench.compare.place import Place
 from bench.compare.work import Order, order
+from bench.flight import Driver, Flight
 
-STARTERS = 4
-"""Threads that start sagas: most of that is waiting for a commit, a broker or an answer."""
-
-LOOK_SECONDS = 0.02
-"""How often the driver counts what has ended."""
-
-
-class Driver(Protocol):
-    """How a contestant's sagas are started and counted."""
-
-    def start(self, order: Order) -> None:
-        """Start one saga; called by several threads."""
-
-    def ended(self) -> int:
-        """Return how many sagas have ended since the place was last emptied; called by one thread."""
-
-
-OpenDriver = Callable[[Place], AbstractContextManager[Driver]]
-
-
-@dataclass
-class Flight:
-    """Sagas on their way, bounded. One thread looks what has ended, the others wait for room."""
-
-    driver: Driver
-    limit: int
-    patience: float
-    begun: int = 0
-    ended: int = 0
-    _room: threading.Condition = field(default_factory=threading.Condition)
-    _failed: list[Exception] = field(default_factory=list)
-
-    def run(self, orders: list[Order]) -> float:
-        """Start these sagas and wait until all have ended; returns the seconds that took. Raises TimeoutError."""
-        last = self.begun + len(orders)
-        left = iter(orders)
-        threads = [threading.Thread(target=self._start_all, args=(left,), daemon=True) for _ in range(STARTERS)]
-        began = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        while self.ended < last:
-            time.sleep(LOOK_SECONDS)
-            ended = self.driver.ended()
-            with self._room:
-                self.ended = ended
-                self._room.notify_all()
-            if self._failed:
-                raise self._failed[0]
-            if time.perf_counter() - began > self.patience:
-                raise TimeoutError(f"{self.ended} of {last} sagas had ended after {self.patience:.0f} s")
-        return time.perf_counter() - began
-
-    def _start_all(self, left: Iterator[Order]) -> None:
-        try:
-            while (one := self._next(left)) is not None:
-                self.driver.start(one)
-        except Exception as error:
-            self._failed.append(error)  # the thread that waits raises it
-
-    def _next(self, left: Iterator[Order]) -> Order | None:
-        with self._room:
-            self._room.wait_for(lambda: self.begun - self.ended < self.limit)
-            one = next(left, None)
-            self.begun += one is not None
-            return one
+OpenDriver = Callable[[Place], AbstractContextManager[Driver[Order]]]
 
 
 @click.command(help=__doc__.partition("\n\n")[0])

@@ -1,18 +1,16 @@
 """What is made of the figures: a table, a table of targets, and a file of JSON."""
 
 import json
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bench.compare.rounds import Plan, Row
 from bench.compare.targets import ORCHESTRATED, TARGETS
+from bench.machine import machine, packages
 
 PACKAGES = ("celery", "kombu", "sqlalchemy", "psycopg2-binary", "dbos", "restate-sdk", "hypercorn", "celery-saga")
 
@@ -66,13 +64,8 @@ def content(plan: Plan, rows: Sequence[Row], servers: Mapping[str, str], load: f
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": asdict(plan),
-        "machine": {
-            "processors": os.cpu_count(),
-            "system": f"{platform.system()} {platform.release()}",
-            "python": platform.python_version(),
-            "load_average_before": round(load, 2),
-        },
-        "versions": {**servers, **_versions()},
+        "machine": machine(load),
+        "versions": {**servers, **packages(PACKAGES)},
         "rows": [
             {
                 "name": row.key,
@@ -93,13 +86,3 @@ def write(folder: Path, what: Mapping[str, Any]) -> Path:
     path = folder / f"compare-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
     path.write_text(json.dumps(what, indent=2, ensure_ascii=False) + "\n")
     return path
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -6,6 +6,7 @@ They have a database of their own on the PostgreSQL of the tests, and a broker t
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,9 +34,20 @@ START_SECONDS = 60
 
 
 class Processes:
-    """A running shop; ``worker_options`` are added to the command line of every worker."""
+    """A running shop; ``worker_options`` are added to the command line of every worker.
 
-    def __init__(self, broker: str, settings: Settings, folder: Path, worker_options: Sequence[str] = ()) -> None:
+    Where it runs ``as_procfile``, its workers are started as the Procfile does it, and take no such options.
+    """
+
+    def __init__(
+        self,
+        broker: str,
+        settings: Settings,
+        folder: Path,
+        worker_options: Sequence[str] = (),
+        *,
+        as_procfile: bool = False,
+    ) -> None:
         self.name = "processes"
         self.url = f"http://127.0.0.1:{settings.port}"
         self.token = OPERATOR_TOKEN
@@ -43,9 +55,10 @@ class Processes:
         self._settings = settings
         self._folder = folder
         self._worker_options = worker_options
+        self._as_procfile = as_procfile
         # what a pool leaves behind when it is killed goes with the folder
         self._environment = {**process_environment(settings), "TMPDIR": str(folder)}
-        self._workers: dict[str, dict[str, subprocess.Popen[bytes]]] = {queue: {} for queue in QUEUES}
+        self._workers: dict[str, list[subprocess.Popen[bytes]]] = {queue: [] for queue in QUEUES}
         self._others: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -53,8 +66,9 @@ class Processes:
         commands = role_commands(self._settings, web_workers=2)
         for role in ("web", "beat"):
             self._others.append(spawn(commands[role], self._environment, self._folder / f"{role}.log"))
-        names = [self._start_worker(queue) for queue in QUEUES]
-        self._wait_for_workers(names)
+        for queue in QUEUES:
+            self._start_worker(queue)
+        self._wait_for_workers()
         shop = Shop(self.url, self.token)
         wait_for(f"the web to answer, see {self._folder}", shop.ready, START_SECONDS)
 
@@ -62,9 +76,10 @@ class Processes:
         """Start or end workers of a service; one that is ended finishes what it is doing."""
         running = self._workers[service]
         while len(running) > replicas:
-            _, surplus = running.popitem()
-            end(surplus, signal.SIGTERM)
-        self._wait_for_workers([self._start_worker(service) for _ in range(replicas - len(running))])
+            end(running.pop(), signal.SIGTERM)
+        while len(running) < replicas:
+            self._start_worker(service)
+        self._wait_for_workers()
 
     def restart_workers(self, options: Sequence[str]) -> None:
         """End all workers and start as many again, with other options."""
@@ -87,37 +102,58 @@ class Processes:
         """Return what a reader of the figures has to know of it."""
         return {
             "broker": self._broker,
-            "worker": " ".join(self._worker_options),
+            "worker": "python -m app worker" if self._as_procfile else " ".join(self._worker_options),
             "latency": f"{self._settings.gateway_latency_seconds:g} s",
         }
 
     def end(self) -> None:
         """End every process that was started."""
-        for process in [*self._others, *(one for running in self._workers.values() for one in running.values())]:
+        for process in [*self._others, *(one for running in self._workers.values() for one in running)]:
             kill_group(process)
 
-    def _start_worker(self, queue: str) -> str:
+    @property
+    def database_url(self) -> str:
+        """Return where its data are."""
+        return self._settings.database_url
+
+    def worker_pids(self) -> dict[str, list[int]]:
+        """Return the workers' main processes by queue."""
+        return {queue: [worker.pid for worker in running] for queue, running in self._workers.items()}
+
+    def _start_worker(self, queue: str) -> None:
+        command = self._command(queue)
+        self._workers[queue].append(spawn(command, self._environment, self._folder / f"{queue}.log"))
+
+    def _command(self, queue: str) -> list[str]:
+        if self._as_procfile:
+            return [sys.executable, "-m", "app", "worker", queue]
         # the last of two equal options holds; without the events for Flower, which cost more than they tell here
         command = [part for part in role_commands(self._settings)[queue] if part != "-E"]
-        name = next(part for part in command if part.endswith("@%h")).removesuffix("@%h")
-        command += self._worker_options
-        self._workers[queue][name] = spawn(command, self._environment, self._folder / f"{queue}.log")
-        return name
+        return [*command, *self._worker_options]
 
-    def _wait_for_workers(self, names: Sequence[str]) -> None:
-        missing = set(names)
+    def _wait_for_workers(self) -> None:
+        wanted = Counter({queue: len(running) for queue, running in self._workers.items()})
 
         def answered() -> bool:
-            for answer in celery.control.ping(timeout=0.5) or []:
-                missing.difference_update(name.partition("@")[0] for name in answer)
-            return not missing
+            names = [name for answer in celery.control.ping(timeout=0.5) or [] for name in answer]
+            return Counter(name.rpartition("@")[0].rpartition("-")[0] for name in names) >= wanted
 
-        wait_for(f"the workers {', '.join(names)}, see {self._folder}", answered, START_SECONDS)
+        wait_for(f"the workers to answer, see {self._folder}", answered, START_SECONDS)
 
 
 @contextmanager
-def open_processes(broker: str, latency: float, worker_options: Sequence[str] = ()) -> Iterator[Processes]:
+def open_processes(
+    broker: str,
+    latency: float,
+    worker_options: Sequence[str] = (),
+    *,
+    as_procfile: bool = False,
+    database_url: str | None = None,
+) -> Iterator[Processes]:
     """Run a shop whose gateways take ``latency`` seconds; all of it has ended when the block is left.
+
+    It has a database of its own that is dropped, unless one is given. ``as_procfile`` is as with ``Processes``, and
+    such a shop writes its log as a real one.
 
     This process's Celery app is bound to its broker. Logs are kept when the block raises. Raises NotUsable when a
     server is missing.
@@ -127,17 +163,17 @@ def open_processes(broker: str, latency: float, worker_options: Sequence[str] = 
         folder = stack.enter_context(folder_for_servers(keep=lambda: failed))
         try:
             server = BROKERS[broker](folder)
-            database_url = stack.enter_context(fresh_postgresql_database())
+            database_url = database_url or stack.enter_context(fresh_postgresql_database())
         except MissingServer as missing:
             raise NotUsable(str(missing)) from missing
         except OperationalError as error:
             raise NotUsable(f"PostgreSQL does not answer, set TEST_DATABASE_URL: {error.orig}") from error
         stack.callback(server.end)
         server.start()
-        settings = _settings(database_url, server.url, latency)
+        settings = _settings(database_url, server.url, latency, "INFO" if as_procfile else "WARNING")
         _prepare(settings)
         celery.conf.update(configuration(settings))
-        processes = Processes(broker, settings, folder, worker_options)
+        processes = Processes(broker, settings, folder, worker_options, as_procfile=as_procfile)
         stack.callback(processes.end)
         try:
             processes.start()
@@ -147,7 +183,7 @@ def open_processes(broker: str, latency: float, worker_options: Sequence[str] = 
             raise
 
 
-def _settings(database_url: str, broker_url: str, latency: float) -> Settings:
+def _settings(database_url: str, broker_url: str, latency: float, log_level: str) -> Settings:
     return Settings(
         database_url=database_url,
         broker_url=broker_url,
@@ -159,7 +195,7 @@ def _settings(database_url: str, broker_url: str, latency: float) -> Settings:
         step_timeout_seconds=300,
         order_timeout_seconds=300,
         stall_seconds=120,
-        log_level="WARNING",
+        log_level=log_level,
     )
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from bench.compare import ledger
 from bench.compare.contestants.contestant import Contestant
-from bench.compare.drive import Flight
 from bench.compare.report import medians, table, targets
 from bench.compare.rounds import Row
 from bench.compare.sagas.floor import run
 from bench.compare.targets import ORCHESTRATED
 from bench.compare.work import Order, Outcome, order
+from bench.flight import Flight
 from tests.stacks import fresh_postgresql_database, require_postgresql
 
 ORDERS = 5
