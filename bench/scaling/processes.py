@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from celery import Celery
+from celery.app.control import Control
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from app import runtime
-from app.celery import QUEUES, configuration
-from app.celery import app as celery
+from app.celery import QUEUES
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import ROOT, Settings
@@ -56,6 +57,8 @@ class Processes:
         self._folder = folder
         self._worker_options = worker_options
         self._as_procfile = as_procfile
+        # an app of its own: one that has spoken with a broker goes on with that one, and may be used for several shops
+        self._celery = Celery(broker=settings.broker_url, set_as_current=False)
         # what a pool leaves behind when it is killed goes with the folder
         self._environment = {**process_environment(settings), "TMPDIR": str(folder)}
         self._workers: dict[str, list[subprocess.Popen[bytes]]] = {queue: [] for queue in QUEUES}
@@ -92,11 +95,7 @@ class Processes:
 
     def audit(self) -> tuple[bool, str]:
         """Run the audit as a process of its own."""
-        command = [sys.executable, "-m", "app", "audit"]
-        ended = subprocess.run(
-            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        return ended.returncode == 0, ended.stdout + ended.stderr
+        return audit(self._environment)
 
     def describe(self) -> dict[str, str]:
         """Return what a reader of the figures has to know of it."""
@@ -108,6 +107,7 @@ class Processes:
 
     def end(self) -> None:
         """End every process that was started."""
+        self._celery.close()
         for process in [*self._others, *(one for running in self._workers.values() for one in running)]:
             kill_group(process)
 
@@ -116,9 +116,10 @@ class Processes:
         """Return where its data are."""
         return self._settings.database_url
 
-    def worker_pids(self) -> dict[str, list[int]]:
-        """Return the workers' main processes by queue."""
-        return {queue: [worker.pid for worker in running] for queue, running in self._workers.items()}
+    @property
+    def control(self) -> Control:
+        """Return what reaches its workers."""
+        return self._celery.control
 
     def _start_worker(self, queue: str) -> None:
         command = self._command(queue)
@@ -135,7 +136,7 @@ class Processes:
         wanted = Counter({queue: len(running) for queue, running in self._workers.items()})
 
         def answered() -> bool:
-            names = [name for answer in celery.control.ping(timeout=0.5) or [] for name in answer]
+            names = [name for answer in self.control.ping(timeout=0.5) or [] for name in answer]
             return Counter(name.rpartition("@")[0].rpartition("-")[0] for name in names) >= wanted
 
         wait_for(f"the workers to answer, see {self._folder}", answered, START_SECONDS)
@@ -155,8 +156,7 @@ def open_processes(
     It has a database of its own that is dropped, unless one is given. ``as_procfile`` is as with ``Processes``, and
     such a shop writes its log as a real one.
 
-    This process's Celery app is bound to its broker. Logs are kept when the block raises. Raises NotUsable when a
-    server is missing.
+    Logs are kept when the block raises. Raises NotUsable when a server is missing.
     """
     failed = False
     with ExitStack() as stack:
@@ -172,7 +172,6 @@ def open_processes(
         server.start()
         settings = _settings(database_url, server.url, latency, "INFO" if as_procfile else "WARNING")
         _prepare(settings)
-        celery.conf.update(configuration(settings))
         processes = Processes(broker, settings, folder, worker_options, as_procfile=as_procfile)
         stack.callback(processes.end)
         try:
@@ -181,6 +180,13 @@ def open_processes(
         except Exception:
             failed = True
             raise
+
+
+def audit(environment: dict[str, str]) -> tuple[bool, str]:
+    """Run the audit as a process with this environment; returns whether it is clean, and what it said."""
+    command = [sys.executable, "-m", "app", "audit"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def _settings(database_url: str, broker_url: str, latency: float, log_level: str) -> Settings:

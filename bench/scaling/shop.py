@@ -60,6 +60,11 @@ class Shop:
         body = {"name": f"Book of {uuid4().hex[:8]}", "price": 1000, "stock_quantity": stock}
         return str(self._call("POST", "/api/v1/products", body)["book_id"])
 
+    def stock(self, book_id: str) -> tuple[int, int]:
+        """Return what is available and what is reserved of a book."""
+        book = self._call("GET", f"/api/v1/inventory/{book_id}")
+        return book["available_stock"], book["reserved_stock"]
+
     def order(self, book_id: str) -> str:
         """Order one copy, orchestrated; returns the saga's id."""
         body = {"items": [{"product_id": book_id, "quantity": 1}], "saga_type": "order"}
