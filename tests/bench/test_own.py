@@ -1,0 +1,173 @@
+"""The shop's own measures: that they end, and print, write and count what they should; never how fast anything is."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.saga.definition import SagaStatus
+from bench.own.hops import hops
+from bench.own.hot_row import oversold
+from bench.own.measured import Figure, Measured, percentile, write
+from bench.own.memory import Sample, growth, resident
+from bench.own.sagas import Saga, Step, per_second
+from tests.stacks import ROOT, require_postgresql
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def own(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """Take measures; returns what was printed, and what was written by measure. Nothing else may be left."""
+    require_postgresql()
+    results = tmp_path / "results"
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.own", "--results", str(results), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert list(tmp_path.iterdir()) == [results]
+    return ended.stdout, {path.name.split("-2")[0]: json.loads(path.read_text()) for path in results.iterdir()}
+
+
+@pytest.mark.timeout(300)
+def test_the_cheap_measures_print_and_write_what_they_should(tmp_path: Path) -> None:
+    idle = ("idle", "--stack", "embedded", "--orders", "3", "--pause", "0.2")
+
+    printed, written = own(tmp_path, *idle, "sweep", "--finished", "300", "--sweeps", "4")
+
+    assert set(written) == {"own-idle", "own-sweep"}
+    for measured in written.values():
+        assert measured["wrong"] == []
+        assert measured["versions"]["postgresql"]
+        assert all(figure["measured"] > 0 and figure["measure"] in printed for figure in measured["figures"])
+    by_target = [figure for figure in written["own-idle"]["figures"] if figure["target"]]
+    assert [(figure["target"], figure["unit"]) for figure in by_target] == [("≤ 25 ms", "ms")] * 2
+    for pattern in ("orchestration", "choreography"):
+        details = written["own-idle"]["details"][f"embedded, {pattern}"]
+        assert len(details["ms"]) == 3
+        assert {hop["step"] for hop in details["hops"]} >= {"reserve_stock", "process_payment", "complete_order"}
+    assert [len(written["own-sweep"]["details"][f"ms_{count}_unfinished"]) for count in (0, 100)] == [4, 4]
+
+
+@pytest.mark.timeout(600)
+def test_measures_on_servers_count_what_was_sold_and_what_every_worker_has_done(tmp_path: Path) -> None:
+    hot_row = ("hot-row", "--rounds", "1", "--orders", "8", "--warm-up", "2", "--in-flight", "4", "--stock", "3")
+
+    printed, written = own(tmp_path, *hot_row, "memory", "--tasks", "20", "--in-flight", "4")
+
+    sold = next(figure for figure in written["own-hot-row"]["figures"] if figure["measure"].startswith("of 8 orders"))
+    assert (sold["target"], sold["measured"], sold["met"]) == ("= 3", 3, True)
+    assert written["own-hot-row"]["wrong"] == written["own-memory"]["wrong"] == []
+    last = written["own-memory"]["details"]["samples"][-1]
+    assert set(last) == {"orders", "inventory", "payments", "shipping", "notifications", "orchestrator"}
+    assert max(worker["tasks"] for worker in last.values()) >= 20
+    assert all(size > 1 for worker in last.values() for size in worker["megabytes"])
+    assert "WRONG" not in printed
+
+
+def saga(status: SagaStatus, seconds: float = 1) -> Saga:
+    ended = NOON + timedelta(seconds=seconds)
+    return Saga("a-saga", status, NOON, ended, ended if status is SagaStatus.COMPLETED else None)
+
+
+COMPLETED, UNDONE = saga(SagaStatus.COMPLETED), saga(SagaStatus.COMPENSATED)
+
+
+@pytest.mark.parametrize(
+    ("ended", "stock", "left"),
+    [([COMPLETED, COMPLETED, UNDONE], 2, (0, 0)), ([COMPLETED], 3, (2, 0)), ([UNDONE], 0, (0, 0))],
+)
+def test_a_book_that_is_sold_as_often_as_there_are_copies_is_well(
+    ended: list[Saga], stock: int, left: tuple[int, int]
+) -> None:
+    assert oversold(ended, stock, left) == []
+
+
+@pytest.mark.parametrize(
+    ("ended", "left"),
+    [
+        ([COMPLETED, COMPLETED, COMPLETED], (0, 0)),
+        ([COMPLETED, UNDONE, UNDONE], (1, 0)),
+        ([COMPLETED, COMPLETED, saga(SagaStatus.STUCK)], (0, 0)),
+        ([COMPLETED, COMPLETED, UNDONE], (-1, 0)),
+        ([COMPLETED, COMPLETED, UNDONE], (0, 1)),
+    ],
+)
+def test_a_book_that_is_oversold_or_held_back_is_found(ended: list[Saga], left: tuple[int, int]) -> None:
+    assert oversold(ended, 2, left)
+
+
+def test_a_figure_tells_its_target_and_whether_it_is_met() -> None:
+    figures = [
+        Figure("at most", 5, "ms", at_most=5),
+        Figure("too much", 5.1, "ms", at_most=5),
+        Figure("too little", 0.94, at_least=0.95),
+        Figure("exactly", 4, at_most=3, at_least=3),
+        Figure("no target", 1),
+    ]
+
+    assert [(figure.target, figure.met) for figure in figures] == [
+        ("≤ 5 ms", True),
+        ("≤ 5 ms", False),
+        ("≥ 0.95", False),
+        ("= 3", False),
+        ("", None),
+    ]
+
+
+def test_what_is_wrong_is_printed_and_written(tmp_path: Path) -> None:
+    measured = Measured("test", [Figure("so many", 1)], wrong=["an order was lost"])
+
+    assert "WRONG: an order was lost" in measured.table()
+    assert json.loads(write(tmp_path, measured, {}).read_text())["wrong"] == ["an order was lost"]
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    assert percentile(50, [3, 1, 2]) == 2
+    assert percentile(99, list(range(1, 1001))) == 990
+    assert percentile(99, [7]) == 7
+
+
+def test_the_rate_goes_from_the_first_acceptance_to_the_last_end() -> None:
+    assert per_second([saga(SagaStatus.COMPLETED, 1), saga(SagaStatus.COMPLETED, 4)]) == 0.5
+
+
+def test_a_step_waits_from_the_end_of_the_last_step_before_it() -> None:
+    def step(name: str, began: float, ended: float) -> Step:
+        return Step(name, NOON + timedelta(seconds=began), NOON + timedelta(seconds=ended))
+
+    # reserve and pay go side by side; ship waits for the later of the two
+    done = [step("reserve", 1, 2), step("pay", 1.5, 4), step("ship", 4.25, 5)]
+
+    found = hops([COMPLETED], {COMPLETED.id: done})
+
+    assert [(hop.step, hop.waited_ms, hop.took_ms) for hop in found] == [
+        ("reserve", 1000, 1000),
+        ("pay", 1500, 2500),
+        ("ship", 250, 750),
+    ]
+
+
+def test_growth_is_that_of_the_process_that_grew_most_and_was_there_before() -> None:
+    early = {"orders": Sample(10, {1: 100.0, 2: 80.0}), "payments": Sample(5, {4: 100.0})}
+    late = {"orders": Sample(50, {1: 101.0, 2: 96.0, 3: 300.0}), "payments": Sample(25, {4: 90.0})}
+
+    assert growth(early, late) == 1.2
+    assert growth({"orders": Sample(0, {})}, {"orders": Sample(1, {7: 100.0})}) == 1
+
+
+def test_the_memory_of_a_process_is_read_and_one_that_has_ended_is_left_out() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+
+    assert list(resident([os.getpid(), ended.pid])) == [os.getpid()]
+    assert resident([os.getpid()])[os.getpid()] > 1
