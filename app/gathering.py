@@ -46,20 +46,23 @@ class Gathering:
         idle = not self._looking and time.monotonic() - self._ended > BUSY_SECONDS
         if idle or len(waiting) >= MOST:
             self._begin(request.name)
-        self._look_later()
+        self._look_soon()
 
-    def _look_later(self) -> None:
-        if self._waiting and not self._looking:
+    def _look_soon(self) -> None:
+        if not self._looking:
             self._looking = True
             self._hub.call_later(QUIET_SECONDS, self._look)
 
     def _look(self) -> None:
         """Begin with what waits longest, unless more is coming. The rest waits on: it may find company meanwhile."""
         self._looking = False
-        if self._waiting and not self._grown:
+        if not self._waiting:
+            return
+        if not self._grown:
             self._begin(next(iter(self._waiting)))
         self._grown = False
-        self._look_later()
+        # also if nothing waits any more: Celery acks with the loop's next turn, and the loop would sleep before that
+        self._look_soon()
 
     def _begin(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)

@@ -93,6 +93,21 @@ def send_next(request: Context) -> None:
         request.chain = None
 
 
+def send_errbacks(request: Context) -> None:
+    """Send the error callbacks of a task that has failed. Left to Celery if that fails."""
+    errbacks: Sequence[Link] | None = request.errbacks  # type: ignore[assignment]
+    if not errbacks or request.called_directly or request.is_eager:
+        return
+    try:
+        for errback in errbacks:
+            link = {**errback, "options": {**errback["options"], "task_id": new_id()}}
+            _publish_link(link, [], request.root_id, request.id)
+    except _not_taken() as error:
+        logger.debug("message not sent, Celery tries", extra={"saga_id": request.root_id, "reason": error})
+    else:
+        request.errbacks = None
+
+
 def _send(link: Link, rest: Sequence[Link], saga_id: str, parent_id: str | None) -> bool:
     try:
         _publish_link(link, rest, saga_id, parent_id)

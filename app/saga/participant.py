@@ -12,7 +12,7 @@ from app import together
 from app.celery import app
 from app.errors import DefinitionError, StepFailed
 from app.messages import Event, Reply
-from app.publishing import send_next
+from app.publishing import send_errbacks, send_next
 from app.saga import orchestrator
 from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
@@ -72,8 +72,12 @@ def command(
         # the log counts the attempts, not Celery; a step that was given up is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
         def run(task: CeleryTask, *, saga_id: str) -> Reply:
-            reply: Reply | None = together.outcome_of(task.request.id)
-            reply = reply or StepRun(task, orchestrator.definition, declared, saga_id).run()
+            try:
+                reply: Reply | None = together.outcome_of(task.request.id)
+                reply = reply or StepRun(task, orchestrator.definition, declared, saga_id).run()
+            except StepFailed:
+                send_errbacks(task.request)
+                raise
             send_next(task.request)
             return reply
 

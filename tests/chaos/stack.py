@@ -10,6 +10,7 @@ from typing import Any
 
 from app import runtime
 from app.celery import QUEUES
+from app.gathering import MOST
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -24,6 +25,11 @@ from workflows.first_data import seed
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
 EMBEDDED = "embedded"
 STACKS = (*BROKERS, EMBEDDED)
+
+ONE_PROCESS = frozenset({"orders", "inventory", "notifications", "orchestrator"})
+"""Those whose worker is one process, which does together what has come together: they call nobody outside."""
+
+GATHERING = ("--pool", "solo", "--prefetch-multiplier", str(MOST))
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,9 @@ def _commands(name: str, settings: Settings) -> dict[str, Command]:
     def command_of(role: str) -> Command:
         if role not in QUEUES:
             return lambda: role_commands(settings)[role]
+        options = ["-I", "tests.chaos.witness", *(GATHERING if role in ONE_PROCESS else [])]
         # without the events for Flower, which would cost half of what two cores can do
-        return lambda: [part for part in role_commands(settings)[role] if part != "-E"] + ["-I", "tests.chaos.witness"]
+        return lambda: [part for part in role_commands(settings)[role] if part != "-E"] + options
 
     return {role: command_of(role) for role in role_commands(settings)}
 
@@ -127,7 +134,8 @@ def _targets(name: str, servers: dict[str, Server]) -> Iterator[Target]:
     yield Target("beat", [GROUP], 8)
     yield Target("web", [GROUP, MAIN, CHILD], 12)
     for queue in QUEUES:
-        yield Target(queue, [GROUP, MAIN, CHILD], 60 / len(QUEUES))
+        ways = [GROUP, MAIN] if queue in ONE_PROCESS else [GROUP, MAIN, CHILD]
+        yield Target(queue, ways, 60 / len(QUEUES))
 
 
 def _ready(shop: Shop) -> bool:
