@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -116,8 +117,12 @@ class Database:
         What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
         """
         with faults_named(), Session(self.engine, expire_on_commit=False) as session:
-            with session.begin():
-                yield session
+            token = _current.set(session)
+            try:
+                with session.begin():
+                    yield session
+            finally:
+                _current.reset(token)
             callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
         for callback in callbacks:
             callback()
@@ -154,6 +159,17 @@ class Database:
             reader = connection.execution_options(sqlite_read_only=True, **options)
             with Session(reader, expire_on_commit=False) as session, session.begin():
                 yield session
+
+
+_current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)
+
+
+def current_transaction() -> Session:
+    """Return the session of the innermost transaction that this thread is in."""
+    session = _current.get()
+    if session is None:
+        raise LookupError("there is no transaction")
+    return session
 
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:

@@ -8,9 +8,10 @@ arrives after it.
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import BindParameter, Table, Update, bindparam, insert, inspect, select, update
 from sqlalchemy.orm import Session
 
 from app.database import insert_if_absent
@@ -46,9 +47,7 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
 def locked(session: Session, saga_ids: Iterable[str]) -> list[tuple[SagaInstance, Log]]:
     """Lock those of these sagas that exist, in the order of their ids; returns each with all that its log says."""
     known = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
-    # in one order everywhere, or two such transactions could wait for each other
-    query = select(SagaInstance).where(SagaInstance.id.in_(known)).order_by(SagaInstance.id).with_for_update()
-    sagas = session.scalars(query).all()
+    sagas = session.scalars(_LOCKED, {"ids": known}).all()
     # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
     logs = logged(session, [saga.id for saga in sagas])
     return [(saga, logs[saga.id]) for saga in sagas]
@@ -58,9 +57,15 @@ def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
     """Return all that the log says of these sagas. It says the last word only while their rows are locked."""
     logs: dict[str, Log] = {saga_id: {} for saga_id in saga_ids}
     if logs:
-        for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_(saga_ids))):
+        for row in session.scalars(_LOGGED, {"ids": list(saga_ids)}):
             logs[row.saga_id][row.step, Operation(row.operation)] = row
     return logs
+
+
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+# made once: these are asked for with every step. In one order everywhere, or two who lock could wait for each other
+_LOCKED = select(SagaInstance).where(SagaInstance.id.in_(_IDS)).order_by(SagaInstance.id).with_for_update()
+_LOGGED = select(SagaStep).where(SagaStep.saga_id.in_(_IDS))
 
 
 def is_free(log: Log, step: str, operation: Operation) -> bool:
@@ -77,14 +82,39 @@ def _is_done(operation: Operation, row: SagaStep) -> bool:
     return operation is Operation.ACTION and row.status == StepStatus.COMPLETED
 
 
-def take(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
-    """Take an operation of a locked saga that its log does not know of; returns its row, which is not written yet.
+def take(saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
+    """Take an operation of a locked saga that its log does not know of; returns its row, for ``write``.
 
     Should somebody have taken it in spite of the lock, the unique key has the transaction fail.
     """
-    row = SagaStep(**_untouched(saga_id, step, operation, now))
-    session.add(row)
-    return row
+    return SagaStep(**_untouched(saga_id, step, operation, now))
+
+
+def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[SagaStep]) -> None:
+    """Write what has changed of locked sagas, and the operations that were taken, by as few statements as possible.
+
+    It is what a flush would do; but to find out what to write a flush takes longer than to write it.
+    """
+    updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for saga in sagas:
+        if changed := tuple(sorted(_SAGA - inspect(saga).unmodified)):
+            session.expunge(saga)
+            updates.setdefault(changed, []).append({"of": saga.id, **{name: getattr(saga, name) for name in changed}})
+    for changed, rows in updates.items():
+        session.connection().execute(_update(changed), rows)
+    if taken:
+        session.connection().execute(_INSERT, [{name: getattr(row, name) for name in _STEP} for row in taken])
+
+
+_SAGA = frozenset(column.key for column in SagaInstance.__mapper__.column_attrs)
+_STEP = [column.key for column in SagaStep.__mapper__.column_attrs]
+_INSERT = insert(cast(Table, SagaStep.__table__))
+
+
+@cache
+def _update(changed: tuple[str, ...]) -> Update:
+    columns: dict[Any, Any] = {SagaInstance.__mapper__.attrs[name].columns[0]: bindparam(name) for name in changed}
+    return update(cast(Table, SagaInstance.__table__)).where(SagaInstance.id == bindparam("of")).values(columns)
 
 
 def close_door(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:

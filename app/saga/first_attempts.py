@@ -82,6 +82,7 @@ class FirstAttempts:
         for attempt in attempts:
             self._log(attempt)
         self._emit([attempt for attempt in attempts if attempt.event])
+        barrier.write(self.session, [attempt.turn.saga for attempt in attempts], [attempt.row for attempt in attempts])
         return {attempt.delivery.task_id: _outcome(attempt) for attempt in attempts}
 
     def _admit(self, deliveries: Mapping[str, Delivery]) -> list[_Attempt]:
@@ -139,7 +140,7 @@ class FirstAttempts:
 
     def _log(self, attempt: _Attempt) -> None:
         turn, delivery = attempt.turn, attempt.delivery
-        row = barrier.take(self.session, delivery.saga_id, turn.step.name, turn.operation, self.now)
+        row = barrier.take(delivery.saga_id, turn.step.name, turn.operation, self.now)
         attempt.row = row
         if attempt.refusal:
             task_id, began = delivery.task_id, delivery.started_at

@@ -98,6 +98,7 @@ class FirstReactions:
             if attempt.event
         ]
         self.stream.answer_all(session, said)
+        barrier.write(session, [attempt.saga for attempt in attempts], rows)
         replies = {attempt.delivery.task_id: reply_of(row) for attempt, row in zip(attempts, rows, strict=True)}
         return {**replies, **{found.delivery.task_id: self._nothing(found) for found in self._undecided()}}
 
@@ -149,7 +150,7 @@ class FirstReactions:
 
     def _log(self, session: Session, attempt: _Attempt) -> SagaStep:
         saga, delivery = attempt.saga, attempt.delivery
-        row = barrier.take(session, saga.id, attempt.step, attempt.operation, self.now)
+        row = barrier.take(saga.id, attempt.step, attempt.operation, self.now)
         if attempt.refusal is None:
             finish(saga, row, attempt.status, delivery.task_id, delivery.started_at, self.now)
             return row

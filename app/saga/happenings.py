@@ -12,9 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from sqlalchemy.orm import object_session
-
-from app.database import after_commit
+from app.database import after_commit, current_transaction
 from app.saga.definition import Operation
 from app.saga.models import SagaInstance, SagaStep
 
@@ -116,15 +114,12 @@ def unlisten(listener: Listener) -> None:
 def of_saga(kind: Kind, saga: SagaInstance, *, at: datetime | None = None, reason: str | None = None) -> None:
     """Tell, after the commit, what happens to a saga in the current transaction; ``at`` is when it ended, if it did."""
     seconds = (at - saga.created_at).total_seconds() if at else None
-    _tell_after_commit(
-        saga, replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step)
-    )
+    _tell_after_commit(replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step))
 
 
 def of_step(kind: Kind, saga: SagaInstance, row: SagaStep, now: datetime) -> None:
     """Tell, after the commit, what happens in the current transaction to an operation, whose row says the rest."""
     _tell_after_commit(
-        row,
         replace(
             _about(kind, saga),
             step=row.step,
@@ -141,10 +136,8 @@ def _about(kind: Kind, saga: SagaInstance) -> Happening:
     return Happening(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern)
 
 
-def _tell_after_commit(row: SagaInstance | SagaStep, happening: Happening) -> None:
-    session = object_session(row)
-    assert session is not None  # what happens to a saga is written in a transaction
-    after_commit(session, partial(_tell, happening))
+def _tell_after_commit(happening: Happening) -> None:
+    after_commit(current_transaction(), partial(_tell, happening))
 
 
 def _tell(happening: Happening) -> None:

@@ -111,9 +111,11 @@ def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
     """
     answers = dict.fromkeys(askers, NO_SUCH_SAGA)
     with runtime.current().database.transaction() as session:
-        for saga, log in barrier.locked(session, answers):
+        locked = barrier.locked(session, answers)
+        for saga, log in locked:
             with sent_by(askers[saga.id]):
                 answers[saga.id] = _undo_if_failed(session, saga, log)
+        barrier.write(session, [saga for saga, _ in locked], [])
     for saga_id, answer in answers.items():
         if answer == NO_SUCH_SAGA:
             logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
