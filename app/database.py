@@ -1,8 +1,9 @@
 """The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -105,8 +106,13 @@ class Database:
     Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault.
     """
 
+    _one_writer: AbstractContextManager[object] = nullcontext()
+
     def __init__(self, url: str) -> None:
         self.url = url
+        if url.startswith("sqlite"):
+            # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
+            self._one_writer = threading.RLock()
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
         tracing.watch(self.engine)
 
@@ -116,7 +122,7 @@ class Database:
 
         What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
         """
-        with faults_named(), Session(self.engine, expire_on_commit=False) as session:
+        with faults_named(), self._one_writer, Session(self.engine, expire_on_commit=False) as session:
             token = _current.set(session)
             try:
                 with session.begin():

@@ -100,7 +100,8 @@ class Choreography:
             transitions.begin(saga, now, here.settings.order_timeout_seconds)
             saga.status = SagaStatus.RUNNING
             transitions.reach(saga, state, now)
-            row = barrier.enter(session, saga.id, create.short_name, Operation.ACTION, now)
+            row = barrier.take(saga.id, create.short_name, Operation.ACTION, now)
+            session.add(row)
             finish(saga, row, StepStatus.COMPLETED, None, now, now)
             event = invoke(create, session, saga.payload, None)
             if event:
