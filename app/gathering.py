@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from celery.worker.request import Request
 from kombu.asynchronous import Hub
+from kombu.asynchronous.timer import Entry
 
 from app import together, tracing
 from app.together import Wanted
@@ -22,6 +23,9 @@ QUIET_SECONDS = 0.001
 BUSY_SECONDS = 0.005
 """A message that comes so soon after the last was done may be one of many."""
 
+LOST_SECONDS = 1.0
+"""A look that is so long overdue was lost: with a connection that breaks, Celery may forget what it had to do later."""
+
 
 class Gathering:
     """Between a worker's consumer and its pool. ``hand_on`` gives a request to the pool, which runs it at once."""
@@ -31,7 +35,8 @@ class Gathering:
         self._hub = hub
         self._waiting: dict[str, list[Request]] = {}
         self._grown = False
-        self._looking = False
+        self._next_look: Entry | None = None
+        self._due = 0.0
         self._ended = 0.0
 
     def take(self, request: Request) -> None:
@@ -43,19 +48,22 @@ class Gathering:
         waiting = self._waiting.setdefault(request.name, [])
         waiting.append(request)
         self._grown = True
-        idle = not self._looking and time.monotonic() - self._ended > BUSY_SECONDS
+        idle = not self._next_look and time.monotonic() - self._ended > BUSY_SECONDS
         if idle or len(waiting) >= MOST:
             self._begin(request.name)
         self._look_soon()
 
     def _look_soon(self) -> None:
-        if not self._looking:
-            self._looking = True
-            self._hub.call_later(QUIET_SECONDS, self._look)
+        if self._next_look:
+            if time.monotonic() < self._due + LOST_SECONDS:
+                return
+            self._next_look.cancel()
+        self._due = time.monotonic() + QUIET_SECONDS
+        self._next_look = self._hub.call_later(QUIET_SECONDS, self._look)
 
     def _look(self) -> None:
         """Begin with what waits longest, unless more is coming. The rest waits on: it may find company meanwhile."""
-        self._looking = False
+        self._next_look = None
         if not self._waiting:
             return
         if not self._grown:

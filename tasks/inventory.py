@@ -132,11 +132,13 @@ def reserve_stock(session: Session, order: StockOrder) -> Event:
     """Keep the stock of all items for the order, or of none. Raises StepRejected when there is not enough."""
     wanted = _quantities(order.items)
     books = _locked_books(session, wanted)
+    # all before the first is taken: a refusal that has changed nothing can be recorded beside other orders
     for book_id, quantity in wanted.items():
-        book = books.get(book_id)
-        if book is None or book.available_stock < quantity:
-            left = book.available_stock if book else 0
+        left = books[book_id].available_stock if book_id in books else 0
+        if left < quantity:
             raise StepRejected(f"{book_id}: {quantity} wanted, {left} available")
+    for book_id, quantity in wanted.items():
+        book = books[book_id]
         book.available_stock -= quantity
         book.reserved_stock += quantity
         session.add(
