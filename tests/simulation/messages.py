@@ -3,6 +3,7 @@
 import base64
 import json
 import warnings
+from ast import literal_eval
 from datetime import datetime
 from typing import Any
 
@@ -31,15 +32,19 @@ class Message:
         return f"message {self.number}, {self.task}"
 
 
-def run(message: Message) -> None:
-    """Run a message's task as a worker does, with everything that Celery does around it."""
+def run(message: Message) -> Any:
+    """Run a message's task as a worker does, with everything that Celery does around it.
+
+    Returns what the task returned or, as an exception, raised.
+    """
     raw = message.raw
     request = {**raw["headers"], "delivery_info": {}, "is_eager": False}
     content = base64.b64decode(raw["body"]), raw["content-type"], raw["content-encoding"]
     # an error callback that cannot be published: Celery warns, and the worker takes the next message
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Exception raised outside body", RuntimeWarning)
-        trace_task_ret(message.task, raw["headers"]["id"], request, *content, app=celery)
+        failed, result, _ = trace_task_ret(message.task, raw["headers"]["id"], request, *content, app=celery)
+    return result.exception if failed else literal_eval(result)  # of a reply a worker keeps the text only
 
 
 def described(request: NewOrder) -> str:
