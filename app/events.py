@@ -123,11 +123,15 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
 
 @dataclass(frozen=True)
 class Said:
-    """An event that is to be written, the aggregate that it is about, and the saga that it belongs to."""
+    """An event that is to be written, the aggregate that it is about, and the saga that it belongs to.
+
+    ``task_id`` is the task that says it, where that is not simply the one that runs: see ``sent_by``.
+    """
 
     aggregate_id: str
     saga_id: str
     event: Event
+    task_id: str | None = None
 
 
 def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> StoredEvent:
@@ -171,7 +175,7 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
         if listeners := subscribers(stored.event_type, None):
             awaited = {"event_id": stored.id, "saga_id": said.saga_id, "wake_at": wake_at, "resent": 0}
             entries += [{**awaited, "subscriber": listener} for listener in listeners]
-            after_commit(session, partial(tell, listeners, stored.id, said.saga_id, sender()))
+            after_commit(session, partial(tell, listeners, stored.id, said.saga_id, said.task_id or sender()))
     if entries:
         session.execute(insert(OutboxEntry), entries)
 

@@ -157,7 +157,7 @@ class FirstAttempts:
 
     def _emit(self, attempts: Sequence[_Attempt]) -> None:
         said = [
-            Said(attempt.turn.saga.aggregate_id, attempt.delivery.saga_id, attempt.event)
+            Said(attempt.turn.saga.aggregate_id, attempt.delivery.saga_id, attempt.event, attempt.delivery.task_id)
             for attempt in attempts
             if attempt.event
         ]

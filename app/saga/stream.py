@@ -52,7 +52,9 @@ class Stream:
 
     def answer_all(self, session: Session, answers: Sequence[Answer]) -> None:
         """Do what ``answer`` does for operations of several sagas, whose events so far are known."""
-        stored = emit_all(session, [Said(one.saga.aggregate_id, one.saga.id, one.event) for one in answers])
+        stored = emit_all(
+            session, [Said(one.saga.aggregate_id, one.saga.id, one.event, one.row.task_id) for one in answers]
+        )
         for one, event in zip(answers, stored, strict=True):
             one.row.event_id = event.id
             one.row.result = dict(event.payload)

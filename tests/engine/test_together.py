@@ -36,6 +36,7 @@ HOTEL, CAR, FLIGHT, TICKETS = (
 )
 CANCEL_CAR, CANCEL_HOTEL = "inventory.cancel_car", "orders.cancel_hotel"
 BOARD = "shipping.board_ship"
+COMPLETE, NOTIFY = "orders.complete_order", "notifications.notify_customer"
 
 
 def no_room(session: Session, trip: Trip, reason: str) -> Event:
@@ -122,6 +123,20 @@ def test_sagas_go_all_the_way_together(wire: Wire) -> None:
     for saga_id in sagas:
         assert trip.states(saga_id) == ["STARTED", "HOTEL_BOOKED", "CAR_BOOKED", "COMPLETED"]
         assert trip.booked(saga_id) == {"hotel", "car", "flight"}
+
+
+def test_who_listens_is_told_by_the_step_that_said_it(wire: Wire) -> None:
+    placed = [place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION)) for _ in range(2)]
+    while COMPLETE not in wire.names():
+        wire.deliver(wire.names()[0])
+    messages = wire.take(COMPLETE)
+    assert sagas_of(messages) == [one.saga_id for one in placed]
+
+    run_together(messages)
+
+    assert wire.names() == [NOTIFY] * 2
+    assert sagas_of(wire.waiting) == sagas_of(messages)
+    assert [parent_of(message) for message in wire.waiting] == [id_of(message) for message in messages]
 
 
 def test_a_message_that_is_there_twice_is_done_once(wire: Wire) -> None:
