@@ -1,0 +1,286 @@
+"""What a worker does with messages as they come: at once, or with others of their task. Time moves when a test says."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from kombu.asynchronous import Hub
+
+from app import gathering, together, tracing
+from app.gathering import BUSY_SECONDS, MOST, QUIET_SECONDS, Gathering
+from app.inbox import Inbox
+from app.together import Outcomes, Wanted
+
+STEP, OTHER, UNKNOWN = "orders.step", "orders.other", "orders.not_registered"
+
+
+class Worker:
+    """A worker whose loop turns when a test says, and whose tasks take as long as a test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.takes = 0.0
+        """How long a task takes."""
+        self.handed: list[str] = []
+        """The messages that were run, in order."""
+        self.outcomes: list[Any] = []
+        """What each of them found done."""
+        self.batches: list[list[str]] = []
+        self.broken = False
+        """Whether nothing can be done together."""
+        self._later: list[Callable[[], object]] = []
+        self.gathering = Gathering(cast(Callable[[Request], object], self._run), cast(Hub, self))
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Stand in for the hub."""
+        assert seconds == QUIET_SECONDS
+        self._later.append(callback)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the worker will sleep until a message comes."""
+        return not self._later
+
+    def take(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
+        """Have messages come."""
+        for one in ids:
+            request = SimpleNamespace(id=one, name=task, kwargs={"saga_id": one}, request_dict={"retries": retries})
+            self.gathering.take(cast(Request, request))
+
+    def look(self) -> None:
+        """Have the loop turn when nothing more is to be read."""
+        (callback,) = self._later
+        self._later.clear()
+        self.now += QUIET_SECONDS
+        callback()
+
+    def do(self, wanted: Sequence[Wanted]) -> Outcomes:
+        """Do what is wanted together."""
+        self.batches.append([one.task_id for one in wanted])
+        assert [one.arguments for one in wanted] == [{"saga_id": one.task_id} for one in wanted]
+        if self.broken:
+            raise RuntimeError("one of them is broken")
+        return {one.task_id: f"{one.task_id} is done" for one in wanted}
+
+    def _run(self, request: Request) -> None:
+        self.handed.append(request.id)
+        self.outcomes.append(together.outcome_of(request.id))
+        self.now += self.takes
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    worker = Worker()
+    monkeypatch.setattr(gathering, "time", worker)
+    monkeypatch.setattr(together, "time", worker)
+    monkeypatch.setattr(together, "_do", {})
+    monkeypatch.setattr(together, "_alone_until", {})
+    monkeypatch.setattr(tracing, "provider", lambda: None)
+    together.register(STEP, worker.do)
+    together.register(OTHER, worker.do)
+    return worker
+
+
+@pytest.fixture
+def busy(worker: Worker) -> Worker:
+    """A worker that has just done a message, with the loop about to look for more."""
+    worker.take("first")
+    worker.handed.clear()
+    worker.outcomes.clear()
+    return worker
+
+
+def test_a_message_that_finds_the_worker_idle_is_done_at_once_and_alone(worker: Worker) -> None:
+    worker.take("a")
+
+    assert worker.handed == ["a"]
+    assert worker.outcomes == [None]
+    assert worker.batches == []
+
+
+def test_those_that_come_while_it_is_busy_are_done_together_when_nothing_more_comes(busy: Worker) -> None:
+    busy.take("a", "b", "c")
+    assert busy.handed == []
+
+    busy.look()
+    assert busy.handed == []  # they had only just come
+    busy.look()
+
+    assert busy.batches == [["a", "b", "c"]]
+    assert busy.handed == ["a", "b", "c"]
+    assert busy.outcomes == ["a is done", "b is done", "c is done"]
+
+
+def test_as_long_as_more_come_it_waits(busy: Worker) -> None:
+    for one in "abcd":
+        busy.take(one)
+        busy.look()
+        assert busy.handed == []
+
+    busy.look()
+
+    assert busy.batches == [["a", "b", "c", "d"]]
+
+
+def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
+    ids = [str(number) for number in range(MOST + 1)]
+
+    busy.take(*ids)
+
+    assert busy.batches == [ids[:MOST]]
+    assert busy.handed == ids[:MOST]
+    busy.look()
+    busy.look()
+    assert busy.handed == ids  # the last one, alone
+    assert len(busy.batches) == 1
+
+
+def test_a_message_that_found_no_company_is_done_alone(busy: Worker) -> None:
+    busy.take("a")
+
+    busy.look()
+    busy.look()
+
+    assert busy.handed == ["a"]
+    assert busy.batches == []
+
+
+def test_tasks_take_turns_and_who_has_waited_longest_is_first(busy: Worker) -> None:
+    busy.take("a1")
+    busy.take("b1", task=OTHER)
+    busy.take("a2")
+    busy.look()
+
+    busy.look()
+    assert busy.handed == ["a1", "a2"]
+    busy.take("a3")  # it is behind the other's
+    busy.take("b2", task=OTHER)  # and this was worth waiting for
+    busy.look()
+    assert busy.handed == ["a1", "a2"]
+    busy.look()
+    assert busy.handed == ["a1", "a2", "b1", "b2"]
+    busy.look()
+    assert busy.handed == ["a1", "a2", "b1", "b2", "a3"]
+    assert busy.batches == [["a1", "a2"], ["b1", "b2"]]
+
+
+def test_a_retry_goes_straight_on(busy: Worker) -> None:
+    busy.take("a", "b")
+    busy.take("again", retries=1)
+
+    assert busy.handed == ["again"]
+    busy.look()
+    busy.look()
+    assert busy.batches == [["a", "b"]]
+
+
+def test_a_task_that_is_not_registered_goes_straight_on(busy: Worker) -> None:
+    busy.take("sweep", "another", task=UNKNOWN)
+
+    assert busy.handed == ["sweep", "another"]
+    assert busy.batches == []
+
+
+def test_nothing_is_gathered_while_traces_are_written(busy: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "provider", lambda: object())
+
+    busy.take("a", "b")
+
+    assert busy.handed == ["a", "b"]
+    assert busy.batches == []
+
+
+def test_after_the_last_it_looks_once_more_and_then_it_is_quiet(worker: Worker) -> None:
+    assert worker.quiet
+    worker.take("alone")
+    assert not worker.quiet  # Celery acks with the loop's next turn
+    worker.look()
+    assert worker.quiet
+
+    worker.take("a", "b")
+    worker.look()
+    worker.look()
+    assert worker.handed == ["alone", "a", "b"]
+    assert not worker.quiet
+    worker.look()
+
+    assert worker.quiet
+    assert worker.handed == ["alone", "a", "b"]
+
+
+def test_it_is_still_busy_for_a_moment_after_a_long_task(worker: Worker) -> None:
+    worker.takes = 10.0
+    worker.take("a")  # and while that was done, others came
+    worker.look()
+    assert worker.quiet
+    worker.take("b", "c")
+    assert worker.handed == ["a"]
+
+    worker.look()
+    worker.look()
+    assert worker.batches == [["b", "c"]]
+
+    worker.look()
+    worker.now += BUSY_SECONDS
+    worker.take("d")
+    assert worker.handed == ["a", "b", "c", "d"]
+
+
+def test_what_could_not_be_done_together_is_done_all_the_same_and_the_next_come_alone(busy: Worker) -> None:
+    busy.broken = True
+    busy.take("a", "b")
+    busy.look()
+    busy.look()
+    assert busy.handed == ["a", "b"]
+    assert busy.outcomes == [None, None]
+
+    busy.take("c", "d")
+    assert busy.handed == ["a", "b", "c", "d"]
+    assert busy.batches == [["a", "b"]]
+
+    busy.look()
+    assert busy.quiet
+    busy.broken = False
+    busy.now += together.ALONE_SECONDS
+    busy.take("e", "f", "g")
+    busy.look()
+    busy.look()
+    assert busy.handed == ["a", "b", "c", "d", "e", "f", "g"]
+    assert busy.batches == [["a", "b"], ["f", "g"]]
+
+
+def test_a_message_that_is_there_twice_is_handed_on_twice(busy: Worker) -> None:
+    busy.take("a", "a")
+    busy.look()
+    busy.look()
+
+    assert busy.handed == ["a", "a"]
+    assert busy.outcomes == ["a is done", None]  # the second looks for itself, and is acknowledged as well
+
+
+@pytest.mark.parametrize(
+    ("pool", "hub", "gathers"),
+    [(SoloPool, object(), True), (SoloPool, None, False), (PreforkPool, object(), False)],
+    ids=["solo", "solo without a loop", "prefork"],
+)
+def test_only_a_worker_of_one_process_gathers(
+    monkeypatch: pytest.MonkeyPatch, pool: type[Any], hub: object, gathers: bool
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(Consumer, "__init__", lambda _, on_task_request, **__: given.append(on_task_request))
+
+    def hand_on(_: Request) -> None: ...
+
+    Inbox(hand_on, pool=object.__new__(pool), hub=hub)
+
+    (on_task_request,) = given
+    assert (on_task_request is hand_on) != gathers
+    assert isinstance(getattr(on_task_request, "__self__", None), Gathering) == gathers
