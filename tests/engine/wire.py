@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kombu.exceptions import OperationalError
+
 from app import together
 from app.together import Wanted
 from tests.simulation.messages import Message, run
@@ -15,12 +17,15 @@ class Wire:
         self.waiting: list[Message] = []
         self.away = False
         """Whether the broker takes no messages at present."""
+        self.refused = 0
+        """How many messages it did not take."""
         self._count = 0
 
     def put(self, _queue: str, raw: dict[str, Any], **_: object) -> None:
         """Take a message as a broker does; it stands in for kombu's ``Channel._put``."""
         if self.away:
-            raise ConnectionError("the broker is away")
+            self.refused += 1
+            raise OperationalError("the broker is away")
         self._count += 1
         self.waiting.append(Message(self._count, raw))
 

@@ -1,0 +1,250 @@
+"""The messages that the engine builds by itself are those that Celery's canvas would send."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import chain
+from celery._state import _task_stack  # type: ignore[attr-defined]
+from celery.canvas import Signature
+from kombu.exceptions import OperationalError
+
+from app import publishing
+from app.celery import app as celery
+from app.errors import StepFailed
+from app.ids import is_uuid, new_id
+from app.publishing import send, send_chain, sender, sent_by
+from app.saga import participant
+from app.saga.orchestrator import ERROR_CALLBACK
+from tests.engine import trip
+from tests.engine.wire import Wire, id_of, parent_of
+from tests.simulation.messages import Message, run
+
+pytestmark = pytest.mark.usefixtures("agency")
+
+STEPS = ("orders.book_hotel", "inventory.book_car", "shipping.book_flight")
+HOTEL, CAR, FLIGHT = STEPS
+REACTION = "inventory.reserve_on_order_created"
+
+
+def signature(task_name: str, saga_id: str, **arguments: str) -> Signature:
+    return celery.signature(task_name, kwargs={"saga_id": saga_id, **arguments}, immutable=True)
+
+
+def content(message: Message) -> dict[str, Any]:
+    """Return all of a message but what is meant to differ from one to the next, or from Celery's.
+
+    These differ: the ids of tasks, which are only to be ids, each another; when it was sent, and the broker's number
+    for it; whom to reply to, for nobody waits for a reply; an empty rest of a chain, which is written in two ways.
+    """
+    raw = json.loads(json.dumps(message.raw))
+    args, kwargs, embedded = json.loads(base64.b64decode(raw.pop("body")))
+    embedded["chain"] = embedded["chain"] or None
+    headers, properties = raw["headers"], raw["properties"]
+    links = embedded["chain"] or []
+    for link in links:
+        link["options"].pop("reply_to", None)
+    properties.pop("reply_to")
+    properties.pop("delivery_tag")
+    assert isinstance(headers.pop("sent_at"), float)
+    ids = [headers.pop("id"), *(link["options"].pop("task_id") for link in links)]
+    assert all(is_uuid(one) for one in ids)
+    assert len(set(ids)) == len(ids)
+    assert properties.pop("correlation_id") == ids[0]
+    return {**raw, "body": [args, kwargs, embedded]}
+
+
+def assert_alike(wire: Wire) -> None:
+    """See that of two messages that wait, ours and Celery's, one is as good as the other."""
+    ours, theirs = wire.waiting
+    assert content(ours) == content(theirs)
+    assert ours.raw["properties"]["reply_to"] == ""
+    wire.waiting.clear()
+
+
+@contextmanager
+def running(task_id: str) -> Iterator[None]:
+    """Be inside a task that a worker runs."""
+    task = celery.tasks[ERROR_CALLBACK]
+    _task_stack.push(task)
+    task.push_request(id=task_id, called_directly=False)
+    try:
+        yield
+    finally:
+        task.pop_request()
+        _task_stack.pop()
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS[:2], STEPS[:1]], ids=len)
+def test_a_chain(wire: Wire, steps: tuple[str, ...]) -> None:
+    saga_id = new_id()
+    tasks = [signature(step, saga_id) for step in steps]
+
+    assert send_chain(steps, saga_id=saga_id)
+    chain(*tasks).apply_async(root_id=saga_id)
+
+    assert_alike(wire)
+
+
+def test_a_chain_that_a_task_sends(wire: Wire) -> None:
+    saga_id, task_id = new_id(), new_id()
+
+    with running(task_id):
+        assert send_chain(STEPS, saga_id=saga_id, parent_id=sender())
+        chain(*(signature(step, saga_id) for step in STEPS)).apply_async(root_id=saga_id)
+
+    assert [parent_of(message) for message in wire.waiting] == [task_id] * 2
+    assert_alike(wire)
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS[:1]], ids=len)
+def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> None:
+    saga_id = new_id()
+    tasks = [signature(step, saga_id) for step in steps]
+
+    assert send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
+    chain(*tasks).apply_async(root_id=saga_id, link_error=signature(ERROR_CALLBACK, saga_id))
+
+    assert_alike(wire)
+
+
+@pytest.mark.parametrize("parent_id", [None, new_id()], ids=["root", "child"])
+def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
+    saga_id, event_id, task_id = new_id(), new_id(), new_id()
+
+    assert send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
+    signature(REACTION, saga_id, event_id=event_id).apply_async(root_id=saga_id, parent_id=parent_id, task_id=task_id)
+
+    assert [id_of(message) for message in wire.waiting] == [task_id] * 2
+    assert_alike(wire)
+
+
+def without_ours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Leave what follows a task to Celery."""
+    monkeypatch.setattr(participant, "send_next", lambda _: None)
+    monkeypatch.setattr(participant, "send_errbacks", lambda _: None)
+    return monkeypatch
+
+
+def test_what_follows_in_a_chain(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    trip.start()
+    for step in STEPS:
+        (message,) = wire.take(step)
+        run(message)
+        with monkeypatch.context() as patch:
+            without_ours(patch)
+            run(message)  # again: it lets its chain go on again
+        (ours, theirs) = wire.waiting
+
+        # the chain gave them their ids when it began
+        assert id_of(ours) == id_of(theirs)
+        assert parent_of(ours) == id_of(message)
+        assert_alike(wire)
+        wire.waiting.append(ours)
+
+
+@pytest.mark.parametrize("failing", STEPS)
+def test_an_error_callback(wire: Wire, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    trip.start(refuse=[failing.partition(".")[2]])
+    while failing not in wire.names():
+        run(wire.waiting.pop())
+    (message,) = wire.take(failing)
+
+    run(message)
+    with monkeypatch.context() as patch:
+        without_ours(patch)
+        run(message)
+
+    ours, theirs = wire.waiting
+    assert ours.task == ERROR_CALLBACK
+    assert id_of(ours) != id_of(theirs)
+    assert parent_of(ours) == id_of(message)
+    # Celery sends it as a group of one, which nobody asks for
+    headers = theirs.raw["headers"]
+    assert is_uuid(headers["group"])
+    headers.update(group=None, group_index=None)
+    assert_alike(wire)
+
+
+def test_what_a_task_sends_has_it_as_its_parent_or_the_one_for_which_it_is_sent(wire: Wire) -> None:
+    assert sender() is None
+    with sent_by("one of several"):
+        assert sender() == "one of several"
+        with sent_by("another"):
+            assert sender() == "another"
+        assert sender() == "one of several"
+    assert sender() is None
+
+
+def take_nothing(*_: object) -> None:
+    """Stand in for the broker as we see it; Celery finds it there."""
+    raise OperationalError("the broker is away")
+
+
+def test_a_broker_that_takes_no_message_is_asked_by_celery_again_and_then_the_step_fails(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = trip.start()
+    (message,) = wire.take(HOTEL)
+    wire.away = True
+
+    with monkeypatch.context() as patch:
+        # the error callback would not be taken either: not what is tested here
+        patch.setattr(celery.backend, "_call_task_errbacks", lambda *_: None)
+        failure = run(message)
+
+    assert isinstance(failure, OperationalError)
+    assert wire.refused == 2  # once by us, once by Celery
+    assert wire.waiting == []
+    row = trip.step(saga_id, "book_hotel")
+    assert row is not None
+    assert row.status == "completed"  # what was committed stands
+
+    wire.away = False
+    run(message)  # delivered again, or the sweep sends a chain of its own
+    wire.deliver_all()
+    assert trip.saga(saga_id).status == "completed"
+
+
+def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    saga_id = trip.start()
+    (message,) = wire.take(HOTEL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_publish_link", take_nothing)
+        reply = run(message)
+
+    assert reply["success"]
+    assert wire.names() == [CAR]
+    wire.deliver_all()
+    assert trip.saga(saga_id).status == "completed"
+
+
+def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = trip.start(refuse=["book_hotel"])
+    (message,) = wire.take(HOTEL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_publish_link", take_nothing)
+        failure = run(message)
+
+    assert isinstance(failure, StepFailed)
+    assert wire.names() == [ERROR_CALLBACK]
+    wire.deliver_all()
+    assert trip.saga(saga_id).status == "compensated"
+    assert wire.waiting == []
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_whether_the_broker_took_a_message_is_said(wire: Wire, away: bool) -> None:
+    wire.away = away
+
+    assert send_chain(STEPS, saga_id=new_id()) is not away
+    assert send(REACTION, saga_id=new_id(), event_id=new_id()) is not away
+
+    assert len(wire.waiting) == (0 if away else 2)
