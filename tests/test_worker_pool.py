@@ -1,0 +1,66 @@
+"""How many processes ``python -m app worker`` has work on a queue, and how many messages they hold."""
+
+import pytest
+from click.testing import CliRunner
+
+from app.celery import QUEUES
+from app.celery import app as celery
+from app.gathering import MOST
+from app.runtime import Runtime
+from app.saga.participant import calls_outside
+from app.settings import Settings
+from cli import worker as command
+
+OUTSIDE = {"payments", "shipping"}
+"""Who calls a gateway, and waits for its answer most of the time."""
+
+
+def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool) -> list[str]:
+    """Return what Celery is asked for when a service's worker is started."""
+    asked: list[list[str]] = []
+    settings = Settings(
+        database_url="postgresql://localhost/none",
+        broker_url="amqp://localhost//",
+        fault_injection=faults,
+        worker_concurrency=7,
+    )
+    monkeypatch.setattr(command, "open_runtime", lambda: Runtime(settings))
+    monkeypatch.setattr(celery, "start", asked.append)
+    result = CliRunner().invoke(command.worker, [queue])
+    assert result.exit_code == 0, result.output
+    (arguments,) = asked
+    return arguments
+
+
+def value_of(option: str, arguments: list[str]) -> str | None:
+    return arguments[arguments.index(option) + 1] if option in arguments else None
+
+
+@pytest.mark.parametrize("queue", [queue for queue in QUEUES if queue not in OUTSIDE])
+def test_who_calls_nobody_outside_works_in_one_process_and_gathers(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
+    arguments = asked_of_celery(monkeypatch, queue, faults=False)
+
+    assert value_of("--pool", arguments) == "solo"
+    assert value_of("-c", arguments) == "1"
+    assert value_of("--prefetch-multiplier", arguments) == str(MOST)  # or there would be nothing to gather
+
+
+@pytest.mark.parametrize("queue", sorted(OUTSIDE))
+def test_who_calls_gateways_works_in_as_many_processes_as_is_said(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
+    arguments = asked_of_celery(monkeypatch, queue, faults=False)
+
+    assert value_of("-c", arguments) == "7"
+    assert "--pool" not in arguments  # Celery's own choice is prefork
+    assert "--prefetch-multiplier" not in arguments
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_where_a_fault_may_hang_nobody_works_in_one_process(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
+    arguments = asked_of_celery(monkeypatch, queue, faults=True)
+
+    assert value_of("-c", arguments) == "7"
+    assert "--pool" not in arguments
+
+
+def test_those_who_call_outside_are_known_by_their_commands() -> None:
+    assert {queue for queue in QUEUES if calls_outside(queue)} == OUTSIDE
