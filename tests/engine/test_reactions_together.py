@@ -218,6 +218,8 @@ def test_of_two_messages_about_one_order_one_is_done_and_the_other_finds_it_done
 
     for one in (cancelled, other):
         assert events(one).count("OrderCancelled") == 1
+        first = next(message for message in messages if message.arguments["saga_id"] == one.saga_id)
+        assert_told(wire, one, "OrderCancelled", NOTIFY, by=first)
         assert saga(one).status == "compensated"
         told = [message for message in wire.waiting if message.arguments["saga_id"] == one.saga_id]
         assert [message.task for message in told] == [NOTIFY]

@@ -54,16 +54,19 @@ def board_ship(session: Session, trip: Trip) -> Event:
 
 @command("shipping.leave_ship")
 def leave_ship(session: Session, trip: Trip) -> None:
+    if "leave_ship" in trip.refuse:
+        raise StepRejected("at sea")
     session.delete(session.get_one(Booking, (trip.trip, "ship")))
 
 
 CRUISE = orchestrated(Saga("cruise", Step(trip.book_hotel, trip.cancel_hotel), Step(board_ship, leave_ship)))
+CROSSING = orchestrated(Saga("crossing", Step(board_ship, leave_ship), Step(trip.book_flight)))
 
 
-def start_cruise(**payload: Any) -> str:
+def start_cruise(saga: Saga = CRUISE, **payload: Any) -> str:
     aggregate_id = new_id()
     with runtime.current().database.transaction() as session:
-        return orchestrator.start(session, CRUISE, aggregate_id, {"trip": aggregate_id, **payload}).id
+        return orchestrator.start(session, saga, aggregate_id, {"trip": aggregate_id, **payload}).id
 
 
 def commits(counted: Counted) -> int:
@@ -163,12 +166,15 @@ def test_a_message_that_is_there_twice_is_done_once(wire: Wire) -> None:
 def test_of_two_chains_of_a_saga_in_one_batch_one_goes_on(wire: Wire) -> None:
     saga_id = trip.start()
     operations.resume(saga_id)
+    messages = wire.take(HOTEL)
 
-    first, second = wire.deliver(HOTEL)
+    first, second = run_together(messages)
 
     assert first == second
     assert diary == ["book_hotel"]
-    assert wire.names() == [CAR]
+    (following,) = wire.waiting
+    assert following.task == CAR
+    assert parent_of(following) == id_of(messages[0])  # that of the message that was there first
 
 
 def before_the_car(wire: Wire, **payload: Any) -> Message:
@@ -395,7 +401,7 @@ def test_error_callbacks_that_find_nothing_to_do_are_no_trouble_to_others(wire: 
     assert trip.saga(going_on).status == "running"
 
 
-def test_a_compensation_that_says_no_is_retried_by_itself(wire: Wire) -> None:
+def test_a_compensation_that_fails_is_retried_by_itself(wire: Wire) -> None:
     first, faulty, last = on_the_way(wire, to=FLIGHT, fail={"cancel_car": 99})
     wire.waiting.clear()
     for saga_id in (first, faulty, last):
@@ -407,6 +413,20 @@ def test_a_compensation_that_says_no_is_retried_by_itself(wire: Wire) -> None:
     assert logged(faulty, "book_car", "compensation") == ("retrying", 1, ["cancel_car is down"])
     wire.deliver_all()
     assert statuses(first, faulty, last) == ["compensated", "stuck", "compensated"]
+
+
+def test_a_no_of_a_compensation_is_no_last_word(wire: Wire) -> None:
+    first, refusing, last = (start_cruise(CROSSING, refuse=refuse) for refuse in ([], ["leave_ship"], []))
+    wire.deliver(BOARD)
+    wire.waiting.clear()
+    for saga_id in (first, refusing, last):
+        operations.cancel(saga_id)
+
+    wire.deliver("shipping.leave_ship")
+
+    assert statuses(first, refusing, last) == ["compensated", "compensating", "compensated"]
+    assert logged(refusing, "board_ship", "compensation") == ("retrying", 1, ["at sea"])
+    assert trip.booked(refusing) == {"ship"}
 
 
 # the database and the process
