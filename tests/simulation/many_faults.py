@@ -104,7 +104,11 @@ class Schedule:
         if message is None:
             self._sweep()
             return
-        self.world.deliver(message, self._mishap(0.3), again=self.chance.random() < 0.15)
+        if company := self._some_of(self.world.company(message)):
+            together = sorted([message, *company], key=self.world.post.index)
+            self.world.deliver_together(together, self._mishap(0.3), again=self._unacknowledged(together))
+        else:
+            self.world.deliver(message, self._mishap(0.3), again=self.chance.random() < 0.15)
 
     def _lose(self) -> None:
         if message := self._some_message():
@@ -133,6 +137,14 @@ class Schedule:
         # one in five is slow: it comes when nothing else is left, or when all is over
         ready = [message for message in post if message.number % 5 != self._slow] or post
         return ready[0] if self.chance.random() < 0.5 else self.chance.choice(ready)
+
+    def _some_of(self, company: list[Message]) -> list[Message]:
+        """Return whom a message is done together with; now and then a worker that came first has taken the others."""
+        return [message for message in company if self.chance.random() < 0.8]
+
+    def _unacknowledged(self, messages: list[Message]) -> list[Message]:
+        """Return the last of these, from one of them on: acknowledgements leave in order."""
+        return messages[self.chance.randrange(len(messages)) :] if self.chance.random() < 0.15 else []
 
     def _mishap(self, probability: float) -> Mishap | None:
         if self.chance.random() > probability:

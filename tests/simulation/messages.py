@@ -21,12 +21,15 @@ class Message:
         self.number = number
         self.raw = raw
         self.task: str = headers["task"]
+        self.task_id: str = headers["id"]
         _, arguments, embedded = json.loads(base64.b64decode(raw["body"]))
         self.arguments: dict[str, str] = arguments
         self.followers = " ".join(follower["task"] for follower in reversed(embedded["chain"] or ()))
         """The tasks of the chain that are sent after this one."""
         self.due = datetime.fromisoformat(headers["eta"]) if headers["eta"] else None
         """When a retry may be delivered."""
+        self.first = not headers["retries"]
+        """Whether it is no retry."""
 
     def __str__(self) -> str:
         return f"message {self.number}, {self.task}"

@@ -38,5 +38,5 @@ def test_everything_that_can_go_wrong_does(world: World) -> None:
 
     for what in ("killed", "held up", "told that the broker is gone", "to come again", "lose", "is held back", "later"):
         assert what in told, what
-    for what in ("sweep", "cancel", "resume", "again", "shipping decline", "3 book-123"):
+    for what in ("sweep", "cancel", "resume", "again", "shipping decline", "3 book-123", "deliver together"):
         assert what in told, what

@@ -8,7 +8,7 @@ from a seed here, so that a run can be had again.
 import logging
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from uuid import UUID
 from kombu.transport.memory import Channel
 from sqlalchemy.orm import Session
 
-from app import ids, runtime
+from app import ids, runtime, together
 from app.celery import app as celery
 from app.celery import configuration
 from app.database import Database
@@ -30,6 +30,7 @@ from app.gateways.line import Line
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
+from app.together import Wanted
 from tests.post import Clock
 from tests.simulation.messages import Message, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
@@ -117,12 +118,16 @@ class World:
 
     @contextmanager
     def passage(self, doing: str, mishap: Mishap | None = None) -> Iterator[Passage]:
-        """Have the block pass its boundaries under a mishap; a kill ends the block and is not passed on."""
+        """Have the block pass its boundaries under a mishap; a kill ends the block and is not passed on.
+
+        It runs as in a process of its own, which does not know what those have done that are held up meanwhile.
+        """
         passage = Passage(mishap, lambda what: self.note(f"{doing}: {what}"))
         self.note(doing)
         self._passages.append(passage)
         try:
-            yield passage
+            with patch.object(together, "_outcomes", {}), patch.object(together, "_alone_until", {}):
+                yield passage
         except Killed:
             passage.killed = True
         finally:
@@ -140,6 +145,34 @@ class World:
         if again or passage.killed:
             self.post.insert(place, message)
         return passage
+
+    def deliver_together(
+        self, messages: Sequence[Message], mishap: Mishap | None = None, *, again: Collection[Message] = ()
+    ) -> Passage:
+        """Deliver messages of one task as a worker of one process does that has gathered them.
+
+        Those stay that it has not acknowledged when it is killed, and those that are to come ``again``, as after a kill
+        all do whose acknowledgement had not left the worker.
+        """
+        place = self.post.index(messages[0])
+        self.post = [message for message in self.post if message not in messages]
+        self.clock.forward(0.01)
+        told = "; ".join(f"{self.told(message)}{', to come again' if message in again else ''}" for message in messages)
+        unacknowledged = list(messages)
+        with self.passage(f"deliver together {told}", mishap) as passage:
+            wanted = [Wanted(message.task_id, message.arguments) for message in messages]
+            with together.done(messages[0].task, wanted):
+                for message in messages:
+                    run(message)
+                    unacknowledged.remove(message)
+        self.post[place:place] = [message for message in messages if message in again or message in unacknowledged]
+        return passage
+
+    def company(self, message: Message) -> list[Message]:
+        """Return the other messages that a worker could do together with this one, if it does any together."""
+        if not (message.first and together.possible(message.task)):
+            return []
+        return [one for one in self.post if one.task == message.task and one.first and one is not message]
 
     def lose(self, message: Message) -> None:
         """Have the broker forget a message."""
@@ -224,6 +257,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(Channel, "_put", world.put))
         stack.enter_context(patch.object(celery, "now", world.clock))
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
+        stack.enter_context(patch.object(together, "_alone_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
             stack.enter_context(patch(f"app.gateways.{gateway}.gateway_call", partial(_outside, world)))
         logging.disable(logging.CRITICAL)
