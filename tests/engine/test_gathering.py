@@ -130,6 +130,17 @@ def test_as_long_as_more_come_it_waits(busy: Worker) -> None:
     assert busy.batches == [["a", "b", "c", "d"]]
 
 
+def test_however_long_reading_takes_they_are_gathered_until_the_loop_has_looked(busy: Worker) -> None:
+    busy.take("a")
+    busy.now += 2 * BUSY_SECONDS
+    busy.take("b")
+    assert busy.handed == []
+
+    busy.look()
+    busy.look()
+    assert busy.batches == [["a", "b"]]
+
+
 def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
     ids = [str(number) for number in range(MOST + 1)]
 
