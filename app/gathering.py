@@ -53,6 +53,10 @@ class Gathering:
             self._begin(request.name)
         self._look_soon()
 
+    def forget(self) -> None:
+        """Forget what waits: its connection has gone, and the broker delivers it again."""
+        self._waiting.clear()
+
     def _look_soon(self) -> None:
         if self._next_look:
             if time.monotonic() < self._due + LOST_SECONDS:
@@ -66,11 +70,14 @@ class Gathering:
         self._next_look = None
         if not self._waiting:
             return
-        if not self._grown:
-            self._begin(next(iter(self._waiting)))
-        self._grown = False
-        # also if nothing waits any more: Celery acks with the loop's next turn, and the loop would sleep before that
-        self._look_soon()
+        try:
+            if not self._grown:
+                self._begin(next(iter(self._waiting)))
+        finally:
+            self._grown = False
+            # only now, or the loop would call it before it reads. Also if nothing waits any more: Celery acks with the
+            # loop's next turn, and the loop would sleep before that
+            self._look_soon()
 
     def _begin(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)

@@ -96,10 +96,18 @@ class Inbox(Consumer):
 
     def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
+        self._gathering: Gathering | None = None
         # elsewhere what is done together here would be done in another process than what Celery asks for it
         if isinstance(pool, SoloPool) and hub is not None:
-            on_task_request = Gathering(on_task_request, hub).take
+            self._gathering = Gathering(on_task_request, hub)
+            on_task_request = self._gathering.take
         super().__init__(on_task_request, *args, **kwargs)
+
+    def on_close(self) -> None:
+        """Forget, with Celery, what came over the connection that is closed."""
+        super().on_close()
+        if self._gathering:
+            self._gathering.forget()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return what is called with every message that comes from a task queue."""

@@ -44,6 +44,7 @@ class Found:
     order_id: str
     deadline_at: datetime | None
     data: dict[str, Any]
+    log: barrier.Log
     decision: Decision
 
 
@@ -119,7 +120,7 @@ class FirstReactions:
                 # the events speak; the payload adds only what is no business fact, such as the faults to simulate
                 data = {**saga.payload, **past.data}
                 decision = self.reaction(past)
-                found = Found(delivery, saga.aggregate_id, saga.deadline_at, data, decision)
+                found = Found(delivery, saga.aggregate_id, saga.deadline_at, data, log, decision)
                 self.found[delivery.task_id] = found
                 attempts.append(_attempt(found, saga, log, past))
         return [attempt for attempt in attempts if attempt]

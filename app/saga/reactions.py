@@ -67,7 +67,7 @@ class ReactionRun:
                 logger.warning("message for no known event, dropped")
                 return self._reply(self.task.name, False, "no such event")
             add_to_log_context(order_id=found.order_id)
-            self.deadline, self.data = found.deadline_at, found.data
+            self.deadline, self.data, self.log = found.deadline_at, found.data, found.log
             match found.decision:
                 case Act(command):
                     return self._act_failed(command, result) if result else self._act(command)
@@ -95,7 +95,7 @@ class ReactionRun:
         return first.found.get(delivery.task_id), result
 
     def _act(self, command: Command) -> Reply:
-        known = self._look(command.short_name, Operation.ACTION)
+        known = self.log.get((command.short_name, Operation.ACTION))
         if known and known.status == StepStatus.CLOSING:
             return self._close(command, known.error or "given up")  # whoever began that did not end it
         if known and known.status not in barrier.OPEN:
@@ -166,7 +166,7 @@ class ReactionRun:
 
     def _undo(self, undo: Undo) -> Reply:
         step, compensation = undo.action.short_name, undo.compensation
-        known = self._look(step, Operation.COMPENSATION)
+        known = self.log.get((step, Operation.COMPENSATION))
         if known and known.status not in barrier.OPEN:
             return self._repeat(known)
         try:
@@ -211,10 +211,6 @@ class ReactionRun:
 
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
         transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
-
-    def _look(self, step: str, operation: Operation) -> SagaStep | None:
-        with self.here.database.reading() as session:
-            return barrier.peek(session, self.saga_id, step, operation)
 
     def _call(self, command: Command, step: str, operation: Operation, known: SagaStep | None) -> Any:
         attempt = known.attempts + 1 if known else 1

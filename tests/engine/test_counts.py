@@ -32,49 +32,49 @@ ORDERS = {
     "order: completed": """
   messages     reads    writes   commits
          0         2         4         1  the request
-         1         4         4         1  orders.create_order
-         1         3         6         1  inventory.reserve_stock
-         1         6         5         2  payments.process_payment
-         1         6         5         2  shipping.arrange_shipping
-         1         4         6         1  inventory.ship_stock
-         1         4         6         1  orders.complete_order
+         1         4         3         1  orders.create_order
+         1         3         5         1  inventory.reserve_stock
+         1         6         4         2  payments.process_payment
+         1         6         4         2  shipping.arrange_shipping
+         1         4         5         1  inventory.ship_stock
+         1         4         5         1  orders.complete_order
          1         1         2         1  notifications.notify_customer
-         7        30        38        10  in all
+         7        30        32        10  in all
 """,
     "order: payment declined": """
   messages     reads    writes   commits
          0         2         4         1  the request
-         1         4         4         1  orders.create_order
-         1         3         6         1  inventory.reserve_stock
+         1         4         3         1  orders.create_order
+         1         3         5         1  inventory.reserve_stock
          1         7         5         2  payments.process_payment
          1         2         1         1  orchestrator.request_compensation
          1         5         2         2  payments.refund_payment
-         1         4         6         1  inventory.release_stock
-         1         4         6         1  orders.cancel_order
+         1         4         5         1  inventory.release_stock
+         1         4         5         1  orders.cancel_order
          1         1         2         1  notifications.notify_customer
-         8        32        36        11  in all
+         8        32        32        11  in all
 """,
     "order-choreography: completed": """
   messages     reads    writes   commits
-         0         5         8         1  the request
-         1         4         5         1  inventory.reserve_on_order_created
-         1         7         5         3  payments.charge_on_order_created
-         2        11         5         5  shipping.ship_when_reserved_and_paid
-         1         5         5         1  orders.complete_on_shipping_arranged
-         1         5         6         1  inventory.hand_over_on_shipping_arranged
+         0         4         7         1  the request
+         1         4         4         1  inventory.reserve_on_order_created
+         1         6         5         2  payments.charge_on_order_created
+         2         9         5         3  shipping.ship_when_reserved_and_paid
+         1         5         4         1  orders.complete_on_shipping_arranged
+         1         5         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        38        36        13  in all
+         7        34        32        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
-         0         5         8         1  the request
-         1         4         5         1  inventory.reserve_on_order_created
-         1        13         9         5  payments.charge_on_order_created
+         0         4         7         1  the request
+         1         4         4         1  inventory.reserve_on_order_created
+         1        12         9         4  payments.charge_on_order_created
          1         3         0         1  shipping.ship_when_reserved_and_paid
-         1         5         5         1  inventory.release_on_failure
-         2         9         6         3  orders.cancel_when_settled
+         1         5         4         1  inventory.release_on_failure
+         2         8         5         2  orders.cancel_when_settled
          1         1         2         1  notifications.notify_customer
-         7        40        35        13  in all
+         7        37        31        11  in all
 """,
 }
 """Whole orders. A step's figures are its service's and the engine's, without those of the gateway's own ledger."""
@@ -82,23 +82,23 @@ ORDERS = {
 ALONE = """
      reads    writes   commits
          0         1         1  start of an orchestrated saga
-         4         4         2  payments.call
-         1         5         1  start of a choreographed saga
-         6         4         3  payments.call_on_undone
+         4         3         2  payments.call
+         0         4         1  start of a choreographed saga
+         5         4         2  payments.call_on_undone
 """
 """What the engine itself costs of what is never done together; the commands here ask the database for nothing."""
 
 TOGETHER = """
      reads    writes   commits
-         2         4         1  orders.act
+         2         3         1  orders.act
          2         2         1  orders.check
-         2         4         1  orders.act, refused
+         2         3         1  orders.act, refused
          2         1         1  orders.check, refused
          2         1         1  orchestrator.request_compensation, refused
-         2         4         1  orders.undo, refused
-         3         3         1  orders.act_on_opened
+         2         3         1  orders.undo, refused
+         3         2         1  orders.act_on_opened
          3         0         1  orders.do_nothing_on_acted
-         3         3         1  orders.undo_on_acted
+         3         2         1  orders.undo_on_acted
 """
 """What it costs for all messages of one task that are done together, however many they are; and for one alone."""
 

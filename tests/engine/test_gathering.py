@@ -10,6 +10,7 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.asynchronous import Hub
+from kombu.asynchronous.timer import Entry
 
 from app import gathering, together, tracing
 from app.gathering import BUSY_SECONDS, MOST, QUIET_SECONDS, Gathering
@@ -33,21 +34,31 @@ class Worker:
         self.batches: list[list[str]] = []
         self.broken = False
         """Whether nothing can be done together."""
-        self._later: list[Callable[[], object]] = []
+        self._later: list[Entry] = []
         self.gathering = Gathering(cast(Callable[[Request], object], self._run), cast(Hub, self))
 
     def monotonic(self) -> float:
         return self.now
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Entry:
         """Stand in for the hub."""
         assert seconds == QUIET_SECONDS
-        self._later.append(callback)
+        self._later.append(Entry(callback))
+        return self._later[-1]
+
+    @property
+    def expected(self) -> list[Entry]:
+        """What the hub is to call."""
+        return [entry for entry in self._later if not entry.canceled]
 
     @property
     def quiet(self) -> bool:
         """Whether the worker will sleep until a message comes."""
-        return not self._later
+        return not self.expected
+
+    def forget(self) -> None:
+        """Forget what is to be called, as Celery may when its connection breaks."""
+        self._later.clear()
 
     def take(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
         """Have messages come."""
@@ -57,10 +68,10 @@ class Worker:
 
     def look(self) -> None:
         """Have the loop turn when nothing more is to be read."""
-        (callback,) = self._later
+        (entry,) = self.expected
         self._later.clear()
         self.now += QUIET_SECONDS
-        callback()
+        entry()
 
     def do(self, wanted: Sequence[Wanted]) -> Outcomes:
         """Do what is wanted together."""
