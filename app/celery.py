@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.telemetry import configure_logging, log_context
 
 QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
+DEFAULT_QUEUE = "orchestrator"
 
 _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     # Redis gives a killed worker's messages back only after this long (an hour unless said);
@@ -38,8 +39,13 @@ def queue_of(task_name: str) -> str:
     return task_name.partition(".")[0]
 
 
-def _route(name: str, *_: object, **__: object) -> dict[str, str] | None:
-    return {"queue": queue_of(name)} if queue_of(name) in QUEUES else None
+def route_of(task_name: str) -> str:
+    """Return the queue that a task is sent to: its service's, or the default one if that has none."""
+    return queue_of(task_name) if queue_of(task_name) in QUEUES else DEFAULT_QUEUE
+
+
+def _route(name: str, *_: object, **__: object) -> dict[str, str]:
+    return {"queue": route_of(name)}
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_queues": [Queue(name) for name in QUEUES],
-        "task_default_queue": "orchestrator",
+        "task_default_queue": DEFAULT_QUEUE,
         "task_routes": (_route,),
         "task_eager_propagates": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

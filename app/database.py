@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,6 +34,9 @@ from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
 
 CENT = Decimal("0.01")
+
+PATIENCE_SECONDS = 30
+"""How long a transaction on SQLite waits for those that write before it."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -91,8 +94,9 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
         datetime: UtcDateTime,
         Decimal: Money,
-        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
-        list[Any]: JSON().with_variant(JSONB(), "postgresql"),
+        # None is NULL, however it is written: a JSON null would be another nothing, for whoever asks by SQL
+        dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        list[Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
     }
 
 
@@ -106,13 +110,13 @@ class Database:
     Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault.
     """
 
-    _one_writer: AbstractContextManager[object] = nullcontext()
+    _writer: "threading.RLock | None" = None
 
     def __init__(self, url: str) -> None:
         self.url = url
         if url.startswith("sqlite"):
             # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
-            self._one_writer = threading.RLock()
+            self._writer = threading.RLock()
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
         tracing.watch(self.engine)
 
@@ -122,7 +126,7 @@ class Database:
 
         What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
         """
-        with faults_named(), self._one_writer, Session(self.engine, expire_on_commit=False) as session:
+        with faults_named(), self._one_writer(), Session(self.engine, expire_on_commit=False) as session:
             token = _current.set(session)
             try:
                 with session.begin():
@@ -154,10 +158,24 @@ class Database:
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
         self.engine.dispose(close=False)
+        if self._writer:
+            self._writer = threading.RLock()  # a thread that only the parent has may hold the old one
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=PATIENCE_SECONDS):
+            raise DatabaseFault("another thread has been writing for too long")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def _reading(self, **options: Any) -> Iterator[Session]:
@@ -188,13 +206,13 @@ def pending_writes(session: Session) -> bool:
     return bool(session.new or session.dirty or session.deleted)
 
 
-def writes(session: Session) -> int:
-    """Return how many statements that may write have been run on the session's connection."""
-    return int(session.connection().info.get("writes", 0))
+def effects(session: Session) -> tuple[int, int]:
+    """Return how many statements that may write were run on the session's connection, and what it will call."""
+    return session.connection().info.get("writes", 0), len(session.info.get("after_commit", ()))
 
 
 def count_writes(engine: Engine) -> None:
-    """Count the engine's statements that may write: see ``writes``."""
+    """Count the engine's statements that may write: see ``effects``."""
     event.listen(engine, "before_cursor_execute", _count_write)
 
 
@@ -239,7 +257,9 @@ def _sqlite_engine(url: str) -> Engine:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
-    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 30}, hide_parameters=True)
+    engine = create_engine(
+        url, pool_size=20, max_overflow=20, connect_args={"timeout": PATIENCE_SECONDS}, hide_parameters=True
+    )
     prepare_sqlite(engine)
     return engine
 

@@ -157,9 +157,10 @@ def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
         }
         for one in said
     ]
-    session.execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
     stored = [StoredEvent(**row) for row in rows]
-    _await_listeners(session, zip(stored, said, strict=True), now)
+    with session.no_autoflush:  # an event refers to nothing that the session may still have to write
+        session.execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
+        _await_listeners(session, zip(stored, said, strict=True), now)
     return stored
 
 

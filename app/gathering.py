@@ -81,10 +81,12 @@ class Gathering:
 
     def _begin(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)
-        if len(requests) == 1:
-            self._hand_on(requests[0])
-        else:
+        try:
+            if len(requests) == 1:
+                self._hand_on(requests[0])
+                return
             with together.done(task_name, [Wanted(request.id, request.kwargs) for request in requests]):
                 for request in requests:
                     self._hand_on(request)
-        self._ended = time.monotonic()
+        finally:
+            self._ended = time.monotonic()

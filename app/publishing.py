@@ -20,7 +20,7 @@ from celery.canvas import Signature
 from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import OperationalError
 
-from app.celery import app, queue_of
+from app.celery import app, route_of
 from app.errors import StepFailed
 from app.ids import new_id
 
@@ -135,7 +135,7 @@ def _publish_link(link: Link, rest: Sequence[Link], root_id: str | None, parent_
         create_sent_event=app.conf.task_send_sent_event,
     )
     with app.producer_or_acquire() as producer:
-        app.amqp.send_task_message(producer, link["task"], message, queue=queue_of(link["task"]))
+        app.amqp.send_task_message(producer, link["task"], message, queue=route_of(link["task"]))
 
 
 @cache

@@ -1,8 +1,8 @@
 """Messages of one task that wait together are done together: one transaction, and one commit, for all of them.
 
 It happens in two phases. First the work of all is done and committed, and its outcomes are kept here. Then Celery runs
-each message as ever, and its task returns, or raises, the outcome that waits for it: so chains, error callbacks, acks
-and events stay Celery's, and all of them come after the commit. A message whose work could not be done in the first
+each message as ever, and its task sends what follows, and returns or raises the outcome that waits for it: so results,
+acks and events stay Celery's, and all of it comes after the commit. A message whose work could not be done in the first
 phase has no outcome, and its task does the work alone; one that is delivered again finds in the log that it was done.
 """
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from app.errors import describe
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,6 @@ def _attempt(task_name: str, wanted: Sequence[Wanted]) -> Outcomes:
         return _do[task_name](wanted)
     except Exception as error:
         # one of them may be the cause: each alone fails, or not, by itself, and says so where it must be said
-        logger.info(f"{len(wanted)} messages of {task_name} are done one by one", extra={"reason": error})
+        logger.info(f"{len(wanted)} messages of {task_name} are done one by one", extra={"reason": describe(error)})
         _alone_until[task_name] = time.monotonic() + ALONE_SECONDS
         return {}

@@ -10,7 +10,7 @@ from celery import Task
 from sqlalchemy.orm import Session
 
 from app import faults
-from app.database import pending_writes, writes
+from app.database import effects, pending_writes
 from app.errors import DatabaseFault, StepRejected, describe
 from app.messages import Event, Reply
 from app.saga import happenings
@@ -58,7 +58,7 @@ def call_outside(
 
 
 def say_begun(saga_id: str, step: str, operation: Operation, attempt: int) -> None:
-    """Log that an attempt begins; every line of it from now on says which attempt it is."""
+    """Log that an attempt begins; every line of the innermost log context from now on says which attempt it is."""
     add_to_log_context(step=step, operation=operation, attempt=attempt)
     doing = "Undoing" if operation is Operation.COMPENSATION else "Executing"
     logger.info(f"{doing} step {step} for saga {saga_id}")
@@ -83,11 +83,11 @@ def invoke_cleanly(
     After such a refusal the transaction may go on. Raises everything else: what was written may not be committed.
     """
     session.flush()
-    before = writes(session)
+    before = effects(session)
     try:
         return command.handler(session, message, answer) if command.call else command.handler(session, message)
     except StepRejected as refusal:
-        if operation is not Operation.ACTION or pending_writes(session) or writes(session) != before:
+        if operation is not Operation.ACTION or pending_writes(session) or effects(session) != before:
             raise
         return refusal
 

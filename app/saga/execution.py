@@ -1,4 +1,4 @@
-"""One delivery of one step's message: everything around the business function, written once.
+"""One delivery of one step's message, the long way: with what the short one, ``first_attempts``, leaves to it.
 
 A local step is one transaction: lock the saga, check the fence and the barrier, call the function, write the log,
 the event and the new state. A step that calls a gateway looks first, calls outside any transaction, and then records
@@ -85,10 +85,13 @@ class StepRun:
 
     def _run(self) -> Reply:
         try:
+            answer = None
             outcome = None if self.command.call else self._first_attempt(None, struck=False)
-            if outcome is None:
+            if outcome is None and (self.command.call or self.here.settings.faults_allowed):
                 answer = self._call_outside()
-                outcome = self._first_attempt(answer, struck=True) or self._record_success(answer)
+                outcome = self._first_attempt(answer, struck=True)
+            if outcome is None:
+                outcome = self._record_success(answer)
         except (Settled, StepFailed, DatabaseFault):
             raise
         except UnknownStep as error:
@@ -108,8 +111,6 @@ class StepRun:
 
     def _call_outside(self) -> Any:
         """Strike what is simulated and call the gateway, outside any transaction."""
-        if not (self.command.call or self.here.settings.faults_allowed):
-            return None
         with self.here.database.reading() as session:
             turn = self._admit(session, lock=False)
             row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)

@@ -1,7 +1,7 @@
 """First attempts at one command in one transaction, for one saga or for several: how nearly every step is done.
 
 A saga's message most often finds what it expects: the saga is where the message says, and nothing was tried yet. Then
-everything is read by two statements and written by a few, however many sagas there are, and one commit makes it true.
+the engine reads by two statements and writes by a few, however many sagas there are, and one commit makes it true.
 What is not so simple (a repetition, a retry, a fault to simulate, a closed fence) is left to ``execution.StepRun``.
 """
 
@@ -66,7 +66,6 @@ class FirstAttempts:
         self.sagas = sagas
         self.command = command
         self.struck = struck
-        self.now = runtime.current().now()
 
     def make(self, deliveries: Sequence[Delivery]) -> dict[str | None, Reply | Exception]:
         """Do what these messages ask for, as far as it is the simple case; returns the outcomes by task id.
@@ -79,8 +78,9 @@ class FirstAttempts:
             self.command.locks(self.session, [attempt.message for attempt in attempts])
         for attempt in attempts:
             self._run(attempt)
+        now = runtime.current().now()
         for attempt in attempts:
-            self._log(attempt)
+            self._log(attempt, now)
         self._emit([attempt for attempt in attempts if attempt.event])
         barrier.write(self.session, [attempt.turn.saga for attempt in attempts], [attempt.row for attempt in attempts])
         return {attempt.delivery.task_id: _outcome(attempt) for attempt in attempts}
@@ -138,22 +138,22 @@ class FirstAttempts:
         else:
             attempt.event = result
 
-    def _log(self, attempt: _Attempt) -> None:
+    def _log(self, attempt: _Attempt, now: datetime) -> None:
         turn, delivery = attempt.turn, attempt.delivery
-        row = barrier.take(delivery.saga_id, turn.step.name, turn.operation, self.now)
+        row = barrier.take(delivery.saga_id, turn.step.name, turn.operation, now)
         attempt.row = row
         if attempt.refusal:
             task_id, began = delivery.task_id, delivery.started_at
-            note_failure(turn.saga, row, attempt.refusal, turn.policy, True, task_id, began, self.now)
-            attempt.event = give_up(self.session, turn, self.command, row, self.now)
+            note_failure(turn.saga, row, attempt.refusal, turn.policy, True, task_id, began, now)
+            attempt.event = give_up(self.session, turn, self.command, row, now)
             return
         if attempt.event:
             row.result = dict(attempt.event.payload)
-        finish(turn.saga, row, attempt.status, delivery.task_id, delivery.started_at, self.now)
+        finish(turn.saga, row, attempt.status, delivery.task_id, delivery.started_at, now)
         if turn.operation is Operation.ACTION:
-            transitions.advance(turn.saga, turn.plan, turn.step, self.now)
+            transitions.advance(turn.saga, turn.plan, turn.step, now)
         else:
-            transitions.undone(turn.saga, turn.plan, turn.step, self.now)
+            transitions.undone(turn.saga, turn.plan, turn.step, now)
 
     def _emit(self, attempts: Sequence[_Attempt]) -> None:
         said = [

@@ -8,6 +8,7 @@ to be shut: all that is left to ``reactions.ReactionRun``, with what was found.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -80,7 +81,6 @@ class FirstReactions:
         self.task_name = task_name
         self.reaction = reaction
         self.found: dict[str | None, Found] = {}
-        self.now = runtime.current().now()
 
     def make(self, session: Session, deliveries: Sequence[Delivery]) -> dict[str | None, Reply]:
         """Do what these messages ask for, as far as it is the simple case; returns the replies by task id.
@@ -92,7 +92,8 @@ class FirstReactions:
         self._lock(session, attempts)
         for attempt in attempts:
             self._run(session, attempt)
-        rows = [self._log(session, attempt) for attempt in attempts]
+        now = runtime.current().now()
+        rows = [self._log(session, attempt, now) for attempt in attempts]
         said = [
             Answer(attempt.saga, row, attempt.event, attempt.past)
             for attempt, row in zip(attempts, rows, strict=True)
@@ -133,7 +134,8 @@ class FirstReactions:
 
     def _lock(self, session: Session, attempts: Sequence[_Attempt]) -> None:
         if len(attempts) > 1:
-            for command in {attempt.command for attempt in attempts}:
+            # in one order, as within each of them
+            for command in sorted({attempt.command for attempt in attempts}, key=attrgetter("name")):
                 if command.locks:
                     command.locks(session, [attempt.message for attempt in attempts if attempt.command is command])
 
@@ -149,19 +151,19 @@ class FirstReactions:
             else:
                 attempt.event = result
 
-    def _log(self, session: Session, attempt: _Attempt) -> SagaStep:
+    def _log(self, session: Session, attempt: _Attempt, now: datetime) -> SagaStep:
         saga, delivery = attempt.saga, attempt.delivery
-        row = barrier.take(saga.id, attempt.step, attempt.operation, self.now)
+        row = barrier.take(saga.id, attempt.step, attempt.operation, now)
         if attempt.refusal is None:
-            finish(saga, row, attempt.status, delivery.task_id, delivery.started_at, self.now)
+            finish(saga, row, attempt.status, delivery.task_id, delivery.started_at, now)
             return row
         policy, began = attempt.command.retry or ONCE, delivery.started_at
-        note_failure(saga, row, attempt.refusal, policy, True, delivery.task_id, began, self.now)
+        note_failure(saga, row, attempt.refusal, policy, True, delivery.task_id, began, now)
         if attempt.command.refused:
             attempt.event = refuse(attempt.command, session, attempt.data, row.error)
         else:
             # past the point of no return there is no way back: it waits for a person to resume it
-            transitions.stick(saga, self.now, f"{self.task_name}: {row.error}", row.step)
+            transitions.stick(saga, now, f"{self.task_name}: {row.error}", row.step)
         return row
 
 

@@ -1,7 +1,7 @@
 """While the broker does not take a saga's message from us, that saga's clock stands still.
 
-A deadline says that a worker did not do in time what it was told to do. One that was never told is not late. It is
-Celery, in the worker, that sends what follows in a chain that is under way: there the clock goes on.
+A deadline says that a worker did not do in time what it was told to do. One that was never told is not late. What
+follows in a chain that is under way is sent by the task before it: there the clock goes on.
 """
 
 import logging

@@ -50,7 +50,16 @@ def command(
     ``function(session, message, answer)`` if the command has a ``call``. ``message`` is made of the saga's payload by
     the pydantic model that annotates it. It returns the event that it makes true, or None; it raises StepRejected for
     a business no. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
+
+    The steps of several sagas may be done in one transaction, if the command calls no gateway. So the function leaves
+    commits, rollbacks and the transaction's settings alone, and had best say no before it has written anything: what it
+    has written takes the others' steps back with it, and all are done one by one. Where it locks rows that it shares
+    with other sagas (the stock of a book, not the order itself), ``locks(session, messages)`` is called before, if
+    there are several, and locks all of these in one order. Without it two such transactions may wait for each other,
+    which costs them a second and a repetition. Raises DefinitionError for what could never work.
     """
+    if locks and call:
+        raise DefinitionError(f"{name} calls a gateway, so it is never done together, and needs no locks")
 
     def declare(handler: Callable[..., Event | None]) -> Command:
         declared = Command(

@@ -1,8 +1,8 @@
 """Reactions: what a service does when it hears of an event.
 
-A reaction is a small pure function from what has happened to what its service now does. Everything else is here, once:
-repeated deliveries say again what was said before, calls to gateways happen outside transactions, and the barrier
-decides every race.
+A reaction is a small pure function from what has happened to what its service now does. Everything else is here, and
+the short way of it in ``first_reactions``: repeated deliveries say again what was said before, calls to gateways happen
+outside transactions, and the barrier decides every race.
 """
 
 import logging

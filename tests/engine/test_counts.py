@@ -58,12 +58,12 @@ ORDERS = {
   messages     reads    writes   commits
          0         4         7         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1         6         5         2  payments.charge_on_order_created
-         2         9         5         3  shipping.ship_when_reserved_and_paid
+         1         6         4         2  payments.charge_on_order_created
+         2         9         4         3  shipping.ship_when_reserved_and_paid
          1         5         4         1  orders.complete_on_shipping_arranged
          1         5         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        34        32        10  in all
+         7        34        30        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
@@ -83,8 +83,8 @@ ALONE = """
      reads    writes   commits
          0         1         1  start of an orchestrated saga
          4         3         2  payments.call
-         0         4         1  start of a choreographed saga
-         5         4         2  payments.call_on_undone
+         0         3         1  start of a choreographed saga
+         5         3         2  payments.call_on_undone
 """
 """What the engine itself costs of what is never done together; the commands here ask the database for nothing."""
 

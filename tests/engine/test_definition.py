@@ -8,6 +8,7 @@ from app.errors import DefinitionError
 from app.messages import Event, EventType
 from app.saga.decisions import Act, Undo
 from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
+from app.saga.participant import command as declare
 
 
 def command(name: str, **options: Any) -> Command:
@@ -52,6 +53,11 @@ def test_what_a_gateway_did_must_be_undone_at_the_gateway() -> None:
     with pytest.raises(DefinitionError, match="gateway"):
         Saga("trip", Step(charge, command("bank.refund")))
     Saga("trip", Step(charge, command("bank.refund", call=calls)))
+
+
+def test_a_command_that_is_never_done_together_has_no_locks() -> None:
+    with pytest.raises(DefinitionError, match="needs no locks"):
+        declare("shipping.never", call=lambda *_: None, locks=lambda *_: None)
 
 
 def test_a_saga_in_flight_keeps_its_steps() -> None:

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 from celery.app.trace import build_tracer
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import faults, runtime
@@ -14,7 +15,8 @@ from app.errors import Conflict, StepFailed
 from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.messages import Reply
-from app.saga import operations, orchestrator, recovery
+from app.runtime import Runtime
+from app.saga import happenings, operations, orchestrator, recovery
 from app.saga.definition import Command, Guard, Saga, Step
 from app.saga.execution import StepRun
 from app.saga.models import SagaInstance
@@ -408,3 +410,22 @@ def with_short_deadline(saga_id: str, seconds: float) -> None:
     """Give a saga more time for its step than the tests' settings do."""
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).deadline_at = runtime.current().now() + timedelta(seconds=seconds)
+
+
+def test_what_an_operation_did_not_answer_is_null_for_sql_too(here: Runtime) -> None:
+    saga_id = trip.start()
+
+    with here.database.reading() as session:
+        silent = text("SELECT step FROM saga_steps WHERE saga_id = :saga AND result IS NULL")
+        assert session.scalars(silent, {"saga": saga_id}).all() == ["send_tickets"]
+
+
+def test_how_long_a_step_took_includes_its_work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[happenings.Happening] = []
+    monkeypatch.setattr(happenings, "_listeners", [told.append])
+    monkeypatch.setattr(trip, "_do", lambda *_: clock.forward(2))
+
+    trip.start()
+
+    took = [round(one.seconds or 0) for one in told if one.kind is happenings.Kind.STEP_COMPLETED]
+    assert took == [2, 2, 2, 2]
