@@ -62,6 +62,10 @@ class Announcer:
                 self._redis.publish(CHANNEL, " ".join(sagas))
             except faults() as error:
                 self._circuit.failed(error)
+            except ValueError:
+                if not self._closed:
+                    raise
+                return  # what it waited for an answer on was closed under it
             else:
                 self._circuit.answered()
 

@@ -77,7 +77,8 @@ def test_ctrl_c_ends_everything_that_it_started(tmp_path: Path) -> None:
 
     assert report.returncode == 130
     assert list(tmp_path.iterdir()) == []
-    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    # whose parent ended before it is gone when the system has noticed
+    wait_for("all to be gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
 @pytest.mark.parametrize("replicas", ["0", "1,two", "99"])
