@@ -1,6 +1,6 @@
 """Those whose workers are Celery's: this project's engine, the empty chains, and celery-saga.
 
-How the workers are started stands in one place: ``ENGINE_WORKER`` and ``PLAIN_WORKER``.
+How the workers are started stands in one place: ``WORKER``.
 """
 
 import sys
@@ -11,11 +11,8 @@ from bench.compare.place import Place
 from bench.compare.sagas.common import BROKER_VARIABLE
 from bench.compare.work import Outcome
 
-ENGINE_WORKER: tuple[str, ...] = ("-P", "solo", "--prefetch-multiplier", "64")
-"""The options of the engine's worker processes; each consumes all queues."""
-
-PLAIN_WORKER: tuple[str, ...] = ("-P", "solo")
-"""The options of the worker processes of the empty chain and of celery-saga."""
+WORKER: tuple[str, ...] = ("-P", "solo", "--prefetch-multiplier", "64")
+"""The options of the worker processes, the same for all; each consumes all queues."""
 
 ENGINE_QUEUES = "orders,inventory,payments,shipping,orchestrator"
 CHAIN_QUEUES = "orders,inventory,payments,shipping"
@@ -42,7 +39,7 @@ def start_workers(
 def engine(pattern: str, broker: str, *, events: bool, outcomes: tuple[Outcome, ...]) -> Contestant:
     """Return this project's engine, run in one of its two ways."""
     module = f"bench.compare.sagas.{pattern}"
-    options = [*ENGINE_WORKER, "-Q", ENGINE_QUEUES, *(["-E"] if events else [])]
+    options = [*WORKER, "-Q", ENGINE_QUEUES, *(["-E"] if events else [])]
 
     def variables(place: Place) -> dict[str, str]:
         return {
@@ -69,7 +66,7 @@ def engine(pattern: str, broker: str, *, events: bool, outcomes: tuple[Outcome, 
 
 def chain(broker: str) -> Contestant:
     """Return the chain of empty tasks on the same broker, workers and settings of delivery."""
-    options = [*PLAIN_WORKER, "-Q", CHAIN_QUEUES]
+    options = [*WORKER, "-Q", CHAIN_QUEUES]
 
     def launch(processes: Processes) -> None:
         place = processes.place
@@ -111,7 +108,7 @@ def default_chain() -> Contestant:
 
 def celery_saga() -> Contestant:
     """Return celery-saga, its state in Redis, on the faster broker and the same workers."""
-    options = [*PLAIN_WORKER, "-Q", "celery_saga"]
+    options = [*WORKER, "-Q", "celery_saga"]
 
     def driver_variables(place: Place) -> dict[str, str]:
         return {BROKER_VARIABLE: place.rabbitmq_url}
