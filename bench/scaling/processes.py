@@ -24,7 +24,7 @@ from app.settings import ROOT, Settings
 from bench.scaling.shop import Shop
 from bench.scaling.stack import NotUsable
 from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import end, kill_group, lasting_port, spawn, wait_for
+from tests.chaos.processes import end, kill_group, lasting_port, spawn, uninterrupted, wait_for
 from tests.chaos.servers import MissingServer, PrivateRabbitmq, PrivateRedis
 from tests.shop import OPERATOR_TOKEN
 from tests.stacks import fresh_postgresql_database, process_environment, role_commands
@@ -68,7 +68,7 @@ class Processes:
         """Start every role once; returns when the web answers and every worker takes messages."""
         commands = role_commands(self._settings, web_workers=2)
         for role in ("web", "beat"):
-            self._others.append(spawn(commands[role], self._environment, self._folder / f"{role}.log"))
+            self._spawn(commands[role], role, self._others)
         for queue in QUEUES:
             self._start_worker(queue)
         self._wait_for_workers()
@@ -122,8 +122,11 @@ class Processes:
         return self._celery.control
 
     def _start_worker(self, queue: str) -> None:
-        command = self._command(queue)
-        self._workers[queue].append(spawn(command, self._environment, self._folder / f"{queue}.log"))
+        self._spawn(self._command(queue), queue, self._workers[queue])
+
+    def _spawn(self, command: list[str], name: str, into: list[subprocess.Popen[bytes]]) -> None:
+        with uninterrupted():
+            into.append(spawn(command, self._environment, self._folder / f"{name}.log"))
 
     def _command(self, queue: str) -> list[str]:
         if self._as_procfile:

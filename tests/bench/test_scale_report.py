@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -66,19 +67,29 @@ def test_it_says_what_each_number_of_replicas_settled_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == [results]
 
 
-def test_ctrl_c_ends_everything_that_it_started(tmp_path: Path) -> None:
+def told_of(folder: Path) -> list[str]:
+    """Return the processes in whose environment a folder is named."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if os.fsencode(folder) in (process / "environ").read_bytes():
+                found.append(process.name)
+    return found
+
+
+@pytest.mark.parametrize("running", [3, 5, 7])
+def test_ctrl_c_ends_everything_that_it_started(tmp_path: Path, running: int) -> None:
     require_postgresql()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([*COMMAND, *QUICK], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as report:
-        wait_for("the broker, the web and the workers", lambda: len(children(report.pid)) > 2)
-        started = children(report.pid)
+        wait_for("the broker, the web and the workers", lambda: len(children(report.pid)) >= running)
         report.send_signal(signal.SIGINT)
         report.communicate(timeout=60)
 
     assert report.returncode == 130
     assert list(tmp_path.iterdir()) == []
     # whose parent ended before it is gone when the system has noticed
-    wait_for("all to be gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    wait_for("all to be gone", lambda: not told_of(tmp_path))
 
 
 @pytest.mark.parametrize("replicas", ["0", "1,two", "99"])

@@ -6,14 +6,16 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.stacks import ROOT
 
 PATIENCE_SECONDS = 60
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def spawn(command: list[str], environment: dict[str, str], log: Path, **options: Any) -> "subprocess.Popen[bytes]":
@@ -29,6 +31,23 @@ def spawn(command: list[str], environment: dict[str, str], log: Path, **options:
             start_new_session=True,
             **options,
         )
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have SIGINT and SIGTERM come after the block: what is started and not yet written down would never be ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # it is the main thread that they interrupt
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda came_now, _: came.append(came_now)) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
