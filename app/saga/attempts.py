@@ -71,7 +71,10 @@ def gateway_key(saga_id: str, step: str) -> str:
 
 def invoke(command: Command, session: Session, payload: dict[str, Any], answer: Any) -> Event | None:
     """Call a command's business function in the transaction; it is given the gateway's answer if it has a gateway."""
-    message = command.message(payload)
+    return _handle(command, session, command.message(payload), answer)
+
+
+def _handle(command: Command, session: Session, message: Any, answer: Any) -> Event | None:
     return command.handler(session, message, answer) if command.call else command.handler(session, message)
 
 
@@ -85,7 +88,7 @@ def invoke_cleanly(
     session.flush()
     before = effects(session)
     try:
-        return command.handler(session, message, answer) if command.call else command.handler(session, message)
+        return _handle(command, session, message, answer)
     except StepRejected as refusal:
         if operation is not Operation.ACTION or pending_writes(session) or effects(session) != before:
             raise

@@ -81,7 +81,7 @@ class FirstAttempts:
         now = runtime.current().now()
         for attempt in attempts:
             self._log(attempt, now)
-        self._emit([attempt for attempt in attempts if attempt.event])
+        self._emit(attempts)
         barrier.write(self.session, [attempt.turn.saga for attempt in attempts], [attempt.row for attempt in attempts])
         return {attempt.delivery.task_id: _outcome(attempt) for attempt in attempts}
 
@@ -156,13 +156,13 @@ class FirstAttempts:
             transitions.undone(turn.saga, turn.plan, turn.step, now)
 
     def _emit(self, attempts: Sequence[_Attempt]) -> None:
-        said = [
-            Said(attempt.turn.saga.aggregate_id, attempt.delivery.saga_id, attempt.event, attempt.delivery.task_id)
-            for attempt in attempts
-            if attempt.event
-        ]
-        for attempt, stored in zip(attempts, emit_all(self.session, said), strict=True):
-            attempt.row.event_id = stored.id
+        said = []
+        for attempt in attempts:
+            if attempt.event:
+                saga, row = attempt.turn.saga, attempt.row
+                said.append((row, Said(saga.aggregate_id, saga.id, attempt.event, row.task_id)))
+        for (row, _), stored in zip(said, emit_all(self.session, [one for _, one in said]), strict=True):
+            row.event_id = stored.id
 
 
 def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: datetime) -> Event | None:
