@@ -18,6 +18,7 @@ from app.announcements import CHANNEL, Announcer
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
+from tests.chaos.processes import wait_for
 from tests.chaos.servers import MissingServer, PrivateRedis
 from tests.stacks import not_here
 from tests.web.conftest import SEED_ORDER, PlaceUnsent
@@ -270,3 +271,23 @@ def test_what_changed_last_is_announced_before_the_process_ends(redis: PrivateRe
 
 def test_without_a_redis_nothing_is_announced(settings: Settings) -> None:
     assert Runtime(settings.but(redis_url=None)).announcer is None
+
+
+def test_what_is_closed_while_it_waits_for_an_answer_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    announcer = Announcer("redis://127.0.0.1:1")
+    asked = threading.Event()
+
+    def closed_meanwhile(*_: object) -> None:
+        asked.set()
+        wait_for("the announcer to be closed", lambda: announcer._closed)
+        raise ValueError("I/O operation on closed file.")
+
+    monkeypatch.setattr(announcer._redis, "publish", closed_meanwhile)
+    announcer.announce("one")
+    assert asked.wait(SOON)
+
+    announcer.close()  # a thread that raised would fail the test: warnings are errors
+
+    assert announcer._thread is not None
+    announcer._thread.join(SOON)
+    assert not announcer._thread.is_alive()
