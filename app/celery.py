@@ -31,7 +31,12 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
-_TRANSPORTS = {"memory": "app.memory_broker:Transport", "redis": "app.redis_broker:Transport"}
+_TRANSPORTS = {
+    "memory": "app.memory_broker:Transport",
+    "redis": "app.redis_broker:Transport",
+    "amqp": "app.amqp_broker:Transport",
+    "pyamqp": "app.amqp_broker:Transport",
+}
 
 
 def queue_of(task_name: str) -> str:

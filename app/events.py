@@ -25,7 +25,7 @@ from app.celery import app
 from app.database import Base, UuidText, after_commit
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType
-from app.publishing import send, sender
+from app.publishing import NotTaken, send, sender
 from app.retention import Kept
 
 logger = logging.getLogger(__name__)
@@ -186,18 +186,26 @@ def task_id_of(event_id: str, task_name: str) -> str:
     return str(uuid5(UUID(event_id), task_name))
 
 
-def tell(task_names: Iterable[str], event_id: str, saga_id: str, parent_id: str | None = None) -> bool:
-    """Send an event's task to each of these subscribers; returns whether the broker took them all.
+def tell(
+    task_names: Iterable[str],
+    event_id: str,
+    saga_id: str,
+    parent_id: str | None = None,
+    not_taken: NotTaken | None = None,
+) -> None:
+    """Send an event's task to each of these subscribers; ``not_taken`` is called for each that the broker did not take.
 
     ``parent_id`` is the task that wrote the event.
     """
-    sent = [
+    for task_name in task_names:
         send(
-            task_name, saga_id=saga_id, task_id=task_id_of(event_id, task_name), parent_id=parent_id, event_id=event_id
+            task_name,
+            saga_id=saga_id,
+            task_id=task_id_of(event_id, task_name),
+            parent_id=parent_id,
+            not_taken=not_taken,
+            event_id=event_id,
         )
-        for task_name in task_names
-    ]
-    return all(sent)
 
 
 class History:

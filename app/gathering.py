@@ -6,12 +6,14 @@ waits in its connection; it is read then, and done together with what else there
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from celery.worker.request import Request
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
 from app import together, tracing
+from app.publishing import sent_together
 from app.together import Wanted
 
 MOST = 64
@@ -28,11 +30,18 @@ LOST_SECONDS = 1.0
 
 
 class Gathering:
-    """Between a worker's consumer and its pool. ``hand_on`` gives a request to the pool, which runs it at once."""
+    """Between a worker's consumer and its pool.
 
-    def __init__(self, hand_on: Callable[[Request], object], hub: Hub) -> None:
+    ``hand_on`` gives a request to the pool, which runs and acknowledges it at once; acknowledgements that are given
+    inside ``acked_together()`` leave when it ends.
+    """
+
+    def __init__(
+        self, hand_on: Callable[[Request], object], hub: Hub, acked_together: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self._hand_on = hand_on
         self._hub = hub
+        self._acked_together = acked_together
         self._waiting: dict[str, list[Request]] = {}
         self._grown = False
         self._next_look: Entry | None = None
@@ -51,7 +60,8 @@ class Gathering:
         idle = not self._next_look and time.monotonic() - self._ended > BUSY_SECONDS
         if idle or len(waiting) >= MOST:
             self._begin(request.name)
-        self._look_soon()
+        if self._waiting:
+            self._look_soon()
 
     def forget(self) -> None:
         """Forget what waits: its connection has gone, and the broker delivers it again."""
@@ -75,9 +85,9 @@ class Gathering:
                 self._begin(next(iter(self._waiting)))
         finally:
             self._grown = False
-            # only now, or the loop would call it before it reads. Also if nothing waits any more: Celery acks with the
-            # loop's next turn, and the loop would sleep before that
-            self._look_soon()
+            # only now, or the loop would call it before it reads
+            if self._waiting:
+                self._look_soon()
 
     def _begin(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)
@@ -85,7 +95,9 @@ class Gathering:
             if len(requests) == 1:
                 self._hand_on(requests[0])
                 return
-            with together.done(task_name, [Wanted(request.id, request.kwargs) for request in requests]):
+            wanted = [Wanted(request.id, request.kwargs) for request in requests]
+            # what follows leaves before the acknowledgements: a message whose successor was lost comes again
+            with self._acked_together(), sent_together(), together.done(task_name, wanted):
                 for request in requests:
                     self._hand_on(request)
         finally:

@@ -17,6 +17,7 @@ from celery.worker.request import Request
 from kombu.message import Message
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from app.amqp_broker import acked_together
 from app.errors import describe
 from app.gathering import Gathering
 
@@ -99,9 +100,15 @@ class Inbox(Consumer):
         self._gathering: Gathering | None = None
         # elsewhere what is done together here would be done in another process than what Celery asks for it
         if isinstance(pool, SoloPool) and hub is not None:
-            self._gathering = Gathering(on_task_request, hub)
+            self._gathering = Gathering(on_task_request, hub, lambda: acked_together(self.connection))
             on_task_request = self._gathering.take
         super().__init__(on_task_request, *args, **kwargs)
+
+    def call_soon_ack(self, acknowledge: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge or reject a message: where its task runs in this thread now, not with the loop's next turn."""
+        if self._gathering:
+            return acknowledge(*args, **kwargs)
+        return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]
 
     def on_close(self) -> None:
         """Forget, with Celery, what came over the connection that is closed."""

@@ -8,9 +8,10 @@ have in common, because building them took longer than doing a step.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ from celery import chain
 from celery.app.task import Context
 from celery.canvas import Signature
 from celery.utils.nodenames import anon_nodename
-from kombu.exceptions import OperationalError
+from kombu import Producer
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]
 
 from app.celery import app, route_of
 from app.errors import StepFailed
@@ -29,7 +31,29 @@ logger = logging.getLogger(__name__)
 Link = dict[str, Any]
 """A task of a chain, as Celery's messages carry it: a signature in plain JSON."""
 
+NotTaken = Callable[[], object]
+"""What to do about a message that the broker did not take."""
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A task to be sent, and what follows it in its chain."""
+
+    link: Link
+    rest: Sequence[Link]
+    root_id: str | None
+    parent_id: str | None
+    not_taken: NotTaken | None = None
+
+    def lost(self, error: Exception) -> None:
+        """Say that it was not sent, and do about it what its sender wants."""
+        logger.warning("message not sent, the sweep will", extra={"saga_id": self.root_id, "reason": error})
+        if self.not_taken:
+            self.not_taken()
+
+
 _sender: ContextVar[str | None] = ContextVar("sender", default=None)
+_parcel: ContextVar[list[_Message] | None] = ContextVar("parcel", default=None)
 
 
 @contextmanager
@@ -50,19 +74,45 @@ def sender() -> str | None:
     return str(running.request.id) if running else None
 
 
+@contextmanager
+def sent_together() -> Iterator[None]:
+    """Have what is sent in the block leave together when it ends, however it ends."""
+    parcel: list[_Message] = []
+    token = _parcel.set(parcel)
+    try:
+        yield
+    finally:
+        _parcel.reset(token)
+        if parcel:
+            _send_all(parcel)
+
+
 def send(
-    task_name: str, *, saga_id: str, task_id: str | None = None, parent_id: str | None = None, **arguments: str
-) -> bool:
-    """Send one task of a saga to its queue; returns whether the broker took it."""
+    task_name: str,
+    *,
+    saga_id: str,
+    task_id: str | None = None,
+    parent_id: str | None = None,
+    not_taken: NotTaken | None = None,
+    **arguments: str,
+) -> None:
+    """Send one task of a saga to its queue; ``not_taken`` is called if the broker does not take it."""
     if app.conf.task_always_eager:
-        return _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id)
-    return _send(_link(task_name, saga_id, task_id or new_id(), **arguments), [], saga_id, parent_id)
+        if not _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id) and not_taken:
+            not_taken()
+        return
+    _send(_Message(_link(task_name, saga_id, task_id or new_id(), **arguments), [], saga_id, parent_id, not_taken))
 
 
 def send_chain(
-    task_names: Sequence[str], *, saga_id: str, on_error: str | None = None, parent_id: str | None = None
-) -> bool:
-    """Send tasks of a saga to run one after the other; returns whether the broker took the first.
+    task_names: Sequence[str],
+    *,
+    saga_id: str,
+    on_error: str | None = None,
+    parent_id: str | None = None,
+    not_taken: NotTaken | None = None,
+) -> None:
+    """Send tasks of a saga to run one after the other; ``not_taken`` is called if the broker does not take the first.
 
     ``on_error`` names the task that Celery calls when one of them fails.
     """
@@ -70,14 +120,16 @@ def send_chain(
         tasks = chain(*(_signature(name, saga_id) for name in task_names))
         # immutable, so that it is sent as a task: an errback that takes the error would run inside the failing process
         options: dict[str, Any] = {"link_error": _signature(on_error, saga_id)} if on_error else {}
-        return _publish(tasks, saga_id, **options)
+        if not _publish(tasks, saga_id, **options) and not_taken:
+            not_taken()
+        return
     links = [_link(name, saga_id, new_id()) for name in task_names]
     if on_error:
         errbacks = [{**_link(on_error, saga_id), "options": {}}]
         for link in links:
             link["options"]["link_error"] = errbacks
     # the last comes first: Celery takes what follows from the end
-    return _send(links[0], links[:0:-1], saga_id, parent_id)
+    _send(_Message(links[0], links[:0:-1], saga_id, parent_id, not_taken))
 
 
 def send_next(request: Context) -> None:
@@ -85,11 +137,7 @@ def send_next(request: Context) -> None:
     chain_left: Sequence[Link] | None = request.chain  # type: ignore[assignment]
     if not chain_left or request.called_directly or request.is_eager:
         return
-    try:
-        _publish_link(chain_left[-1], chain_left[:-1], request.root_id, request.id)
-    except _not_taken() as error:
-        logger.debug("message not sent, Celery tries", extra={"saga_id": request.root_id, "reason": error})
-    else:
+    if _sent(_Message(chain_left[-1], chain_left[:-1], request.root_id, request.id)):
         request.chain = None
 
 
@@ -98,44 +146,82 @@ def send_errbacks(request: Context) -> None:
     errbacks: Sequence[Link] | None = request.errbacks  # type: ignore[assignment]
     if not errbacks or request.called_directly or request.is_eager:
         return
-    try:
-        for errback in errbacks:
-            link = {**errback, "options": {**errback["options"], "task_id": new_id()}}
-            _publish_link(link, [], request.root_id, request.id)
-    except _not_taken() as error:
-        logger.debug("message not sent, Celery tries", extra={"saga_id": request.root_id, "reason": error})
-    else:
+    links = [{**errback, "options": {**errback["options"], "task_id": new_id()}} for errback in errbacks]
+    if all(_sent(_Message(link, [], request.root_id, request.id)) for link in links):
         request.errbacks = None
 
 
-def _send(link: Link, rest: Sequence[Link], saga_id: str, parent_id: str | None) -> bool:
+def _send(message: _Message) -> None:
+    """Send a message, now or with others."""
     try:
-        _publish_link(link, rest, saga_id, parent_id)
+        _pack_or_publish(message)
     except _not_taken() as error:
-        logger.warning("message not sent, the sweep will", extra={"saga_id": saga_id, "reason": error})
+        message.lost(error)
+
+
+def _sent(message: _Message) -> bool:
+    """Send a message, now or with others; returns whether that is done, and nothing is left to Celery."""
+    try:
+        _pack_or_publish(message)
+    except _not_taken() as error:
+        logger.debug("message not sent, Celery tries", extra={"saga_id": message.root_id, "reason": error})
         return False
     return True
 
 
-def _publish_link(link: Link, rest: Sequence[Link], root_id: str | None, parent_id: str | None) -> None:
-    options = link["options"]
-    message = app.amqp.as_task_v2(
-        options["task_id"],
+def _pack_or_publish(message: _Message) -> None:
+    parcel = _parcel.get()
+    if parcel is None:
+        _publish_message(message)
+    else:
+        parcel.append(message)
+
+
+def _send_all(messages: Sequence[_Message]) -> None:
+    """Send messages by one write, or else one by one: what was written of a write that failed, nobody knows."""
+    try:
+        with app.producer_or_acquire() as producer, producer.batch():
+            for message in messages:
+                # with what could be tried again none of the others would be written again
+                _write(producer, message, retry=False)
+    except _not_taken() as error:
+        logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
+        _send_one_by_one(messages)
+
+
+def _send_one_by_one(messages: Sequence[_Message]) -> None:
+    for position, message in enumerate(messages):
+        try:
+            _publish_message(message)
+        except _not_taken() as error:
+            for lost in messages[position:]:  # it takes its time to find out that the broker is away: once is enough
+                lost.lost(error)
+            return
+
+
+def _publish_message(message: _Message) -> None:
+    with app.producer_or_acquire() as producer:
+        _write(producer, message)
+
+
+def _write(producer: Producer, message: _Message, **options: Any) -> None:
+    link = message.link
+    content = app.amqp.as_task_v2(
+        link["options"]["task_id"],
         link["task"],
         (),
         link["kwargs"],
-        root_id=root_id,
-        parent_id=parent_id,
-        chain=list(rest) or None,
-        errbacks=options.get("link_error"),
+        root_id=message.root_id,
+        parent_id=message.parent_id,
+        chain=list(message.rest) or None,
+        errbacks=link["options"].get("link_error"),
         ignore_result=app.conf.task_ignore_result,
         argsrepr="()",
         kwargsrepr=repr(link["kwargs"]),
         origin=_origin(),
         create_sent_event=app.conf.task_send_sent_event,
     )
-    with app.producer_or_acquire() as producer:
-        app.amqp.send_task_message(producer, link["task"], message, queue=route_of(link["task"]))
+    app.amqp.send_task_message(producer, link["task"], content, queue=route_of(link["task"]), **options)
 
 
 @cache
@@ -146,7 +232,7 @@ def _origin() -> str:
 def _not_taken() -> tuple[type[Exception], ...]:
     """Return what says that the broker did not take a message."""
     connection = app.pool.connection  # type: ignore[attr-defined]
-    return (OperationalError, *connection.connection_errors, *connection.channel_errors)
+    return (OperationalError, BatchPublishError, *connection.connection_errors, *connection.channel_errors)
 
 
 def _link(task_name: str, saga_id: str, task_id: str | None = None, **arguments: str) -> Link:

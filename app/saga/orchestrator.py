@@ -163,8 +163,8 @@ def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> 
 
 
 def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: str | None = None) -> None:
-    if not send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error):
-        stop_clock(saga_id)
+    not_taken = partial(stop_clock, saga_id)
+    send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error, not_taken=not_taken)
 
 
 def _failure(session: Session, saga: SagaInstance) -> str | None:

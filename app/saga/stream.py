@@ -68,8 +68,8 @@ class Stream:
         after_commit(session, partial(self._tell, saga_id, event, sender()))
 
     def _tell(self, saga_id: str, event: StoredEvent, parent_id: str | None) -> None:
-        if not tell(subscribers(event.event_type, self.name), event.id, saga_id, parent_id):
-            stop_clock(saga_id)
+        listening = subscribers(event.event_type, self.name)
+        tell(listening, event.id, saga_id, parent_id, not_taken=partial(stop_clock, saga_id))
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
         state = self.milestone(past)

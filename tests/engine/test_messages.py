@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from celery import chain
 from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
+from kombu.transport.memory import Channel
 
 from app import publishing
 from app.celery import app as celery
 from app.errors import StepFailed
 from app.ids import is_uuid, new_id
-from app.publishing import send, send_chain, sender, sent_by
+from app.publishing import send, send_chain, sender, sent_by, sent_together
 from app.saga import participant
 from app.saga.orchestrator import ERROR_CALLBACK
 from tests.engine import trip
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.usefixtures("agency")
 STEPS = ("orders.book_hotel", "inventory.book_car", "shipping.book_flight")
 HOTEL, CAR, FLIGHT = STEPS
 REACTION = "inventory.reserve_on_order_created"
+TRIES = 3
+"""How often the broker is asked to take a message at most: see ``task_publish_retry_policy``."""
 
 
 def signature(task_name: str, saga_id: str, **arguments: str) -> Signature:
@@ -83,7 +87,7 @@ def test_a_chain(wire: Wire, steps: tuple[str, ...]) -> None:
     saga_id = new_id()
     tasks = [signature(step, saga_id) for step in steps]
 
-    assert send_chain(steps, saga_id=saga_id)
+    send_chain(steps, saga_id=saga_id)
     chain(*tasks).apply_async(root_id=saga_id)
 
     assert_alike(wire)
@@ -93,7 +97,7 @@ def test_a_chain_that_a_task_sends(wire: Wire) -> None:
     saga_id, task_id = new_id(), new_id()
 
     with running(task_id):
-        assert send_chain(STEPS, saga_id=saga_id, parent_id=sender())
+        send_chain(STEPS, saga_id=saga_id, parent_id=sender())
         chain(*(signature(step, saga_id) for step in STEPS)).apply_async(root_id=saga_id)
 
     assert [parent_of(message) for message in wire.waiting] == [task_id] * 2
@@ -105,7 +109,7 @@ def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> N
     saga_id = new_id()
     tasks = [signature(step, saga_id) for step in steps]
 
-    assert send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
+    send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
     chain(*tasks).apply_async(root_id=saga_id, link_error=signature(ERROR_CALLBACK, saga_id))
 
     assert_alike(wire)
@@ -115,7 +119,7 @@ def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> N
 def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
     saga_id, event_id, task_id = new_id(), new_id(), new_id()
 
-    assert send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
+    send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
     signature(REACTION, saga_id, event_id=event_id).apply_async(root_id=saga_id, parent_id=parent_id, task_id=task_id)
 
     assert [id_of(message) for message in wire.waiting] == [task_id] * 2
@@ -214,7 +218,7 @@ def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, mo
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "_publish_link", take_nothing)
+        patch.setattr(publishing, "_publish_message", take_nothing)
         reply = run(message)
 
     assert reply["success"]
@@ -230,7 +234,7 @@ def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "_publish_link", take_nothing)
+        patch.setattr(publishing, "_publish_message", take_nothing)
         failure = run(message)
 
     assert isinstance(failure, StepFailed)
@@ -241,10 +245,77 @@ def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_whether_the_broker_took_a_message_is_said(wire: Wire, away: bool) -> None:
+def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wire, away: bool) -> None:
     wire.away = away
+    lost: list[str] = []
 
-    assert send_chain(STEPS, saga_id=new_id()) is not away
-    assert send(REACTION, saga_id=new_id(), event_id=new_id()) is not away
+    send_chain(STEPS, saga_id=new_id(), not_taken=lambda: lost.append("chain"))
+    send(REACTION, saga_id=new_id(), event_id=new_id(), not_taken=lambda: lost.append("reaction"))
 
     assert len(wire.waiting) == (0 if away else 2)
+    assert lost == (["chain", "reaction"] if away else [])
+
+
+def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
+    first, second = new_id(), new_id()
+
+    with sent_together():
+        send_chain(STEPS, saga_id=first)
+        send(REACTION, saga_id=second, event_id=new_id())
+        assert wire.waiting == []
+
+    assert wire.names() == [STEPS[0], REACTION]
+
+
+def test_what_was_sent_together_leaves_though_an_exception_ends_the_block(wire: Wire) -> None:
+    with pytest.raises(SystemExit), sent_together():
+        send_chain(STEPS, saga_id=new_id())
+        raise SystemExit
+
+    assert wire.names() == [STEPS[0]]
+
+
+def test_a_message_that_breaks_off_what_is_sent_together_is_sent_again_with_all_others(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_all_but_the_second(_: Channel, queue: str, raw: dict[str, Any], **options: object) -> None:
+        wire.away = wire.refused == 0 and len(wire.waiting) == 1
+        wire.put(queue, raw, **options)
+
+    monkeypatch.setattr(Channel, "_put", put_all_but_the_second)
+    ids = [new_id(), new_id(), new_id()]
+    lost: list[str] = []
+
+    with sent_together():
+        for saga_id in ids:
+            send_chain(STEPS, saga_id=saga_id, not_taken=partial(lost.append, saga_id))
+
+    assert wire.refused == 1
+    # the first was taken before: to be done twice does no harm, not to be done would
+    assert [message.raw["headers"]["root_id"] for message in wire.waiting] == [ids[0], *ids]
+    assert lost == []
+
+
+def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_asked_but_once_more(wire: Wire) -> None:
+    wire.away = True
+    lost: list[int] = []
+
+    with sent_together():
+        for number in range(20):
+            send_chain(STEPS, saga_id=new_id(), not_taken=partial(lost.append, number))
+
+    assert lost == list(range(20))
+    assert wire.refused <= 1 + TRIES
+
+
+def test_a_task_that_sends_with_others_leaves_nothing_to_celery(wire: Wire) -> None:
+    saga_id = trip.start()
+    (message,) = wire.take(HOTEL)
+
+    with sent_together():
+        run(message)
+        assert wire.waiting == []
+
+    assert wire.names() == [CAR]
+    wire.deliver_all()
+    assert trip.saga(saga_id).status == "completed"
