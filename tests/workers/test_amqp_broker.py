@@ -1,0 +1,254 @@
+"""RabbitMQ as the broker: what is written and read together, on a real server, counted in calls to the system."""
+
+import logging
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kombu import Connection, Consumer, Message, Producer, Queue
+
+from app.amqp_broker import acked_together
+from tests.chaos.processes import wait_for
+from tests.stacks import connection_to, open_broker
+
+MESSAGES = 50
+PATIENCE_SECONDS = 10
+
+
+class Counted:
+    """How often a connection's socket is asked to write, to read, and not to wait, once this watches it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.writes = self.reads = self.settings = 0
+        transport: Any = connection.connection.transport
+        write, receive = transport._write, transport._quick_recv
+
+        def written(data: bytes) -> None:
+            self.writes += 1
+            write(data)
+
+        def received(size: int) -> bytes:
+            self.reads += 1
+            data: bytes = receive(size)
+            return data
+
+        def having_timeout(timeout: float | None) -> AbstractContextManager[Any]:
+            self.settings += timeout is not None
+            managed: AbstractContextManager[Any] = limited(timeout)
+            return managed
+
+        limited = transport.having_timeout
+        transport._write, transport._quick_recv, transport.having_timeout = written, received, having_timeout
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with connection_to(open_broker("rabbitmq")) as connection:
+        connection.connect()
+        yield connection
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Iterator[Queue]:
+    name = f"test-{uuid4()}"
+    queue = Queue(name)(connection.default_channel)
+    queue.declare()
+    yield queue
+    with connection_to(open_broker("rabbitmq")) as another:  # the test may have broken its own
+        Queue(name)(another.default_channel).delete()
+
+
+def publish(producer: Producer, queue: Queue, numbers: range = range(MESSAGES)) -> None:
+    for number in numbers:
+        producer.publish({"number": number}, routing_key=queue.name, exchange="")
+
+
+def number_in(message: Message) -> int:
+    return int(message.payload["number"])
+
+
+def readable(connection: Connection, seconds: float) -> bool:
+    return bool(select.select([connection.connection.sock], [], [], seconds)[0])
+
+
+def read_as_the_loop_does(connection: Connection, enough: Callable[[], bool]) -> None:
+    """Read when the system says that there is something, and then until there is nothing left."""
+    while not enough():
+        assert readable(connection, PATIENCE_SECONDS)
+        with suppress(socket.timeout):
+            while True:
+                connection.drain_events(timeout=0)
+
+
+def waiting(queue: Queue) -> int:
+    told: Any = queue.queue_declare(passive=True)
+    return int(told.message_count)
+
+
+def wait_until_waiting(queue: Queue, messages: int) -> None:
+    """Wait until so many messages are in the queue: RabbitMQ says how many they are before it has put the last in."""
+    wait_for(f"{messages} messages in {queue.name}", lambda: waiting(queue) == messages, PATIENCE_SECONDS)
+
+
+def test_what_is_sent_together_is_one_write(connection: Connection, queue: Queue) -> None:
+    producer: Any = Producer(connection)  # its types do not know of batches yet
+    counted = Counted(connection)
+
+    with producer.batch():
+        publish(producer, queue)
+        assert counted.writes == 0
+
+    assert counted.writes == 1
+    assert counted.reads == 1  # whether the broker minds
+    wait_until_waiting(queue, MESSAGES)
+    got = [queue.get(no_ack=True) for _ in range(MESSAGES)]
+    assert [number_in(message) for message in got if message] == list(range(MESSAGES))
+
+
+def test_what_is_sent_by_itself_leaves_at_once(connection: Connection, queue: Queue) -> None:
+    producer: Any = Producer(connection)  # its types do not know of batches yet
+    counted = Counted(connection)
+
+    publish(producer, queue, range(3))
+
+    assert counted.writes == 3
+
+
+def test_who_asks_the_broker_while_messages_are_kept_is_answered_and_behind_them(
+    connection: Connection, queue: Queue
+) -> None:
+    producer: Any = Producer(connection)  # its types do not know of batches yet
+
+    with producer.batch():
+        publish(producer, queue, range(3))
+        wait_until_waiting(queue, 3)
+        publish(producer, queue, range(3, 5))
+
+    wait_until_waiting(queue, 5)
+
+
+def test_what_an_exception_ends_is_not_sent_and_the_connection_goes_on(connection: Connection, queue: Queue) -> None:
+    producer: Any = Producer(connection)  # its types do not know of batches yet
+
+    with pytest.raises(KeyError), producer.batch():
+        publish(producer, queue, range(3))
+        raise KeyError
+    publish(producer, queue, range(10, 12))
+
+    wait_until_waiting(queue, 2)
+    assert [number_in(message) for message in (queue.get(), queue.get()) if message] == [10, 11]
+
+
+def test_a_broken_connection_is_told_to_whoever_sends_together(connection: Connection, queue: Queue) -> None:
+    producer: Any = Producer(connection)  # its types do not know of batches yet
+
+    def send_and_break() -> None:
+        with producer.batch():
+            publish(producer, queue, range(3))
+            connection.connection.sock.shutdown(socket.SHUT_RDWR)
+
+    with pytest.raises(connection.connection_errors):
+        send_and_break()
+
+
+def test_what_is_acknowledged_together_is_one_write(connection: Connection, queue: Queue) -> None:
+    publish(Producer(connection), queue)
+    got: list[Message] = []
+    with Consumer(connection, [queue], on_message=got.append, prefetch_count=MESSAGES):
+        read_as_the_loop_does(connection, lambda: len(got) == MESSAGES)
+        counted = Counted(connection)
+
+        with acked_together(connection):
+            for message in got:
+                message.ack()
+            assert counted.writes == 0
+
+        assert counted.writes == 1
+    connection.close()  # what is not acknowledged would come back now
+    with connection_to(open_broker("rabbitmq")) as another:
+        assert waiting(Queue(queue.name)(another.default_channel)) == 0
+
+
+def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_come_again(
+    connection: Connection, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(Producer(connection), queue, range(3))
+    got: list[Message] = []
+    Consumer(connection, [queue], on_message=got.append).consume()
+    read_as_the_loop_does(connection, lambda: len(got) == 3)
+
+    with caplog.at_level(logging.WARNING), acked_together(connection):
+        for message in got:
+            message.ack()
+        connection.connection.sock.shutdown(socket.SHUT_RDWR)
+
+    assert "delivered again" in caplog.text
+    connection.collect()
+    with connection_to(open_broker("rabbitmq")) as another:
+        again: list[Message] = []
+        with Consumer(another, [Queue(queue.name)], on_message=again.append, no_ack=True):
+            read_as_the_loop_does(another, lambda: len(again) == 3)
+    assert all(message.delivery_info["redelivered"] for message in again)
+
+
+def test_other_brokers_acknowledge_one_by_one() -> None:
+    with connection_to("memory://") as connection:
+        connection.connect()
+        with acked_together(connection):
+            pass
+    with acked_together(None):
+        pass
+
+
+def test_many_messages_are_read_by_few_calls(connection: Connection, queue: Queue) -> None:
+    publish(Producer(connection), queue)
+    wait_until_waiting(queue, MESSAGES)
+    got: list[Message] = []
+    with Consumer(connection, [queue], on_message=got.append, prefetch_count=MESSAGES):
+        assert readable(connection, PATIENCE_SECONDS)
+        counted = Counted(connection)
+
+        read_as_the_loop_does(connection, lambda: len(got) == MESSAGES)
+
+        assert [number_in(message) for message in got] == list(range(MESSAGES))
+        assert counted.reads < MESSAGES  # kombu's own connection: six for each message
+        assert counted.settings < MESSAGES  # three
+
+
+def test_who_waits_for_a_message_takes_no_other_from_the_loop(connection: Connection, queue: Queue) -> None:
+    few = range(10)
+    publish(Producer(connection), queue, few)
+    got: list[Message] = []
+    with Consumer(connection, [queue], on_message=got.append), connection_to(open_broker("rabbitmq")) as another:
+        wait_until_waiting(Queue(queue.name)(another.default_channel), 0)  # they are all on their way
+
+        connection.drain_events(timeout=PATIENCE_SECONDS)
+        assert len(got) == 1
+        # of what was read ahead the system would not say that it is there
+        read_as_the_loop_does(connection, lambda: len(got) == len(few))
+
+    assert [number_in(message) for message in got] == list(few)
+
+
+def test_with_tls_too_what_is_sent_together_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from amqp import transport
+
+    from app.amqp_broker import Connection as Amqp
+
+    written: list[bytes] = []
+    monkeypatch.setattr(transport.SSLTransport, "write", lambda _, data: written.append(bytes(data)))
+    connection = Amqp(host="localhost", ssl=True)
+
+    made = connection.Transport("localhost", 1.0, True)
+    connection.held.hold()
+    made.write(b"a")
+    made.write(b"b")
+    assert written == []
+    connection.held.release()
+
+    assert isinstance(made, transport.SSLTransport)
+    assert written == [b"ab"]
