@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app import runtime, tracing
 from app.celery import app
-from app.database import Base, UuidText, after_commit
+from app.database import Base, UuidText, after_commit, table_of
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType
 from app.publishing import NotTaken, send, sender
@@ -158,14 +158,15 @@ def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
         for one in said
     ]
     stored = [StoredEvent(**row) for row in rows]
-    with session.no_autoflush:  # an event refers to nothing that the session may still have to write
-        session.execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
-        _await_listeners(session, zip(stored, said, strict=True), now)
+    # past the session: an event refers to nothing that it may still have to write
+    session.connection().execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
+    _await_listeners(session, zip(stored, said, strict=True), now)
     return stored
 
 
 _LAST = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == bindparam("of"))
-_NUMBERED = insert(StoredEvent).values(sequence=_LAST.scalar_subquery() + 1)
+_NUMBERED = insert(table_of(StoredEvent)).values(sequence=_LAST.scalar_subquery() + 1)
+_AWAITED = insert(table_of(OutboxEntry))
 
 
 def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said]], now: datetime) -> None:
@@ -178,7 +179,7 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
             entries += [{**awaited, "subscriber": listener} for listener in listeners]
             after_commit(session, partial(tell, listeners, stored.id, said.saga_id, said.task_id or sender()))
     if entries:
-        session.execute(insert(OutboxEntry), entries)
+        session.connection().execute(_AWAITED, entries)
 
 
 def task_id_of(event_id: str, task_name: str) -> str:

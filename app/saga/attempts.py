@@ -14,6 +14,7 @@ from app.database import effects, pending_writes
 from app.errors import DatabaseFault, StepRejected, describe
 from app.messages import Event, Reply
 from app.saga import happenings
+from app.saga.barrier import Entry
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, SagaStep
@@ -172,7 +173,7 @@ def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:
     raise task.retry(countdown=wait, exc=error)
 
 
-def reply_of(row: SagaStep) -> Reply:
+def reply_of(row: SagaStep | Entry) -> Reply:
     """Return the reply that the log holds for an operation."""
     nothing_to_undo = row.status == StepStatus.SKIPPED and row.operation == Operation.COMPENSATION
     success = row.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_undo

@@ -9,12 +9,13 @@ arrives after it.
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import BindParameter, Table, Update, bindparam, insert, inspect, select, update
+from sqlalchemy import BindParameter, Row, Update, bindparam, insert, inspect, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_dict
 
-from app.database import insert_if_absent
+from app.database import insert_if_absent, table_of
 from app.ids import is_uuid
 from app.saga.definition import PERSISTENT, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
@@ -22,8 +23,11 @@ from app.saga.models import SagaInstance, SagaStep
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """An operation with one of these may still take effect."""
 
-Log = dict[tuple[str, Operation], SagaStep]
-"""What the log says of one saga: the row of each operation, by step and operation."""
+Entry = Row[Any]
+"""What the log says of an operation, to be read only: those columns of ``SagaStep`` that something is decided by."""
+
+Log = dict[tuple[str, Operation], Entry]
+"""What the log says of one saga, by step and operation."""
 
 
 def peek(session: Session, saga_id: str, step: str, operation: Operation) -> SagaStep | None:
@@ -45,27 +49,51 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
 
 
 def locked(session: Session, saga_ids: Iterable[str]) -> list[tuple[SagaInstance, Log]]:
-    """Lock those of these sagas that exist, in the order of their ids; returns each with all that its log says."""
+    """Lock those of these sagas that exist, in the order of their ids; returns each with all that its log says.
+
+    The session does not know these objects: who changes them has them written by ``write``.
+    """
     known = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
-    sagas = session.scalars(_LOCKED, {"ids": known}).all()
+    session.flush()
+    sagas = [_saga(row) for row in session.connection().execute(_LOCKED, {"ids": known})]
     # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
     logs = logged(session, [saga.id for saga in sagas])
     return [(saga, logs[saga.id]) for saga in sagas]
+
+
+def seen(session: Session, saga_id: str) -> SagaInstance | None:
+    """Return a saga to be read only, as it is at present: without its lock that says nothing for certain."""
+    row = session.connection().execute(_SEEN, {"ids": [saga_id]}).one_or_none() if is_uuid(saga_id) else None
+    return _saga(row) if row else None
 
 
 def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
     """Return all that the log says of these sagas. It says the last word only while their rows are locked."""
     logs: dict[str, Log] = {saga_id: {} for saga_id in saga_ids}
     if logs:
-        for row in session.scalars(_LOGGED, {"ids": list(saga_ids)}):
-            logs[row.saga_id][row.step, Operation(row.operation)] = row
+        session.flush()
+        for entry in session.connection().execute(_LOGGED, {"ids": list(saga_ids)}):
+            logs[entry.saga_id][entry.step, Operation(entry.operation)] = entry
     return logs
 
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-# made once: these are asked for with every step. In one order everywhere, or two who lock could wait for each other
-_LOCKED = select(SagaInstance).where(SagaInstance.id.in_(_IDS)).order_by(SagaInstance.id).with_for_update()
-_LOGGED = select(SagaStep).where(SagaStep.saga_id.in_(_IDS))
+# made once: these are asked for with every step
+_SEEN = select(table_of(SagaInstance)).where(SagaInstance.id.in_(_IDS))
+# in one order everywhere, or two who lock could wait for each other
+_LOCKED = _SEEN.order_by(SagaInstance.id).with_for_update()
+_ENTRY = ("saga_id", "step", "operation", "status", "attempts", "task_id", "result", "error", "event_id")
+_LOGGED = select(*(table_of(SagaStep).c[name] for name in _ENTRY)).where(SagaStep.saga_id.in_(_IDS))
+
+
+def _saga(row: Row[Any]) -> SagaInstance:
+    saga: SagaInstance = SagaInstance.__mapper__.class_manager.new_instance()
+    # as loaded: only what is changed from now on counts as changed
+    instance_dict(saga).update(zip(_SAGA_COLUMNS, row, strict=True))
+    return saga
+
+
+_SAGA_COLUMNS = [SagaInstance.__mapper__.get_property_by_column(column).key for column in _SEEN.selected_columns]
 
 
 def is_free(log: Log, step: str, operation: Operation) -> bool:
@@ -78,7 +106,7 @@ def done(log: Log) -> frozenset[str]:
     return frozenset(step for (step, operation), row in log.items() if _is_done(operation, row))
 
 
-def _is_done(operation: Operation, row: SagaStep) -> bool:
+def _is_done(operation: Operation, row: Entry) -> bool:
     return operation is Operation.ACTION and row.status == StepStatus.COMPLETED
 
 
@@ -98,7 +126,6 @@ def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[Sag
     updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for saga in sagas:
         if changed := tuple(sorted(_SAGA - inspect(saga).unmodified)):
-            session.expunge(saga)
             updates.setdefault(changed, []).append({"of": saga.id, **{name: getattr(saga, name) for name in changed}})
     for changed, rows in updates.items():
         session.connection().execute(_update(changed), rows)
@@ -106,15 +133,15 @@ def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[Sag
         session.connection().execute(_INSERT, [{name: getattr(row, name) for name in _STEP} for row in taken])
 
 
-_SAGA = frozenset(column.key for column in SagaInstance.__mapper__.column_attrs)
+_SAGA = frozenset(_SAGA_COLUMNS)
 _STEP = [column.key for column in SagaStep.__mapper__.column_attrs]
-_INSERT = insert(cast(Table, SagaStep.__table__))
+_INSERT = insert(table_of(SagaStep))
 
 
 @cache
 def _update(changed: tuple[str, ...]) -> Update:
     columns: dict[Any, Any] = {SagaInstance.__mapper__.attrs[name].columns[0]: bindparam(name) for name in changed}
-    return update(cast(Table, SagaInstance.__table__)).where(SagaInstance.id == bindparam("of")).values(columns)
+    return update(table_of(SagaInstance)).where(SagaInstance.id == bindparam("of")).values(columns)
 
 
 def close_door(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:

@@ -113,12 +113,13 @@ class StepRun:
         """Strike what is simulated and call the gateway, outside any transaction."""
         with self.here.database.reading() as session:
             turn = self._admit(session, lock=False)
-            row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
-            if row and row.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(row))  # decided before: only the error callback is wanted again
-            attempt = row.attempts + 1 if row else 1
+            log = barrier.logged(session, [self.saga_id])[self.saga_id]
+            entry = log.get((turn.step.name, turn.operation))
+            if entry and entry.status == StepStatus.FAILED:
+                raise StepFailed(reply_of(entry))  # decided before: only the error callback is wanted again
+            attempt = entry.attempts + 1 if entry else 1
             self._begin(turn, attempt)
-            self._check_guard(session, turn)  # before the gateway is asked, and again when its answer is recorded
+            self._check_guard(turn, log)  # before the gateway is asked, and again when its answer is recorded
         return call_outside(
             self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
         )
@@ -138,7 +139,7 @@ class StepRun:
                 raise StepFailed(reply_of(row))
             self._begin(turn, row.attempts + 1)
             status = StepStatus.COMPLETED
-            self._check_guard(session, turn)
+            self._check_guard(turn, barrier.logged(session, [self.saga_id])[self.saga_id])
             if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
                 status = StepStatus.SKIPPED
             if status is StepStatus.COMPLETED or self.command.always:
@@ -177,18 +178,19 @@ class StepRun:
         # an unanswered call may have had its effect whatever our log says: only its gateway knows
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 
-    def _check_guard(self, session: Session, turn: Turn) -> None:
+    def _check_guard(self, turn: Turn, log: barrier.Log) -> None:
         guard = turn.step.guard
         if guard is None or turn.operation is Operation.COMPENSATION:
             return
-        log = barrier.logged(session, [self.saga_id])[self.saga_id]
         if not guard.holds(Progress(turn.saga.payload, barrier.done(log))):
             raise StepRejected(f"guard: {guard.says}")
 
     def _admit(self, session: Session, *, lock: bool) -> Turn:
         """Check the fence and whose turn it is. Raises Settled when this message has nothing (more) to do."""
-        known = is_uuid(self.saga_id)
-        saga = session.get(SagaInstance, self.saga_id, with_for_update=lock or None) if known else None
+        if lock:
+            saga = session.get(SagaInstance, self.saga_id, with_for_update=True) if is_uuid(self.saga_id) else None
+        else:
+            saga = barrier.seen(session, self.saga_id)
         definition = self.sagas(saga.saga_type) if saga else None
         found = definition.find(self.command) if definition else None
         if saga is None or definition is None or found is None:

@@ -29,6 +29,7 @@ from app.saga.attempts import (
     retry_later,
     say_begun,
 )
+from app.saga.barrier import Entry
 from app.saga.decisions import Act, Close, Reaction, Undo
 from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
 from app.saga.first_reactions import Delivery, FirstReactions, Found
@@ -103,6 +104,8 @@ class ReactionRun:
         try:
             answer = self._call(command, command.short_name, Operation.ACTION, known)
             with self.here.database.transaction() as session:
+                if first := self._record_first(session, command, answer):
+                    return first
                 saga, row = self._enter(session, command.short_name, Operation.ACTION)
                 if row.status not in barrier.OPEN:
                     return self._say_again(session, row)
@@ -113,6 +116,17 @@ class ReactionRun:
             raise
         except Exception as error:
             return self._act_failed(command, error)
+
+    def _record_first(self, session: Session, command: Command, answer: Any) -> Reply | None:
+        """Record an action of which the log does not know yet; returns None, and has done nothing, if it does."""
+        for saga, log in barrier.locked(session, [self.saga_id]):
+            if barrier.is_free(log, command.short_name, Operation.ACTION):
+                row = barrier.take(self.saga_id, command.short_name, Operation.ACTION, self.here.now())
+                event = invoke(command, session, self.data, answer)
+                self._finish(session, saga, row, StepStatus.COMPLETED, event)
+                barrier.write(session, [saga], [row])
+                return reply_of(row)
+        return None
 
     def _act_failed(self, command: Command, error: Exception) -> Reply:
         rejected = isinstance(error, StepRejected)
@@ -212,7 +226,7 @@ class ReactionRun:
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
         transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
 
-    def _call(self, command: Command, step: str, operation: Operation, known: SagaStep | None) -> Any:
+    def _call(self, command: Command, step: str, operation: Operation, known: Entry | None) -> Any:
         attempt = known.attempts + 1 if known else 1
         say_begun(self.saga_id, step, operation, attempt)
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
@@ -236,13 +250,13 @@ class ReactionRun:
         now = self.here.now()
         return note_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
 
-    def _say_again(self, session: Session, row: SagaStep) -> Reply:
+    def _say_again(self, session: Session, row: SagaStep | Entry) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""
         if row.event_id:
             self.stream.say(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
         return reply_of(row)
 
-    def _repeat(self, row: SagaStep) -> Reply:
+    def _repeat(self, row: Entry) -> Reply:
         if row.task_id not in {None, self.task.request.id}:
             # done by the message of another event, whose repetition says it again: both would double all that follows
             return reply_of(row)

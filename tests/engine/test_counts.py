@@ -34,36 +34,36 @@ ORDERS = {
          0         2         4         1  the request
          1         4         3         1  orders.create_order
          1         3         5         1  inventory.reserve_stock
-         1         6         4         2  payments.process_payment
-         1         6         4         2  shipping.arrange_shipping
+         1         5         4         2  payments.process_payment
+         1         5         4         2  shipping.arrange_shipping
          1         4         5         1  inventory.ship_stock
          1         4         5         1  orders.complete_order
          1         1         2         1  notifications.notify_customer
-         7        30        32        10  in all
+         7        28        32        10  in all
 """,
     "order: payment declined": """
   messages     reads    writes   commits
          0         2         4         1  the request
          1         4         3         1  orders.create_order
          1         3         5         1  inventory.reserve_stock
-         1         7         5         2  payments.process_payment
+         1         6         5         2  payments.process_payment
          1         2         1         1  orchestrator.request_compensation
          1         5         2         2  payments.refund_payment
          1         4         5         1  inventory.release_stock
          1         4         5         1  orders.cancel_order
          1         1         2         1  notifications.notify_customer
-         8        32        32        11  in all
+         8        31        32        11  in all
 """,
     "order-choreography: completed": """
   messages     reads    writes   commits
          0         4         7         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1         6         4         2  payments.charge_on_order_created
-         2         9         4         3  shipping.ship_when_reserved_and_paid
+         1         6         3         2  payments.charge_on_order_created
+         2         9         3         3  shipping.ship_when_reserved_and_paid
          1         5         4         1  orders.complete_on_shipping_arranged
          1         5         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        34        30        10  in all
+         7        34        28        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
@@ -84,7 +84,7 @@ ALONE = """
          0         1         1  start of an orchestrated saga
          4         3         2  payments.call
          0         3         1  start of a choreographed saga
-         5         3         2  payments.call_on_undone
+         5         2         2  payments.call_on_undone
 """
 """What the engine itself costs of what is never done together; the commands here ask the database for nothing."""
 
