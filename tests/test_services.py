@@ -4,14 +4,35 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import StepRejected
 from app.gateways import carrier, payment_provider
+from app.gateways.payment_provider import Receipt
 from app.runtime import Runtime
+from bench.statements import Counted
 from tasks.inventory import Book, Line, StockOrder, release_stock, reserve_stock, ship_stock
-from tasks.payments import Charge, PaymentMethod, charge, void_charge
-from tasks.shipping import Parcel, book_carrier, unbook_carrier
+from tasks.orders import OrderRef, complete_order, create_order
+from tasks.payments import (
+    Charge,
+    Payment,
+    PaymentMethod,
+    PaymentStatus,
+    charge,
+    process_payment,
+    refund_payment,
+    void_charge,
+)
+from tasks.shipping import (
+    Parcel,
+    Shipment,
+    ShipmentStatus,
+    arrange_shipping,
+    book_carrier,
+    cancelled_by_hand,
+    unbook_carrier,
+)
 
 
 @pytest.fixture
@@ -68,6 +89,41 @@ def test_a_charge_with_the_same_key_is_made_once(here: Runtime, method: PaymentM
 
     assert first == second
     assert first.amount == Decimal("12.50")
+
+
+def test_a_gateway_is_told_by_one_statement_however_often(here: Runtime) -> None:
+    payment, parcel = Charge(order_id="o-1", total_amount=Decimal(1)), Parcel(order_id="o-1", shipping_address="here")
+    counted = Counted(here.database.engine)
+
+    for call in (lambda: charge(payment, "key"), lambda: book_carrier(parcel, "key")):
+        for _ in range(2):
+            counted.clear()
+            call()
+            assert counted.verbs == {"BEGIN": 1, "INSERT": 1, "commits that wrote": 1}
+
+
+def test_a_payment_keeps_its_number_when_it_is_paid_back(session: Session) -> None:
+    order = Charge(order_id="o-1", total_amount=Decimal(1))
+    process_payment.handler(session, order, Receipt("txn-1", Decimal(1)))
+    refund_payment.handler(session, order, Receipt("ref-1", Decimal(1)))
+
+    payment = session.scalars(select(Payment)).one()
+    assert (payment.status, payment.transaction_id) == (PaymentStatus.REFUNDED, "txn-1")
+
+
+def test_a_shipment_keeps_its_number_when_a_person_cancels_it(session: Session) -> None:
+    parcel = Parcel(order_id="o-1", shipping_address="here")
+    arrange_shipping.handler(session, parcel, "CM1")
+    cancelled_by_hand(session, parcel)
+
+    shipment = session.scalars(select(Shipment)).one()
+    assert (shipment.status, shipment.tracking_number) == (ShipmentStatus.CANCELLED, "CM1")
+
+
+def test_an_order_that_is_not_pending_is_neither_opened_nor_ended(session: Session) -> None:
+    for act in (create_order.handler, complete_order.handler):
+        with pytest.raises(StepRejected, match="order nowhere is unknown, not pending"):
+            act(session, OrderRef(order_id="nowhere"))
 
 
 def test_a_refund_is_made_once_and_gives_back_all(here: Runtime) -> None:

@@ -57,7 +57,8 @@ class SimulatedCarrier:
             entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
             if entry.kind != "book":
                 raise StepRejected("the carrier refused a booking that was voided before")
-            return entry.tracking_number
+            booked: str = entry.tracking_number
+            return booked
 
     def void(self, key: str, order_id: str) -> str | None:
         """Cancel or refuse; see Carrier."""
@@ -65,7 +66,7 @@ class SimulatedCarrier:
             entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
             if entry.kind != "book":
                 return None
-            number = entry.tracking_number
+            number: str = entry.tracking_number
             first_entry(
                 session, CarrierEntry, f"{key}:cancel", order_id=order_id, kind="cancel", tracking_number=number
             )

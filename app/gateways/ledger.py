@@ -6,16 +6,15 @@ The ledgers stand for databases of somebody else. They are written in transactio
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import Executable, Row, text
 from sqlalchemy.orm import Session
 
-from app.database import Base, Database, insert_if_absent
+from app.database import Base, Database, dialect_of, insert_in, table_of
 from app.errors import DatabaseFault, StepUnavailable
 from app.gateways.line import Line
-
-Entry = TypeVar("Entry", bound=Base)
 
 
 @contextmanager
@@ -23,16 +22,23 @@ def gateway_call(database: Database, line: Line) -> Iterator[Session]:
     """Run a gateway's work in a transaction of its own; raises StepUnavailable when it does not answer in time."""
     try:
         with line.call(), database.transaction() as session:
-            if session.get_bind().dialect.name == "postgresql":
+            if dialect_of(session) == "postgresql":
                 session.execute(text(f"SET LOCAL statement_timeout = {int(line.timeout * 1000)}"))
             yield session
     except DatabaseFault as error:
         raise StepUnavailable(f"the gateway did not answer: {error}") from error
 
 
-def first_entry(session: Session, table: type[Entry], key: str, **values: Any) -> Entry:
+def first_entry(session: Session, ledger: type[Base], key: str, **values: Any) -> Row[Any]:
     """Write an entry under an idempotency key unless there is one; returns whichever was first, locked."""
-    insert = insert_if_absent(session, table).values(idempotency_key=key, **values)
-    session.execute(insert.on_conflict_do_nothing(index_elements=["idempotency_key"]))
-    query = select(table).where(table.__table__.c.idempotency_key == key).with_for_update()
-    return session.scalars(query).one()
+    statement = _insert_or_find(ledger, dialect_of(session))
+    return session.connection().execute(statement, {"idempotency_key": key, **values}).one()
+
+
+@cache
+def _insert_or_find(ledger: type[Base], dialect: str) -> Executable:
+    new = insert_in(dialect, table_of(ledger))
+    # an entry that is there is written as it is: so it is locked and returned like a new one
+    as_it_is = {"idempotency_key": new.excluded.idempotency_key}
+    written = new.on_conflict_do_update(index_elements=["idempotency_key"], set_=as_it_is)
+    return written.returning(*table_of(ledger).columns)
