@@ -1,15 +1,29 @@
 """The inventory service: the catalogue, the stock, and who it is kept for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 
 from pydantic import BaseModel
-from sqlalchemy import CheckConstraint, ForeignKey, String, Text, func, select, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Integer,
+    String,
+    Text,
+    Update,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base
+from app.database import Base, table_of
 from app.errors import StepRejected
 from app.messages import Event, EventType
 from app.retention import Ids, Kept
@@ -83,9 +97,7 @@ def carry_over(session: Session, order_ids: Ids) -> None:
         .group_by(StockReservation.book_id)
     )
     quantities = dict(session.execute(shipped).all())
-    for book in _locked_books(session, quantities).values():
-        book.pruned_stock += quantities[book.book_id]
-    session.flush()
+    _change(session, quantities, pruned_stock=1)
 
 
 KEPT = (Kept(StockReservation, "order_id", before=carry_over),)
@@ -124,34 +136,30 @@ def stock_unavailable(_session: Session, order: StockOrder, reason: str) -> Even
 
 def lock_stock(session: Session, orders: Iterable[StockOrder]) -> None:
     """Lock the stock that several orders are about, before the first of them is looked at."""
-    _locked_books(session, [item.book_id for order in orders for item in order.items])
+    _lock(session, [item.book_id for order in orders for item in order.items])
 
 
 @command("inventory.reserve_stock", refused=stock_unavailable, locks=lock_stock, retry=RETRY)
 def reserve_stock(session: Session, order: StockOrder) -> Event:
     """Keep the stock of all items for the order, or of none. Raises StepRejected when there is not enough."""
     wanted = _quantities(order.items)
-    books = _locked_books(session, wanted)
+    available = _lock(session, wanted)
     # all before the first is taken: a refusal that has changed nothing can be recorded beside other orders
     for book_id, quantity in wanted.items():
-        left = books[book_id].available_stock if book_id in books else 0
+        left = available.get(book_id, 0)
         if left < quantity:
             raise StepRejected(f"{book_id}: {quantity} wanted, {left} available")
-    for book_id, quantity in wanted.items():
-        book = books[book_id]
-        book.available_stock -= quantity
-        book.reserved_stock += quantity
-        session.add(
-            StockReservation(
-                order_id=order.order_id, book_id=book_id, quantity=quantity, status=ReservationStatus.RESERVED
-            )
-        )
+    _change(session, wanted, available_stock=-1, reserved_stock=1)
+    kept = {"order_id": order.order_id, "status": ReservationStatus.RESERVED}
+    reservations = [{**kept, "book_id": book_id, "quantity": quantity} for book_id, quantity in wanted.items()]
+    session.connection().execute(_RESERVE, reservations)
     return Event(StockReserved, _moved(order, wanted))
 
 
 def give_back(session: Session, order: StockOrder) -> Event:
     """Give back what is still reserved for the order, all of it or nothing if a person has done it already."""
     released = _settle(session, order, ReservationStatus.RELEASED)
+    _change(session, released, available_stock=1, reserved_stock=-1)
     return Event(StockReleased, _moved(order, released))
 
 
@@ -166,6 +174,7 @@ def release_stock(session: Session, order: StockOrder) -> Event:
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Hand the order's reserved stock over to the carrier: it leaves the house."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)
+    _change(session, shipped, reserved_stock=-1)
     return Event(StockShipped, _moved(order, shipped))
 
 
@@ -177,19 +186,9 @@ def take(session: Session, book: Book, delivery: Delivery) -> None:
 
 
 def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:
-    books = _locked_books(session, [item.book_id for item in order.items])
-    open_ones = select(StockReservation).where(
-        StockReservation.order_id == order.order_id, StockReservation.status == ReservationStatus.RESERVED
-    )
-    settled = {}
-    for reservation in session.scalars(open_ones):
-        book = books[reservation.book_id]
-        book.reserved_stock -= reservation.quantity
-        if status is ReservationStatus.RELEASED:
-            book.available_stock += reservation.quantity
-        reservation.status = status
-        settled[reservation.book_id] = reservation.quantity
-    return settled
+    """Give the order's open reservations the status that they end with; returns the quantities of their books."""
+    settled = session.connection().execute(_SETTLE, {"of": order.order_id, "ends": status})
+    return {reservation.book_id: reservation.quantity for reservation in settled}
 
 
 def _quantities(items: Iterable[Line]) -> dict[str, int]:
@@ -199,10 +198,41 @@ def _quantities(items: Iterable[Line]) -> dict[str, int]:
     return quantities
 
 
-def _locked_books(session: Session, book_ids: Iterable[str]) -> dict[str, Book]:
-    # always in the order of their ids, or two orders for the same two books could wait for each other
-    query = select(Book).where(Book.book_id.in_(set(book_ids))).order_by(Book.book_id).with_for_update()
-    return {book.book_id: book for book in session.scalars(query)}
+def _lock(session: Session, book_ids: Iterable[str]) -> dict[str, int]:
+    """Lock the stock of books; returns how many copies of each are available."""
+    locked = session.connection().execute(_LOCK, {"book_ids": list(set(book_ids))})
+    return {book.book_id: book.available_stock for book in locked}
+
+
+def _change(session: Session, quantities: Mapping[str, int], **signs: int) -> None:
+    """Add an order's quantities to columns of its books' stock, or take them away, as each column's sign says."""
+    # one after the other in the order of their ids, as they are locked
+    rows = [{"of": book_id, "quantity": quantity} for book_id, quantity in sorted(quantities.items())]
+    if rows:
+        session.connection().execute(_changed(tuple(signs.items())), rows)
+
+
+@cache
+def _changed(signs: tuple[tuple[str, int], ...]) -> Update:
+    stock = table_of(Book)
+    values = {name: stock.c[name] + sign * bindparam("quantity", type_=Integer) for name, sign in signs}
+    return update(stock).where(Book.book_id == bindparam("of")).values(values)
+
+
+# in the order of their ids, or two orders for the same two books could wait for each other
+_LOCK = (
+    select(Book.book_id, Book.available_stock)
+    .where(Book.book_id.in_(bindparam("book_ids", expanding=True)))
+    .order_by(Book.book_id)
+    .with_for_update()
+)
+_RESERVE = insert(table_of(StockReservation))
+_SETTLE = (
+    update(table_of(StockReservation))
+    .where(StockReservation.order_id == bindparam("of"), StockReservation.status == ReservationStatus.RESERVED)
+    .values(status=bindparam("ends"))
+    .returning(StockReservation.book_id, StockReservation.quantity)
+)
 
 
 def _moved(order: StockOrder, quantities: dict[str, int]) -> dict[str, object]:

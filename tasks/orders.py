@@ -1,17 +1,17 @@
 """The orders service: customers, orders and their items."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import BindParameter, ForeignKey, Index, Row, String, Text, bindparam, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app import runtime
-from app.database import Base
+from app.database import Base, table_of
 from app.errors import StepRejected
 from app.messages import Event, EventType, number
 from app.retention import Kept
@@ -135,6 +135,10 @@ def place(
 
 def facts(order: Order) -> dict[str, Any]:
     """Return what the other services may know of an order, as plain JSON."""
+    return _facts(order, order.items)
+
+
+def _facts(order: Order | Row[Any], items: Iterable[OrderItem | Row[Any]]) -> dict[str, Any]:
     return {
         "order_id": order.id,
         "customer_id": order.customer_id,
@@ -145,7 +149,7 @@ def facts(order: Order) -> dict[str, Any]:
                 "quantity": item.quantity,
                 "unit_price": number(item.unit_price),
             }
-            for item in order.items
+            for item in items
         ],
         "total_amount": number(order.total_amount),
         "payment_method": order.payment_method,
@@ -156,16 +160,19 @@ def facts(order: Order) -> dict[str, Any]:
 @command("orders.create_order", retry=RETRY)
 def create_order(session: Session, ref: OrderRef) -> Event:
     """Open the stored order: from now on the other services work on it."""
-    return Event(OrderCreated, facts(_pending(session, ref.order_id)))
+    session.flush()  # a choreography stores it in the same transaction
+    connection, which = session.connection(), {"order_id": ref.order_id}
+    order = connection.execute(_LOCKED, which).one_or_none()
+    if order is None or order.status != OrderStatus.PENDING:
+        raise _not_pending(ref.order_id, order)
+    return Event(OrderCreated, _facts(order, connection.execute(_ITEMS, which)))
 
 
 def close(session: Session, cancellation: Cancellation) -> Event:
     """Record that nothing is left to be done for the order."""
-    order = _pending(session, cancellation.order_id)
-    order.status = OrderStatus.CANCELLED
-    order.updated_at = runtime.current().now()
+    customer_id = _end(session, cancellation.order_id, OrderStatus.CANCELLED)
     reason = cancellation.reason or "cancelled"
-    return Event(OrderCancelled, {"order_id": order.id, "customer_id": order.customer_id, "reason": reason})
+    return Event(OrderCancelled, {"order_id": cancellation.order_id, "customer_id": customer_id, "reason": reason})
 
 
 # the order is stored before its saga starts, so it is to be cancelled even when create_order never ran
@@ -179,10 +186,8 @@ def cancel_order(session: Session, cancellation: Cancellation) -> Event:
 @command("orders.complete_order", retry=PERSISTENT)
 def complete_order(session: Session, ref: OrderRef) -> Event:
     """Complete the order: it is paid for and on its way."""
-    order = _pending(session, ref.order_id)
-    order.status = OrderStatus.COMPLETED
-    order.updated_at = runtime.current().now()
-    return Event(OrderCompleted, {"order_id": order.id, "customer_id": order.customer_id})
+    customer_id = _end(session, ref.order_id, OrderStatus.COMPLETED)
+    return Event(OrderCompleted, {"order_id": ref.order_id, "customer_id": customer_id})
 
 
 def change_address(order: Order, shipping_address: str) -> Event:
@@ -192,8 +197,25 @@ def change_address(order: Order, shipping_address: str) -> Event:
     return Event(OrderAddressChanged, {"order_id": order.id, "shipping_address": shipping_address})
 
 
-def _pending(session: Session, order_id: str) -> Order:
-    order = session.get(Order, order_id, with_for_update=True)
-    if order is None or order.status != OrderStatus.PENDING:
-        raise StepRejected(f"order {order_id} is {order.status if order else 'unknown'}, not pending")
-    return order
+def _end(session: Session, order_id: str, status: OrderStatus) -> str:
+    """Give a pending order the status that it ends with; returns whose it is."""
+    connection, which = session.connection(), {"order_id": order_id}
+    customer_id: str | None = connection.scalar(_ENDED, {**which, "ends": status, "at": runtime.current().now()})
+    if customer_id is None:
+        raise _not_pending(order_id, connection.execute(_LOCKED, which).one_or_none())
+    return customer_id
+
+
+def _not_pending(order_id: str, order: Row[Any] | None) -> StepRejected:
+    return StepRejected(f"order {order_id} is {order.status if order else 'unknown'}, not pending")
+
+
+_ID: BindParameter[str] = bindparam("order_id")
+_LOCKED = select(table_of(Order)).where(Order.id == _ID).with_for_update()
+_ITEMS = select(table_of(OrderItem)).where(OrderItem.order_id == _ID).order_by(OrderItem.line)
+_ENDED = (
+    update(table_of(Order))
+    .where(Order.id == _ID, Order.status == OrderStatus.PENDING)
+    .values(status=bindparam("ends"), updated_at=bindparam("at"))
+    .returning(Order.customer_id)
+)

@@ -2,12 +2,13 @@
 
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 
 from pydantic import BaseModel
-from sqlalchemy import String, select
+from sqlalchemy import Executable, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base, UuidText
+from app.database import Base, UuidText, dialect_of, insert_in, table_of
 from app.gateways import payment_provider
 from app.gateways.payment_provider import Receipt
 from app.ids import new_id
@@ -122,15 +123,25 @@ def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> E
 
 
 def _record(session: Session, order: Charge, status: PaymentStatus, receipt: Receipt | None) -> None:
-    payment = _payment(session, order.order_id)
-    if payment is None:
-        payment = Payment(
-            id=new_id(), order_id=order.order_id, amount=order.total_amount, payment_method=order.payment_method
-        )
-        session.add(payment)
-    payment.status = status
-    if status is PaymentStatus.COMPLETED and receipt:
-        payment.transaction_id = receipt.transaction_id
+    taken = receipt if status is PaymentStatus.COMPLETED else None
+    values = {
+        "id": new_id(),
+        "order_id": order.order_id,
+        "amount": order.total_amount,
+        "payment_method": order.payment_method,
+        "status": status,
+        "transaction_id": taken.transaction_id if taken else None,
+    }
+    session.connection().execute(_recorded(dialect_of(session)), values)
+
+
+@cache
+def _recorded(dialect: str) -> Executable:
+    new = insert_in(dialect, table_of(Payment))
+    # what was taken keeps its number, whatever becomes of it
+    transaction_id = func.coalesce(new.excluded.transaction_id, Payment.transaction_id)
+    changes = {"status": new.excluded.status, "transaction_id": transaction_id}
+    return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)
 
 
 def _payment(session: Session, order_id: str) -> Payment | None:

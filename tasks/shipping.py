@@ -1,12 +1,13 @@
 """The shipping service: which parcel of which order the carrier fetches."""
 
 from enum import StrEnum
+from functools import cache
 
 from pydantic import BaseModel
-from sqlalchemy import String, Text, select
+from sqlalchemy import Executable, String, Text, func
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base, UuidText
+from app.database import Base, UuidText, dialect_of, insert_in, table_of
 from app.gateways import carrier
 from app.ids import new_id
 from app.messages import Event, EventType
@@ -90,10 +91,23 @@ def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> 
 
 
 def _record(session: Session, parcel: Parcel, status: ShipmentStatus, tracking_number: str | None) -> None:
-    shipment = session.scalar(select(Shipment).where(Shipment.order_id == parcel.order_id).with_for_update())
-    if shipment is None:
-        shipment = Shipment(id=new_id(), order_id=parcel.order_id)
-        session.add(shipment)
-    shipment.shipping_address = parcel.shipping_address
-    shipment.status = status
-    shipment.tracking_number = tracking_number or shipment.tracking_number
+    values = {
+        "id": new_id(),
+        "order_id": parcel.order_id,
+        "shipping_address": parcel.shipping_address,
+        "status": status,
+        "tracking_number": tracking_number,
+    }
+    session.connection().execute(_recorded(dialect_of(session)), values)
+
+
+@cache
+def _recorded(dialect: str) -> Executable:
+    new = insert_in(dialect, table_of(Shipment))
+    changes = {
+        "shipping_address": new.excluded.shipping_address,
+        "status": new.excluded.status,
+        # what was booked keeps its number, whatever becomes of it
+        "tracking_number": func.coalesce(new.excluded.tracking_number, Shipment.tracking_number),
+    }
+    return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)

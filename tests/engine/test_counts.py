@@ -34,47 +34,47 @@ ORDERS = {
          0         2         4         1  the request
          1         4         3         1  orders.create_order
          1         3         5         1  inventory.reserve_stock
-         1         5         4         2  payments.process_payment
-         1         5         4         2  shipping.arrange_shipping
-         1         4         5         1  inventory.ship_stock
-         1         4         5         1  orders.complete_order
+         1         4         4         2  payments.process_payment
+         1         4         4         2  shipping.arrange_shipping
+         1         2         5         1  inventory.ship_stock
+         1         2         5         1  orders.complete_order
          1         1         2         1  notifications.notify_customer
-         7        28        32        10  in all
+         7        22        32        10  in all
 """,
     "order: payment declined": """
   messages     reads    writes   commits
          0         2         4         1  the request
          1         4         3         1  orders.create_order
          1         3         5         1  inventory.reserve_stock
-         1         6         5         2  payments.process_payment
+         1         5         5         2  payments.process_payment
          1         2         1         1  orchestrator.request_compensation
          1         5         2         2  payments.refund_payment
-         1         4         5         1  inventory.release_stock
-         1         4         5         1  orders.cancel_order
+         1         2         5         1  inventory.release_stock
+         1         2         5         1  orders.cancel_order
          1         1         2         1  notifications.notify_customer
-         8        31        32        11  in all
+         8        26        32        11  in all
 """,
     "order-choreography: completed": """
   messages     reads    writes   commits
          0         4         7         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1         6         3         2  payments.charge_on_order_created
-         2         9         3         3  shipping.ship_when_reserved_and_paid
-         1         5         4         1  orders.complete_on_shipping_arranged
-         1         5         5         1  inventory.hand_over_on_shipping_arranged
+         1         5         3         2  payments.charge_on_order_created
+         2         8         3         3  shipping.ship_when_reserved_and_paid
+         1         3         4         1  orders.complete_on_shipping_arranged
+         1         3         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        34        28        10  in all
+         7        28        28        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
          0         4         7         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1        12         9         4  payments.charge_on_order_created
+         1        11         9         4  payments.charge_on_order_created
          1         3         0         1  shipping.ship_when_reserved_and_paid
-         1         5         4         1  inventory.release_on_failure
-         2         8         5         2  orders.cancel_when_settled
+         1         3         4         1  inventory.release_on_failure
+         2         6         5         2  orders.cancel_when_settled
          1         1         2         1  notifications.notify_customer
-         7        37        31        11  in all
+         7        32        31        11  in all
 """,
 }
 """Whole orders. A step's figures are its service's and the engine's, without those of the gateway's own ledger."""
