@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,7 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app import tracing
 from app.database_faults import faults_named
@@ -35,6 +39,11 @@ from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
 
 CENT = Decimal("0.01")
+
+RESTED_SECONDS = 1.0
+"""A connection that has not been used for so long is asked whether it still works. A server takes longer to restart."""
+
+_RETURNED_AT = "returned_at"
 
 PATIENCE_SECONDS = 30
 """How long a transaction on SQLite waits for those that write before it."""
@@ -251,10 +260,8 @@ def table_of(model: type[Base]) -> Table:
 def _postgresql_engine(url: str) -> Engine:
     # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
     driven = make_url(url).set(drivername="postgresql+psycopg2")
-    # pre_ping: a pool outlives a restart of the server; the first statement after it must not fail
     engine = create_engine(
         driven,
-        pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
         connect_args={"connect_timeout": 5},
@@ -264,7 +271,31 @@ def _postgresql_engine(url: str) -> Engine:
     )
     keep_values_out_of_errors(engine)
     count_writes(engine)
+    _ping_what_rested(engine)
     return engine
+
+
+def _ping_what_rested(engine: Engine) -> None:
+    """Have a connection asked whether it still works, and replaced if not, when it has not been used for a moment.
+
+    A pool outlives a restart of the server, and the first statement after it must not fail. The pool's own ``pre_ping``
+    asks before every transaction, which takes as long as one of its statements.
+    """
+
+    def note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED_AT] = time.monotonic()
+
+    def ask(connection: DBAPIConnection | None, record: ConnectionPoolEntry, _proxy: object) -> None:
+        returned_at = record.info.get(_RETURNED_AT)  # nothing, if it was made for who asks for it
+        if returned_at is None or time.monotonic() - returned_at < RESTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(cast(DBAPIConnection, connection))
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error  # the pool makes another
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", ask)
 
 
 def _sqlite_engine(url: str) -> Engine:

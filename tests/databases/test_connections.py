@@ -1,0 +1,77 @@
+"""How often a connection to PostgreSQL is asked whether it still works, and what happens when it does not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from app import database
+from app.database import Database
+from tests.stacks import POSTGRESQL, require_postgresql
+
+
+@pytest.fixture
+def connected() -> Iterator[Database]:
+    """A database whose pool has one connection, which was used a moment ago."""
+    require_postgresql()
+    connected = Database(POSTGRESQL)
+    use(connected)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were asked."""
+    pings: list[Any] = []
+    ping = connected.engine.dialect.do_ping
+
+    def noted(connection: Any) -> bool:
+        pings.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(connected.engine.dialect, "do_ping", noted)
+    return pings
+
+
+@pytest.fixture
+def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every connection count as one that has rested."""
+    monkeypatch.setattr(database, "RESTED_SECONDS", 0)
+
+
+def use(connected: Database) -> int:
+    with connected.transaction() as session:
+        return int(session.connection().scalar(text("SELECT pg_backend_pid()")) or 0)
+
+
+def test_a_connection_that_was_just_used_is_not_asked(connected: Database, pings: list[Any]) -> None:
+    assert use(connected) == use(connected)
+    assert pings == []
+
+
+@pytest.mark.usefixtures("rested")
+def test_one_that_has_rested_is_asked_once_a_transaction(connected: Database, pings: list[Any]) -> None:
+    assert use(connected) == use(connected)
+    assert len(pings) == 2
+
+
+@pytest.mark.usefixtures("rested")
+def test_one_that_the_server_closed_while_it_rested_is_replaced(connected: Database) -> None:
+    before = use(connected)
+    administrator = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})
+    administrator.dispose()
+
+    assert use(connected) != before
+
+
+@pytest.mark.usefixtures("rested")
+def test_a_new_one_is_not_asked(connected: Database, pings: list[Any]) -> None:
+    connected.engine.dispose()
+
+    use(connected)
+
+    assert pings == []
