@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     worker_concurrency: Annotated[int, Field(ge=1, le=100)] = 2
     """How many steps ``python -m app worker`` runs at the same time."""
 
+    worker_niceness: Annotated[int, Field(ge=0, le=19)] = 10
+    """How far ``python -m app worker`` gives way to whoever wants the same processor: somebody waits for the web."""
+
     heartbeat_file: Annotated[str | None, _UNSET_IF_EMPTY] = None
     """Where a worker, or beat, keeps its sign of life."""
 

@@ -11,6 +11,7 @@ from app.gathering import MOST
 from app.saga.participant import calls_outside
 from app.settings import Settings
 from cli.environment import USAGE_ERROR, open_runtime
+from cli.priority import give_way
 
 
 @click.command()
@@ -21,6 +22,7 @@ def worker(queue: str) -> None:
         click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
         sys.exit(USAGE_ERROR)
     here = open_runtime()
+    give_way(here.settings.worker_niceness)
     # RabbitMQ refuses a name that a worker still holds which is shutting down, or was killed a moment ago
     name = f"{queue}-{uuid4().hex[:8]}@%h"
     # with events, which is what Flower shows

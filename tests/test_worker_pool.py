@@ -23,6 +23,7 @@ def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool
         broker_url="amqp://localhost//",
         fault_injection=faults,
         worker_concurrency=7,
+        worker_niceness=0,  # this process is none
     )
     monkeypatch.setattr(command, "open_runtime", lambda: Runtime(settings))
     monkeypatch.setattr(celery, "start", asked.append)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -147,3 +148,35 @@ def test_two_workers_of_a_service_have_different_names(seeded_database: Path, tm
     with worker("notifications", settings, logs[0]), worker("notifications", settings, logs[1]):
         names = {next(word for word in log.read_text().split() if "@" in word and "-" in word) for log in logs}
     assert len(names) == 2, os.linesep.join(names)
+
+
+def session_niceness(pid: int) -> int | None:
+    """Return how far all processes of a process's session give way; None where Linux does not go by sessions."""
+    said = Path(f"/proc/{pid}/autogroup")
+    return int(said.read_text().split()[-1]) if said.exists() else None
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, 10), (3, 3), (0, 0)])
+def test_a_worker_gives_way_to_whoever_wants_the_same_processor(
+    seeded_database: Path, tmp_path: Path, setting: int | None, expected: int
+) -> None:
+    changes: dict[str, Any] = {} if setting is None else {"worker_niceness": setting}
+    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=BROKERS["rabbitmq"], **changes)
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    with worker("payments", settings, tmp_path / "log") as process:
+        pids = [process.pid, *children(process.pid)]
+        assert len(pids) > 1, "its pool has processes of its own"
+        assert {os.getpriority(os.PRIO_PROCESS, pid) - mine for pid in pids} == {expected}
+        assert session_niceness(process.pid) in {expected, None}
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_process_leaves_the_session_that_it_shares_as_it_is() -> None:
+    script = "import os; from cli.priority import give_way; give_way(5); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    before = session_niceness(os.getpid())
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert int(done.stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5
+    assert session_niceness(os.getpid()) == before
