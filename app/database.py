@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy import (
     JSON,
@@ -37,6 +37,9 @@ from app import tracing
 from app.database_faults import faults_named
 from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
 
 CENT = Decimal("0.01")
 
@@ -143,7 +146,7 @@ class Database:
                     yield session
             finally:
                 _current.reset(token)
-            callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
+            callbacks = taken_from(session)
         for callback in callbacks:
             callback()
 
@@ -209,6 +212,25 @@ def current_transaction() -> Session:
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """Have ``callback`` called once the session's transaction has committed: messages never leave before."""
     session.info.setdefault("after_commit", []).append(tracing.bound(callback))
+
+
+def taken_from(session: Session) -> list[Callable[[], object]]:
+    """Return what was registered by ``after_commit`` so far, for somebody else to call once that is committed."""
+    callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
+    return callbacks
+
+
+def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
+    """Return a function such that its current transaction is this session's, whatever context it is called in."""
+
+    def act(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        token = _current.set(session)
+        try:
+            return do(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return act
 
 
 def pending_writes(session: Session) -> bool:

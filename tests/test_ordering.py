@@ -61,6 +61,21 @@ def test_an_unknown_customer_is_named_before_anything_else_and_leaves_nothing(he
     assert not place(request(), "key").repeated
 
 
+def test_those_who_order_at_the_same_time_as_nobody_get_their_orders(post: Post) -> None:
+    customers = ["guest", "customer-001", "nobody", "customer-123"] * 4
+
+    with ThreadPoolExecutor(16) as clients:
+        asked = {clients.submit(place, request(customer_id=customer)): customer for customer in customers}
+
+    for placed, customer in asked.items():
+        if customer == "nobody":
+            assert str(placed.exception()) == "there is no customer nobody"
+        else:
+            assert not placed.result().repeated
+    post.deliver_all()
+    assert list(audit()) == []
+
+
 def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
     with ThreadPoolExecutor(8) as clients:
         placed = list(clients.map(lambda _: place(request(order_id="mine"), "key"), range(16)))

@@ -2,24 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.database import insert_if_absent
-from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceDiffers
+from app.database import insert_if_absent, table_of
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceDiffers, Refused
 from app.events import emit, history
 from app.faults import Fault
+from app.group_commit import GroupCommit, Member
 from app.ids import new_id
 from app.messages import number
-from app.saga import operations, orchestrator
+from app.saga import barrier, operations, orchestrator
 from app.saga.definition import FORWARD, Saga
 from app.saga.models import SagaInstance
 from tasks import orders
@@ -85,6 +86,17 @@ class Placed:
     repeated: bool
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A request, and the keys under which it is known again."""
+
+    request: NewOrder
+    keys: list[str]
+
+
+_Placing = Member[_Wanted, Placed]
+
+
 def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
     """Store an order and its saga in one transaction, then set the saga going; returns at once.
 
@@ -93,15 +105,14 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
     catalogue's) and Forbidden (faults are switched off here).
     """
     _check_faults(request)
-    keys = _keys(request, idempotency_key)
-    database = runtime.current().database
+    wanted = _Wanted(request, _keys(request, idempotency_key))
     try:
-        with database.transaction() as session:
-            return _earlier(session, keys, request) or _store(session, request, _priced(session, request), keys)
+        # one with a key may have to wait for another with the same key
+        return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
     except IntegrityError:
-        with database.transaction() as session:
+        with runtime.current().database.transaction() as session:
             # somebody sent the same key at the same time, and was first
-            if earlier := _earlier(session, keys, request):
+            if earlier := _earlier(session, wanted.keys, request):
                 return earlier
             _check_customer(session, request)
             _check_order_id(session, request)
@@ -192,10 +203,46 @@ def _check_order_id(session: Session, request: NewOrder) -> None:
         raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
 
-def _priced(session: Session, request: NewOrder) -> list[OrderItem]:
-    wanted = {item.book_id for item in request.items}
-    columns = select(Book.book_id, Book.title, Book.price)
-    books = {book.book_id: book for book in session.execute(columns.where(Book.book_id.in_(wanted)))}
+def _place_all(session: Session, members: Sequence[_Placing]) -> None:
+    """Place what has not been placed before: all orders by the same few statements."""
+    new = []
+    for member in members:
+        try:
+            earlier = _earlier(session, member.wanted.keys, member.wanted.request)
+        except Refused as refusal:
+            member.error = refusal
+            continue
+        if earlier:
+            member.got = earlier
+        else:
+            new.append(member)
+    _store(session, _priced(session, new))
+
+
+def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
+    """Return those members whose orders can be placed with their items; the others are refused."""
+    books = _books(session, {item.book_id for member in members for item in member.wanted.request.items})
+    priced = []
+    for member in members:
+        try:
+            priced.append((member, _items(member.wanted.request, books)))
+        except Refused as refusal:
+            member.error = refusal
+    return priced
+
+
+def _books(session: Session, book_ids: Collection[str]) -> dict[str, Row[Any, Any, Any]]:
+    if not book_ids:
+        return {}
+    return {book.book_id: book for book in session.connection().execute(_BOOKS, {"ids": list(book_ids)})}
+
+
+# made once: it is asked with every order
+_BOOK = table_of(Book).columns
+_BOOKS = select(_BOOK.book_id, _BOOK.title, _BOOK.price).where(_BOOK.book_id.in_(bindparam("ids", expanding=True)))
+
+
+def _items(request: NewOrder, books: Mapping[str, Row[Any, Any, Any]]) -> list[OrderItem]:
     items = []
     for line, item in enumerate(request.items, start=1):
         book = books.get(item.book_id)
@@ -223,24 +270,44 @@ def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> 
     )
 
 
-def _store(session: Session, request: NewOrder, items: list[OrderItem], keys: list[str]) -> Placed:
-    order = orders.place(
-        session,
-        request.order_id or new_id(),
-        request.customer_id,
-        items,
-        request.payment_method,
-        request.shipping_address,
+def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]]) -> None:
+    """Store orders and their sagas."""
+    if not priced:
+        return
+    stored = [(member, _pending(member.wanted.request, items)) for member, items in priced]
+    requests = [noted for member, order in stored for noted in _noted(member.wanted, order)]
+    orders.place(session, [order for _, order in stored], requests)
+    sagas = []
+    for member, order in stored:
+        saga = member.run(session, _start, session, member.wanted.request, order)
+        member.got = Placed(order.id, saga.id, repeated=False)
+        if member.wanted.request.pattern is Pattern.ORCHESTRATION:
+            sagas.append(saga)
+    barrier.write_new(session, sagas)
+
+
+def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
+    return orders.pending(
+        request.order_id or new_id(), request.customer_id, items, request.payment_method, request.shipping_address
     )
-    for key in keys:
-        fingerprint = request.fingerprint
-        session.add(OrderRequest(key=key, fingerprint=fingerprint, order_id=order.id, created_at=order.created_at))
-    session.flush()
+
+
+def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
+    """Return what is to be remembered of what an order's keys were used for."""
+    return [
+        OrderRequest(key=key, fingerprint=wanted.request.fingerprint, order_id=order.id, created_at=order.created_at)
+        for key in wanted.keys
+    ]
+
+
+def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
+    """Start a stored order's saga; an orchestrated one is still to be written."""
     payload: dict[str, Any] = orders.facts(order)
     if request.simulate:
         payload["simulate"] = dict(request.simulate)
     if request.pattern is Pattern.CHOREOGRAPHY:
-        saga = ORDER_CHOREOGRAPHY.start(session, orders.create_order, order.id, payload, ORDER_CREATED)
-    else:
-        saga = orchestrator.start(session, SAGAS[request.saga_type or ORDER.name], order.id, payload)
-    return Placed(order.id, saga.id, repeated=False)
+        return ORDER_CHOREOGRAPHY.start(session, orders.create_order, order.id, payload, ORDER_CREATED)
+    return orchestrator.begin(session, SAGAS[request.saga_type or ORDER.name], order.id, payload)
+
+
+_placing = GroupCommit(_place_all)

@@ -133,9 +133,18 @@ def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[Sag
         session.connection().execute(_INSERT, [{name: getattr(row, name) for name in _STEP} for row in taken])
 
 
+def write_new(session: Session, sagas: Iterable[SagaInstance]) -> None:
+    """Write new sagas, by one statement; as with ``write`` a flush would take longer."""
+    columns = table_of(SagaInstance).columns.keys()
+    rows = [dict(zip(columns, (getattr(saga, name) for name in _SAGA_COLUMNS), strict=True)) for saga in sagas]
+    if rows:
+        session.connection().execute(_INSERT_SAGA, rows)
+
+
 _SAGA = frozenset(_SAGA_COLUMNS)
 _STEP = [column.key for column in SagaStep.__mapper__.column_attrs]
 _INSERT = insert(table_of(SagaStep))
+_INSERT_SAGA = insert(table_of(SagaInstance))
 
 
 @cache

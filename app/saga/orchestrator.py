@@ -67,6 +67,13 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
 
     ``payload`` is plain JSON: what the steps' messages are made of.
     """
+    row = begin(session, saga, aggregate_id, payload)
+    barrier.write_new(session, [row])
+    return row
+
+
+def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
+    """Return a new saga as ``start`` does, for the caller to write with others: see ``barrier.write_new``."""
     now = runtime.current().now()
     first = saga.steps[0]
     row = SagaInstance(
@@ -77,7 +84,6 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
         current_step=first.name,
         payload=dict(payload),
     )
-    session.add(row)
     with tracing.beginning(session, row):
         transitions.begin(row, now, transitions.timeout_of(first))
         _publish_forward(session, row, saga.plan(row.steps))

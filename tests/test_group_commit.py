@@ -1,0 +1,159 @@
+"""Group commit: what comes during a transaction shares the next one, and nobody pays for another's fault."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.database import after_commit, current_transaction
+from app.errors import DatabaseFault, Invalid
+from app.group_commit import GroupCommit, Member
+from app.runtime import Runtime
+from tests.chaos.processes import wait_for
+
+Do = Callable[[Session, Sequence[Member[str, str]]], None]
+caller: ContextVar[str] = ContextVar("caller", default="nobody")
+
+
+class Crew:
+    """Threads that want something of a group, whose first transaction lasts until all have come."""
+
+    def __init__(self, do: Do, threads: dict[str, int] | None = None) -> None:
+        self.threads = {} if threads is None else threads
+        self.transactions: list[list[str]] = []
+        self._do = do
+        self._all_here = threading.Event()
+        self.group = GroupCommit(self._counted)
+
+    def want(self, *names: str) -> dict[str, Future[str]]:
+        """Have the first begin and the others come while it is at work; returns what each gets."""
+        with ThreadPoolExecutor(len(names)) as threads:
+            asked = {}
+            for number, name in enumerate(names):
+                asked[name] = threads.submit(self._ask, name)
+                if number == 0:
+                    wait_for("the first to begin", lambda: bool(self.transactions))
+                else:
+                    wait_for("it to wait", lambda number=number: len(self.group._waiting) == number)  # type: ignore[misc]
+            self._all_here.set()
+        return asked
+
+    def _ask(self, name: str) -> str:
+        caller.set(name)
+        self.threads[name] = threading.get_ident()
+        return self.group.together(name)
+
+    def _counted(self, session: Session, members: Sequence[Member[str, str]]) -> None:
+        self.transactions.append([member.wanted for member in members])
+        assert self._all_here.wait(30)
+        self._do(session, members)
+
+
+def serve(session: Session, members: Sequence[Member[str, str]]) -> None:
+    for member in members:
+        member.got = member.wanted.upper()
+
+
+def test_what_comes_meanwhile_shares_the_next_transaction_in_the_order_in_which_it_came(here: Runtime) -> None:
+    crew = Crew(serve)
+
+    got = crew.want("a", "b", "c", "d")
+
+    assert crew.transactions == [["a"], ["b", "c", "d"]]
+    assert {name: asked.result() for name, asked in got.items()} == {name: name.upper() for name in "abcd"}
+    assert crew.group.together("e") == "E"  # and the next one need not wait
+
+
+def test_one_that_is_refused_is_refused_alone(here: Runtime) -> None:
+    def refuse(session: Session, members: Sequence[Member[str, str]]) -> None:
+        serve(session, members)
+        for member in members:
+            member.error = Invalid("not you") if member.wanted == "c" else None
+
+    got = Crew(refuse).want("a", "b", "c")
+
+    assert (got["a"].result(), got["b"].result()) == ("A", "B")
+    with pytest.raises(Invalid, match="not you"):
+        got["c"].result()
+
+
+def test_where_one_makes_it_fail_each_has_a_transaction_of_its_own(here: Runtime) -> None:
+    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
+        if any(member.wanted == "c" for member in members):
+            raise LookupError("c")
+        serve(session, members)
+
+    crew = Crew(fail)
+    got = crew.want("a", "b", "c", "d")
+
+    assert (got["a"].result(), got["b"].result(), got["d"].result()) == ("A", "B", "D")
+    with pytest.raises(LookupError, match="c"):
+        got["c"].result()
+    assert sorted(crew.transactions) == [["a"], ["b"], ["b", "c", "d"], ["c"], ["d"]]
+
+
+def test_what_the_database_did_not_do_is_not_done_again(here: Runtime) -> None:
+    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
+        serve(session, members)
+        if len(members) > 1:
+            raise DatabaseFault("away")
+
+    crew = Crew(fail)
+    got = crew.want("a", "b", "c")
+
+    assert got["a"].result() == "A"
+    assert {type(got[name].exception()) for name in "bc"} == {DatabaseFault}
+    assert crew.transactions == [["a"], ["b", "c"]]
+
+
+def test_what_may_have_been_committed_is_not_done_again(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    transaction = here.database.transaction
+
+    @contextmanager
+    def transaction_whose_answer_is_lost() -> Iterator[Session]:
+        with transaction() as session:
+            yield session
+        raise LookupError("whether it is committed")
+
+    monkeypatch.setattr(here.database, "transaction", transaction_whose_answer_is_lost)
+    crew = Crew(serve)
+    got = crew.want("a", "b", "c")
+
+    assert {type(got[name].exception()) for name in "abc"} == {LookupError}
+    assert crew.transactions == [["a"], ["b", "c"]]
+
+
+def test_what_follows_the_commit_is_called_for_each_in_its_own_thread_and_context(here: Runtime) -> None:
+    called: list[tuple[str, str, int]] = []
+    threads: dict[str, int] = {}
+
+    def follow(session: Session, name: str) -> str:
+        assert current_transaction() is session
+        context = caller.get()  # that of the thread that wants it, whoever leads
+        after_commit(session, lambda: called.append((name, context, threading.get_ident())))
+        return name.upper()
+
+    def do(session: Session, members: Sequence[Member[str, str]]) -> None:
+        for member in members:
+            member.got = member.run(session, follow, session, member.wanted)
+
+    Crew(do, threads).want("a", "b", "c")
+
+    assert sorted(called) == [(name, name, threads[name]) for name in "abc"]
+
+
+def test_nothing_follows_what_was_rolled_back(here: Runtime) -> None:
+    called: list[str] = []
+
+    def do(session: Session, members: Sequence[Member[str, str]]) -> None:
+        for member in members:
+            member.run(session, after_commit, session, lambda: called.append("told"))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        GroupCommit(do).together("a")
+    assert called == []
