@@ -86,6 +86,8 @@ def register(app: Flask) -> None:
     limiter = Limiter(
         _address, app=app, storage_uri=f"{counts.SCHEME}+{redis}" if redis else IN_PROCESS, headers_enabled=True
     )
+    # it is asked about every request: to look for limits where there are none took a tenth of what Flask does for one
+    limiter.request_filter(lambda: request.endpoint != LOGIN)
     bounded: Any = app.view_functions[LOGIN]
     for bound, key in ((ATTEMPTS, _address), (ALL_ATTEMPTS, lambda: "everybody")):
         bounded = limiter.limit(bound, key_func=key, methods=["POST"], deduct_when=_was_refused)(bounded)

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_limiter._manager import LimitManager
 from pydantic.json_schema import GenerateJsonSchema
 
 from app.runtime import Runtime
@@ -18,6 +19,10 @@ ORDER = {
     "customer_id": "customer-123",
     "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}, {"product_id": "item-001", "quantity": 1}],
 }
+
+
+def fail(*_: object, **__: object) -> NoReturn:
+    raise AssertionError("this is not to be done for an order")
 
 
 def place(client: FlaskClient, **headers: Any) -> None:
@@ -73,9 +78,6 @@ def test_a_repeated_order_is_one_transaction(client: FlaskClient, here: Runtime)
 
 @pytest.mark.usefixtures("post")
 def test_no_schema_is_made_for_a_request_that_came_before(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("a schema was made")
-
     def ask() -> None:
         place(client)
         assert client.get("/api/v1/orders?limit=1").status_code == 200
@@ -83,3 +85,9 @@ def test_no_schema_is_made_for_a_request_that_came_before(client: FlaskClient, m
     ask()
     monkeypatch.setattr(GenerateJsonSchema, "generate", fail)
     ask()
+
+
+@pytest.mark.usefixtures("post")
+def test_no_limits_are_looked_for_where_there_are_none(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LimitManager, "resolve_limits", fail)
+    place(client)
