@@ -1,14 +1,16 @@
 """How many processes ``python -m app worker`` has work on a queue, and how many messages they hold."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
 from app.celery import QUEUES
-from app.celery import app as celery
 from app.gathering import MOST
 from app.runtime import Runtime
 from app.saga.participant import calls_outside
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from cli import worker as command
 
 OUTSIDE = {"payments", "shipping"}
@@ -26,7 +28,7 @@ def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool
         worker_niceness=0,  # this process is none
     )
     monkeypatch.setattr(command, "open_runtime", lambda: Runtime(settings))
-    monkeypatch.setattr(celery, "start", asked.append)
+    monkeypatch.setattr("cli.worker.celery_worker.main", lambda arguments, *_, **__: asked.append(arguments))
     result = CliRunner().invoke(command.worker, [queue])
     assert result.exit_code == 0, result.output
     (arguments,) = asked
@@ -65,3 +67,13 @@ def test_where_a_fault_may_hang_nobody_works_in_one_process(monkeypatch: pytest.
 
 def test_those_who_call_outside_are_known_by_their_commands() -> None:
     assert {queue for queue in QUEUES if calls_outside(queue)} == OUTSIDE
+
+
+def test_a_worker_loads_nothing_of_what_only_flower_and_shells_need() -> None:
+    loaded = "import sys, cli.worker, workflows; print(*{name.partition('.')[0] for name in sys.modules})"
+
+    said = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    # each of them in every process of every worker
+    assert {"celery", "workflows"} <= set(said.split())
+    assert not {"flower", "tornado", "prompt_toolkit", "click_repl", "flask"} & set(said.split())
