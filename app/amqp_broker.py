@@ -6,7 +6,7 @@ reads. Where many are written or read together, that took a worker as long as th
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import kombu
@@ -136,6 +136,14 @@ class Connection(pyamqp.Connection):
         # an event loop looks until there is nothing left; others leave to it what they do not wait for
         self.transport.reads_ahead = looks
         super().drain_events(timeout)
+        if looks:
+            self._take_what_was_read()
+
+    def _take_what_was_read(self) -> None:
+        """Take every message that is here: the system would not tell the event loop of one that it has given out."""
+        with suppress(TimeoutError):  # of the last one there may be a part only
+            while self.connected and _begins_with_a_frame(self.transport._read_buffer):
+                super().drain_events(0)
 
     def blocking_read(self, timeout: float | None = None) -> Any:
         """Read a frame; without asking the system if it is here already."""
@@ -148,16 +156,26 @@ def _begins_with_a_frame(read: bytes) -> bool:
     return len(read) >= _HEADER_BYTES and len(read) > _HEADER_BYTES + int.from_bytes(read[3:_HEADER_BYTES], "big")
 
 
+_IMPLEMENTS = pyamqp.Transport.implements.extend(batch_publish=True)
+
+
 class Transport(pyamqp.Transport):
     """Kombu's transport, with such connections."""
 
     Connection = Connection
-    implements = pyamqp.Transport.implements.extend(batch_publish=True)
+    implements = _IMPLEMENTS
+
+
+class TlsTransport(pyamqp.SSLTransport):
+    """The same with TLS, whose sockets have buffers of their own: nothing is read ahead."""
+
+    Connection = Connection
+    implements = _IMPLEMENTS
 
 
 def acked_together(connection: kombu.Connection | None) -> AbstractContextManager[None]:
     """Have what is acknowledged in the block leave together when it ends, if the connection is one to RabbitMQ."""
-    made = connection.connection if connection else None
+    made = connection.connection if connection and connection.connected else None  # asked for, it would connect again
     return _holding(made.held) if isinstance(made, Connection) else nullcontext()
 
 

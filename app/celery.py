@@ -35,6 +35,7 @@ _TRANSPORTS = {
     "memory": "app.memory_broker:Transport",
     "redis": "app.redis_broker:Transport",
     "amqp": "app.amqp_broker:Transport",
+    "amqps": "app.amqp_broker:TlsTransport",
     "pyamqp": "app.amqp_broker:Transport",
 }
 

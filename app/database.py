@@ -43,8 +43,12 @@ Answer = TypeVar("Answer")
 
 CENT = Decimal("0.01")
 
-RESTED_SECONDS = 1.0
-"""A connection that has not been used for so long is asked whether it still works. A server takes longer to restart."""
+RESTED_SECONDS = 0.1
+"""A connection that has not been used for so long is asked whether it still works.
+
+PostgreSQL takes longer to restart. What else ends connections (a killed backend) may fail a transaction that follows it
+more closely: a task is done again, a customer told to ask again.
+"""
 
 _RETURNED_AT = "returned_at"
 

@@ -27,7 +27,7 @@ class Member(Generic[Wanted, Got]):
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.got: Got
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         """What to raise to whoever wants it."""
         self.taken = False
         """Whether a leader has taken it into a transaction."""
@@ -104,9 +104,18 @@ class GroupCommit(Generic[Wanted, Got]):
             with runtime.current().database.transaction() as session:
                 self._do(session, members)
                 done = True
-        except BaseException as error:
+        except Exception as error:
             # what has come to its commit may have been committed, though the answer was lost
             apart = len(members) > 1 and not done and not isinstance(error, DatabaseFault)
             for member in members:
                 member.apart = apart and member.error is None
-                member.error = member.error or error
+                member.error = member.error or _own(error)
+        except BaseException:
+            for member in members:
+                member.error = member.error or DatabaseFault("the thread that stored it with others was ended")
+            raise
+
+
+def _own(error: Exception) -> Exception:
+    """Return what each of several threads may raise: to one that all raise each would add its traceback."""
+    return DatabaseFault(str(error)) if isinstance(error, DatabaseFault) else error

@@ -184,7 +184,8 @@ def _send_all(messages: Sequence[_Message]) -> None:
             for message in messages:
                 # with what could be tried again none of the others would be written again
                 _write(producer, message, retry=False)
-    except _not_taken() as error:
+    except Exception as error:
+        # whatever it was, for py-amqp raises more than it says when a connection is lost: it is left to nobody but us
         logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
         _send_one_by_one(messages)
 
@@ -193,7 +194,7 @@ def _send_one_by_one(messages: Sequence[_Message]) -> None:
     for position, message in enumerate(messages):
         try:
             _publish_message(message)
-        except _not_taken() as error:
+        except Exception as error:
             for lost in messages[position:]:  # it takes its time to find out that the broker is away: once is enough
                 lost.lost(error)
             return

@@ -97,6 +97,7 @@ def carry_over(session: Session, order_ids: Ids) -> None:
         .group_by(StockReservation.book_id)
     )
     quantities = dict(session.execute(shipped).all())
+    _lock(session, quantities)
     _change(session, quantities, pruned_stock=1)
 
 
@@ -188,7 +189,10 @@ def take(session: Session, book: Book, delivery: Delivery) -> None:
 def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:
     """Give the order's open reservations the status that they end with; returns the quantities of their books."""
     settled = session.connection().execute(_SETTLE, {"of": order.order_id, "ends": status})
-    return {reservation.book_id: reservation.quantity for reservation in settled}
+    quantities = {reservation.book_id: reservation.quantity for reservation in settled}
+    if len(quantities) > 1:
+        _lock(session, quantities)  # all in the one order, before any of them is changed
+    return quantities
 
 
 def _quantities(items: Iterable[Line]) -> dict[str, int]:
@@ -205,9 +209,11 @@ def _lock(session: Session, book_ids: Iterable[str]) -> dict[str, int]:
 
 
 def _change(session: Session, quantities: Mapping[str, int], **signs: int) -> None:
-    """Add an order's quantities to columns of its books' stock, or take them away, as each column's sign says."""
-    # one after the other in the order of their ids, as they are locked
-    rows = [{"of": book_id, "quantity": quantity} for book_id, quantity in sorted(quantities.items())]
+    """Add an order's quantities to columns of its books' stock, or take them away, as each column's sign says.
+
+    Several books must have been locked before.
+    """
+    rows = [{"of": book_id, "quantity": quantity} for book_id, quantity in quantities.items()]
     if rows:
         session.connection().execute(_changed(tuple(signs.items())), rows)
 

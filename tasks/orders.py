@@ -180,7 +180,6 @@ def _facts(order: Order | Row[Any], items: Iterable[OrderItem | Row[Any]]) -> di
 @command("orders.create_order", retry=RETRY)
 def create_order(session: Session, ref: OrderRef) -> Event:
     """Open the stored order: from now on the other services work on it."""
-    session.flush()  # a choreography stores it in the same transaction
     connection, which = session.connection(), {"order_id": ref.order_id}
     order = connection.execute(_LOCKED, which).one_or_none()
     if order is None or order.status != OrderStatus.PENDING:

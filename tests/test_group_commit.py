@@ -127,6 +127,29 @@ def test_what_may_have_been_committed_is_not_done_again(here: Runtime, monkeypat
     assert crew.transactions == [["a"], ["b", "c"]]
 
 
+def test_who_is_interrupted_is_and_the_others_learn_that_it_was_not_done(here: Runtime) -> None:
+    def be_interrupted(session: Session, members: Sequence[Member[str, str]]) -> None:
+        serve(session, members)
+        if len(members) > 1:
+            raise SystemExit
+
+    got = Crew(be_interrupted).want("a", "b", "c")
+
+    assert got["a"].result() == "A"
+    assert type(got["b"].exception()) is SystemExit  # it led
+    assert type(got["c"].exception()) is DatabaseFault
+
+
+def test_each_raises_an_exception_of_its_own(here: Runtime) -> None:
+    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
+        raise DatabaseFault("away")
+
+    got = Crew(fail).want("a", "b", "c")
+
+    assert len({id(got[name].exception()) for name in "abc"}) == 3
+    assert {str(got[name].exception()) for name in "abc"} == {"away"}
+
+
 def test_what_follows_the_commit_is_called_for_each_in_its_own_thread_and_context(here: Runtime) -> None:
     called: list[tuple[str, str, int]] = []
     threads: dict[str, int] = {}

@@ -139,7 +139,8 @@ class StepRun:
                 raise StepFailed(reply_of(row))
             self._begin(turn, row.attempts + 1)
             status = StepStatus.COMPLETED
-            self._check_guard(turn, barrier.logged(session, [self.saga_id])[self.saga_id])
+            if turn.step.guard:
+                self._check_guard(turn, barrier.logged(session, [self.saga_id])[self.saga_id])
             if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
                 status = StepStatus.SKIPPED
             if status is StepStatus.COMPLETED or self.command.always:

@@ -56,25 +56,25 @@ ORDERS = {
 """,
     "order-choreography: completed": """
   messages     reads    writes   commits
-         0         4         7         1  the request
+         0         4         6         1  the request
          1         4         4         1  inventory.reserve_on_order_created
          1         5         3         2  payments.charge_on_order_created
          2         8         3         3  shipping.ship_when_reserved_and_paid
          1         3         4         1  orders.complete_on_shipping_arranged
          1         3         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        28        28        10  in all
+         7        28        27        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
-         0         4         7         1  the request
+         0         4         6         1  the request
          1         4         4         1  inventory.reserve_on_order_created
          1        11         9         4  payments.charge_on_order_created
          1         3         0         1  shipping.ship_when_reserved_and_paid
          1         3         4         1  inventory.release_on_failure
          2         6         5         2  orders.cancel_when_settled
          1         1         2         1  notifications.notify_customer
-         7        32        31        11  in all
+         7        32        30        11  in all
 """,
 }
 """Whole orders. A step's figures are its service's and the engine's, without those of the gateway's own ledger."""

@@ -87,8 +87,10 @@ class Worker:
     @contextmanager
     def _acked_together(self) -> Iterator[None]:
         self.said.append("acks are held")
-        yield
-        self.said.append("acks leave")
+        try:
+            yield
+        finally:
+            self.said.append("acks leave")
 
     def _run(self, request: Request) -> None:
         self.handed.append(request.id)

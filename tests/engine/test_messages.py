@@ -308,6 +308,23 @@ def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_a
     assert wire.refused <= 1 + TRIES
 
 
+@pytest.mark.usefixtures("wire")
+def test_whatever_is_raised_while_they_are_sent_each_is_sent_by_itself_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send_by_itself_only(_: object, task: str, *__: object, retry: bool = True, **___: object) -> None:
+        if not retry:
+            raise AttributeError("'NoneType' object has no attribute 'send'")  # as py-amqp does then
+        sent.append(task)
+
+    sent: list[str] = []
+    monkeypatch.setattr(celery.amqp, "send_task_message", send_by_itself_only)
+
+    with sent_together():
+        send_chain(STEPS, saga_id=new_id())
+        send_chain(STEPS, saga_id=new_id())
+
+    assert sent == [STEPS[0], STEPS[0]]
+
+
 def test_a_task_that_sends_with_others_leaves_nothing_to_celery(wire: Wire) -> None:
     saga_id = trip.start()
     (message,) = wire.take(HOTEL)
