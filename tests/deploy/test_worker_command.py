@@ -151,9 +151,13 @@ def test_two_workers_of_a_service_have_different_names(seeded_database: Path, tm
 
 
 def session_niceness(pid: int) -> int | None:
-    """Return how far all processes of a process's session give way; None where Linux does not go by sessions."""
+    """Return how far all processes of a process's session give way; None where Linux does not go by sessions.
+
+    The file is empty for processes of which no forebear ever began a session, as in a container without a terminal.
+    """
     said = Path(f"/proc/{pid}/autogroup")
-    return int(said.read_text().split()[-1]) if said.exists() else None
+    words = said.read_text().split() if said.exists() else []
+    return int(words[-1]) if words else None
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, 10), (3, 3), (0, 0)])
