@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from app.amqp_broker import acked_together
 from app.errors import describe
+from app.expected_failures import be_brief
 from app.gathering import Gathering
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,11 @@ class Inbox(Consumer):
         if self._gathering:
             return acknowledge(*args, **kwargs)
         return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]
+
+    def update_strategies(self) -> None:
+        """Decide how the tasks that are known now are run."""
+        super().update_strategies()
+        be_brief(self.app, self.hostname)
 
     def on_close(self) -> None:
         """Forget, with Celery, what came over the connection that is closed."""
