@@ -12,7 +12,8 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
 from kombu import Queue
 
-from app import runtime, traced_processes  # noqa: F401  (traces this process, if it is Celery's)
+# these act by being imported: the one decides how messages are read, the other traces a process that is Celery's
+from app import message_json, runtime, traced_processes  # noqa: F401
 from app.heartbeat import Heartbeat
 from app.settings import Settings
 from app.telemetry import configure_logging, log_context

@@ -25,6 +25,7 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 from app.celery import app, route_of
 from app.errors import StepFailed
 from app.ids import new_id
+from app.message_json import SERIALIZER
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +182,13 @@ def _send_all(messages: Sequence[_Message]) -> None:
     """Send messages by one write, or else one by one: what was written of a write that failed, nobody knows."""
     try:
         with app.producer_or_acquire() as producer, producer.batch():
+            declared: set[str] = set()
             for message in messages:
-                # with what could be tried again none of the others would be written again
-                _write(producer, message, retry=False)
+                queue = route_of(message.link["task"])
+                # with what could be tried again none of the others would be written again; and each time that Celery
+                # looks whether a queue is declared it copies it
+                _write(producer, message, retry=False, **({"declare": []} if queue in declared else {}))
+                declared.add(queue)
     except Exception as error:
         # whatever it was, for py-amqp raises more than it says when a connection is lost: it is left to nobody but us
         logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
@@ -222,7 +227,8 @@ def _write(producer: Producer, message: _Message, **options: Any) -> None:
         origin=_origin(),
         create_sent_event=app.conf.task_send_sent_event,
     )
-    app.amqp.send_task_message(producer, link["task"], content, queue=route_of(link["task"]), **options)
+    to = {"queue": route_of(link["task"]), "serializer": SERIALIZER}
+    app.amqp.send_task_message(producer, link["task"], content, **to, **options)
 
 
 @cache
