@@ -187,7 +187,7 @@ def _send_all(messages: Sequence[_Message]) -> None:
                 queue = route_of(message.link["task"])
                 # with what could be tried again none of the others would be written again; and each time that Celery
                 # looks whether a queue is declared it copies it
-                _write(producer, message, retry=False, **({"declare": []} if queue in declared else {}))
+                _write(producer, message, retry=False, declare=[] if queue in declared else None)
                 declared.add(queue)
     except Exception as error:
         # whatever it was, for py-amqp raises more than it says when a connection is lost: it is left to nobody but us

@@ -11,6 +11,7 @@ import pytest
 from celery import chain
 from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.canvas import Signature
+from kombu import Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
@@ -265,6 +266,24 @@ def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
         assert wire.waiting == []
 
     assert wire.names() == [STEPS[0], REACTION]
+
+
+def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared: list[str] = []
+
+    def note(producer: Producer, queue: Queue, retry: bool = False, **policy: Any) -> bool:
+        declared.append(queue.name)
+        return maybe_declare(producer, queue, retry, **policy)
+
+    maybe_declare = Producer.maybe_declare
+    monkeypatch.setattr(Producer, "maybe_declare", note)
+    for _ in range(2):  # a queue that has gone meanwhile is made again
+        with sent_together():
+            for task in (HOTEL, CAR, HOTEL, HOTEL, CAR):
+                send(task, saga_id=new_id())
+
+    assert declared == ["orders", "inventory"] * 2
+    assert len(wire.waiting) == 10
 
 
 def test_what_was_sent_together_leaves_though_an_exception_ends_the_block(wire: Wire) -> None:
