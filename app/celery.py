@@ -14,6 +14,7 @@ from kombu import Queue
 
 # these act by being imported: the one decides how messages are read, the other traces a process that is Celery's
 from app import message_json, runtime, traced_processes  # noqa: F401
+from app.expected_failures import be_brief
 from app.heartbeat import Heartbeat
 from app.settings import Settings
 from app.telemetry import configure_logging, log_context
@@ -139,8 +140,9 @@ def _say_when_it_was_sent(headers: dict[str, Any], **_: object) -> None:
 
 
 @worker_process_init.connect
-def _forget_parents_connections(**_: object) -> None:
-    runtime.current().database.forget_connections()
+def _begin_in_a_pool(sender: str | None, **_: object) -> None:
+    runtime.current().database.forget_connections()  # they are the parent's
+    be_brief(app, sender)  # a child of a pool has tracers of its own
 
 
 @celeryd_init.connect

@@ -7,8 +7,13 @@ from unittest.mock import MagicMock
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, signals
+from celery.app.trace import build_tracer
 
+from app.celery import app as cloudmart
+from app.errors import StepFailed
 from app.inbox import Inbox
+from app.messages import Reply
+from app.runtime import Runtime
 
 NO = "no copy is left"
 
@@ -30,8 +35,8 @@ class Unconnected(Inbox):
         return MagicMock()
 
 
-def _refuse(error: type[Exception]) -> None:
-    raise error(NO)
+def _raise(error: Exception) -> None:
+    raise error
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def failing() -> Iterator[Celery]:
 
     @app.task(name="orders.fail", throws=(Declared,), shared=False)
     def fail(declared: bool) -> None:
-        _refuse(Declared if declared else ZeroDivisionError)
+        _raise(Declared(NO) if declared else ZeroDivisionError())
 
     app.finalize()
     Unconnected(app).update_strategies()
@@ -50,7 +55,7 @@ def failing() -> Iterator[Celery]:
     app.close()
 
 
-def failure_of(app: Celery, **arguments: Any) -> tuple[Exception, ExceptionInfo]:
+def failure_of(app: Celery, task_name: str = "orders.fail", **arguments: Any) -> tuple[Exception, ExceptionInfo]:
     """Run the task as a worker does; returns the error, and what Celery has noted of it."""
     noted: list[tuple[Exception, ExceptionInfo]] = []
 
@@ -59,7 +64,7 @@ def failure_of(app: Celery, **arguments: Any) -> tuple[Exception, ExceptionInfo]
 
     signals.task_failure.connect(note)
     try:
-        task: Task[Any, Any] = app.tasks["orders.fail"]
+        task: Task[Any, Any] = app.tasks[task_name]
         task.__trace__("an id", (), arguments, {"ignore_result": True})
     finally:
         signals.task_failure.disconnect(note)
@@ -79,7 +84,7 @@ def frames(einfo: ExceptionInfo) -> list[str]:
 def test_of_a_declared_error_it_notes_where_it_was_raised(failing: Celery) -> None:
     error, einfo = failure_of(failing, declared=True)
     assert (type(error), str(error)) == (Declared, NO)
-    assert frames(einfo) == ["_refuse"]
+    assert frames(einfo) == ["_raise"]
     assert str(einfo).count("File ") == 1
     assert NO in str(einfo)
 
@@ -87,5 +92,18 @@ def test_of_a_declared_error_it_notes_where_it_was_raised(failing: Celery) -> No
 def test_of_any_other_error_it_notes_all_the_way_to_it(failing: Celery) -> None:
     error, einfo = failure_of(failing, declared=False)
     assert type(error) is ZeroDivisionError
-    assert frames(einfo)[-2:] == ["fail", "_refuse"]
+    assert frames(einfo)[-2:] == ["fail", "_raise"]
     assert frames(einfo)[0] == "trace_task"
+
+
+def test_a_child_of_a_pool_notes_as_little(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, task in cloudmart.tasks.items():
+        monkeypatch.setattr(task, "__trace__", build_tracer(name, task, app=cloudmart))  # as Celery does in a child
+    refusal = Reply(success=False, sagaId="", stepId="process_payment", result=None, error=NO)
+    monkeypatch.setattr(cloudmart.tasks["payments.process_payment"], "run", lambda: _raise(StepFailed(refusal)))
+
+    signals.worker_process_init.send(sender="here")
+
+    error, einfo = failure_of(cloudmart, "payments.process_payment")
+    assert type(error) is StepFailed
+    assert frames(einfo) == ["_raise"]
