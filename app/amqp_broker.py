@@ -64,7 +64,7 @@ class Socket(TCPTransport):
     reads_ahead = False
 
     def _setup_transport(self) -> None:
-        super()._setup_transport()  # type: ignore[misc]
+        super()._setup_transport()  # type: ignore[misc]  # the types of amqp do not know it
         assert self.sock is not None  # it has just been connected
         receive = self.sock.recv
         self._quick_recv = lambda size: receive(max(size, READ_AHEAD_BYTES) if self.reads_ahead else size)
@@ -109,7 +109,7 @@ class Connection(pyamqp.Connection):
     Channel = Channel
     held: Held
 
-    def Transport(  # noqa: N802
+    def Transport(  # noqa: N802  (the base class's name)
         self,
         host: str,
         connect_timeout: float | None,

@@ -12,10 +12,10 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
 from kombu import Queue
 
-# these act by being imported: the one decides how messages are read, the other traces a process that is Celery's
-from app import message_json, runtime, traced_processes  # noqa: F401
+from app import runtime, traced_processes  # noqa: F401  (traces this process, if it is Celery's, by being imported)
 from app.expected_failures import be_brief
 from app.heartbeat import Heartbeat
+from app.message_json import SERIALIZER
 from app.settings import Settings
 from app.telemetry import configure_logging, log_context
 
@@ -77,7 +77,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         # True would requeue a message that kills its worker for ever
         "task_reject_on_worker_lost": False,
-        "task_serializer": "json",
+        "task_serializer": SERIALIZER,
         "accept_content": ["json"],
         "task_queues": [Queue(name) for name in QUEUES],
         "task_default_queue": DEFAULT_QUEUE,

@@ -68,7 +68,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (SQLAlchemy's)
         """Return what Python sees."""
         if value is None:
             return None
@@ -91,7 +91,7 @@ class Money(TypeDecorator[Decimal]):
         """Return what the database stores."""
         return float(value) if value is not None and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002  (SQLAlchemy's)
         """Return what Python sees."""
         return None if value is None else Decimal(str(value)).quantize(CENT)
 

@@ -50,7 +50,7 @@ class Heartbeat(bootsteps.StartStopStep):
         beat(GOOD_FOR_SECONDS)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, beat, (GOOD_FOR_SECONDS,))
 
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002  (Celery's)
         """Take the sign away, until the consumer is back."""
         if self._timer is not None:
             self._timer.cancel()

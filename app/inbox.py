@@ -109,7 +109,7 @@ class Inbox(Consumer):
         """Acknowledge or reject a message: where its task runs in this thread now, not with the loop's next turn."""
         if self._gathering:
             return acknowledge(*args, **kwargs)
-        return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]
+        return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]  # not in the types
 
     def update_strategies(self) -> None:
         """Decide how the tasks that are known now are run."""
@@ -150,4 +150,4 @@ def check(message: Message, app: Celery) -> None:
         raise LookupError(f"there is no task {headers.task[:100]}")
     args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
     # what Celery itself checks arguments with, but only where a message is sent
-    task.__header__(*args, **kwargs)  # type: ignore[attr-defined]
+    task.__header__(*args, **kwargs)  # type: ignore[attr-defined]  # not in the types

@@ -83,13 +83,13 @@ class Transport(memory.Transport):
 
     Channel = Channel
 
-    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:  # noqa: ARG002
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:  # noqa: ARG002  (kombu's)
         """Deliver one message. Raises TimeoutError if none comes in time, or the connection is closed meanwhile."""
         give_up = None if timeout is None else monotonic() + timeout
         while True:
             rung = BELL.rung
             try:
-                self.cycle.get(self._deliver, timeout=timeout)  # type: ignore[union-attr]
+                self.cycle.get(self._deliver, timeout=timeout)  # type: ignore[union-attr]  # made with the transport
             except Empty:
                 left = None if give_up is None else max(0.0, give_up - monotonic())
                 if not self.channels or not BELL.wait(rung, left):

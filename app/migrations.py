@@ -167,7 +167,7 @@ def _until_locked(act: Callable[[], None]) -> None:
                     "transaction in pg_stat_activity; nothing is half done, the same command goes on from here"
                 ) from error
             logger.warning("a table is in use, the migration tries again", extra={"attempt": tried, "reason": error})
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)  # a bounded wait: whoever uses the table comes to an end meanwhile
 
 
 class _TableInUse(Exception):

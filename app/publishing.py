@@ -20,12 +20,11 @@ from celery.app.task import Context
 from celery.canvas import Signature
 from celery.utils.nodenames import anon_nodename
 from kombu import Producer
-from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # not in the types
 
 from app.celery import app, route_of
 from app.errors import StepFailed
 from app.ids import new_id
-from app.message_json import SERIALIZER
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +44,11 @@ class _Message:
     root_id: str | None
     parent_id: str | None
     not_taken: NotTaken | None = None
+
+    @property
+    def queue(self) -> str:
+        """Return where its task waits."""
+        return route_of(self.link["task"])
 
     def lost(self, error: Exception) -> None:
         """Say that it was not sent, and do about it what its sender wants."""
@@ -135,7 +139,7 @@ def send_chain(
 
 def send_next(request: Context) -> None:
     """Send what follows in the chain of a task that is done. Left to Celery, which retries it, if that fails."""
-    chain_left: Sequence[Link] | None = request.chain  # type: ignore[assignment]
+    chain_left: Sequence[Link] | None = request.chain  # type: ignore[assignment]  # the types say str
     if not chain_left or request.called_directly or request.is_eager:
         return
     if _sent(_Message(chain_left[-1], chain_left[:-1], request.root_id, request.id)):
@@ -144,7 +148,7 @@ def send_next(request: Context) -> None:
 
 def send_errbacks(request: Context) -> None:
     """Send the error callbacks of a task that has failed. Left to Celery if that fails."""
-    errbacks: Sequence[Link] | None = request.errbacks  # type: ignore[assignment]
+    errbacks: Sequence[Link] | None = request.errbacks  # type: ignore[assignment]  # links, as sent
     if not errbacks or request.called_directly or request.is_eager:
         return
     links = [{**errback, "options": {**errback["options"], "task_id": new_id()}} for errback in errbacks]
@@ -184,11 +188,10 @@ def _send_all(messages: Sequence[_Message]) -> None:
         with app.producer_or_acquire() as producer, producer.batch():
             declared: set[str] = set()
             for message in messages:
-                queue = route_of(message.link["task"])
                 # with what could be tried again none of the others would be written again; and each time that Celery
                 # looks whether a queue is declared it copies it
-                _write(producer, message, retry=False, declare=[] if queue in declared else None)
-                declared.add(queue)
+                _write(producer, message, retry=False, declare=[] if message.queue in declared else None)
+                declared.add(message.queue)
     except Exception as error:
         # whatever it was, for py-amqp raises more than it says when a connection is lost: it is left to nobody but us
         logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
@@ -227,8 +230,7 @@ def _write(producer: Producer, message: _Message, **options: Any) -> None:
         origin=_origin(),
         create_sent_event=app.conf.task_send_sent_event,
     )
-    to = {"queue": route_of(link["task"]), "serializer": SERIALIZER}
-    app.amqp.send_task_message(producer, link["task"], content, **to, **options)
+    app.amqp.send_task_message(producer, link["task"], content, queue=message.queue, **options)
 
 
 @cache
@@ -238,7 +240,7 @@ def _origin() -> str:
 
 def _not_taken() -> tuple[type[Exception], ...]:
     """Return what says that the broker did not take a message."""
-    connection = app.pool.connection  # type: ignore[attr-defined]
+    connection = app.pool.connection  # type: ignore[attr-defined]  # the types do not know it
     return (OperationalError, BatchPublishError, *connection.connection_errors, *connection.channel_errors)
 
 

@@ -57,4 +57,4 @@ def registry() -> CollectorRegistry:
 def _share(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER] = str(folder)
-    values.ValueClass = values.MultiProcessValue(Slots(folder))  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(Slots(folder))  # type: ignore[no-untyped-call]  # it has no types

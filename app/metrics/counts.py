@@ -68,7 +68,7 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each series, which nothing here asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; a series for each series, which nothing here asks for
         self.registry = CollectorRegistry()
         self._counters = {
             kind: Counter(name, says, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)

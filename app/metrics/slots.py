@@ -66,4 +66,4 @@ class SlotCollector(Collector):
         """Yield the sums over all slots."""
         # one that is empty has been opened this moment, and has no length to be read yet
         files = [str(path) for path in sorted(self._folder.glob("*_slot*.db")) if path.stat().st_size]
-        yield from MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        yield from MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]  # it has no types

@@ -93,6 +93,7 @@ def _drive(saga_id: str) -> str:
                 happenings.of_saga(kind, saga)
                 (driver.time_out if overdue else driver.drive)(session, saga)
     except Exception:
+        # whatever one saga's trouble is, the sweep goes on to the others
         logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
         return "failed"
     return "timed out" if overdue else "driven"

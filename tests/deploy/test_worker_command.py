@@ -153,7 +153,7 @@ def test_two_workers_of_a_service_have_different_names(seeded_database: Path, tm
 def session_niceness(pid: int) -> int | None:
     """Return how far all processes of a process's session give way; None where Linux does not go by sessions.
 
-    The file is empty for processes of which no forebear ever began a session, as in a container without a terminal.
+    The file may be empty: Linux has no niceness to tell of a session that shares the processors with all others.
     """
     said = Path(f"/proc/{pid}/autogroup")
     words = said.read_text().split() if said.exists() else []

@@ -42,7 +42,7 @@ def test_what_kombu_writes_is_read_as_kombu_reads_it(form: Any, value: Any) -> N
     assert read(form(written)) == kombus.loads(written)
 
 
-@pytest.mark.parametrize("written", [b"{", b"\xff", b'"\xed\xa0\x80"', b"[" * 100_000, b"[1] 2", b"no"])
+@pytest.mark.parametrize("written", [b"{", b"\xff", b'"\xed\xa0\x80"', b"[" * 100_000, b"[1] 2", b"no", b'"\\ud800"'])
 def test_what_is_no_json_is_said_to_be_none(written: bytes) -> None:
     with pytest.raises(DecodeError):
         serialization.loads(written, "application/json", "utf-8")

@@ -19,6 +19,7 @@ from app import publishing
 from app.celery import app as celery
 from app.errors import StepFailed
 from app.ids import is_uuid, new_id
+from app.message_json import write
 from app.publishing import send, send_chain, sender, sent_by, sent_together
 from app.saga import participant
 from app.saga.orchestrator import ERROR_CALLBACK
@@ -266,6 +267,15 @@ def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
         assert wire.waiting == []
 
     assert wire.names() == [STEPS[0], REACTION]
+
+
+def test_messages_are_written_by_the_fast_writer(wire: Wire) -> None:
+    send_chain(STEPS, saga_id=new_id())
+    celery.signature(HOTEL, kwargs={"saga_id": new_id()}).apply_async()  # Celery's own, as a retry is
+
+    for message in wire.waiting:
+        body = base64.b64decode(message.raw["body"])
+        assert body.decode() == write(json.loads(body)), "kombu's writer puts spaces between"
 
 
 def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
