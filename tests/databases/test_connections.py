@@ -1,5 +1,6 @@
 """How often a connection to PostgreSQL is asked whether it still works, and what happens when it does not."""
 
+import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,14 @@ def use(connected: Database) -> int:
         return int(session.connection().scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
+def by_another(statement: str, **parameters: Any) -> None:
+    """Run a statement on a connection of its own."""
+    another = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    with another.connect() as connection:
+        connection.execute(text(statement), parameters)
+    another.dispose()
+
+
 def test_a_connection_that_was_just_used_is_not_asked(connected: Database, pings: list[Any]) -> None:
     assert use(connected) == use(connected)
     assert pings == []
@@ -57,15 +66,25 @@ def test_one_that_has_rested_is_asked_once_a_transaction(connected: Database, pi
     assert len(pings) == 2
 
 
-@pytest.mark.usefixtures("rested")
-def test_one_that_the_server_closed_while_it_rested_is_replaced(connected: Database) -> None:
+def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(connected: Database) -> None:
     before = use(connected)
-    administrator = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
-    with administrator.connect() as connection:
-        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})
-    administrator.dispose()
+    by_another("SELECT pg_terminate_backend(:pid, 5000)", pid=before)
 
     assert use(connected) != before
+
+
+def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Database, pings: list[Any]) -> None:
+    with connected.transaction() as session:
+        session.execute(text("LISTEN test_of_connections"))
+        listening = session.connection().connection.fileno()
+    by_another("NOTIFY test_of_connections")
+    select.select([listening], [], [], 10)
+
+    kept = use(connected)
+
+    assert len(pings) == 1
+    assert use(connected) == kept
+    assert len(pings) == 1
 
 
 @pytest.mark.usefixtures("rested")
