@@ -9,11 +9,13 @@ from typing import Any
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.http import wsgi
 
 from app import runtime
 from app.metrics.folders import FOLDER, make_folder
 from app.settings import Settings
 from app.telemetry import configure_logging
+from web.whole_answers import WholeAnswer
 
 settings = Settings()
 threads = settings.web_threads
@@ -36,6 +38,7 @@ class OneLog(Logger):
 
 
 logger_class = OneLog
+wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
 
 
 def post_worker_init(_worker: object) -> None:

@@ -1,0 +1,116 @@
+"""An answer leaves in one write, by gunicorn as it is set up here: nobody can be killed between head and body."""
+
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.http import RequestParser
+from gunicorn.http.wsgi import FileWrapper
+
+from app.settings import Settings
+from tests.chaos.processes import kill_group, listens, spawn, wait_for
+from tests.stacks import free_port, process_environment
+from web.whole_answers import WholeAnswer
+
+
+class Client:
+    """A client's socket that remembers each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def sendfile(self, file: Any, offset: int, count: int) -> int:
+        file.seek(offset)
+        self.writes.append(file.read(count))
+        return count
+
+
+def answer(client: Client, method: str = "GET", status: str = "200 OK", **headers: str) -> WholeAnswer:
+    """Begin an answer to a request."""
+    settings = Config()
+    request = next(RequestParser(settings, iter([f"{method} / HTTP/1.1\r\nHost: here\r\n\r\n".encode()]), ("", 0)))
+    begun = WholeAnswer(request, client, settings)
+    begun.start_response(status, [(name.replace("_", "-"), value) for name, value in headers.items()])
+    return begun
+
+
+def test_the_head_leaves_with_the_first_part_of_the_body() -> None:
+    client = Client()
+    begun = answer(client, Content_Length="6")
+    for part in (b"one", b"two"):
+        begun.write(part)
+    begun.close()
+
+    assert [write.partition(b"\r\n\r\n")[2] or write for write in client.writes] == [b"one", b"two"]
+    assert client.writes[0].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_body_of_unknown_length_is_framed_in_parts() -> None:
+    client = Client()
+    begun = answer(client)
+    begun.write(b"one")
+    begun.close()
+
+    assert [write.partition(b"\r\n\r\n")[2] or write for write in client.writes] == [b"3\r\none\r\n", b"0\r\n\r\n"]
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda client: answer(client, "HEAD", Content_Length="6"), lambda client: answer(client, status="204 -")]
+)
+def test_a_head_without_a_body_leaves_at_the_end(begin: Callable[[Client], WholeAnswer]) -> None:
+    client = Client()
+    begun = begin(client)
+    begun.write(b"")
+    begun.close()
+
+    assert len(client.writes) == 1
+    assert client.writes[0].endswith(b"\r\n\r\n")
+
+
+def test_the_head_leaves_before_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    client = Client()
+    begun = answer(client, Content_Length="7")
+    with path.open("rb") as file:
+        begun.write_file(FileWrapper(file))
+    begun.close()
+
+    assert client.writes[0].endswith(b"\r\n\r\n")
+    assert client.writes[1:] == [b"content"]
+
+
+def test_a_server_killed_between_head_and_body_has_sent_nothing() -> None:
+    """So a proxy may still ask another one."""
+    client = Client()
+    answer(client, Content_Length="6").send_headers()
+
+    assert client.writes == []
+
+
+@pytest.fixture
+def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
+    """Where gunicorn listens, set up as the project has it."""
+    here = settings.but(port=free_port())
+    bind = ["--bind", f"127.0.0.1:{here.port}", "--workers", "1", "--no-control-socket"]
+    command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
+    process = spawn(command, process_environment(here), tmp_path / "log")
+    wait_for("gunicorn", lambda: listens(here.port))
+    yield here.port
+    kill_group(process)
+
+
+def test_a_client_reads_a_whole_answer_at_once(port: int) -> None:
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}\r\n".encode() in head
+        assert body
