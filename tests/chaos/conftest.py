@@ -1,7 +1,9 @@
 """Stacks of their own for the tests: started, and ended, by each."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.chaos.folder import folder_for_servers
 from tests.chaos.servers import MissingServer
 from tests.chaos.stack import Stack, open_stack
-from tests.stacks import not_here
+from tests.stacks import SHOWN_OF_A_LOG, not_here
 
 
 class OpenStack(Protocol):
@@ -20,13 +22,23 @@ class OpenStack(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[OpenStack]:
-    """Start a stack by its name; it ends with the test. What is not installed skips the test, or fails it in CI."""
+    """Start a stack by its name; it ends with the test. What is not installed skips the test, or fails it in CI.
+
+    A test that fails shows the end of each process's log.
+    """
     with ExitStack() as running:
 
         def open_here(name: str, **changes: Any) -> Stack:
+            folder = running.enter_context(folder_for_servers())
+            running.callback(_print_logs, folder)
             try:
-                return running.enter_context(open_stack(name, running.enter_context(folder_for_servers()), **changes))
+                return running.enter_context(open_stack(name, folder, **changes))
             except MissingServer as missing:
                 not_here(str(missing))
 
         yield open_here
+
+
+def _print_logs(folder: Path) -> None:
+    for log in sorted(folder.rglob("*.log")):
+        sys.stdout.write(f"--- {log.relative_to(folder)}\n{log.read_text(errors='replace')[-SHOWN_OF_A_LOG:]}\n")
