@@ -77,7 +77,7 @@ class StepFailed(CloudMartError):
         self.reply = reply
 
     def __str__(self) -> str:
-        return f"{self.reply['stepId']}: {self.reply['error']}"
+        return f"{self.reply.step}: {self.reply.error}"
 
     def __repr__(self) -> str:
         # what Flower shows of a task that failed: one line, and what went wrong at its beginning

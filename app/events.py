@@ -22,9 +22,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app import runtime, tracing
 from app.celery import app
-from app.database import Base, UuidText, after_commit, table_of
+from app.database import Base, UuidText, after_commit, as_loaded, table_of
 from app.ids import is_uuid, new_id
-from app.messages import Event, EventType
+from app.messages import Event, EventType, Reply
 from app.publishing import NotTaken, send, sender
 from app.retention import Kept
 
@@ -103,17 +103,17 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
             retry_backoff_max=60,
             max_retries=8,
         )
-        def listen(*, saga_id: str, event_id: str) -> dict[str, Any]:
+        def listen(*, saga_id: str, event_id: str) -> Reply:
             with runtime.current().database.transaction() as session:
                 event = session.get(StoredEvent, event_id) if is_uuid(event_id) else None
                 if event is None:
                     logger.warning("message for no known event, dropped")
-                    return {"success": False, "sagaId": saga_id, "result": "no such event"}
+                    return Reply(success=False, saga_id=saga_id, step=task_name, error="no such event")
                 mine = (OutboxEntry.event_id == event_id, OutboxEntry.subscriber == task_name)
                 if session.execute(delete(OutboxEntry).where(*mine).returning(OutboxEntry.event_id)).first() is None:
-                    return {"success": True, "sagaId": saga_id, "result": "handled before"}
+                    return Reply(success=True, saga_id=saga_id, step=task_name, result="handled before")
                 listener(session, event)
-            return {"success": True, "sagaId": saga_id, "result": "handled"}
+            return Reply(success=True, saga_id=saga_id, step=task_name, result="handled")
 
         subscribe(event_types, task_name)
         return listener
@@ -157,7 +157,7 @@ def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
         }
         for one in said
     ]
-    stored = [StoredEvent(**row) for row in rows]
+    stored = [as_loaded(StoredEvent, row) for row in rows]
     # past the session: an event refers to nothing that it may still have to write
     session.connection().execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
     _await_listeners(session, zip(stored, said, strict=True), now)

@@ -179,8 +179,8 @@ def reply_of(row: SagaStep | Entry) -> Reply:
     success = row.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_undo
     return Reply(
         success=success,
-        sagaId=row.saga_id,
-        stepId=row.step,
+        saga_id=row.saga_id,
+        step=row.step,
         result=row.result,
         error=None if success else row.error,
     )

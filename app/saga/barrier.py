@@ -15,7 +15,7 @@ from sqlalchemy import BindParameter, Row, Update, bindparam, insert, inspect, s
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_dict
 
-from app.database import insert_if_absent, table_of
+from app.database import as_loaded, insert_if_absent, table_of
 from app.ids import is_uuid
 from app.saga.definition import PERSISTENT, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
@@ -87,10 +87,7 @@ _LOGGED = select(*(table_of(SagaStep).c[name] for name in _ENTRY)).where(SagaSte
 
 
 def _saga(row: Row[Any]) -> SagaInstance:
-    saga: SagaInstance = SagaInstance.__mapper__.class_manager.new_instance()
-    # as loaded: only what is changed from now on counts as changed
-    instance_dict(saga).update(zip(_SAGA_COLUMNS, row, strict=True))
-    return saga
+    return as_loaded(SagaInstance, dict(zip(_SAGA_COLUMNS, row, strict=True)))
 
 
 _SAGA_COLUMNS = [SagaInstance.__mapper__.get_property_by_column(column).key for column in _SEEN.selected_columns]
@@ -115,7 +112,7 @@ def take(saga_id: str, step: str, operation: Operation, now: datetime) -> SagaSt
 
     Should somebody have taken it in spite of the lock, the unique key has the transaction fail.
     """
-    return SagaStep(**_untouched(saga_id, step, operation, now))
+    return as_loaded(SagaStep, _BLANK | _untouched(saga_id, step, operation, now))
 
 
 def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[SagaStep]) -> None:
@@ -130,7 +127,7 @@ def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[Sag
     for changed, rows in updates.items():
         session.connection().execute(_update(changed), rows)
     if taken:
-        session.connection().execute(_INSERT, [{name: getattr(row, name) for name in _STEP} for row in taken])
+        session.connection().execute(_INSERT, [_values(row) for row in taken])
 
 
 def write_new(session: Session, sagas: Iterable[SagaInstance]) -> None:
@@ -141,8 +138,13 @@ def write_new(session: Session, sagas: Iterable[SagaInstance]) -> None:
         session.connection().execute(_INSERT_SAGA, rows)
 
 
+def _values(row: SagaStep) -> dict[str, Any]:
+    values = instance_dict(row)
+    return {name: values[name] for name in _BLANK}
+
+
 _SAGA = frozenset(_SAGA_COLUMNS)
-_STEP = [column.key for column in SagaStep.__mapper__.column_attrs]
+_BLANK = dict.fromkeys(column.key for column in SagaStep.__mapper__.column_attrs)
 _INSERT = insert(table_of(SagaStep))
 _INSERT_SAGA = insert(table_of(SagaInstance))
 

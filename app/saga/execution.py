@@ -79,7 +79,7 @@ class StepRun:
             if not settled.goes_on:
                 # the fence is closed: this chain ends here, and not as a failure
                 self.task.request.chain = None
-                reason = {"step": settled.reply["stepId"], "reason": settled.reply["error"]}
+                reason = {"step": settled.reply.step, "reason": settled.reply.error}
                 logger.info("step not run", extra=reason)
             return settled.reply
 
@@ -223,7 +223,7 @@ class StepRun:
                 raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
 
     def _refusal(self, step: str, error: str) -> Reply:
-        return Reply(success=False, sagaId=self.saga_id, stepId=step, result=None, error=error)
+        return Reply(success=False, saga_id=self.saga_id, step=step, error=error)
 
     def _stick(self, error: UnknownStep) -> Reply:
         with self.here.database.transaction() as session:

@@ -108,7 +108,7 @@ class FirstReactions:
         return [found for found in self.found.values() if found.decision is None]
 
     def _nothing(self, found: Found) -> Reply:
-        return Reply(success=True, sagaId=found.delivery.saga_id, stepId=self.task_name, result=None, error=None)
+        return Reply(success=True, saga_id=found.delivery.saga_id, step=self.task_name)
 
     def _decide(self, session: Session, deliveries: Mapping[str, Delivery]) -> list[_Attempt]:
         """Have the reaction decide what to do about each; returns what of it is simple."""

@@ -60,7 +60,7 @@ class ReactionRun:
         """
         with retried_on_database_fault(self.task):
             found, result = self._react()
-            if isinstance(result, dict):
+            if isinstance(result, Reply):
                 return result
             if found is None:
                 if result:
@@ -264,4 +264,4 @@ class ReactionRun:
             return self._say_again(session, row)
 
     def _reply(self, step: str, success: bool, error: str | None) -> Reply:
-        return Reply(success=success, sagaId=self.saga_id, stepId=step, result=None, error=error)
+        return Reply(success=success, saga_id=self.saga_id, step=step, error=error)

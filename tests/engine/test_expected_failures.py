@@ -99,7 +99,7 @@ def test_of_any_other_error_it_notes_all_the_way_to_it(failing: Celery) -> None:
 def test_a_child_of_a_pool_notes_as_little(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, task in cloudmart.tasks.items():
         monkeypatch.setattr(task, "__trace__", build_tracer(name, task, app=cloudmart))  # as Celery does in a child
-    refusal = Reply(success=False, sagaId="", stepId="process_payment", result=None, error=NO)
+    refusal = Reply(success=False, saga_id="", step="process_payment", error=NO)
     monkeypatch.setattr(cloudmart.tasks["payments.process_payment"], "run", lambda: _raise(StepFailed(refusal)))
 
     signals.worker_process_init.send(sender="here")

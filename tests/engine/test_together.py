@@ -300,7 +300,7 @@ def test_a_no_of_one_that_has_written_nothing_is_recorded_with_what_the_others_d
         _, failure, _ = [run(message) for message in messages]
 
     assert isinstance(failure, StepFailed)
-    assert failure.reply["error"] == "no room"
+    assert failure.reply.error == "no room"
     assert events(refused) == [(1, "HotelBooked"), (2, "NoRoom")]
     assert together.possible(BOARD)
     assert wire.names() == [ERROR_CALLBACK]
