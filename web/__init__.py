@@ -23,6 +23,7 @@ who may what
 ``operators``, ``security``      login and token; forms, sessions and headers; ``counts`` of wrong passwords
 who watches
 ``metrics``, ``traced``          what Prometheus fetches; requests as spans
+``whole_answers``              how gunicorn writes an answer: see ``gunicorn.conf.py``
 ===============================  ====================================================================================
 """
 
