@@ -12,6 +12,7 @@ what is asked
 what is said
 ``replies``, ``presenters``      what the API tells
 ``problems``, ``problem_types``  what it and the pages tell of an error
+``whole_answers``                how gunicorn writes all of it: see ``gunicorn.conf.py``
 ``language``                     in which language; ``durations``, ``glyphs`` and ``ways`` are words for people
 a saga told to people
 ``story``                        all of it, put together; ``telling`` says in a sentence what it is doing
@@ -23,7 +24,6 @@ who may what
 ``operators``, ``security``      login and token; forms, sessions and headers; ``counts`` of wrong passwords
 who watches
 ``metrics``, ``traced``          what Prometheus fetches; requests as spans
-``whole_answers``              how gunicorn writes an answer: see ``gunicorn.conf.py``
 ===============================  ====================================================================================
 """
 
