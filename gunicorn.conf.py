@@ -15,7 +15,6 @@ from app import runtime
 from app.metrics.folders import FOLDER, make_folder
 from app.settings import Settings
 from app.telemetry import configure_logging
-from web.whole_answers import WholeAnswer
 
 settings = Settings()
 threads = settings.web_threads
@@ -38,11 +37,14 @@ class OneLog(Logger):
 
 
 logger_class = OneLog
-wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
 
 
 def post_worker_init(_worker: object) -> None:
-    """Have open live pages end when their worker is asked to: it would wait for them."""
+    """Have a worker answer as `web.whole_answers` says, and its live pages end when it is asked to: it would wait."""
+    # here, and not above: the parent may know nothing of the application, or SIGHUP would load no new code
+    from web.whole_answers import WholeAnswer
+
+    wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
     stopping = runtime.current().stopping
     for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(ending, _after_setting(stopping, signal.getsignal(ending)))

@@ -286,9 +286,10 @@ def table_of(model: type[Base]) -> Table:
 
 
 def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Return an object as a query would have it, that no session knows; what is changed from now on counts as changed.
+    """Return an object as a query would have it; what is changed from now on counts as changed.
 
-    It takes a sixth of what the model's constructor takes. ``values`` are those of its attributes.
+    No session knows it: added to one it is written as a new row. ``values`` are those of its attributes, and nobody
+    looks at their names; what is not among them is None. It takes a sixth of what the model's constructor takes.
     """
     made: Model = model.__mapper__.class_manager.new_instance()
     instance_dict(made).update(values)

@@ -69,7 +69,7 @@ class ArchiveUnusable(CloudMartError):
 class StepFailed(CloudMartError):
     """Raised by a step's task once no retry is left; carries the step's reply.
 
-    The reply is the only argument, so that the error survives the way between processes.
+    The reply is the only argument, so that the error survives the way between the processes of a pool.
     """
 
     def __init__(self, reply: Reply) -> None:

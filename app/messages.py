@@ -19,7 +19,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Reply:
-    """A step's answer: the result of its Celery task. Flower shows it, and JSON has it, in the form of seed 001."""
+    """A step's answer: its Celery task's result, which Flower shows in the form of seed 001. No message carries it."""
 
     success: bool
     saga_id: str
@@ -28,7 +28,7 @@ class Reply:
     error: str | None = None
 
     def __json__(self) -> dict[str, Any]:
-        """Return what stands for it in JSON: kombu asks for it by this name."""
+        """Return it in that form; Celery, should it ever be told to store results, asks for it by this name."""
         return {
             "success": self.success,
             "sagaId": self.saga_id,
@@ -38,7 +38,7 @@ class Reply:
         }
 
     def __repr__(self) -> str:
-        # Celery asks for it with every result; a dict it walks through part by part, which takes twenty times as long
+        # Celery asks for it with every result; a dict it walks through part by part, which takes ten times as long
         return repr(self.__json__())
 
 

@@ -47,6 +47,11 @@ SHOWN_OF_A_LOG = 4000
 """How much of each process's log a test that fails shows, in characters."""
 
 
+def end_of(log: Path) -> str:
+    """Return as much of a log as a test that fails shows."""
+    return log.read_text(errors="replace")[-SHOWN_OF_A_LOG:]
+
+
 def short_settings(**changes: Any) -> Settings:
     """Return settings with deadlines that a test can wait for."""
     values: dict[str, Any] = {
@@ -170,7 +175,7 @@ def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> I
         yield
     except BaseException:
         for name in commands:
-            sys.stdout.write(f"--- {name}\n{(folder / f'{name}.log').read_text(errors='replace')[-SHOWN_OF_A_LOG:]}\n")
+            sys.stdout.write(f"--- {name}\n{end_of(folder / f'{name}.log')}\n")
         raise
     finally:
         for process in processes:

@@ -1,4 +1,4 @@
-"""How gunicorn answers here: the head of an answer leaves with its body, in one write.
+"""How gunicorn answers here: the head of an answer leaves with its body, in one write as far as the socket takes it.
 
 A server killed between two writes leaves a proxy with a head that it has passed on already, so that it can ask no other
 server instead. One write is also one call and one packet less.
@@ -40,7 +40,10 @@ class HeadHeldBack:
 
 
 class WholeAnswer(wsgi.Response):  # type: ignore[misc]  # it comes without types
-    """Gunicorn's answer, whose head leaves with the first part of its body. A file, or a stream, may still be cut."""
+    """Gunicorn's answer, whose head leaves with the first part of its body, or at the end of an answer without one.
+
+    A file, a stream, or a body larger than the socket's buffer may still be cut.
+    """
 
     def __init__(self, req: Request, sock: Any, cfg: Any) -> None:
         super().__init__(req, HeadHeldBack(sock), cfg)

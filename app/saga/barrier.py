@@ -108,7 +108,7 @@ def _is_done(operation: Operation, row: Entry) -> bool:
 
 
 def take(saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
-    """Take an operation of a locked saga that its log does not know of; returns its row, for ``write``.
+    """Take an operation of a locked saga that its log does not know of; returns its row, to be written.
 
     Should somebody have taken it in spite of the lock, the unique key has the transaction fail.
     """

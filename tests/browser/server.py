@@ -9,7 +9,7 @@ from app import runtime
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.shop import Shop, http_transport
-from tests.stacks import ROOT, SHOWN_OF_A_LOG, process_environment
+from tests.stacks import ROOT, end_of, process_environment
 
 STARTING_SECONDS = 60
 PASSWORD = "correct horse battery staple"
@@ -63,7 +63,7 @@ class Server:
 
     def log(self) -> str:
         """Return the last that the process wrote."""
-        return self._log.read_text(errors="replace")[-SHOWN_OF_A_LOG:]
+        return end_of(self._log)
 
     def _ready(self) -> bool:
         try:

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.folder import folder_for_servers
 from tests.chaos.servers import MissingServer
 from tests.chaos.stack import Stack, open_stack
-from tests.stacks import SHOWN_OF_A_LOG, not_here
+from tests.stacks import end_of, not_here
 
 
 class OpenStack(Protocol):
@@ -41,4 +41,4 @@ def start() -> Iterator[OpenStack]:
 
 def _print_logs(folder: Path) -> None:
     for log in sorted(folder.rglob("*.log")):
-        sys.stdout.write(f"--- {log.relative_to(folder)}\n{log.read_text(errors='replace')[-SHOWN_OF_A_LOG:]}\n")
+        sys.stdout.write(f"--- {log.relative_to(folder)}\n{end_of(log)}\n")

@@ -42,6 +42,12 @@ def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "RESTED_SECONDS", 0)
 
 
+@pytest.fixture
+def not_rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no connection count as one that has rested, however slow the machine is."""
+    monkeypatch.setattr(database, "RESTED_SECONDS", float("inf"))
+
+
 def use(connected: Database) -> int:
     with connected.transaction() as session:
         return int(session.connection().scalar(text("SELECT pg_backend_pid()")) or 0)
@@ -55,6 +61,7 @@ def by_another(statement: str, **parameters: Any) -> None:
     another.dispose()
 
 
+@pytest.mark.usefixtures("not_rested")
 def test_a_connection_that_was_just_used_is_not_asked(connected: Database, pings: list[Any]) -> None:
     assert use(connected) == use(connected)
     assert pings == []
@@ -66,6 +73,7 @@ def test_one_that_has_rested_is_asked_once_a_transaction(connected: Database, pi
     assert len(pings) == 2
 
 
+@pytest.mark.usefixtures("not_rested")
 def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(connected: Database) -> None:
     before = use(connected)
     by_another("SELECT pg_terminate_backend(:pid, 5000)", pid=before)
@@ -73,6 +81,7 @@ def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(conne
     assert use(connected) != before
 
 
+@pytest.mark.usefixtures("not_rested")
 def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Database, pings: list[Any]) -> None:
     with connected.transaction() as session:
         session.execute(text("LISTEN test_of_connections"))

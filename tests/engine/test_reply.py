@@ -8,6 +8,8 @@ from kombu.utils import json
 
 from app.errors import StepFailed
 from app.messages import Reply
+from tests.post import Post
+from workflows.ordering import Item, NewOrder, Pattern, place
 
 REPLY = Reply(success=False, saga_id="019b", step="reserve_stock", result={"amount": 12.5}, error="sold 'out'")
 FORM = {
@@ -21,8 +23,20 @@ FORM = {
 
 def test_a_reply_is_shown_and_stored_in_the_form_of_the_seed() -> None:
     assert literal_eval(saferepr(REPLY, 1024)) == FORM  # what Celery tells Flower
-    assert json.loads(json.dumps(REPLY)) == FORM  # what it would store
+    assert json.loads(json.dumps(REPLY)) == FORM  # what it would store, which it is told not to
 
 
-def test_a_reply_survives_the_way_between_processes() -> None:
+def test_a_reply_survives_the_way_between_the_processes_of_a_pool() -> None:
     assert pickle.loads(pickle.dumps(StepFailed(REPLY))).reply == REPLY
+
+
+def test_a_listener_says_whether_it_did_something(post: Post) -> None:
+    told = "notifications.notify_customer"
+    placed = place(NewOrder((Item("book-789", 1),), Pattern.ORCHESTRATION))
+    while told not in post.names():
+        post.deliver(post.names()[0])
+    message = post.take(told)
+
+    said = [message.apply().result for _ in range(2)]
+
+    assert said == [Reply(True, placed.saga_id, told, "handled"), Reply(True, placed.saga_id, told, "handled before")]

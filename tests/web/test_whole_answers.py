@@ -1,6 +1,7 @@
-"""An answer leaves in one write, by gunicorn as it is set up here: nobody can be killed between head and body."""
+"""Head and body of an answer leave in one write, by gunicorn as it is set up here: nobody is killed between them."""
 
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from gunicorn.http.wsgi import FileWrapper
 
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
-from tests.stacks import free_port, process_environment
+from tests.stacks import ROOT, free_port, process_environment
 from web.whole_answers import WholeAnswer
 
 
@@ -62,7 +63,9 @@ def test_a_body_of_unknown_length_is_framed_in_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    "begin", [lambda client: answer(client, "HEAD", Content_Length="6"), lambda client: answer(client, status="204 -")]
+    "begin",
+    [lambda client: answer(client, "HEAD", Content_Length="6"), lambda client: answer(client, status="204 -")],
+    ids=["HEAD", "204"],
 )
 def test_a_head_without_a_body_leaves_at_the_end(begin: Callable[[Client], WholeAnswer]) -> None:
     client = Client()
@@ -87,8 +90,8 @@ def test_the_head_leaves_before_a_file(tmp_path: Path) -> None:
     assert client.writes[1:] == [b"content"]
 
 
-def test_a_server_killed_between_head_and_body_has_sent_nothing() -> None:
-    """So a proxy may still ask another one."""
+def test_a_head_alone_is_not_sent() -> None:
+    """Whoever is killed then has sent nothing, and a proxy may still ask another server."""
     client = Client()
     answer(client, Content_Length="6").send_headers()
 
@@ -101,10 +104,13 @@ def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
     here = settings.but(port=free_port())
     bind = ["--bind", f"127.0.0.1:{here.port}", "--workers", "1", "--no-control-socket"]
     command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
-    process = spawn(command, process_environment(here), tmp_path / "log")
-    wait_for("gunicorn", lambda: listens(here.port))
-    yield here.port
-    kill_group(process)
+    log = tmp_path / "log"
+    process = spawn(command, process_environment(here), log)
+    try:
+        wait_for(f"gunicorn, see {log}", lambda: listens(here.port))
+        yield here.port
+    finally:
+        kill_group(process)
 
 
 def test_a_client_reads_a_whole_answer_at_once(port: int) -> None:
@@ -114,3 +120,11 @@ def test_a_client_reads_a_whole_answer_at_once(port: int) -> None:
             head, _, body = client.recv(65536).partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}\r\n".encode() in head
         assert body
+
+
+def test_the_parent_of_the_workers_knows_nothing_of_the_application() -> None:
+    """SIGHUP has it start new workers, which would be born with the old code."""
+    asked = "import runpy, sys; runpy.run_path('gunicorn.conf.py'); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert not {"web", "tasks", "workflows"} & set(modules.split())
