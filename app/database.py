@@ -1,9 +1,7 @@
 """The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
 
-import select
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,14 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from app import tracing
 from app.database_faults import faults_named
+from app.database_pings import ping_what_may_be_gone
 from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
 
@@ -45,14 +41,6 @@ Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound="Base")
 
 CENT = Decimal("0.01")
-
-RESTED_SECONDS = 1.0
-"""A connection that has not been used for so long is asked whether it still works.
-
-One that the server closed is found out at once: only a network that broke without a word needs a question.
-"""
-
-_RETURNED_AT = "returned_at"
 
 PATIENCE_SECONDS = 30
 """How long a transaction on SQLite waits for those that write before it."""
@@ -310,40 +298,8 @@ def _postgresql_engine(url: str) -> Engine:
     )
     keep_values_out_of_errors(engine)
     count_writes(engine)
-    _ping_what_may_be_gone(engine)
+    ping_what_may_be_gone(engine)
     return engine
-
-
-def _ping_what_may_be_gone(engine: Engine) -> None:
-    """Have a connection asked whether it still works, and replaced if not, when there is reason to doubt it.
-
-    A pool outlives a restart of the server, and the first statement after it must not fail. The pool's own ``pre_ping``
-    asks before every transaction, which takes as long as one of its statements. But a server says nothing unasked
-    between transactions, unless it is to say farewell: whether there is something to read costs no round trip.
-    """
-
-    def note(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info[_RETURNED_AT] = time.monotonic()
-
-    def ask(connection: DBAPIConnection | None, record: ConnectionPoolEntry, _proxy: object) -> None:
-        returned_at = record.info.get(_RETURNED_AT)
-        if returned_at is None:
-            return  # it was made for who asks for it
-        try:
-            if time.monotonic() - returned_at >= RESTED_SECONDS or _readable(connection):
-                engine.dialect.do_ping(cast(DBAPIConnection, connection))
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise InvalidatePoolError from error  # the pool makes another
-
-    event.listen(engine, "checkin", note)
-    event.listen(engine, "checkout", ask)
-
-
-def _readable(connection: Any) -> bool:
-    """Tell whether a connection's socket has something to read, its end included."""
-    waiting = select.poll()  # select() itself knows no descriptors above 1023
-    waiting.register(connection.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
 
 
 def _sqlite_engine(url: str) -> Engine:

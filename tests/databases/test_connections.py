@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from app import database
+from app import database_pings
 from app.database import Database
 from tests.stacks import POSTGRESQL, require_postgresql
 
@@ -39,13 +39,13 @@ def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every connection count as one that has rested."""
-    monkeypatch.setattr(database, "RESTED_SECONDS", 0)
+    monkeypatch.setattr(database_pings, "RESTED_SECONDS", 0)
 
 
 @pytest.fixture
 def not_rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no connection count as one that has rested, however slow the machine is."""
-    monkeypatch.setattr(database, "RESTED_SECONDS", float("inf"))
+    monkeypatch.setattr(database_pings, "RESTED_SECONDS", float("inf"))
 
 
 def use(connected: Database) -> int:
