@@ -1,5 +1,7 @@
 """The order form: what was entered, kept as it was entered, and what is wrong with it."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -48,6 +50,15 @@ class OrderForm:
         many = {COPIES: self.copies, BREAK: self.faults}
         return {**single, **{start + name: text for start, texts in many.items() for name, text in texts.items()}}
 
+    def idempotency_key(self, page_key: str) -> str:
+        """Return the key under which an order of this form, sent from one rendered page, is known again.
+
+        It covers what was entered: a double click repeats the key, while a form that was changed after the back
+        button is a new order although the browser restored the page with the key that it had.
+        """
+        entered = json.dumps([page_key, self.fields()], sort_keys=True)
+        return f"form:{hashlib.sha256(entered.encode()).hexdigest()}"
+
     def to_body(self) -> PlaceOrder:
         """Return the order that it asks for. Raises pydantic.ValidationError."""
         items = [{"book_id": book_id, "quantity": _whole_number(text)} for book_id, text in self.copies.items()]
@@ -77,10 +88,6 @@ class OrderForm:
 
     def complaint(self, refusal: Refused) -> dict[str, str]:
         """Return what a refusal says, by the form's own fields."""
-        if refusal.field == "Idempotency-Key":
-            # the form was changed and sent again after its order had been placed: the back button
-            text = _("An order was placed with this form already. Send it again if you want another one.")
-            return {"form": text}
         name = self._own(refusal.field or "")
         if name == "customer_id":
             text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")

@@ -115,3 +115,22 @@ def test_an_impatient_reader_who_clicks_twice_orders_once(page: Page, shop: Shop
 
     see(page, "Done")
     assert shop.stock(book) == (9, 0)
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_form_that_was_changed_after_the_back_button_places_another_order(
+    visitor: Visitor, shop: Shop, scripts: bool
+) -> None:
+    book = shop.add_book(stock=10)
+    page = visitor.open(None, java_script_enabled=scripts)
+    choose(page, **{book: 1})
+    place(page)
+    first = page.url
+
+    page.go_back()
+    page.locator(f"[name='copies.{book}']").fill("2")
+    place(page)
+
+    assert page.url != first
+    see(page, "Done")
+    assert shop.stock(book) == (7, 0)

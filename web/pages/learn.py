@@ -14,11 +14,13 @@ from app.errors import Invalid, NotFound
 from app.ids import new_id
 from app.saga.definition import SagaStatus
 from web import order_form, problems
+from web.pages.shop import tell_if_replayed
 from web.ways import WAYS
 from workflows import comparison, ordering, queries, scenarios
 from workflows.comparison import Summary
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
+from workflows.ordering import Placed
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 
 blueprint = Blueprint("learn", __name__, url_prefix="/learn")
@@ -120,15 +122,18 @@ def play(name: str) -> AnyResponse:
         problems.refuse_fields(error)
     way = request.form.get("way", "")
     if way == BOTH:
-        first, second = (_place(scenario, saga_type, key) for saga_type in BOTH_WAYS)
-        return redirect(url_for("pages.compare.show", first_id=first, second_id=second), 303)
+        first, second = placed = [_place(scenario, saga_type, key) for saga_type in BOTH_WAYS]
+        tell_if_replayed(placed)
+        return redirect(url_for("pages.compare.show", first_id=first.saga_id, second_id=second.saga_id), 303)
     if way not in SAGA_TYPES:
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
-    return redirect(url_for("pages.saga.show", saga_id=_place(scenario, way, key)), 303)
+    placed_one = _place(scenario, way, key)
+    tell_if_replayed([placed_one])
+    return redirect(url_for("pages.saga.show", saga_id=placed_one.saga_id), 303)
 
 
-def _place(scenario: Scenario, saga_type: str, key: str) -> str:
-    return ordering.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}").saga_id
+def _place(scenario: Scenario, saga_type: str, key: str) -> Placed:
+    return ordering.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}")
 
 
 def _cards() -> list[Card]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Self
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from pydantic import ValidationError
@@ -117,14 +117,22 @@ def place_order() -> Page:
     """Place the order in the form, one way or both, and go to its saga; what is wrong is said on the form."""
     form = OrderForm.read(request.form)
     try:
-        key = order_form.key_of(request.form)
+        key = form.idempotency_key(order_form.key_of(request.form))
         if request.form.get("way") == "both":
             return _place_both(form, key)
-        return _to_saga(_place(form, key))
+        placed = _place(form, key)
     except ValidationError as error:
         return _refused(form, form.complaints(problems.field_errors(error)), 422)
     except Refused as refusal:
         return _refused(form, form.complaint(refusal), refusal.status)
+    tell_if_replayed([placed])
+    return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
+
+
+def tell_if_replayed(placed: Iterable[Placed]) -> None:
+    """Say on the next page that nothing was placed, if all of these orders had been placed by an earlier request."""
+    if all(order.repeated for order in placed):
+        flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
 
 
 def _place(form: OrderForm, key: str) -> Placed:
@@ -140,12 +148,9 @@ def _place_both(form: OrderForm, key: str) -> Page:
     except Refused as refusal:
         complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, complaints, refusal.status, placed=choreographed)
+    tell_if_replayed([choreographed, orchestrated])
     first_id, second_id = orchestrated.saga_id, choreographed.saga_id
     return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
-
-
-def _to_saga(placed: Placed) -> Response:
-    return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
 
 
 def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed: Placed | None = None) -> Page:
