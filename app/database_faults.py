@@ -64,4 +64,5 @@ def faults_named() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if not is_fault(error):
             raise
-        raise DatabaseFault(str(getattr(error, "orig", None) or error).strip()) from error
+        original = getattr(error, "orig", None)
+        raise DatabaseFault(str(original or error).strip(), getattr(original, "pgcode", None)) from error

@@ -55,7 +55,13 @@ class DatabaseFault(CloudMartError):
 
     What was asked was not done, unless the answer to a commit was lost; so it is asked again by something that may be
     repeated: the same message, or the same request with its idempotency key.
+
+    ``sqlstate`` is PostgreSQL's code, if the server sent one.
     """
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class MigrationFailed(CloudMartError):

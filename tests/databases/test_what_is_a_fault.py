@@ -14,7 +14,9 @@ from sqlalchemy.pool import QueuePool
 
 from app.celery import app as celery
 from app.database import Database
-from app.errors import DatabaseFault
+from app.errors import DatabaseFault, StepUnavailable
+from app.gateways.ledger import gateway_call
+from app.gateways.line import Line
 from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.recovery import Swept
@@ -39,6 +41,16 @@ def test_postgresql_says_by_its_code_whether_it_is_at_fault(here: Runtime) -> No
     for code in OTHERS:
         with pytest.raises(DBAPIError, match="broken by the test"), here.database.transaction() as session:
             session.connection().exec_driver_sql(raising(code))
+
+
+@on_postgresql
+def test_only_a_statement_that_took_too_long_is_the_gateways_silence(here: Runtime) -> None:
+    line = Line(timeout=5, latency=0, stopping=here.stopping)
+    for code in ("40001", "53300", "55P03", "25006"):
+        with pytest.raises(DatabaseFault), gateway_call(here.database, line) as session:
+            session.connection().exec_driver_sql(raising(code))
+    with pytest.raises(StepUnavailable, match="did not answer"), gateway_call(here.database, line) as session:
+        session.connection().exec_driver_sql(raising("57014"))
 
 
 @on_sqlite
@@ -129,7 +141,7 @@ def test_a_sweep_that_fails_leaves_the_next_one_all_its_work(
         broken.setattr(here.database.engine.dialect, "do_commit", refuse)
         assert recovery.run_sweep.apply().failed()
 
-    assert recovery.run_sweep.apply().result == {"driven": 1, "timed_out": 0, "resent": 0}
+    assert recovery.run_sweep.apply().result == {"driven": 1, "timed_out": 0, "resent": 0, "locked": 0}
     assert {message.kwargs["saga_id"] for message in post.waiting} == {placed.saga_id}
 
 
