@@ -1,10 +1,12 @@
 """The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +25,7 @@ from sqlalchemy import (
     Uuid,
     create_engine,
     event,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
@@ -111,20 +114,34 @@ UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
 """A UUID that Python sees as text, as messages and URLs carry it."""
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """After how many seconds PostgreSQL ends what a connection does; each is reported as a DatabaseFault.
+
+    A process that is frozen in a transaction keeps its row locks until ``idle_transaction`` has passed; a transaction
+    that needs one of them gives up after ``lock``, so that its thread can do something else meanwhile.
+    """
+
+    lock: float
+    statement: float
+    idle_transaction: float
+
+
 class Database:
     """One process's access to the database. Nothing connects before the first transaction.
 
-    Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault.
+    Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault. Without
+    ``timeouts`` those of the server apply: a migration may take as long as it needs.
     """
 
     _writer: "threading.RLock | None" = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
         self.url = url
         if url.startswith("sqlite"):
             # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
             self._writer = threading.RLock()
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
+        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, timeouts)
         tracing.watch(self.engine)
 
     @contextmanager
@@ -154,12 +171,16 @@ class Database:
     def snapshot(self) -> Iterator[Session]:
         """Run the block in one transaction that only reads, and all of whose statements see the same moment.
 
-        On PostgreSQL what is deleted meanwhile is not cleaned up before its end.
+        On PostgreSQL what is deleted meanwhile is not cleaned up before its end. It may take any time, and wait for
+        whoever reads its results: it locks no rows.
         """
         # SQLite has only such transactions
         postgresql = self.engine.dialect.name == "postgresql"
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if postgresql else {}
         with self._reading(**options) as session:
+            if postgresql:
+                for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    session.execute(text(f"SET LOCAL {timeout} = 0"))
             yield session
 
     def forget_connections(self) -> None:
@@ -284,14 +305,20 @@ def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
     return made
 
 
-def _postgresql_engine(url: str) -> Engine:
+def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
     driven = make_url(url).set(drivername="postgresql+psycopg2")
+    given = driven.query.get("options")
+    options = [given] if isinstance(given, str) else [*(given or ())]
+    if timeouts:
+        options += _server_options(timeouts)
     engine = create_engine(
         driven,
         pool_size=10,
         max_overflow=20,
-        connect_args={"connect_timeout": 5},
+        connect_args={"connect_timeout": 5, **({"options": " ".join(options)} if options else {})},
+        # the engine relies on seeing what was committed while it waited for a row lock
+        isolation_level="READ COMMITTED",
         hide_parameters=True,
         # many rows by one statement, many statements by one message
         executemany_mode="values_plus_batch",
@@ -300,6 +327,17 @@ def _postgresql_engine(url: str) -> Engine:
     count_writes(engine)
     ping_what_may_be_gone(engine)
     return engine
+
+
+def _server_options(timeouts: Timeouts) -> Iterator[str]:
+    """Yield the options by which a session gets its timeouts: they arrive with the connection, by no statement."""
+    values = {
+        "lock_timeout": timeouts.lock,
+        "statement_timeout": timeouts.statement,
+        "idle_in_transaction_session_timeout": timeouts.idle_transaction,
+    }
+    for name, seconds in values.items():
+        yield f"-c {name}={math.ceil(seconds * 1000)}"
 
 
 def _sqlite_engine(url: str) -> Engine:

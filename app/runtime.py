@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from app.announcements import Announcer
-from app.database import Database
+from app.database import Database, Timeouts
 from app.settings import Settings
 
 
@@ -30,7 +30,13 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The process's database."""
-        return Database(self.settings.database_url)
+        settings = self.settings
+        timeouts = Timeouts(
+            lock=settings.database_lock_timeout_seconds,
+            statement=settings.database_statement_timeout_seconds,
+            idle_transaction=settings.database_idle_transaction_seconds,
+        )
+        return Database(settings.database_url, timeouts)
 
     @cached_property
     def announcer(self) -> Announcer | None:

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ROOT = Path(__file__).resolve().parent.parent
 
 Seconds = Annotated[float, Field(gt=0)]
+ServerTimeout = Annotated[float, Field(ge=0.001, le=86_400)]
+"""In seconds; PostgreSQL counts in milliseconds, and 0 would mean no timeout."""
 
 # a variable that is set to nothing, as a compose file does, is not set
 _UNSET_IF_EMPTY = BeforeValidator(lambda value: None if value == "" else value)
@@ -46,6 +48,15 @@ class Settings(BaseSettings):
     broker_url: str = "memory://"
     redis_url: Annotated[str | None, _UNSET_IF_EMPTY] = None
     """Where web processes count together and hear of changes at once. Unset: the broker, if that is Redis."""
+
+    database_lock_timeout_seconds: ServerTimeout = 5
+    """How long a statement on PostgreSQL may wait for a lock."""
+
+    database_statement_timeout_seconds: ServerTimeout = 30
+    """How long a statement on PostgreSQL may take."""
+
+    database_idle_transaction_seconds: ServerTimeout = 10
+    """How long a transaction on PostgreSQL may wait for its process, which holds its locks meanwhile."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000

@@ -42,6 +42,8 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
         ("PORT", "0"),
         ("PORT", "http"),
         ("STALL_SECONDS", "-1"),
+        ("DATABASE_LOCK_TIMEOUT_SECONDS", "0"),
+        ("DATABASE_STATEMENT_TIMEOUT_SECONDS", "inf"),
         ("GATEWAY_LATENCY_SECONDS", "-0.1"),
         ("GATEWAY_LATENCY_SECONDS", "nan"),
         ("FAULT_INJECTION", "maybe"),

@@ -7,6 +7,7 @@ are in the index it reads.
 
 import logging
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -24,14 +25,21 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100
 
+LOCKED_FOR_SECONDS = 30
+"""A due saga that no sweep could lock for so long is reported: a transaction of the shop itself ends sooner."""
+
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners."""
+    """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners.
+
+    ``locked`` counts the sagas that should have been driven on long ago, and whose rows somebody else holds locked.
+    """
 
     driven: int
     timed_out: int
     resent: int
+    locked: int = 0
 
 
 def sweep() -> Swept:
@@ -42,9 +50,10 @@ def sweep() -> Swept:
     database = runtime.current().database
     with database.transaction() as session:
         claimed = _claim(session)
+        locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
     outcomes = [_drive(saga_id) for saga_id in claimed]
-    return Swept(driven=outcomes.count("driven"), timed_out=outcomes.count("timed out"), resent=resent)
+    return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
 def try_sweep() -> Swept | None:
@@ -73,6 +82,19 @@ def _claim(session: Session) -> list[str]:
         saga.redrives += 1
         saga.wake_at = transitions.next_look(saga, now)
     return [saga.id for saga in sagas]
+
+
+def _locked(session: Session) -> int:
+    """Return how many sagas have been due for long after all that are not locked were claimed; log which they are."""
+    long_ago = runtime.current().now() - timedelta(seconds=LOCKED_FOR_SECONDS)
+    locked = session.scalars(select(SagaInstance.id).where(SagaInstance.wake_at <= long_ago).limit(BATCH)).all()
+    if locked:
+        logger.warning(
+            f"{len(locked)} sagas cannot be driven on: another transaction has held their rows locked "
+            f"for more than {LOCKED_FOR_SECONDS} s",
+            extra={"saga_id": locked[0]},
+        )
+    return len(locked)
 
 
 def _drive(saga_id: str) -> str:

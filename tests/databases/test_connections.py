@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 from app import database_pings
 from app.database import Database
-from tests.stacks import POSTGRESQL, require_postgresql
+from app.runtime import Runtime
+from app.settings import Settings
+from tests.stacks import POSTGRESQL, fresh_postgresql_database, require_postgresql
 
 
 @pytest.fixture
@@ -103,3 +107,46 @@ def test_a_new_one_is_not_asked(connected: Database, pings: list[Any]) -> None:
     use(connected)
 
     assert pings == []
+
+
+@pytest.fixture
+def unfit_defaults() -> Iterator[str]:
+    """A database whose defaults are not what the engine needs, and under which everything may take for ever."""
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        name = make_url(url).database
+        by_another(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+        for timeout in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+            by_another(f"ALTER DATABASE {name} SET {timeout} = 0")
+        yield url
+
+
+def shown(session: Session, *names: str) -> list[str]:
+    return [str(session.connection().scalar(text(f"SHOW {name}"))) for name in names]
+
+
+def test_a_connection_has_what_the_engine_needs_whatever_the_servers_defaults_are(unfit_defaults: str) -> None:
+    settings = Settings(
+        database_url=f"{unfit_defaults}?options=-c synchronous_commit=off",
+        database_lock_timeout_seconds=1.5,
+        database_statement_timeout_seconds=20,
+        database_idle_transaction_seconds=7,
+    )
+    here = Runtime(settings)
+    names = ("transaction_isolation", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    wanted = ["read committed", "1500ms", "20s", "7s"]
+    try:
+        with here.database.snapshot() as session:
+            assert shown(session, *names) == ["repeatable read", "1500ms", "0", "0"]
+        for begin in (here.database.transaction, here.database.reading):
+            with begin() as session:
+                assert shown(session, *names, "synchronous_commit") == [*wanted, "off"]
+    finally:
+        here.close()
+
+
+def test_a_migration_has_the_isolation_and_no_timeouts(unfit_defaults: str) -> None:
+    database = Database(unfit_defaults)
+    with database.transaction() as session:
+        assert shown(session, "transaction_isolation", "statement_timeout") == ["read committed", "0"]
+    database.close()
