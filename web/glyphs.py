@@ -25,8 +25,9 @@ DONE = Mark("✓", _("Done"), "done")
 FAILED = Mark("✕", _("Failed"), "failed")
 UNDOING = Mark("↶", _("Undoing"), "undoing")
 UNDONE = Mark("↶✓", _("Undone"), "undone")
-NEVER_RAN = Mark("⊘", _("Skipped: never ran"), "skipped")
-NOTHING_TO_UNDO = Mark("⊘", _("Skipped: nothing to undo"), "skipped")
+CLOSED = Mark("⊘", _("Closed: took no effect"), "skipped")
+"""Of an action that was refused. The log does not say whether it was asked, and refused, before or after that."""
+NOTHING_TO_UNDO = Mark("⊘", _("Nothing to undo"), "skipped")
 BY_HAND = Mark("☞", _("Undone by hand"), "undone")
 NOT_REACHED = Mark("○", _("Not reached"), "ghost")
 NOT_NEEDED = Mark("○", _("Only if needed"), "ghost")
@@ -35,7 +36,7 @@ NOTHING_TO_DO = Mark("·", _("Nothing to do (yet)"), "nothing")
 TOLD = Mark("◦", _("Told"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
-LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, NEVER_RAN, UNKNOWN, STUCK)
+LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, CLOSED, UNKNOWN, STUCK)
 """The marks that every drawing explains."""
 SAID = (SAID_AGAIN, NOTHING_TO_DO, TOLD)
 """Those that only a choreography has."""
@@ -54,7 +55,7 @@ _OF_ACTION = {
     StepStatus.CLOSING: UNKNOWN,  # what its gateway did is being voided
     StepStatus.COMPLETED: DONE,
     StepStatus.FAILED: FAILED,
-    StepStatus.SKIPPED: NEVER_RAN,
+    StepStatus.SKIPPED: CLOSED,
 }
 _OF_COMPENSATION = {
     **_OF_ACTION,
@@ -73,6 +74,8 @@ def of_saga(status: SagaStatus) -> Mark:
 
 def of_operation(logged: LoggedOperation) -> Mark:
     """Return how the status of a step's operation is shown."""
+    if logged.nothing_to_undo:
+        return NOTHING_TO_UNDO
     marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
     return marks[logged.status]
 
@@ -81,6 +84,8 @@ def of_attempt(attempt: Attempt) -> Mark:
     """Return how the outcome of one attempt is shown: one that failed is only failed, though all of them are stuck."""
     if attempt.outcome == StepStatus.FAILED:
         return FAILED
+    if attempt.nothing_to_undo:
+        return NOTHING_TO_UNDO
     marks = _OF_ACTION if attempt.operation is Operation.ACTION else _OF_COMPENSATION
     return marks[StepStatus(attempt.outcome)]
 

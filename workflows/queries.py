@@ -4,7 +4,7 @@ Each service's tables are read by queries of their own and put together here, ne
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -16,12 +16,12 @@ from app.errors import NotFound
 from app.events import StoredEvent, history
 from app.ids import is_uuid
 from app.saga import timeline
-from app.saga.definition import SagaStatus
+from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.timeline import LoggedOperation
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
-from tasks.payments import Payment
+from tasks.payments import Payment, PaymentCancelled
 from tasks.shipping import Shipment
 from workflows import finding
 
@@ -101,9 +101,27 @@ def saga(saga_id: str) -> SagaView:
         if found is None:
             raise NotFound(f"there is no saga {saga_id}")
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
-        operations = timeline.operations(found, rows)
+        events = history(session, found.aggregate_id).events
+        operations = _with_effects(timeline.operations(found, rows), events)
         acts = session.scalars(select(OperatorAct).where(OperatorAct.saga_id == saga_id).order_by(OperatorAct.id)).all()
-        return SagaView(found, operations, history(session, found.aggregate_id).events, acts)
+        return SagaView(found, operations, events, acts)
+
+
+def _with_effects(operations: Iterable[LoggedOperation], events: Iterable[StoredEvent]) -> list[LoggedOperation]:
+    """Mark the compensations that found nothing to undo.
+
+    One that calls a gateway is carried out whatever our log says of its action, because the action's answer may have
+    been lost. What it found is said by its event: every compensation that undid something recorded one.
+    """
+    types = {event.id: event.event_type for event in events}
+    return [
+        replace(logged, nothing_to_undo=True)
+        if logged.operation is Operation.COMPENSATION
+        and logged.status == StepStatus.COMPLETED
+        and types.get(logged.event_id or "") in {None, PaymentCancelled}
+        else logged
+        for logged in operations
+    ]
 
 
 def sagas(

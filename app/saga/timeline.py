@@ -26,6 +26,8 @@ class Attempt:
     error: str | None
     retry_at: datetime | None = None
     """When it was, or will be, tried again."""
+    nothing_to_undo: bool = False
+    """Whether it was a compensation that found nothing to undo."""
 
     @property
     def milliseconds(self) -> float | None:
@@ -53,6 +55,8 @@ class LoggedOperation:
     error: str | None = None
     done_by: str | None = None
     note: str | None = None
+    nothing_to_undo: bool = False
+    """Whether it is a compensation that was carried out and whose service found that its action had had no effect."""
 
     @property
     def key(self) -> tuple[str, Operation]:
@@ -99,7 +103,14 @@ class LoggedOperation:
         if self.status == StepStatus.RETRYING or (self.status == StepStatus.FAILED and self.failures):
             return None
         return Attempt(
-            self.step, self.operation, self.status, self.attempts, self.last_started_at, self.finished_at, self.error
+            self.step,
+            self.operation,
+            self.status,
+            self.attempts,
+            self.last_started_at,
+            self.finished_at,
+            self.error,
+            nothing_to_undo=self.nothing_to_undo,
         )
 
 

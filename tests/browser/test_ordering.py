@@ -41,7 +41,8 @@ def test_a_declined_payment_is_undone_and_nothing_is_kept(page: Page) -> None:
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
     diagram = page.get_by_role("img", name="The steps of the saga")
     expect(diagram.locator(".failed")).to_contain_text("process payment")
-    expect(diagram.locator(".undone")).to_have_count(3)
+    expect(diagram.locator(".undone")).to_have_count(2)
+    expect(diagram.locator(".skipped")).to_contain_text("Nothing to undo")
     expect(page.locator(".ledger .verdict.right")).to_have_count(3)
 
 

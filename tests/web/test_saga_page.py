@@ -85,6 +85,30 @@ def test_a_compensated_saga_says_why_and_that_nothing_was_kept(client: FlaskClie
     assert "Broken on purpose: shipping: decline" in shown
 
 
+@pytest.mark.parametrize(("pattern", "broken"), [("orchestration", "payments"), ("choreography", "inventory")])
+def test_a_refund_of_what_was_never_charged_is_not_shown_as_done(
+    client: FlaskClient, pattern: str, broken: str
+) -> None:
+    shown = words(page(client, order(client, pattern, **{broken: "decline"})))
+
+    assert "charged 0 refunded 0 net 0" in shown
+    assert "process_payment compensation ⊘ Nothing to undo" in shown
+    assert "refund payment ↶✓" not in shown
+
+
+def test_an_action_that_was_closed_is_not_said_to_have_never_been_asked(client: FlaskClient, post: Post) -> None:
+    saga_id = order(client)
+    for task in ("orders.create_order", "inventory.reserve_stock"):
+        post.deliver(task)
+
+    operations.cancel(saga_id)  # payments may have been asked by then, and may have hung
+    post.deliver_all()
+
+    shown = words(page(client, saga_id))
+    assert "process_payment action ⊘ Closed: took no effect none recorded" in shown
+    assert "never ran" not in shown
+
+
 @both
 def test_a_stuck_saga_says_what_is_still_out_and_what_can_be_done(client: FlaskClient, pattern: str) -> None:
     text = page(client, order(client, pattern, shipping="decline", payments="undo-fail:9"))
