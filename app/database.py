@@ -34,7 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
 from app import tracing
-from app.database_faults import faults_named
+from app.database_faults import faults_named, reconnect_where_only_another_server_can_help
 from app.database_pings import ping_what_may_be_gone
 from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
@@ -183,6 +183,14 @@ class Database:
                     session.execute(text(f"SET LOCAL {timeout} = 0"))
             yield session
 
+    def check_writable(self) -> None:
+        """Raise DatabaseFault unless the database takes writes at present."""
+        with self.transaction() as session:  # on SQLite its beginning takes the write lock
+            read_only = dialect_of(session) == "postgresql" and session.scalar(text("SHOW transaction_read_only"))
+        if read_only == "on":
+            self.close()  # nothing has failed yet that would have the connections replaced
+            raise DatabaseFault("the server is read-only")
+
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
         self.engine.dispose(close=False)
@@ -308,15 +316,19 @@ def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
 def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
     driven = make_url(url).set(drivername="postgresql+psycopg2")
-    given = driven.query.get("options")
-    options = [given] if isinstance(given, str) else [*(given or ())]
+    arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
+    if "target_session_attrs" not in driven.query:
+        # after a failover the address may lead to a standby for a while: the driver refuses a read-only session
+        arguments["target_session_attrs"] = "read-write"
     if timeouts:
-        options += _server_options(timeouts)
+        given = driven.query.get("options", ())
+        options = [given] if isinstance(given, str) else given
+        arguments["options"] = " ".join([*options, *_server_options(timeouts)])
     engine = create_engine(
         driven,
         pool_size=10,
         max_overflow=20,
-        connect_args={"connect_timeout": 5, **({"options": " ".join(options)} if options else {})},
+        connect_args=arguments,
         # the engine relies on seeing what was committed while it waited for a row lock
         isolation_level="READ COMMITTED",
         hide_parameters=True,
@@ -326,7 +338,12 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     keep_values_out_of_errors(engine)
     count_writes(engine)
     ping_what_may_be_gone(engine)
+    reconnect_where_only_another_server_can_help(engine)
     return engine
+
+
+_KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
+"""How a server that vanished from the network is noticed within 15 s, and not by the system's default of two hours."""
 
 
 def _server_options(timeouts: Timeouts) -> Iterator[str]:

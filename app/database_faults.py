@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -22,6 +24,9 @@ _SQLSTATES = (
 )
 """Classes of PostgreSQL's codes, and single ones. The driver's classes will not do: it calls ``54000``, a value too
 large for an index, an OperationalError, and ``25006`` and ``XX``, no fault of any statement, an InternalError."""
+
+_OF_THE_SERVER = ("08", "25006", "57P", "58", "XX")
+"""Codes of faults that stay for as long as a connection leads to the same server, or to its present state."""
 
 _SQLITE_CODES = {
     5: "busy",
@@ -54,6 +59,20 @@ def is_fault(error: BaseException) -> bool:
         return sqlite_code & 0xFF in _SQLITE_CODES  # what is above that byte only says more
     # no code: the server did not even answer. psycopg2 then raises the bare DatabaseError, too
     return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+
+
+def reconnect_where_only_another_server_can_help(engine: Engine) -> None:
+    """Drop the engine's connections after a fault of the server they lead to.
+
+    After a failover they may lead to what is now a read-only standby, which answers every ping and takes no writes.
+    """
+    event.listen(engine, "handle_error", _drop_connections)
+
+
+def _drop_connections(context: ExceptionContext) -> None:
+    sqlstate = getattr(context.original_exception, "pgcode", None)
+    if sqlstate and sqlstate.startswith(_OF_THE_SERVER):
+        context.is_disconnect = True  # with this connection the pool gives up all that were made before
 
 
 @contextmanager

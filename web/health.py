@@ -6,7 +6,6 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from kombu.exceptions import OperationalError as BrokerError
-from sqlalchemy import text
 
 from app import runtime
 from app.celery import app as celery
@@ -27,7 +26,7 @@ def alive() -> Response:
 
 @api.get("/readyz", responses={200: replies.ReadyReply, **problems.responses()})
 def ready() -> Response:
-    """Say whether database and broker answer."""
+    """Say whether the database takes writes and the broker answers."""
     state = {"database": _database(), "broker": _broker()}
     silent = [name for name, word in state.items() if word != "ok"]
     if silent:
@@ -38,8 +37,7 @@ def ready() -> Response:
 
 def _database() -> str:
     try:
-        with runtime.current().database.reading() as session:
-            session.execute(text("SELECT 1"))
+        runtime.current().database.check_writable()
     except DatabaseFault as error:
         logger.warning("the database did not answer", extra={"reason": error})
         return "no answer"

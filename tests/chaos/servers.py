@@ -74,20 +74,27 @@ class _OneProcess:
 
 
 class PrivatePostgresql(_OneProcess):
-    """A PostgreSQL cluster. It refuses to run as root, so root runs it as the user of Debian's package."""
+    """A PostgreSQL cluster. It refuses to run as root, so root runs it as the user of Debian's package.
+
+    With a ``primary``, which runs, it is a standby of that one.
+    """
 
     NAME: ClassVar[str] = "postgresql"
     WAYS: ClassVar[tuple[str, ...]] = (IMMEDIATE, FAST)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, primary: "PrivatePostgresql | None" = None) -> None:
         super().__init__(folder)
         self._bin = _folder_of("PostgreSQL", "postgresql", ["postgres", "initdb"], "/usr/lib/postgresql/*/bin")
         self._as_user = _unprivileged_user()
         if user := self._as_user.get("user"):
             shutil.chown(folder, user)
-        initdb = [str(self._bin / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust"]
-        options = ["--no-sync", "--encoding=UTF8", "--locale=C"]
-        subprocess.run([*initdb, *options], check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._as_user)
+        if primary:
+            options = ["-h", "127.0.0.1", "-p", str(primary.port), "--write-recovery-conf", "--checkpoint=fast"]
+            command = [str(_folder_of("PostgreSQL", "postgresql", ["pg_basebackup"]) / "pg_basebackup"), *options]
+        else:
+            command = [str(self._bin / "initdb"), "-A", "trust", "--encoding=UTF8", "--locale=C"]
+        command += ["-D", str(folder / "data"), "-U", "postgres", "--no-sync"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._as_user)
 
     @property
     def url(self) -> str:
