@@ -90,12 +90,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # a broker that has gone without a word is noticed within a minute; unless told, Celery takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
-            "sweep": {
-                "task": "orchestrator.sweep",
-                "schedule": settings.sweep_seconds,
-                # no one needs yesterday's sweep: they must not pile up while no worker takes them
-                "options": {"expires": max(5.0, 2 * settings.sweep_seconds)},
-            }
+            # no ``expires``: it would be stamped by the scheduler's clock, and judged by a worker's
+            "sweep": {"task": "orchestrator.sweep", "schedule": settings.sweep_seconds}
         },
         # nothing about the schedule is worth a file: after a restart the next sweep is simply due
         "beat_scheduler": "app.heartbeat:BeatingScheduler",

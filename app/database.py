@@ -34,6 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
 from app import tracing
+from app.database_clock import ServerClock
 from app.database_faults import faults_named, reconnect_where_only_another_server_can_help
 from app.database_pings import ping_what_may_be_gone
 from app.database_privacy import keep_values_out_of_errors
@@ -142,7 +143,12 @@ class Database:
             # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
             self._writer = threading.RLock()
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, timeouts)
+        self._clock = None if url.startswith("sqlite") else ServerClock(self.engine)
         tracing.watch(self.engine)
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock; SQLite is a file of this machine, and so has this machine's."""
+        return self._clock.now() if self._clock else datetime.now(UTC)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 
 from app.announcements import Announcer
@@ -11,21 +11,20 @@ from app.database import Database, Timeouts
 from app.settings import Settings
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class Runtime:
     """The things that every part of a process shares; each is made at first use.
 
-    ``now`` may be replaced by a clock of a test's own.
+    ``now`` is the database's clock, the one that all processes share. It may be replaced by a clock of a test's own.
     """
 
     settings: Settings = field(default_factory=Settings)
-    now: Callable[[], datetime] = _utc_now
+    now: Callable[[], datetime] = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, so that nothing that waits holds it up."""
+
+    def __post_init__(self) -> None:
+        self.now = lambda: self.database.now()
 
     @cached_property
     def database(self) -> Database:

@@ -17,7 +17,7 @@ from app import runtime
 from app.celery import QUEUES
 from app.celery import app as celery
 from app.metrics.source import Source
-from app.saga import registry
+from app.saga import recovery, registry
 from app.saga.definition import ENDED, SagaStatus
 from app.saga.models import SagaInstance
 
@@ -56,7 +56,7 @@ class Gauges(Collector):
     def __init__(self, keep: float = 5) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._sagas = Source("database", unfinished_sagas, keep=keep)
+        self._sagas = Source("database", sagas_and_sweep, keep=keep)
         self._depths = Source("broker", queue_depths, keep=keep)
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -65,11 +65,17 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield what database and broker say; of one that does not answer, only that."""
-        sagas, depths = self._sagas.get(), self._depths.get()
-        yield GaugeMetricFamily("database_up", "Whether the database answered.", value=sagas is not None)
+        stored, depths = self._sagas.get(), self._depths.get()
+        yield GaugeMetricFamily("database_up", "Whether the database answered.", value=stored is not None)
         yield GaugeMetricFamily("broker_up", "Whether the broker answered.", value=depths is not None)
-        if sagas is not None:
-            yield from _of_sagas(sagas, runtime.current().now())
+        if stored is not None:
+            sagas, swept_at = stored
+            now = runtime.current().now()
+            yield from _of_sagas(sagas, now)
+            age = max(0.0, (now - swept_at).total_seconds()) if swept_at else float("inf")
+            yield GaugeMetricFamily(
+                "sweep_age_seconds", "Time since the recovery sweep last ran; +Inf if it never has.", value=age
+            )
         if depths is not None:
             family = GaugeMetricFamily("queue_depth", "Messages that no worker has taken yet.", labels=("queue",))
             for queue, depth in depths.items():
@@ -100,6 +106,11 @@ def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetri
             if status is SagaStatus.STUCK:
                 stuck.add_metric((saga_type,), one.number if one else 0)
     yield from (stuck, number, oldest)
+
+
+def sagas_and_sweep() -> tuple[Sequence[Unfinished], datetime | None]:
+    """Return the unfinished sagas, and when the sweep last ran; raises what the database raises."""
+    return unfinished_sagas(), recovery.last_swept()
 
 
 def unfinished_sagas() -> Sequence[Unfinished]:

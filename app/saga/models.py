@@ -80,6 +80,12 @@ class SagaStep(Base):
     earlier_attempts: Mapped[int] = mapped_column(default=0)
     """How many of the attempts were made before the present round of retries: a resumed operation has a full one."""
     task_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    """The task that made the last attempt, as Flower knows it. A message that is sent again has another."""
+    delivery_id: Mapped[str | None] = mapped_column(String(36))
+    """Which subscriber acted on which event (``events.delivery_of``), the same however often it is sent.
+
+    Only in a choreographed saga; rows older than the column have it as their ``task_id``.
+    """
     result: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)
     event_id: Mapped[str | None] = mapped_column(UuidText)
@@ -95,6 +101,15 @@ class SagaStep(Base):
     done_by: Mapped[str | None] = mapped_column(String(200))
     """Who said that a person did, outside the system, what this operation could not do; ``note`` is what they added."""
     note: Mapped[str | None] = mapped_column(Text)
+
+
+class Sweep(Base):
+    """When the recovery sweep last ran: one row, whichever process ran it."""
+
+    __tablename__ = "sweeps"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    swept_at: Mapped[datetime]
 
 
 class OperatorAct(Base):

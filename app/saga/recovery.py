@@ -7,19 +7,20 @@ are in the index it reads.
 
 import logging
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import runtime, tracing
 from app.celery import app
+from app.database import insert_if_absent
 from app.errors import DatabaseFault
 from app.events import resend_outbox
 from app.saga import happenings, registry, transitions
 from app.saga.definition import MOVING
 from app.saga.happenings import Kind
-from app.saga.models import SagaInstance
+from app.saga.models import SagaInstance, Sweep
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,11 @@ BATCH = 100
 
 LOCKED_FOR_SECONDS = 30
 """A due saga that no sweep could lock for so long is reported: a transaction of the shop itself ends sooner."""
+
+LATE_SECONDS = 60.0
+"""After so many seconds without a sweep, people are told. ``deploy/prometheus`` has the same number."""
+
+_RECOVERY = "recovery"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ def sweep() -> Swept:
         claimed = _claim(session)
         locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
+        _note_sweep(session)  # last: another sweep that claims side by side waits for this row
     outcomes = [_drive(saga_id) for saga_id in claimed]
     return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
@@ -61,15 +68,56 @@ def try_sweep() -> Swept | None:
     try:
         return sweep()
     except DatabaseFault as fault:
-        logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
+        _log_no_sweep(fault)
         return None
+
+
+def _log_no_sweep(fault: DatabaseFault) -> None:
+    logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
 
 
 @app.task(name="orchestrator.sweep")
 def run_sweep() -> dict[str, int] | None:
-    """Sweep once: what ``celery beat`` sends."""
+    """Sweep once, unless that has just been done: what ``celery beat`` sends.
+
+    Its messages pile up while no worker takes them, and several schedulers may run. They do not expire: that would be
+    judged by another machine's clock than the sender's.
+    """
+    try:
+        if _swept_just_now():
+            return None
+    except DatabaseFault as fault:
+        _log_no_sweep(fault)
+        return None
     swept = try_sweep()
     return asdict(swept) if swept else None
+
+
+def last_swept() -> datetime | None:
+    """Return when the last sweep ran, or None if there has been none."""
+    with runtime.current().database.reading() as session:
+        return session.scalar(select(Sweep.swept_at).where(Sweep.name == _RECOVERY))
+
+
+def is_late(swept_at: datetime | None) -> bool:
+    """Return whether nothing has been swept for so long that somebody should know."""
+    here = runtime.current()
+    patience = timedelta(seconds=max(LATE_SECONDS, 2 * here.settings.sweep_seconds))
+    return swept_at is None or here.now() - swept_at > patience
+
+
+def _swept_just_now() -> bool:
+    here = runtime.current()
+    swept_at = last_swept()
+    # half an interval, because the scheduler is not exact; one in the future is from before the clock was set back
+    interval = timedelta(seconds=here.settings.sweep_seconds / 2)
+    return swept_at is not None and abs(here.now() - swept_at) < interval
+
+
+def _note_sweep(session: Session) -> None:
+    now = runtime.current().now()
+    noted = insert_if_absent(session, Sweep).values(name=_RECOVERY, swept_at=now)
+    session.execute(noted.on_conflict_do_update(index_elements=["name"], set_={"swept_at": now}))
 
 
 def _claim(session: Session) -> list[str]:

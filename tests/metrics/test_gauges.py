@@ -15,6 +15,7 @@ from app.metrics import gauges
 from app.metrics.gauges import Gauges, queue_depths
 from app.metrics.source import Source
 from app.runtime import Runtime
+from app.saga import recovery
 from app.settings import Settings
 from tests.metrics.scrapes import Samples, of, parse
 from tests.post import Clock, Post
@@ -53,6 +54,15 @@ def test_unfinished_sagas_are_told_by_type_and_status_with_the_age_of_the_oldest
     assert of(samples, age, type="order", status="stuck") == pytest.approx(110, abs=1)
     assert of(samples, age, type="order", status="pending") == pytest.approx(10, abs=1)
     assert of(samples, age, type="order", status="compensating") == 0
+
+
+def test_how_long_nothing_has_been_swept_is_told(here: Runtime, clock: Clock) -> None:
+    assert of(read(), "sweep_age_seconds") == float("inf")
+
+    recovery.sweep()
+    clock.forward(7)
+
+    assert of(read(), "sweep_age_seconds") == pytest.approx(7, abs=0.1)
 
 
 def test_sagas_of_a_type_that_nobody_declares_any_more_are_told_too(here: Runtime, post: Post) -> None:

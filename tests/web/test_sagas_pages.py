@@ -14,10 +14,12 @@ from werkzeug.test import TestResponse
 from app import runtime
 from app.database import Base
 from app.events import StoredEvent
+from app.saga import recovery
 from app.saga.definition import SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks.payments import Payment
 from tasks.shipping import Shipment
+from tests.post import Clock
 from tests.web.conftest import SEED_ORDER, post
 from workflows import finding
 
@@ -165,6 +167,18 @@ def test_what_needs_somebody_is_grouped_by_what_it_is_stuck_on(client: FlaskClie
     assert "/sagas?status=stuck&amp;step=process_payment" in ask(client, "/sagas").text
     assert "<html" not in ask(client, "/sagas/incidents").text
     assert "Needs you (3)" in text_of(ask(client, "/sagas/incidents"))
+
+
+def test_that_nothing_is_swept_is_said(client: FlaskClient, clock: Clock) -> None:
+    assert "Nothing has been swept yet." in text_of(ask(client, "/sagas"))
+
+    recovery.sweep()
+    clock.forward(recovery.LATE_SECONDS)
+    assert "Nothing has been swept" not in text_of(ask(client, "/sagas"))
+
+    clock.forward(1)
+    assert "Nothing has been swept for 61 s." in text_of(ask(client, "/sagas"))
+    assert "Nothing has been swept for 61 s." in text_of(ask(client, "/sagas/incidents"))
 
 
 def test_more_reasons_than_fit_are_counted(client: FlaskClient) -> None:

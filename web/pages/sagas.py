@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
+from app.saga import recovery
 from app.saga.definition import ENDED
 from app.saga.models import SagaInstance
 from web import cursors, glyphs, problems
@@ -128,4 +129,9 @@ def _counts() -> dict[str, object]:
 
 
 def _incidents() -> dict[str, object]:
-    return {"incidents": finding.incidents(MOST_INCIDENTS)}
+    swept_at = recovery.last_swept()
+    return {
+        "incidents": finding.incidents(MOST_INCIDENTS),
+        "swept_at": swept_at,
+        "sweep_late": recovery.is_late(swept_at),
+    }

@@ -1,0 +1,174 @@
+"""Whose clock decides: the database's, whatever the clocks of the machines that ask it say."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from app import database_clock, runtime
+from app.database import Database
+from app.database_clock import ServerClock
+from app.runtime import Runtime
+from app.saga import recovery
+from app.saga.models import SagaInstance, Sweep
+from app.settings import Settings
+from tests.post import Clock, Post
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+POSTGRESQL_ONLY = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+SKEW_SECONDS = 40
+EXACT = timedelta(seconds=5)
+"""How far two readings may be apart on a machine that is slow, and still be told from a clock that is wrong."""
+
+SKEWED_CLOCK = """
+CREATE SCHEMA skewed;
+CREATE TABLE skewed.skew (seconds float NOT NULL);
+INSERT INTO skewed.skew VALUES (0);
+CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+AS 'SELECT pg_catalog.clock_timestamp() + seconds * interval ''1 second'' FROM skewed.skew';
+"""
+"""A clock of the server's that a test can set: it is found before the built-in one where the search path says so."""
+
+
+@pytest.fixture
+def skewed(settings: Settings) -> Iterator[Runtime]:
+    """A process whose database's clock a test can set with ``set_clock``: its own is then wrong by as much."""
+    url = make_url(settings.database_url)
+    plain = Database(settings.database_url)
+    with plain.transaction() as session:
+        session.connection().exec_driver_sql(SKEWED_CLOCK)
+    plain.close()
+    options = f"{url.query['options']} -c search_path=skewed,public,pg_catalog"
+    there = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
+    here = runtime.use(Runtime(settings.but(database_url=there)))
+    yield here
+    here.close()
+
+
+def set_clock(here: Runtime, seconds: float) -> None:
+    """Set the server's clock so many seconds ahead of this machine's."""
+    with here.database.transaction() as session:
+        session.execute(text("UPDATE skewed.skew SET seconds = :seconds"), {"seconds": seconds})
+
+
+def ahead(here: Runtime) -> timedelta:
+    return here.now() - datetime.now(UTC)
+
+
+@POSTGRESQL_ONLY
+@pytest.mark.parametrize("seconds", [SKEW_SECONDS, -SKEW_SECONDS])
+def test_a_process_whose_clock_is_wrong_goes_by_the_databases(skewed: Runtime, seconds: float) -> None:
+    set_clock(skewed, seconds)
+
+    another = Runtime(skewed.settings)  # as another process that starts now
+
+    assert abs(ahead(another) - timedelta(seconds=seconds)) < EXACT
+    another.close()
+
+
+@POSTGRESQL_ONLY
+def test_a_clock_that_jumps_is_followed_with_the_next_transaction(
+    skewed: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert abs(ahead(skewed)) < EXACT
+    monkeypatch.setattr(database_clock, "CHECK_SECONDS", 0)  # it is time for another comparison
+
+    set_clock(skewed, SKEW_SECONDS)
+    recovery.last_swept()
+
+    assert abs(ahead(skewed) - timedelta(seconds=SKEW_SECONDS)) < EXACT
+
+
+@POSTGRESQL_ONLY
+def test_another_server_has_a_clock_of_its_own(skewed: Runtime) -> None:
+    assert abs(ahead(skewed)) < EXACT
+
+    set_clock(skewed, SKEW_SECONDS)
+    skewed.database.close()  # what a failover does: the next connection is a new one
+    recovery.last_swept()
+
+    assert abs(ahead(skewed) - timedelta(seconds=SKEW_SECONDS)) < EXACT
+
+
+@POSTGRESQL_ONLY
+def test_the_clock_costs_no_statement_of_a_transaction(here: Runtime, executed: list[object]) -> None:
+    recovery.last_swept()
+    executed.clear()
+
+    for _ in range(10):
+        here.now()
+
+    assert executed == []
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_file_of_this_machine_has_its_clock(here: Runtime) -> None:
+    assert abs(ahead(here)) < EXACT
+
+
+def test_comparisons_that_agree_leave_the_clock_alone_and_one_that_does_not_sets_it() -> None:
+    nowhere = Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here")
+    clock = ServerClock(nowhere.engine)
+
+    clock.compare(100.0, 1000.0, 100.2)
+    first = clock._offset
+    assert first == pytest.approx(899.9)
+    clock.compare(200.0, 1110.0, 230.0)  # frozen in between: it says little, and nothing against what is known
+    assert clock._offset == first
+    clock.compare(300.0, 1240.0, 300.2)
+    assert clock._offset == pytest.approx(939.9)
+    nowhere.close()
+
+
+def test_before_the_database_has_ever_answered_there_is_only_the_own_clock() -> None:
+    nowhere = Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here")
+
+    assert abs(nowhere.now() - datetime.now(UTC)) < EXACT
+    nowhere.close()
+
+
+@POSTGRESQL_ONLY
+def test_a_deadline_is_set_and_judged_by_the_databases_clock(skewed: Runtime, post: Post) -> None:
+    timeout = timedelta(seconds=skewed.settings.step_timeout_seconds)
+    set_clock(skewed, -2 * timeout.total_seconds())  # by its own clock this machine would find every deadline passed
+    machine = runtime.use(Runtime(skewed.settings))
+
+    placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
+
+    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=0, resent=0)
+    with machine.database.reading() as session:
+        deadline_at = session.get_one(SagaInstance, placed.saga_id).deadline_at
+        server_now = session.scalar(text("SELECT clock_timestamp()"))
+    assert deadline_at is not None
+    assert abs(deadline_at - server_now - timeout) < EXACT
+    machine.close()
+
+
+def swept(here: Runtime) -> int:
+    """Return how many sweeps an hour's messages cause that a worker takes all at once."""
+    return [recovery.run_sweep.apply().result is not None for _ in range(20)].count(True)
+
+
+def test_sweeps_that_have_piled_up_are_one_sweep(here: Runtime, clock: Clock) -> None:
+    assert swept(here) == 1
+    clock.forward(here.settings.sweep_seconds)
+    assert swept(here) == 1
+
+
+def test_a_sweep_from_before_the_clock_was_set_back_holds_up_none(here: Runtime, clock: Clock) -> None:
+    assert swept(here) == 1
+    clock.forward(-3600)
+
+    assert swept(here) == 1
+
+
+def test_a_sweep_that_failed_does_not_count_as_one(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(recovery, "resend_outbox", lambda *_, **__: 1 // 0)
+        recovery.sweep()
+
+    assert recovery.last_swept() is None
+    with here.database.reading() as session:
+        assert session.query(Sweep).count() == 0
