@@ -21,7 +21,7 @@ a saga told to people
 ``drawing/``                     where everything stands in the diagrams
 ``live``, ``hearing``            the streams that keep a page up to date, and who tells them when to look
 who may what
-``operators``, ``security``      login and token; forms, sessions and headers; ``counts`` of wrong passwords
+``operators``, ``security``      login and token; forms, sessions and headers; ``rate_limits`` of wrong passwords
 who watches
 ``metrics``, ``traced``          what Prometheus fetches; requests as spans
 ===============================  ====================================================================================

@@ -1,7 +1,8 @@
 """Who may operate: people who have logged in, and programs that carry the token."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Self, TypeVar
@@ -9,15 +10,16 @@ from typing import Any, Self, TypeVar
 from flask import Flask, Response, current_app, redirect, request, session, url_for
 from flask_babel import gettext
 from flask_httpauth import HTTPTokenAuth
-from flask_limiter import Limiter, RateLimitExceeded
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_openapi3.models.security_scheme import SecurityScheme
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import TooManyRequests
 
 from app import runtime
 from app.errors import DatabaseFault, Unauthorized
 from app.settings import Settings, is_loopback
-from web import counts, problem_types, problems
+from web import problem_types, problems
+from web.rate_limits import Limit, RateLimiter
 from web.security import SAFE, SESSION_SECONDS
 from workflows import operator_password
 
@@ -32,14 +34,18 @@ SECURITY_SCHEMES: dict[str, SecurityScheme | dict[str, Any]] = {
 OPERATOR_ONLY: list[dict[str, list[Any]]] = [{"operator": []}]
 """An operation's ``security`` in the OpenAPI document."""
 
-ATTEMPTS = "5 per minute"
-"""How many wrong passwords one address may try; and all addresses together."""
-ALL_ATTEMPTS = "100 per minute"
+ADDRESS_ATTEMPTS = 5
+"""How many wrong passwords are answered per minute to one address."""
+ACCOUNT_ATTEMPTS = 100
+"""How many to all addresses together: operators share one password, so one account.
+
+It is much higher than an address's, because whoever exceeds it keeps every operator from logging in.
+"""
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 """What a proxy says of a request that it did not make itself."""
 
 LOGIN = "pages.operate.log_in"
-IN_PROCESS = "memory://"
+EXTENSION = "login attempts"
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -80,24 +86,23 @@ def register(app: Flask) -> None:
     manager.unauthorized_handler(_to_login)
     app.before_request(_refuse_programs)
     app.register_error_handler(Unauthorized, _unauthorized)
-    app.register_error_handler(RateLimitExceeded, _too_many)
-    redis = runtime.current().settings.shared_redis
-    # one process counts for itself where there is nothing to count in together
-    limiter = Limiter(
-        _address, app=app, storage_uri=f"{counts.SCHEME}+{redis}" if redis else IN_PROCESS, headers_enabled=True
-    )
-    # it is asked about every request: to look for limits where there are none took a tenth of what Flask does for one
-    limiter.request_filter(lambda: request.endpoint != LOGIN)
-    bounded: Any = app.view_functions[LOGIN]
-    for bound, key in ((ATTEMPTS, _address), (ALL_ATTEMPTS, lambda: "everybody")):
-        bounded = limiter.limit(bound, key_func=key, methods=["POST"], deduct_when=_was_refused)(bounded)
-    app.view_functions[LOGIN] = bounded
+    app.extensions[EXTENSION] = RateLimiter(runtime.current().settings.shared_redis)
 
 
 def log_in(name: str, password: str) -> bool:
-    """Begin an operator's session if the password is right; tells whether it is."""
+    """Begin an operator's session if the password is right; return whether it is.
+
+    Raises TooManyRequests, whatever the password is, where too many wrong ones were tried.
+    """
+    attempts: RateLimiter = current_app.extensions[EXTENSION]
+    limits = _limits()
+    # counted before the password is checked: of guesses sent in parallel no more are answered than of others
+    if wait := attempts.acquire(limits):
+        detail = gettext("Too many wrong passwords were tried. Wait a minute, then try again.")
+        raise TooManyRequests(detail, retry_after=math.ceil(wait))
     if not operator_password.is_right(password):
         return False
+    attempts.release(limits)
     mark = operator_password.mark(_key())
     assert mark is not None  # there is a password: it was right
     session.clear()  # nothing that somebody else may have put there goes on
@@ -168,13 +173,8 @@ def _to_login() -> Response:
     return _plain(redirect(url_for(LOGIN, next=wanted), 303))
 
 
-def _too_many(_: RateLimitExceeded) -> Response:
-    detail = gettext("Too many wrong passwords came from your address. Wait a minute, then try again.")
-    return problems.problem(problem_types.RATE_LIMITED, detail)
-
-
-def _was_refused(response: Response) -> bool:
-    return response.status_code != 303
+def _limits() -> Sequence[Limit]:
+    return Limit(f"login:{_address()}", ADDRESS_ATTEMPTS), Limit("login", ACCOUNT_ATTEMPTS)
 
 
 def _address() -> str:

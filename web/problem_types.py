@@ -163,9 +163,9 @@ RATE_LIMITED = ProblemType(
     429,
     N_("Too many requests"),
     N_("The same was tried too often in a short time."),
-    N_("A password was guessed again and again from one address."),
+    N_("Wrong passwords were tried again and again, from one address or from many."),
     N_("Wait as long as the answer's Retry-After header says."),
-    "Too many wrong passwords came from your address. Wait a minute, then try again.",
+    "Too many wrong passwords were tried. Wait a minute, then try again.",
     "/operator/login",
 )
 INTERNAL = ProblemType(

@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_limiter._manager import LimitManager
 from pydantic.json_schema import GenerateJsonSchema
 
 from app.runtime import Runtime
@@ -85,9 +84,3 @@ def test_no_schema_is_made_for_a_request_that_came_before(client: FlaskClient, m
     ask()
     monkeypatch.setattr(GenerateJsonSchema, "generate", fail)
     ask()
-
-
-@pytest.mark.usefixtures("post")
-def test_no_limits_are_looked_for_where_there_are_none(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LimitManager, "resolve_limits", fail)
-    place(client)

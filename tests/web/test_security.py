@@ -21,10 +21,11 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.browser_like import HTML, PASSWORD, Browser
+from tests.chaos.processes import wait_for
 from tests.chaos.servers import MissingServer, PrivateRedis
 from tests.stacks import BROKERS, not_here, require_redis
 from tests.web.conftest import SEED_ORDER, get, post
-from web import API, create_app
+from web import API, create_app, operators
 from workflows import operator_password
 
 TOKEN = "a token that is long enough"
@@ -267,6 +268,56 @@ def test_guesses_are_counted_by_a_redis_that_can_be_read_but_not_written(
         assert [guesser.log_in(password="guess").status_code for _ in range(6)] == [403] * 5 + [429]
     finally:
         server.end()
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_of_guesses_sent_in_parallel_no_more_are_answered(
+    settings: Settings, here: Runtime, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    if together:
+        require_redis()
+        settings = settings.but(redis_url=BROKERS["redis"])
+    apps = [create_app(settings) for _ in range(2 if together else 1)]
+    address = f"198.51.{secrets.randbelow(256)}.{secrets.randbelow(256)}"  # the count outlives the test
+    checked, refused = list[str](), list[int]()
+
+    def check_slowly(password: str) -> bool:
+        checked.append(password)
+        wait_for("every other guess", lambda: len(checked) + len(refused) == 20)
+        return False
+
+    def guess(number: int) -> int:
+        guesser = Browser(apps[number % len(apps)])
+        guesser.environ_base["REMOTE_ADDR"] = address
+        status = guesser.log_in(password="guess").status_code
+        refused.extend([status] if status == 429 else [])
+        return status
+
+    monkeypatch.setattr(operator_password, "is_right", check_slowly)
+    with ThreadPoolExecutor(20) as guessers:
+        answers = sorted(guessers.map(guess, range(20)))
+
+    assert answers == [403] * 5 + [429] * 15
+
+
+def test_one_address_cannot_use_up_the_attempts_of_all(
+    flask_app: Flask, client: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "ACCOUNT_ATTEMPTS", 7)
+    for _ in range(10):
+        client.log_in(password="guess")
+    elsewhere = Browser(flask_app)
+    elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.7"
+
+    # of the ten guesses five were answered, and two more are left to all
+    assert [elsewhere.log_in(password="guess").status_code for _ in range(3)] == [403, 403, 429]
+
+
+def test_logging_in_gives_an_address_no_new_guesses(client: Browser) -> None:
+    wrong = ["guess"] * 4
+    answers = [client.log_in(password=password).status_code for password in (*wrong, PASSWORD, "guess", "guess")]
+
+    assert answers == [403] * 4 + [303, 403, 429]
 
 
 def test_logging_in_often_is_no_guessing(client: Browser) -> None:
