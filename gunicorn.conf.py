@@ -1,5 +1,6 @@
 """What gunicorn, started anywhere in this folder, needs to know beyond its command line."""
 
+import _thread
 import os
 import signal
 from collections.abc import Callable
@@ -45,15 +46,20 @@ def post_worker_init(_worker: object) -> None:
     from web.whole_answers import WholeAnswer
 
     wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
-    stopping = runtime.current().stopping
-    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(ending, _after_setting(stopping, signal.getsignal(ending)))
+    stop_on_signals(runtime.current().stopping)
+
+
+def stop_on_signals(stopping: Event) -> None:
+    """Set the event when a signal asks the process to end, before gunicorn's own handler of it runs."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _after_setting(stopping, signal.getsignal(number)))
 
 
 def _after_setting(stopping: Event, handler: Any) -> Callable[[int, FrameType | None], None]:
-    def end(number: int, frame: FrameType | None) -> None:
-        stopping.set()
+    def stop(number: int, frame: FrameType | None) -> None:
+        # set() takes a lock, which this thread may hold where the signal interrupts it; another thread can wait for it
+        _thread.start_new_thread(stopping.set, ())
         if callable(handler):
             handler(number, frame)
 
-    return end
+    return stop

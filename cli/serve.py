@@ -2,11 +2,14 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 import click
+from waitress import wasyncore
 from waitress.server import create_server
 
 from app import tracing
@@ -19,18 +22,21 @@ from workflows import operator_password
 logger = logging.getLogger(__name__)
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 def serve(here: Runtime) -> None:
-    """Serve web, worker and scheduler until SIGINT or SIGTERM; exits with 2 if the port is taken."""
+    """Serve web, worker and scheduler until SIGINT or SIGTERM; exits with 2 if the port is taken.
+
+    The first signal stops gracefully: requests and steps that run are finished. A second one ends the process at once.
+    """
     settings = here.settings
     tracing.start(settings, "cloudmart")
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        here.stopping.set()  # the server waits for its threads, and those of live pages wait for this
-        signal.default_int_handler(number, frame)
-
+    sockets: dict[int, Any] = {}
     try:
         server = create_server(
             create_app(),
+            map=sockets,
             host=settings.host,
             port=settings.port,
             threads=settings.web_threads,
@@ -43,16 +49,49 @@ def serve(here: Runtime) -> None:
             raise
         click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
         sys.exit(2)
-    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell has what it starts in the background ignore SIGINT
-        signal.signal(ending, stop)
+    StopSignals(here, sockets).install()
     with EmbeddedStack(here):
         url = f"http://{settings.host}:{settings.port}"
         click.echo(_greeting(url) + _how_to_log_in(url, settings))
-        server.run()  # returns on KeyboardInterrupt
+        server.run()  # returns when StopSignals raises SystemExit
         click.echo("Stopping.")
     server.close()
     here.close()
     tracing.stop()
+
+
+class StopSignals(wasyncore.file_dispatcher):
+    """Ends the server's loop on SIGINT or SIGTERM.
+
+    A handler may run inside any call of the main thread, one that holds a lock included, so ours only writes to a pipe;
+    the loop reads it as it reads its sockets.
+    """
+
+    def __init__(self, here: Runtime, sockets: dict[int, Any]) -> None:
+        read_end: Any  # an int; the stubs say that a file is wanted
+        read_end, self._write_end = os.pipe()
+        super().__init__(read_end, map=sockets)
+        os.close(read_end)  # the dispatcher has a duplicate of its own
+        self._here = here
+
+    def install(self) -> None:
+        """Handle the signals; also SIGINT, which a shell has what it starts in the background ignore."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle_signal)
+
+    def _handle_signal(self, _number: int, _frame: FrameType | None) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # the next one ends the process, even if it hangs
+        os.write(self._write_end, b"\0")
+
+    def writable(self) -> bool:
+        """Return False: the loop only reads here."""
+        return False
+
+    def handle_read(self) -> None:
+        """Stop. Raises SystemExit, which ends the loop."""
+        self._here.stopping.set()  # the server waits for its threads, and those of live pages wait for this
+        raise SystemExit
 
 
 def _greeting(url: str) -> str:

@@ -1,0 +1,110 @@
+"""Start the shop often, send it two signals at random moments, and print every run that does not end.
+
+A process of its own, because it forks: what the shop imports is imported once, and each run is a child with a process
+group of its own. ``python -m tests.stop_twice SEEDED_DATABASE FOLDER RUNS SEED``.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli import serve  # noqa: F401  (imported before the forks, for their speed)
+from cli.main import main
+from tests.stacks import end_of, free_port
+
+AT_ONCE = 4
+ENDS_WITHIN_SECONDS = 120
+OPEN = "CloudMart is open"
+
+
+@dataclass
+class Run:
+    """One shop, and the signals that it gets."""
+
+    pid: int
+    log: Path
+    signals: tuple[signal.Signals, signal.Signals]
+    wait: float
+    """The first signal is sent so many seconds after the shop has opened; if negative, it is not waited for."""
+    gap: float
+    """How many seconds later the second one is sent."""
+    forked_at: float = field(default_factory=time.monotonic)
+    due_at: float | None = None
+    sent: bool = False
+    status: int | None = None
+
+    def step(self) -> bool:
+        """Send what is due; return whether the run is over."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self.status = status
+            return True
+        now = time.monotonic()
+        if self.due_at is None and (self.wait < 0 or OPEN in self.log.read_text()):
+            self.due_at = now + abs(self.wait)
+        if self.due_at is not None and now >= self.due_at and not self.sent:
+            self.send()
+        if now < self.forked_at + ENDS_WITHIN_SECONDS:
+            return False
+        os.killpg(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return True
+
+    def send(self) -> None:
+        """Send both signals to the group; sleeping would be too coarse for the gap between them."""
+        os.killpg(self.pid, self.signals[0])
+        second_at = time.perf_counter() + self.gap
+        while time.perf_counter() < second_at:
+            pass
+        os.killpg(self.pid, self.signals[1])
+        self.sent = True
+
+
+def start(number: int, seeded: Path, folder: Path, rng: random.Random) -> Run:
+    """Fork a shop with a database and a port of its own."""
+    database, log, port = folder / f"{number}.db", folder / f"{number}.log", free_port()
+    shutil.copy(seeded, database)
+    signals = rng.choice([signal.SIGTERM, signal.SIGINT]), rng.choice([signal.SIGTERM, signal.SIGINT])
+    wait = rng.uniform(0, 0.5) if rng.random() < 0.8 else -rng.uniform(0, 2)
+    # mostly so that the second finds the handler of the first at work
+    gap = rng.uniform(0, 0.0005) if rng.random() < 0.8 else rng.uniform(0, 0.1)
+    log.touch()
+    pid = os.fork()
+    if not pid:
+        os.setpgid(0, 0)
+        with log.open("wb") as output:
+            os.dup2(output.fileno(), sys.stdout.fileno())
+            os.dup2(output.fileno(), sys.stderr.fileno())
+        os.environ.update(DATABASE_URL=f"sqlite:///{database}", BROKER_URL="memory://", PORT=str(port))
+        sys.argv[1:] = ["run"]
+        main()
+        os._exit(0)
+    os.setpgid(pid, pid)
+    return Run(pid, log, signals, wait, gap)
+
+
+def play(seeded: Path, folder: Path, runs: int, seed: int) -> int:
+    """Play so many runs; returns how many did not end by themselves."""
+    rng = random.Random(seed)
+    hung, running, started = 0, list[Run](), 0
+    while running or started < runs:
+        while started < runs and len(running) < AT_ONCE:
+            running.append(start(started, seeded, folder, rng))
+            started += 1
+        for run in [run for run in running if run.step()]:
+            running.remove(run)
+            if run.status is None:
+                hung += 1
+                print(f"--- {run.log.name} did not end\n{end_of(run.log)}")
+        time.sleep(0.001)
+    print(f"{runs} runs with seed {seed}: {hung} did not end")
+    return hung
+
+
+if __name__ == "__main__":
+    sys.exit(1 if play(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])) else 0)
