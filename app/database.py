@@ -191,9 +191,11 @@ class Database:
 
     def check_writable(self) -> None:
         """Raise DatabaseFault unless the database takes writes at present."""
-        with self.transaction() as session:  # on SQLite its beginning takes the write lock
-            read_only = dialect_of(session) == "postgresql" and session.scalar(text("SHOW transaction_read_only"))
-        if read_only == "on":
+        with self.transaction() as session:
+            connection = session.connection()  # on SQLite this takes the write lock
+            on_postgresql = connection.dialect.name == "postgresql"
+            read_only = on_postgresql and connection.scalar(text("SHOW transaction_read_only")) == "on"
+        if read_only:
             self.close()  # nothing has failed yet that would have the connections replaced
             raise DatabaseFault("the server is read-only")
 

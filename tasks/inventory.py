@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base, table_of
+from app import runtime
+from app.database import Base, insert_if_absent, table_of
 from app.errors import StepRejected
 from app.messages import Event, EventType
 from app.retention import Ids, Kept
@@ -179,11 +180,16 @@ def ship_stock(session: Session, order: StockOrder) -> Event:
     return Event(StockShipped, _moved(order, shipped))
 
 
-def take(session: Session, book: Book, delivery: Delivery) -> None:
-    """Take a delivery of new copies of a locked book."""
-    session.add(delivery)
-    book.received_stock += delivery.quantity
-    book.available_stock += delivery.quantity
+def take(session: Session, book: Book, quantity: int, *, key: str, by: str) -> bool:
+    """Take a delivery of new copies of a locked book; returns False, and changes nothing, if its key is taken."""
+    # no error of the statement: PostgreSQL would log it as a whole, with the operator's name
+    delivery = {"key": key, "book_id": book.book_id, "quantity": quantity, "taken_by": by}
+    new = insert_if_absent(session, Delivery).values(**delivery, taken_at=runtime.current().now())
+    if session.execute(new.on_conflict_do_nothing().returning(Delivery.key)).first() is None:
+        return False
+    book.received_stock += quantity
+    book.available_stock += quantity
+    return True
 
 
 def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:

@@ -4,15 +4,28 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import BindParameter, ForeignKey, Index, Row, String, Text, bindparam, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Executable,
+    ForeignKey,
+    Index,
+    Row,
+    String,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app import runtime
-from app.database import Base, table_of
-from app.errors import StepRejected
+from app.database import Base, dialect_of, insert_in, table_of
+from app.errors import CloudMartError, StepRejected
 from app.messages import Event, EventType, number
 from app.retention import Kept
 from app.saga.definition import PERSISTENT, RetryPolicy
@@ -130,14 +143,35 @@ def pending(
     )
 
 
+class Taken(CloudMartError):
+    """Raised when the id of an order, or the key of a request for one, is taken; nothing may be committed."""
+
+
 def place(session: Session, orders: Sequence[Order], requests: Sequence[OrderRequest]) -> None:
-    """Store orders with their items, and the requests that they came by, in one statement for all of a kind."""
+    """Store orders with their items, and the requests that they came by, in one statement for all of a kind.
+
+    Raises Taken. A conflict is no error of the statement: PostgreSQL would log it as a whole, with the address.
+    """
     connection = session.connection()
+    insert_new = _insert_new(dialect_of(session))
     lines = [{**_row(_LINE, item), "order_id": order.id} for order in orders for item in order.items]
-    connection.execute(_INSERT_ORDERS, [_row(_ORDER, order) for order in orders])
+    # requests first: whoever waits for another with the same key has then written nothing else
+    for insert_rows, rows in (
+        (insert_new[OrderRequest], [_row(_REQUEST, request) for request in requests]),
+        (insert_new[Order], [_row(_ORDER, order) for order in orders]),
+    ):
+        if rows and len(connection.execute(insert_rows, rows).all()) < len(rows):
+            raise Taken
     connection.execute(_INSERT_LINES, lines)
-    if requests:
-        connection.execute(_INSERT_REQUESTS, [_row(_REQUEST, request) for request in requests])
+
+
+@cache
+def _insert_new(dialect: str) -> dict[type[Base], Executable]:
+    """Return the INSERTs that leave out what exists, and return the keys of what they wrote."""
+    return {
+        table: insert_in(dialect, table).on_conflict_do_nothing().returning(key)
+        for table, key in ((OrderRequest, OrderRequest.key), (Order, Order.id))
+    }
 
 
 def _row(columns: Iterable[str], of: Base) -> dict[str, Any]:
@@ -148,9 +182,7 @@ def _row(columns: Iterable[str], of: Base) -> dict[str, Any]:
 _ORDER, _LINE, _REQUEST = (
     [column.key for column in table.__mapper__.column_attrs] for table in (Order, OrderItem, OrderRequest)
 )
-_INSERT_ORDERS, _INSERT_LINES, _INSERT_REQUESTS = (
-    insert(table_of(table)) for table in (Order, OrderItem, OrderRequest)
-)
+_INSERT_LINES = insert(table_of(OrderItem))
 
 
 def facts(order: Order) -> dict[str, Any]:

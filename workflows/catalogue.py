@@ -101,22 +101,17 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
     Raises NotFound, Conflict (more than the stock columns hold) and Invalid (the key was used for something else).
     """
     used = Invalid("the key was used before, for a different request", field="Idempotency-Key")
-    try:
-        with runtime.current().database.transaction() as session:
-            book = _locked(session, book_id)
-            # whoever sends the same for the same book waits for its lock
-            if key and (earlier := session.get(Delivery, key)):
-                if (earlier.book_id, earlier.quantity) != (book_id, quantity):
-                    raise used
-                return book
-            if book.received_stock + quantity > MOST_STOCK:
-                raise Conflict(f"no more than {MOST_STOCK} copies of a book can be received", field="quantity")
-            now = runtime.current().now()
-            delivery = Delivery(key=key or new_id(), book_id=book_id, quantity=quantity, taken_by=by, taken_at=now)
-            inventory.take(session, book, delivery)
-    except IntegrityError as error:
-        # somebody used the key at the same time, for another book
-        raise used from error
+    with runtime.current().database.transaction() as session:
+        book = _locked(session, book_id)
+        # whoever sends the same for the same book waits for its lock
+        if key and (earlier := session.get(Delivery, key)):
+            if (earlier.book_id, earlier.quantity) != (book_id, quantity):
+                raise used
+            return book
+        if book.received_stock + quantity > MOST_STOCK:
+            raise Conflict(f"no more than {MOST_STOCK} copies of a book can be received", field="quantity")
+        if not inventory.take(session, book, quantity, key=key or new_id(), by=by):
+            raise used  # at the same time, for another book
     return book
 
 

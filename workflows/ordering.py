@@ -8,8 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, bindparam, literal_column, null, select, union_all
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -109,14 +108,12 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
     try:
         # one with a key may have to wait for another with the same key
         return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
-    except IntegrityError:
+    except orders.Taken:
         with runtime.current().database.transaction() as session:
             # somebody sent the same key at the same time, and was first
             if earlier := _earlier(session, wanted.keys, request):
                 return earlier
-            _check_customer(session, request)
-            _check_order_id(session, request)
-        raise
+        raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
 
 def change_address(order_id: str, shipping_address: str) -> None:
@@ -192,17 +189,6 @@ def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_i
         session.execute(insert_if_absent(session, OrderRequest).values(**values).on_conflict_do_nothing())
 
 
-def _check_customer(session: Session, request: NewOrder) -> None:
-    """Say so if it was the order's foreign key that was violated: nobody asks before, for it asks by itself."""
-    if session.get(Customer, request.customer_id) is None:
-        raise Invalid(f"there is no customer {request.customer_id}", field="customer_id") from None
-
-
-def _check_order_id(session: Session, request: NewOrder) -> None:
-    if request.order_id and session.get(Order, request.order_id) is not None:
-        raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
-
-
 def _place_all(session: Session, members: Sequence[_Placing]) -> None:
     """Place what has not been placed before: all orders by the same few statements."""
     new = []
@@ -221,37 +207,68 @@ def _place_all(session: Session, members: Sequence[_Placing]) -> None:
 
 def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
     """Return those members whose orders can be placed with their items; the others are refused."""
-    books = _books(session, {item.book_id for member in members for item in member.wanted.request.items})
+    requests = [member.wanted.request for member in members]
+    books, customers = _known(
+        session,
+        {item.book_id for request in requests for item in request.items},
+        {request.customer_id for request in requests},
+    )
     priced = []
     for member in members:
+        request = member.wanted.request
         try:
-            priced.append((member, _items(member.wanted.request, books)))
+            items = _items(request, books)
+            if request.customer_id not in customers:
+                raise Invalid(f"there is no customer {request.customer_id}", field="customer_id")
+            priced.append((member, items))
         except Refused as refusal:
             member.error = refusal
     return priced
 
 
-def _books(session: Session, book_ids: Collection[str]) -> dict[str, Row[Any, Any, Any]]:
+def _known(
+    session: Session, book_ids: Collection[str], customer_ids: Collection[str]
+) -> tuple[dict[str, Row[Any]], set[str]]:
+    """Return those of these books and customers that exist, by one statement."""
     if not book_ids:
-        return {}
-    return {book.book_id: book for book in session.connection().execute(_BOOKS, {"ids": list(book_ids)})}
+        return {}, set()
+    books, customers = {}, set()
+    for row in session.connection().execute(_KNOWN, {"books": list(book_ids), "customers": list(customer_ids)}):
+        if row.kind == "book":
+            books[row.id] = row
+        else:
+            customers.add(row.id)
+    return books, customers
 
 
-# made once: it is asked with every order
+# made once: it is asked with every order. Customers are locked as their foreign key locks them: an INSERT that the
+# database refuses ends in its log as a whole, with the address
 _BOOK = table_of(Book).columns
-_BOOKS = select(_BOOK.book_id, _BOOK.title, _BOOK.price).where(_BOOK.book_id.in_(bindparam("ids", expanding=True)))
+_CUSTOMER = table_of(Customer).columns
+_HELD = (
+    select(_CUSTOMER.id)
+    .where(_CUSTOMER.id.in_(bindparam("customers", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+    .subquery("held")
+)
+_KNOWN = union_all(
+    select(literal_column("'book'").label("kind"), _BOOK.book_id.label("id"), _BOOK.title, _BOOK.price).where(
+        _BOOK.book_id.in_(bindparam("books", expanding=True))
+    ),
+    select(literal_column("'customer'"), _HELD.c.id, null(), null()),
+)
 
 
-def _items(request: NewOrder, books: Mapping[str, Row[Any, Any, Any]]) -> list[OrderItem]:
+def _items(request: NewOrder, books: Mapping[str, Row[Any]]) -> list[OrderItem]:
     items = []
     for line, item in enumerate(request.items, start=1):
         book = books.get(item.book_id)
         if book is None:
             raise Invalid(f"there is no book {item.book_id}", field=f"items.{line - 1}.book_id")
         if item.unit_price is not None and item.unit_price != book.price:
-            raise _other_price(f"the price of {book.book_id}", item.unit_price, book.price, f"items.{line - 1}.price")
+            raise _other_price(f"the price of {book.id}", item.unit_price, book.price, f"items.{line - 1}.price")
         items.append(
-            OrderItem(line=line, book_id=book.book_id, title=book.title, quantity=item.quantity, unit_price=book.price)
+            OrderItem(line=line, book_id=book.id, title=book.title, quantity=item.quantity, unit_price=book.price)
         )
     total = sum((item.unit_price * item.quantity for item in items), Decimal(0))
     if request.amount is not None and request.amount != total:
