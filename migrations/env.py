@@ -9,7 +9,7 @@ from sqlalchemy import Connection, MetaData, text
 
 import workflows  # noqa: F401  (declares every table)
 from app.database import Base, Database, Money, UtcDateTime
-from app.migrations import LOCK_TIMEOUT_SECONDS, ONE_AT_A_TIME
+from app.migrations import LOCK_TIMEOUT_SECONDS, ONE_AT_A_TIME, belongs_to_models
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def run(metadata: MetaData) -> None:
                 connection=connection,
                 target_metadata=metadata,
                 render_item=render_item,
+                include_object=belongs_to_models,
                 render_as_batch=not on_postgresql,
                 transaction_per_migration=on_postgresql,
             )

@@ -17,8 +17,7 @@ from cli import environment
 from cli.main import commands
 from tests.stacks import ROOT
 
-NEWEST = max(path.name[:4] for path in (ROOT / "migrations/versions").glob("0*.py"))
-BEFORE = f"{int(NEWEST) - 1:04}"
+*_, BEFORE, NEWEST = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("0*.py"))
 
 
 @pytest.fixture

@@ -66,6 +66,28 @@ def test_what_was_pruned_still_adds_up_in_the_schema_that_cannot_say_so(filled: 
         assert list(audit()) == []
 
 
+def test_all_events_get_a_created_at_also_after_an_attempt_that_was_broken_off(filled: str, engine: Engine) -> None:
+    command.downgrade(config(filled), "0009")
+    many = """
+        INSERT INTO events (id, event_type, aggregate_id, sequence, payload, timestamp)
+        SELECT gen_random_uuid(), 'OrderCreated', 'order-' || n, 1, '{}', '2026-01-01'::timestamptz + n * interval '1s'
+        FROM generate_series(1, 25000) n"""
+    with engine.begin() as connection:
+        connection.execute(text(many))
+        connection.execute(text("ALTER TABLE events ADD COLUMN created_at timestamptz"))
+        connection.execute(
+            text("UPDATE events SET created_at = timestamp WHERE id < '80000000-0000-0000-0000-000000000000'")
+        )
+
+    migrate(filled)
+
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM events WHERE created_at IS DISTINCT FROM timestamp")) == 0
+        connection.execute(text(many.replace("'order-'", "'later-'").replace("25000", "1")))  # code before this one
+        written = "SELECT created_at BETWEEN now() AND clock_timestamp() FROM events WHERE aggregate_id = 'later-1'"
+        assert connection.scalar(text(written))
+
+
 def test_what_a_revision_takes_with_it_is_counted(filled: str, engine: Engine) -> None:
     with engine.connect() as connection:
         acts = connection.scalar(text("SELECT count(*) FROM operator_acts"))
