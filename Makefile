@@ -7,12 +7,13 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 BENCH := .venv-bench
 INSTALLED_BENCH := $(BENCH)/installed
+INTEGRATION := $(addprefix tests/,databases deploy load metrics migrations runbook scenarios tracing workers)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate chaos bench scale-report check format servers env up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
+.PHONY: help run demo test test-int simulate chaos bench scale-report check format servers env up docker-up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z -]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -25,6 +26,9 @@ demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, a
 
 test: $(INSTALLED_DEV)  ## run every test that this machine can run (JOBS of them at a time)
 	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS))
+
+test-int: $(INSTALLED_DEV)  ## run only the tests that start real processes or need servers (JOBS of them at a time)
+	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS)) $(INTEGRATION)
 
 simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)
 	@$(BIN)/python -m tests.simulation --runs $(or $(RUNS),2000) --seed $(or $(SEED),0)
@@ -59,7 +63,7 @@ env: .env  ## write .env with new secrets, if there is none
 .env:
 	@sh deploy/make-env
 
-up: .env  ## build and start the whole shop in containers, on http://127.0.0.1:8080 (see .env)
+up docker-up: .env  ## build and start the whole shop in containers, on http://127.0.0.1:8080 (see .env)
 	docker compose up --detach --build --wait
 
 down:  ## stop and remove the containers; the data stay

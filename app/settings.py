@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: str) -> str:
+        if url.startswith("postgres://"):  # as seed 003 and many hosting services write it; SQLAlchemy refuses it
+            url = url.replace("postgres://", "postgresql://", 1)
         if not url.startswith(("sqlite://", "postgresql+psycopg2://", "postgresql://")):
             raise ValueError("must start with sqlite:// or postgresql+psycopg2://")
         return url

@@ -1,6 +1,7 @@
 """What the documents point at is there."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -36,3 +37,12 @@ def test_links_lead_somewhere(document: str) -> None:
         there = here.parent / path if path else here
         assert there.exists(), path
         assert not anchor or anchor in anchors(there), f"{path}#{anchor}"
+
+
+def test_every_make_target_of_seed_003_is_there() -> None:
+    targets = "docker-up migrate-up run test test-int migrate-down migrate-status migrate-create NAME=add_new_table"
+
+    planned = subprocess.run(["make", "-n", *targets.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert planned.returncode == 0, planned.stderr
+    assert "docker compose up" in planned.stdout

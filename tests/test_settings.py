@@ -7,6 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from app.database import Database
 from app.settings import Settings
 from tests.stacks import ROOT
 
@@ -64,6 +65,18 @@ def test_a_value_that_is_not_usable_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_the_database_may_be_named_as_seed_003_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://postgres:postgres@localhost:5432/saga_order?sslmode=disable")
+
+    engine = Database(Settings().database_url).engine
+
+    assert (engine.dialect.name, engine.url.database, engine.url.query) == (
+        "postgresql",
+        "saga_order",
+        {"sslmode": "disable"},
+    )
 
 
 @pytest.mark.parametrize("url", ["/flower", "/flower/", "/tools/flower"])
