@@ -129,11 +129,13 @@ def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path
         configure_logging("INFO", LogFormat.TEXT, log)
         good = place(shop, "orchestration", {})["saga_id"]
         bad = place(shop, "orchestration", {"payments": "decline"})["saga_id"]
-        for saga_id in (good, bad):
+        choreographed = place(shop, "choreography", {})["saga_id"]
+        for saga_id in (good, bad, choreographed):
             shop.settle(saga_id)
 
     said = log.getvalue()
-    assert f"INFO    Starting saga {good} with order  " in said
+    assert f"INFO    Starting saga {good} with OrderSaga  " in said
+    assert f"INFO    Starting saga {choreographed} with OrderChoreographySaga  " in said
     assert f"INFO    Executing step reserve_stock for saga {good}  " in said
     assert f"INFO    Saga {good} completed successfully  " in said
     assert f"ERROR   Step process_payment failed for saga {bad}  " in said

@@ -6,6 +6,7 @@ rest is for people who watch.
 """
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -70,15 +71,21 @@ def write_line(happening: Happening) -> None:
     context = {name: value for name, value in told.items() if value is not None and name != "kind"}
     if happening.seconds is not None:
         context["seconds"] = round(happening.seconds, 3)
-    logger.log(level, words.format(**told, what=_what(happening)), extra=context)
+    message = words.format(**told, what=_what(happening), saga_class=_saga_class(happening.saga_type))
+    logger.log(level, message, extra=context)
 
 
 def _what(happening: Happening) -> str:
     return f"Undoing {happening.step}" if happening.operation is Operation.COMPENSATION else f"Step {happening.step}"
 
 
+def _saga_class(saga_type: str) -> str:
+    """Return the name that seed 000 gives a type of saga in its log: ``OrderSaga`` for ``order``."""
+    return "".join(word.capitalize() for word in re.split(r"\W|_", saga_type)) + "Saga"
+
+
 _LINES = {
-    Kind.SAGA_STARTED: (logging.INFO, "Starting saga {saga_id} with {saga_type}"),
+    Kind.SAGA_STARTED: (logging.INFO, "Starting saga {saga_id} with {saga_class}"),
     Kind.SAGA_TURNED_BACK: (logging.INFO, "Starting compensation for saga {saga_id}"),
     Kind.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
     Kind.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
