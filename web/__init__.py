@@ -10,7 +10,7 @@ what is asked
 ``schemas``, ``cursors``         what the API is told; ``placing`` places an order, whichever way it came
 ``*_form``                       what the pages' forms are told
 what is said
-``replies``, ``presenters``      what the API tells
+``replies``, ``presenters``      what the API tells; ``seed_forms`` the forms of the short paths
 ``problems``, ``problem_types``  what it and the pages tell of an error
 ``whole_answers``                how gunicorn writes all of it: see ``gunicorn.conf.py``
 ``language``                     in which language; ``durations``, ``glyphs`` and ``ways`` are words for people

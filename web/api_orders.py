@@ -4,7 +4,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from web import cursors, presenters, problems, replies
+from web import presenters, problems, replies
 from web.placing import place
 from web.replies import answer
 from web.schemas import ChangeOrder, IdempotencyHeader, OrderPath, OrdersQuery, PlaceOrder
@@ -28,19 +28,7 @@ def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
 @api.get("", responses={200: replies.OrdersReply, **problems.responses()})
 def list_orders(query: OrdersQuery) -> Response:
     """List orders, newest first."""
-    page = queries.orders(
-        status=query.status,
-        customer_id=query.customer_id,
-        after=cursors.time_position(query.cursor),
-        limit=query.limit,
-    )
-    last = page.rows[-1].order if page.more else None
-    return answer(
-        replies.OrdersReply(
-            orders=tuple(map(presenters.order, page.rows)),
-            next_cursor=cursors.encode(last.created_at.isoformat(), last.id) if last else None,
-        )
-    )
+    return answer(presenters.orders(queries.orders(**query.filters())))
 
 
 @api.get("/<order_id>", responses={200: replies.OrderReply, **problems.responses(404)})

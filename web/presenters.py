@@ -1,5 +1,8 @@
 """From what the read side returns to what clients and people see."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from app import tracing
 from app.events import StoredEvent
 from app.messages import number
@@ -10,9 +13,9 @@ from app.saga.timeline import LoggedOperation
 from tasks.inventory import Book
 from tasks.payments import Payment
 from tasks.shipping import Shipment
-from web import cursors, replies
+from web import cursors, replies, seed_forms
 from workflows.ordering import Placed
-from workflows.queries import OrderView, SagaView
+from workflows.queries import OrderView, Page, SagaView
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 
@@ -48,6 +51,15 @@ def order(view: OrderView) -> replies.OrderReply:
         shipment=_shipment(view.shipment) if view.shipment else None,
         created_at=placed.created_at,
         updated_at=placed.updated_at,
+    )
+
+
+def orders(page: Page[OrderView]) -> replies.OrdersReply:
+    """Return a page of orders."""
+    last = page.rows[-1].order if page.more else None
+    return replies.OrdersReply(
+        orders=tuple(map(order, page.rows)),
+        next_cursor=cursors.encode(last.created_at.isoformat(), last.id) if last else None,
     )
 
 
@@ -91,7 +103,7 @@ def saga(row: SagaInstance) -> replies.SagaReply:
         state=row.state,
         current_step=row.current_step,
         state_history=_states(row),
-        context=row.payload,
+        context=_context(row.payload),
         error=row.trouble,
         trace_id=tracing.trace_id_of(row.traceparent),
         deadline_at=row.deadline_at,
@@ -109,9 +121,11 @@ def saga_history(view: SagaView) -> replies.HistoryReply:
     )
 
 
-def short_status(row: SagaInstance) -> replies.SagaStatusReply:
+def short_status(view: SagaView) -> replies.SagaStatusReply:
     """Return where a saga stands, in seed 001's form."""
-    return replies.SagaStatusReply.model_validate(saga(row))
+    states = seed_forms.states(view)
+    shown = saga(view.saga).model_copy(update={"state": states[-1].state, "state_history": states})
+    return replies.SagaStatusReply.model_validate(shown)
 
 
 def short_history(view: SagaView) -> replies.SagaHistoryReply:
@@ -119,7 +133,7 @@ def short_history(view: SagaView) -> replies.SagaHistoryReply:
     return replies.SagaHistoryReply(
         saga_id=view.saga.id,
         order_id=view.saga.aggregate_id,
-        states=_states(view.saga),
+        states=seed_forms.states(view),
         steps=tuple(_step_answer(view.saga.id, logged) for logged in view.operations),
     )
 
@@ -144,6 +158,12 @@ def _payment(row: Payment) -> replies.PaymentReply:
 
 def _shipment(row: Shipment) -> replies.ShipmentReply:
     return replies.ShipmentReply(status=row.status, tracking_number=row.tracking_number)
+
+
+def _context(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a saga works with, each item under seed 003's names as well."""
+    items = [{**item, "product_id": item["book_id"], "price": item["unit_price"]} for item in payload.get("items", ())]
+    return {**payload, "items": items}
 
 
 def _states(row: SagaInstance) -> tuple[replies.StateReply, ...]:

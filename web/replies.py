@@ -292,12 +292,51 @@ class CamelOrderReply(Camel, OrderReply):
     shipment: CamelShipmentReply | None
 
 
+class CamelOrdersReply(Camel):
+    """A page of orders, newest first."""
+
+    orders: tuple[CamelOrderReply, ...]
+    next_cursor: str | None
+
+
 class CamelCancelReply(Camel, CancelReply):
     """A cancellation that was accepted; ``status`` is the saga's."""
 
 
+class FlatItemReply(Camel):
+    """So many copies of a book; ``productId`` is seed 004's name of ``bookId``."""
+
+    book_id: str
+    product_id: str
+    quantity: int
+
+
+class FlatEventReply(Camel):
+    """An event in the form of seeds 002 and 004: its facts beside its type; what it does not say is left out."""
+
+    sequence: int
+    event_type: str
+    order_id: str
+    customer_id: str | None = None
+    book_id: str | None = Field(None, description="Where it is about one book.")
+    product_id: str | None = Field(None, description="Seed 004's name of ``bookId``.")
+    quantity: int | None = None
+    items: tuple[FlatItemReply, ...] | None = Field(None, description="Where it is about several books.")
+    amount: Number | None = None
+    total_amount: Number | None = None
+    reason: str | None = None
+    timestamp: datetime
+
+
+class FlatEventsReply(Camel):
+    """An order's events, in the order in which they were written."""
+
+    order_id: str
+    events: tuple[FlatEventReply, ...]
+
+
 class SagaStatusReply(Camel):
-    """Where the saga of an order stands (seed 001)."""
+    """Where the saga of an order stands, and the states of seed 001 that it went through."""
 
     saga_id: str
     order_id: str
@@ -325,7 +364,7 @@ class StepAnswerReply(Camel):
 
 
 class SagaHistoryReply(Camel):
-    """What the saga of an order went through (seed 001)."""
+    """What the saga of an order went through, in the states of seed 001."""
 
     saga_id: str
     order_id: str

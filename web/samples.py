@@ -20,7 +20,21 @@ SAMPLES: dict[str, Any] = {
     "by": "Ann",
     "category_id": "books",
     "completed_at": MOMENT,
-    "context": {"order_id": ORDER_ID, "customer_id": "customer-001", "total_amount": 3500},
+    "context": {
+        "order_id": ORDER_ID,
+        "customer_id": "customer-001",
+        "items": [
+            {
+                "book_id": "book-123",
+                "product_id": "book-123",
+                "title": "クラウド設計パターン集",
+                "quantity": 1,
+                "unit_price": 3500,
+                "price": 3500,
+            }
+        ],
+        "total_amount": 3500,
+    },
     "created_at": MOMENT,
     "current_step": "process_payment",
     "customer_id": "customer-001",
@@ -40,6 +54,7 @@ SAMPLES: dict[str, Any] = {
     "payload": {"order_id": ORDER_ID, "stock": [{"book_id": "book-123", "quantity": 1}]},
     "payment_method": "credit_card",
     "price": 3500,
+    "product_id": "book-123",
     "quantity": 1,
     "reason": "there is nothing to resume: the saga is completed",
     "received_stock": 5,

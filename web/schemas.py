@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 from app.saga.definition import SagaStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod
+from web import cursors
 from web.fields import (
     PATTERN_OF,
     Address,
@@ -215,6 +216,14 @@ class ChangeOrder(Strict):
     shipping_address: Address
 
 
+class ChangeShortOrder(ChangeOrder):
+    """What may be changed in an order, on the seeds' short path."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, json_schema_extra={"example": {"shippingAddress": "大阪府大阪市1-1"}}
+    )
+
+
 class ByHand(Strict):
     """A person's word that they did outside the system what a compensation could not do."""
 
@@ -320,6 +329,21 @@ class OrdersQuery(PageQuery):
 
     status: OrderStatus | None = None
     customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
+
+    def filters(self) -> dict[str, Any]:
+        """Return the query as arguments of ``queries.orders``. Raises Invalid where the cursor is not one."""
+        return {
+            "status": self.status,
+            "customer_id": self.customer_id,
+            "after": cursors.time_position(self.cursor),
+            "limit": self.limit,
+        }
+
+
+class ShortOrdersQuery(OrdersQuery):
+    """Which orders, on the seeds' short path."""
+
+    customer_id: Id | None = Field(None, alias="customerId")
 
 
 class SagasQuery(PageQuery):

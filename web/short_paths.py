@@ -5,10 +5,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.saga import operations
-from web import presenters, problems, replies
+from web import presenters, problems, replies, seed_forms
 from web.placing import place
 from web.replies import answer
-from web.schemas import IdempotencyHeader, OrderPath, ShortOrder
+from web.schemas import ChangeShortOrder, IdempotencyHeader, OrderPath, ShortOrder, ShortOrdersQuery
 from workflows import ordering, queries
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER_PAYMENT_FIRST
@@ -26,17 +26,40 @@ def place_choreographed(header: IdempotencyHeader, body: ShortOrder) -> Response
     return _place(body, ORDER_CHOREOGRAPHY.name, header.key, "/orders/{}")
 
 
+@api.get("/orders", responses={200: replies.CamelOrdersReply, **problems.responses()})
+def list_orders(query: ShortOrdersQuery) -> Response:
+    """List orders, newest first; a browser is sent to the page that lists their sagas."""
+    listed = replies.CamelOrdersReply.model_validate(presenters.orders(queries.orders(**query.filters())))
+    return _for_browsers(url_for("pages.sagas.index"), listed)
+
+
 @api.get("/orders/<order_id>", responses={200: replies.CamelOrderReply, **problems.responses(404)})
 def show_order(path: OrderPath) -> Response:
-    """Show an order; somebody who browses is sent to its page."""
+    """Show an order; a browser is sent to its page."""
     view = queries.order(path.order_id)
-    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        response = Response(status=303)
-        response.headers["Location"] = url_for("pages.saga.show", saga_id=view.saga.id)
-    else:
-        response = answer(replies.CamelOrderReply.model_validate(presenters.order(view)))
-    response.vary.add("Accept")
-    return response
+    shown = replies.CamelOrderReply.model_validate(presenters.order(view))
+    return _for_browsers(url_for("pages.saga.show", saga_id=view.saga.id), shown)
+
+
+@api.patch(
+    "/orders/<order_id>", responses={200: replies.CamelOrderReply, **problems.responses(400, 404, 409, 413, 415)}
+)
+def change_order(path: OrderPath, body: ChangeShortOrder) -> Response:
+    """Send an order elsewhere, as long as it is not being shipped."""
+    ordering.change_address(path.order_id, body.shipping_address)
+    return answer(replies.CamelOrderReply.model_validate(presenters.order(queries.order(path.order_id))))
+
+
+@api.delete("/orders/<order_id>", responses={202: replies.CamelCancelReply, **problems.responses(404, 409)})
+def cancel_order(path: OrderPath) -> Response:
+    """Cancel an order: what was done for it is undone. Too late once the carrier is booked."""
+    return _cancel(path.order_id)
+
+
+@api.get("/orders/<order_id>/events", responses={200: replies.FlatEventsReply, **problems.responses(404)})
+def list_events(path: OrderPath) -> Response:
+    """List what the services have stated about an order, in the flat form of seeds 002 and 004."""
+    return answer(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
 
 
 @api.post("/saga/start", responses={202: replies.CamelStartedReply, **problems.responses(400, 403, 409, 413, 415)})
@@ -48,14 +71,13 @@ def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
 @api.get("/saga/<order_id>/status", responses={200: replies.SagaStatusReply, **problems.responses(404)})
 def show_status(path: OrderPath) -> Response:
     """Show where the saga of an order stands."""
-    return answer(presenters.short_status(queries.order(path.order_id).saga))
+    return answer(presenters.short_status(queries.saga(operations.saga_of(path.order_id))))
 
 
 @api.post("/saga/<order_id>/cancel", responses={202: replies.CamelCancelReply, **problems.responses(404, 409)})
 def cancel_saga(path: OrderPath) -> Response:
     """Have the saga of an order undone. Too late once the carrier is booked."""
-    cancelled = presenters.cancelled(ordering.cancel(path.order_id))
-    return answer(replies.CamelCancelReply.model_validate(cancelled), 202)
+    return _cancel(path.order_id)
 
 
 @api.get("/saga/<order_id>/history", responses={200: replies.SagaHistoryReply, **problems.responses(404)})
@@ -68,3 +90,18 @@ def _place(body: ShortOrder, saga_type: str, idempotency_key: str | None, place_
     placed = place(body, body.to_order(saga_type), idempotency_key)
     started = replies.CamelStartedReply.model_validate(presenters.started(placed))
     return answer(started, 202, location=place_of.format(placed.order_id))
+
+
+def _cancel(order_id: str) -> Response:
+    return answer(replies.CamelCancelReply.model_validate(presenters.cancelled(ordering.cancel(order_id))), 202)
+
+
+def _for_browsers(page: str, body: replies.Answer) -> Response:
+    """Return the body, or a redirect to the page for who prefers HTML."""
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+        response = Response(status=303)
+        response.headers["Location"] = page
+    else:
+        response = answer(body)
+    response.vary.add("Accept")
+    return response

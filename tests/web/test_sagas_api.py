@@ -32,7 +32,8 @@ def test_a_saga_is_shown_in_seed_003s_form(client: FlaskClient, order: dict[str,
     assert (saga["status"], saga["state"], saga["current_step"]) == ("completed", "COMPLETED", None)
     assert saga["context"]["order_id"] == order["order_id"]
     assert saga["context"]["customer_id"] == "customer-123"
-    assert saga["context"]["items"][0]["quantity"] == 2
+    item = saga["context"]["items"][0]
+    assert (item["product_id"], item["quantity"], item["price"]) == ("product-1", 2, 100)
     assert [reached["state"] for reached in saga["state_history"]] == [
         "STARTED",
         "ORDER_CREATED",

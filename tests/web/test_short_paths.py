@@ -70,8 +70,74 @@ def test_somebody_who_browses_an_order_is_sent_to_its_page(client: FlaskClient) 
 
     assert (browsed.status_code, browsed.headers["Location"]) == (303, f"/sagas/{placed['sagaId']}")
     assert (fetched.status_code, fetched.mimetype) == (200, "application/json")
+    listed = client.get("/orders", headers=BROWSER)
+    assert (listed.status_code, listed.headers["Location"]) == (303, "/sagas")
     assert "Accept" in browsed.headers["Vary"]
     assert "Accept" in fetched.headers["Vary"]
+
+
+def test_orders_are_listed_changed_and_cancelled(client: FlaskClient, no_messages: None) -> None:
+    first, second = (post(client, "/orders", SEED_002)["orderId"] for _ in range(2))
+    post(client, "/orders", SEED_004)
+
+    page = get(client, "/orders?customerId=customer-001&limit=1")
+    rest = get(client, f"/orders?customerId=customer-001&cursor={page['nextCursor']}")
+    changed = client.patch(f"/orders/{first}", json={"shippingAddress": "Elsewhere 2"})
+    cancelled = client.delete(f"/orders/{first}")
+
+    assert [order["orderId"] for order in page["orders"] + rest["orders"]] == [second, first]
+    assert rest["nextCursor"] is None
+    assert (changed.status_code, changed.get_json()["shippingAddress"]) == (200, "Elsewhere 2")
+    assert (cancelled.status_code, cancelled.get_json()["orderId"]) == (202, first)
+    assert "OrderCancelRequested" in [event["eventType"] for event in get(client, f"/orders/{first}/events")["events"]]
+
+
+def test_the_lists_and_changes_of_the_short_path_name_fields_in_camel_case(client: FlaskClient) -> None:
+    order_id = post(client, "/orders", SEED_002)["orderId"]
+
+    snake = client.patch(f"/orders/{order_id}", json={"shipping_address": "x"})
+    wrong = get(client, "/orders?customer_id=customer-001", 422)
+    ended = client.patch(f"/orders/{order_id}", json={"shippingAddress": "x"})
+
+    assert {error["field"] for error in snake.get_json()["errors"]} == {"shippingAddress", "shipping_address"}
+    assert [error["field"] for error in wrong["errors"]] == ["customer_id"]
+    assert (ended.status_code, client.delete(f"/orders/{order_id}").status_code) == (409, 409)
+
+
+def test_events_are_told_in_the_flat_form_of_seeds_002_and_004(client: FlaskClient) -> None:
+    order_id = post(client, "/orders", SEED_002)["orderId"]
+
+    told = get(client, f"/orders/{order_id}/events")
+
+    moments = [event.pop("timestamp") for event in told["events"]]
+    assert all(moment.endswith("Z") for moment in moments)
+    events = {event.pop("eventType"): event for event in told["events"]}
+    assert [event.pop("sequence") for event in events.values()] == [1, 2, 3, 4, 5, 6]
+    book = {"orderId": order_id, "bookId": "book-123", "productId": "book-123", "quantity": 1}
+    assert events["OrderCreated"] == book | {"customerId": "customer-001", "amount": 3500, "totalAmount": 3500}
+    assert events["StockReserved"] == book
+    assert events["PaymentCompleted"] == {"orderId": order_id, "amount": 3500}
+    assert events["ShippingArranged"] == {"orderId": order_id}
+
+
+def test_what_was_out_of_stock_is_named_in_its_event(client: FlaskClient) -> None:
+    order_id = post(client, "/orders", {"bookId": "book-456", "quantity": 1})["orderId"]
+
+    events = {event["eventType"]: event for event in get(client, f"/orders/{order_id}/events")["events"]}
+
+    unavailable = events["StockUnavailable"]
+    assert (unavailable["productId"], unavailable["quantity"]) == ("book-456", 1)
+    assert unavailable["reason"] == "book-456: 1 wanted, 0 available"
+
+
+def test_the_events_of_an_order_of_several_books_list_them(client: FlaskClient) -> None:
+    items = [{"book_id": book_id, "quantity": 1} for book_id in ("book-123", "book-789")]
+    order_id = post(client, "/api/v1/orders", {"items": items})["order_id"]
+
+    created = get(client, f"/orders/{order_id}/events")["events"][0]
+
+    assert "bookId" not in created
+    assert [item["productId"] for item in created["items"]] == ["book-123", "book-789"]
 
 
 def test_seed_001s_saga_takes_the_money_first(client: FlaskClient) -> None:
@@ -114,12 +180,36 @@ def test_a_key_is_known_again_on_the_short_paths_too(client: FlaskClient) -> Non
     assert (other.status_code, other.get_json()["errors"][0]["field"]) == (422, "Idempotency-Key")
 
 
-def test_the_status_tells_the_states_in_the_order_of_seed_001(client: FlaskClient) -> None:
-    post(client, "/saga/start", SEED_001)
+@pytest.mark.parametrize(
+    ("simulate", "status", "states"),
+    [
+        ({}, "completed", "ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED SHIPPED COMPLETED"),
+        (
+            {"inventory": "decline"},
+            "compensated",
+            "ORDER_CREATED PAYMENT_PROCESSED PAYMENT_CANCELLED ORDER_CANCELLED FAILED",
+        ),
+        (
+            {"shipping": "timeout"},
+            "compensated",
+            "ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED"
+            " SHIPMENT_CANCELLED STOCK_RELEASED PAYMENT_CANCELLED ORDER_CANCELLED FAILED",
+        ),
+    ],
+)
+def test_a_saga_goes_through_the_states_of_seed_001(
+    client: FlaskClient, simulate: dict[str, str], status: str, states: str
+) -> None:
+    post(client, "/saga/start", {**SEED_001, "simulate": simulate})
 
-    states = [reached["state"] for reached in get(client, "/saga/order-123/status")["stateHistory"]]
+    shown = get(client, "/saga/order-123/status")
+    told = get(client, "/saga/order-123/history")
 
-    assert states == ["STARTED", "ORDER_CREATED", "PAYMENT_COMPLETED", "STOCK_RESERVED", "COMPLETED"]
+    expected = ["STARTED", *states.split()]
+    assert [reached["state"] for reached in shown["stateHistory"]] == expected
+    assert (shown["state"], shown["status"]) == (expected[-1], status)
+    assert told["states"] == shown["stateHistory"]
+    assert [reached["at"] for reached in told["states"]] == sorted(reached["at"] for reached in told["states"])
 
 
 def test_the_history_tells_every_steps_reply_in_seed_001s_form(client: FlaskClient) -> None:
@@ -168,7 +258,7 @@ def test_a_finished_saga_cannot_be_cancelled(client: FlaskClient) -> None:
     assert client.post("/saga/order-123/cancel").status_code == 409
 
 
-@pytest.mark.parametrize("path", ["/orders/none", "/saga/none/status", "/saga/none/history"])
+@pytest.mark.parametrize("path", ["/orders/none", "/orders/none/events", "/saga/none/status", "/saga/none/history"])
 def test_what_does_not_exist_is_not_found(client: FlaskClient, path: str) -> None:
     assert get(client, path, 404)["instance"] == path
     assert client.post("/saga/none/cancel").status_code == 404
