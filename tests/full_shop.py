@@ -13,6 +13,7 @@ from app.celery import configuration
 from app.runtime import Runtime
 from app.saga import operations
 from app.saga.by_hand import Statement
+from app.saga.recovery import sweep
 from app.settings import Settings
 from workflows import catalogue, operator_password
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place
@@ -42,6 +43,7 @@ def eager(database_url: str) -> Iterator[Runtime]:
 def fill() -> None:
     """Have everything happen, with Celery eager: orders of all kinds, some unfinished, and what operators do."""
     operator_password.make()
+    sweep()
     catalogue.restock("item-001", 50, by="Ann", key="delivery-1")
     for saga_type in SAGA_TYPES:
         for scenario in AT_ONCE:
