@@ -112,7 +112,10 @@ class Settings(BaseSettings):
     """What sessions and forms are signed with. Unset: one that is made once and kept in the database."""
 
     proxies: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many proxies of our own stand before the web server: so many X-Forwarded headers are believed."""
+    """How many proxies of our own a request passes: so many addresses of X-Forwarded-For are believed."""
+
+    allowed_hosts: str = ""
+    """Host names that requests may ask for, separated by commas, besides this machine's own names and HOST."""
 
     metrics_port: Annotated[int | None, Field(ge=1, le=65535), _UNSET_IF_EMPTY] = None
     """Where a worker serves its ``/metrics``. Unset: nowhere."""
@@ -164,6 +167,15 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/") if url else None
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, names: str) -> str:
+        read = [name.strip().lower().strip("[]") for name in names.split(",") if name.strip()]
+        for name in read:
+            if not (is_address(name) or re.fullmatch(r"\.?[\w-]+(\.[\w-]+)*", name, re.ASCII)):
+                raise ValueError("must be host names without scheme, port and path, separated by commas")
+        return ",".join(read)
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, level: str) -> str:
@@ -188,8 +200,18 @@ class Settings(BaseSettings):
 
     @property
     def private(self) -> bool:
-        """Tell whether all of it runs in one process that only this machine can reach."""
-        return self.embedded and not self.proxies and is_loopback(self.host)
+        """Return whether all of it runs in one process that only this machine can reach, by its own names."""
+        return self.embedded and not self.proxies and not self.allowed_hosts and is_loopback(self.host)
+
+    def knows_host(self, name: str) -> bool:
+        """Return whether a request may ask for a host of this name, which is in lower case and without a port."""
+        if is_loopback(name) or name == self.host.lower():
+            return True
+        # a name can be pointed here by whoever owns it; an address is the one that the client connected to
+        if is_address(name) and is_address(self.host) and ip_address(self.host).is_unspecified:
+            return True
+        known = self.allowed_hosts.split(",") if self.allowed_hosts else []
+        return any(name == one or (one.startswith(".") and f".{name}".endswith(one)) for one in known)
 
     def but(self, **changes: object) -> Self:
         """Return a copy with some values changed, validated like the original."""
@@ -198,7 +220,13 @@ class Settings(BaseSettings):
 
 def is_loopback(host: str) -> bool:
     """Tell whether an address, or a name, is the machine's own."""
+    return ip_address(host).is_loopback if is_address(host) else host == "localhost"
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is given by its IP address."""
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True

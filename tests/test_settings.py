@@ -136,6 +136,7 @@ def test_an_address_with_a_password_is_not_shown() -> None:
         ({"host": "shop.example"}, False),
         ({"broker_url": "redis://127.0.0.1"}, False),
         ({"proxies": 1}, False),
+        ({"allowed_hosts": "shop.example"}, False),
     ],
 )
 def test_only_one_process_that_only_this_machine_reaches_is_private(changes: dict[str, object], private: bool) -> None:

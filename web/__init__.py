@@ -28,10 +28,13 @@ who watches
 """
 
 from secrets import token_urlsafe
+from typing import NoReturn
+from urllib.parse import urlsplit, urlunsplit
 
-from flask import Flask
+from flask import Flask, Request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.routing import RequestRedirect
 
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
 from app import installation, runtime
@@ -75,6 +78,15 @@ class Web(OpenAPI):
             kept = configured.get_secret_value() if configured else installation.value_or("secret_key", token_urlsafe)
             self._secret_key = kept
         return self._secret_key
+
+    def raise_routing_exception(self, request: Request) -> NoReturn:
+        """Answer an address with too many slashes, or one too few, by a redirect to a path, whatever host was asked."""
+        if isinstance(request.routing_exception, RequestRedirect):
+            url = urlsplit(request.routing_exception.new_url)
+            # two slashes at the beginning would lead to another host
+            path = "/" + url.path.lstrip("/")
+            request.routing_exception.new_url = urlunsplit(("", "", path, url.query, ""))
+        super().raise_routing_exception(request)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -17,7 +17,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from app import runtime
 from app.errors import DatabaseFault, Unauthorized
-from app.settings import Settings, is_loopback
+from app.settings import is_loopback
 from web import problem_types, problems
 from web.rate_limits import Limit, RateLimiter
 from web.security import SAFE, SESSION_SECONDS
@@ -135,7 +135,7 @@ def require_operator() -> None:
         given = _tokens.get_auth()
         if given is None or not _equal(given.token or "", settings.operator_token.get_secret_value()):
             raise Unauthorized("this is an operator's call: send Authorization: Bearer and the OPERATOR_TOKEN")
-    elif not (settings.private and _comes_from_this_machine() and _asked_by_a_local_name(settings)):
+    elif not (settings.private and _comes_from_this_machine()):
         raise Unauthorized("this is an operator's call, and no OPERATOR_TOKEN is set here: set one, and send it")
 
 
@@ -160,12 +160,6 @@ def _unauthorized(error: Unauthorized) -> Response:
 def _comes_from_this_machine() -> bool:
     # a server may have been bound elsewhere than HOST says, or a proxy that nobody told of stand before it
     return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
-
-
-def _asked_by_a_local_name(settings: Settings) -> bool:
-    # a page of another site can have its own name lead to this machine, but then it is that name that is asked for
-    name = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
-    return name in {"localhost", "127.0.0.1", "[::1]", settings.host}
 
 
 def _to_login() -> Response:

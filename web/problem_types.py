@@ -58,7 +58,8 @@ BAD_REQUEST = ProblemType(
     N_("The request cannot be read at all."),
     N_(
         "The body is no JSON, is not UTF-8, or is nested too deeply; or a GraphQL document has a syntax error, asks for"
-        " what the schema does not have, or asks for too much at once."
+        " what the schema does not have, or asks for too much at once; or the Host header names a host that is not"
+        " known here."
     ),
     N_("Mend the request; sent again as it is, it gets the same answer."),
     "the body is not JSON: Expecting value: line 1 column 1 (char 0)",

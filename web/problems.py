@@ -95,10 +95,23 @@ def problem(
     facts: Mapping[str, object] | None = None,
 ) -> Response:
     """Return the response that says what went wrong; its status is the kind's unless another one is given."""
-    status = status or kind.status
     if _browsing():
-        return Response(render_template("problem.html", kind=kind, detail=detail), status, mimetype="text/html")
-    document = Problem(
+        page = render_template("problem.html", kind=kind, detail=detail)
+        return Response(page, status or kind.status, mimetype="text/html")
+    return document(kind, detail, status=status, errors=errors, facts=facts)
+
+
+def document(
+    kind: ProblemType,
+    detail: str,
+    *,
+    status: int | None = None,
+    errors: Iterable[FieldError] = (),
+    facts: Mapping[str, object] | None = None,
+) -> Response:
+    """Return the problem document that says what went wrong, also to a browser."""
+    status = status or kind.status
+    told = Problem(
         type=kind.reference,
         title=kind.title,
         status=status,
@@ -108,7 +121,7 @@ def problem(
         facts=dict(facts or {}),
     )
     # not pydantic's own JSON: a field's name may hold what is no character, and that is to be said, not to fail
-    return Response(json.dumps(document.model_dump()), status, mimetype=MEDIA_TYPE)
+    return Response(json.dumps(told.model_dump()), status, mimetype=MEDIA_TYPE)
 
 
 def errors_of(error: Refused) -> list[FieldError]:

@@ -1,6 +1,7 @@
 """What keeps others out: forms only from our own pages, sessions that cannot be forged, headers for the browser."""
 
 import logging
+import re
 from collections.abc import Iterable
 
 from flask import Blueprint, Flask, Request, Response, render_template, request
@@ -12,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import runtime
 from app.errors import DatabaseFault, Forbidden
+from web import problem_types, problems
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,9 @@ def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
     ``without_forms`` take JSON only, which no page of another site can send.
     """
     if proxies := runtime.current().settings.proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+        # each proxy adds the address that it was asked from; what the visitor's scheme and host were, the outermost
+        # one says, and the others hand it on
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=1)  # type: ignore[method-assign]
     app.config.update(
         SESSION_COOKIE_NAME="cloudmart",
         SESSION_COOKIE_SAMESITE="Lax",
@@ -70,6 +74,7 @@ def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
         WTF_CSRF_SSL_STRICT=False,  # it would refuse browsers that send no Referer; where from is checked here
     )
     app.session_interface = Sessions()
+    app.before_request(_refuse_unknown_hosts)
     app.before_request(_refuse_other_sites)
     forms = CSRFProtect(app)
     for blueprint in without_forms:
@@ -88,6 +93,21 @@ def form_token() -> str:
         return str(generate_csrf())
     except (DatabaseFault, SQLAlchemyError):
         return ""
+
+
+def _refuse_unknown_hosts() -> Response | None:
+    """Refuse a request for a host that is not this shop.
+
+    Against DNS rebinding: a page of a site whose name has been pointed to this machine is no other site to the browser.
+    Who names no host at all is no browser.
+    """
+    if "HTTP_HOST" not in request.environ:
+        return None
+    name = re.sub(r":\d+$", "", request.host).strip("[]").lower()
+    if runtime.current().settings.knows_host(name):
+        return None
+    detail = "the request's Host is not known here: ask by one of this shop's names, or add it to ALLOWED_HOSTS"
+    return problems.document(problem_types.BAD_REQUEST, detail)
 
 
 def _refuse_other_sites() -> None:

@@ -101,6 +101,13 @@ def test_every_setting_that_is_passed_on_is_one() -> None:
     assert set(passed) <= known
 
 
+def test_web_answers_health_checks_and_prometheus_which_asks_by_an_address() -> None:
+    web = Settings(host=SERVICES["web"]["environment"]["HOST"])
+    assert web.knows_host("127.0.0.1")
+    assert web.knows_host("172.18.0.5")
+    assert not web.knows_host("evil.example")
+
+
 def test_make_env_fills_in_every_secret_once(tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     shutil.copy(ROOT / "deploy" / "make-env", tmp_path / "deploy")

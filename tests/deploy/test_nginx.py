@@ -222,6 +222,20 @@ def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: st
     assert {line["upstream"] for line in inside} == {""}
 
 
+def test_unknown_hosts_are_refused_and_redirects_name_none(address: str) -> None:
+    def ask(path: str, host: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            return connection.getresponse()
+        finally:
+            connection.close()
+
+    assert [ask("/healthz", host).status for host in ("localhost:8080", "evil.example")] == [200, 400]
+    assert ask("/flower", "evil.example").headers["Location"] == "/flower/"
+    assert ask("/api//v1/orders", "localhost:8080").headers["Location"] == "/api/v1/orders"
+
+
 def test_pages_of_other_sites_have_flower_do_nothing(address: str) -> None:
     call = http_transport(address)
 

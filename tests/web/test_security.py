@@ -494,6 +494,25 @@ def test_the_proxy_is_believed_only_where_there_is_one(settings: Settings, here:
     assert "Strict-Transport-Security" in behind.headers
 
 
+def test_behind_two_proxies_the_visitors_own_address_and_scheme_count(settings: Settings, here: Runtime) -> None:
+    app = create_app(settings.but(proxies=2))
+
+    def log_in(address: str, password: str) -> TestResponse:
+        visitor = Browser(app)
+        # what a visitor makes up stands before what our proxies add: the visitor's address, and the outer proxy's
+        visitor.environ_base |= {"HTTP_X_FORWARDED_FOR": f"1.2.3.{secrets.randbelow(250)}, {address}, 10.0.0.1"}
+        visitor.environ_base |= {"REMOTE_ADDR": "10.0.0.2", "HTTP_X_FORWARDED_PROTO": "https"}
+        return visitor.log_in(password=password)
+
+    answers = [log_in("192.0.2.1", "guess") for _ in range(6)]
+    elsewhere = log_in("192.0.2.2", PASSWORD)
+
+    assert [answer.status_code for answer in answers] == [403] * 5 + [429]
+    assert elsewhere.status_code == 303
+    assert "Strict-Transport-Security" in elsewhere.headers
+    assert session_cookie(elsewhere)["secure"]
+
+
 def operator_calls(app: Flask) -> list[tuple[str, str]]:
     """Return endpoint and path of every call that is an operator's."""
     calls = posts(app, api=True)
@@ -556,7 +575,7 @@ def test_without_a_token_nobody_operates_from_elsewhere(
 
 def test_a_name_that_was_made_to_lead_here_does_not_operate(flask_app: Flask, client: Browser) -> None:
     for _, path in operator_calls(flask_app):
-        assert client.post(path, base_url="http://evil.example:8000").status_code == 401
+        assert client.post(path, base_url="http://evil.example:8000").status_code == 400
         assert client.post(path, base_url="http://127.0.0.1:8000").status_code != 401
 
 
