@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Index,
+    Row,
     Select,
     String,
     func,
@@ -29,8 +30,9 @@ from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
 from app.events import StoredEvent
-from app.saga.definition import ENDED, SagaStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.definition import ENDED, ActKind, SagaStatus
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.stuck_groups import StuckGroup, error_class
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from workflows.ordering import SAGAS
@@ -87,12 +89,26 @@ class Count:
 
 @dataclass(frozen=True)
 class Incident:
-    """What several sagas are stuck on; ``since`` when the first of them is."""
+    """What several sagas are stuck on: a step, and a class of error; ``since`` when the first of them is."""
 
     step: str | None
-    reason: str | None
+    error: str
+    reason: str
+    """The reason of one of them, and whether all have the same."""
+    same_reason: bool
     sagas: int
     since: datetime
+
+
+@dataclass(frozen=True)
+class StuckSagas:
+    """The sagas of one group of stuck ones: the newest of them, and how many there are."""
+
+    group: StuckGroup
+    sagas: Sequence[SagaInstance]
+    number: int
+    more: bool
+    """Whether more are stuck on this step than were looked at."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +148,44 @@ def incidents(limit: int) -> Incidents:
     stuck = select(SagaInstance.current_step, SagaInstance.stuck_reason, SagaInstance.updated_at)
     with runtime.current().database.reading() as session:
         rows = session.execute(_of_status(stuck, SagaStatus.STUCK, EXAMINED)).all()
-    since: dict[tuple[str | None, str | None], list[datetime]] = {}
-    for step, reason, moment in rows[:EXAMINED]:
-        since.setdefault((step, reason), []).append(moment)
-    groups = [Incident(*on, len(moments), min(moments)) for on, moments in since.items()]
+    found: dict[tuple[str | None, str], list[Row[str | None, str | None, datetime]]] = {}
+    for row in rows[:EXAMINED]:
+        found.setdefault((row[0], error_class(row[1], row[0])), []).append(row)
+    groups = [_incident(step, error, stuck_on) for (step, error), stuck_on in found.items()]
     groups.sort(key=lambda group: (-group.sagas, group.since))
     sagas = Count(min(len(rows), EXAMINED), len(rows) > EXAMINED)
     return Incidents(sagas, groups[:limit], hidden=len(groups[limit:]))
+
+
+def _incident(step: str | None, error: str, rows: Sequence[Row[str | None, str | None, datetime]]) -> Incident:
+    reasons = {reason for _, reason, _ in rows}
+    return Incident(step, error, rows[0][1] or "", len(reasons) == 1, len(rows), min(row[2] for row in rows))
+
+
+def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
+    """Return the sagas that are stuck on a step with a class of error, at most ``limit`` of them as rows."""
+    columns = select(SagaInstance.id, SagaInstance.stuck_reason, SagaInstance.updated_at)
+    stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == step)
+    with runtime.current().database.reading() as session:
+        rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(EXAMINED + 1)).all()
+        found = [row for row in rows[:EXAMINED] if error_class(row.stuck_reason, step) == error]
+        shown = select(SagaInstance).where(SagaInstance.id.in_([row.id for row in found[:limit]]))
+        sagas = session.scalars(shown.order_by(SagaInstance.id.desc())).all()
+    until = max((row.updated_at for row in found), default=None)
+    return StuckSagas(StuckGroup(step, error, until), sagas, len(found), len(rows) > EXAMINED)
+
+
+def resumed_together(first: str, last: str, by: str) -> Sequence[SagaInstance]:
+    """Return the sagas that an operator resumed as parts of groups, as they are now, newest first.
+
+    ``first`` and ``last`` are ids that were made before and after the operator's acts were recorded.
+    """
+    acts = select(OperatorAct.saga_id).where(
+        OperatorAct.id.between(first, last), OperatorAct.by == by, OperatorAct.act == ActKind.RESUME_STUCK
+    )
+    with runtime.current().database.reading() as session:
+        resumed = select(SagaInstance).where(SagaInstance.id.in_(acts))
+        return session.scalars(resumed.order_by(SagaInstance.id.desc())).all()
 
 
 def known_steps() -> Sequence[str]:

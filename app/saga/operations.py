@@ -1,6 +1,6 @@
 """What an operator, or a customer, may ask of a saga: the same for both patterns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
@@ -14,6 +14,7 @@ from app.saga.by_hand import Statement
 from app.saga.definition import ENDED, ActKind, Operation, SagaStatus, StepStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.registry import Driver
+from app.saga.stuck_groups import StuckGroup, error_class
 
 BATCH = 100
 
@@ -71,13 +72,44 @@ def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, 
         stuck = stuck.where(SagaInstance.id > after)
     with runtime.current().database.reading() as session:
         found = session.scalars(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
-    resumed, refused = [], {}
-    for saga_id in found[:limit]:
+    # somebody may have resumed it since it was found
+    done = _resume_each(found[:limit], lambda saga: saga.status == SagaStatus.STUCK, by)
+    return Resumed(*done, found[limit - 1] if len(found) > limit else None)
+
+
+def resume_group(group: StuckGroup, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
+    """Resume the sagas of one group; at most ``limit`` that are stuck on its step are looked at. See resume_stuck."""
+    columns = select(SagaInstance.id, SagaInstance.stuck_reason)
+    stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == group.step)
+    if after:
+        stuck = stuck.where(SagaInstance.id > after)
+    with runtime.current().database.reading() as session:
+        found = session.execute(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
+    in_group = [row.id for row in found[:limit] if error_class(row.stuck_reason, group.step) == group.error]
+    # it is asked again with the row locked: another saga than the one that was shown must not be resumed
+    done = _resume_each(in_group, group.holds, by)
+    return Resumed(*done, found[limit - 1].id if len(found) > limit else None)
+
+
+def _resume_each(
+    saga_ids: Iterable[str], is_meant: Callable[[SagaInstance], bool], by: str | None
+) -> tuple[list[str], dict[str, str]]:
+    """Resume those of these sagas that are meant; returns the others of them with the reason."""
+    resumed, refused = [], dict[str, str]()
+
+    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
+        if not is_meant(saga):
+            return False
+        _resume(driver, session, saga)
+        resumed.append(saga.id)
+        return True
+
+    for saga_id in saga_ids:
         try:
-            resumed.append(_with_driver(saga_id, _resume_if_stuck, ActKind.RESUME_STUCK, by).id)
+            _with_driver(saga_id, ask, ActKind.RESUME_STUCK, by)
         except Conflict as conflict:
             refused[saga_id] = conflict.detail
-    return Resumed(resumed, refused, found[limit - 1] if len(found) > limit else None)
+    return resumed, refused
 
 
 def count_stuck(step: str) -> int:
@@ -111,11 +143,6 @@ def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
     return True
-
-
-def _resume_if_stuck(driver: Driver, session: Session, saga: SagaInstance) -> bool:
-    # somebody may have resumed it since it was found
-    return saga.status == SagaStatus.STUCK and _resume(driver, session, saga)
 
 
 def _with_driver(

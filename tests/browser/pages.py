@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
+from app.saga.stuck_groups import error_class
 from tests.shop import Shop
 
 
@@ -63,6 +65,8 @@ class Place:
     for_operators: bool = False
 
 
+STUCK_ERROR = urlencode({"error": error_class("unavailable, as simulated (7 of 9)", None)})
+
 PAGES = {
     "pages.shop.home": Place(lambda _: ["/"]),
     "pages.learn.index": Place(lambda _: ["/learn"]),
@@ -85,8 +89,13 @@ PAGES = {
     "pages.operate.cancel": Place(lambda scene: [f"/sagas/{scene.completed}/cancel"], for_operators=True),
     "pages.operate.resume": Place(lambda scene: [f"/sagas/{scene.stuck}/resume"], for_operators=True),
     "pages.operate.skip": Place(lambda scene: [f"/sagas/{scene.stuck}/skip"], for_operators=True),
-    "pages.operate.resume_stuck": Place(
-        lambda _: ["/stuck/reserve_stock/resume", "/stuck/none/resume"], for_operators=True
+    "pages.stuck.show": Place(lambda _: [f"/stuck/reserve_stock?{STUCK_ERROR}", "/stuck/none?error=none"]),
+    "pages.stuck.resume": Place(
+        lambda _: ["/stuck/reserve_stock/resume", f"/stuck/reserve_stock/resume?{STUCK_ERROR}", "/stuck/none/resume"],
+        for_operators=True,
+    ),
+    "pages.stuck.resumed": Place(
+        lambda scene: [f"/stuck/resumed/{scene.stuck}/{scene.stuck}?by=Olga"], for_operators=True
     ),
     "pages.problem_types.overview": Place(lambda _: ["/problems"]),
     "pages.problem_types.show": Place(lambda _: ["/problems/conflict"]),
@@ -96,5 +105,5 @@ PAGES = {
 OTHERS = ["/nothing", "/sagas/none", "/graphql"]
 """Pages that are not among the pages' endpoints: what is said of an address that leads nowhere, and GraphQL's."""
 
-NO_PAGES = {"pages.compare.part", "pages.sagas.counts", "pages.sagas.incidents", "pages.live.saga"}
+NO_PAGES = {"pages.compare.part", "pages.stuck.part", "pages.sagas.counts", "pages.sagas.incidents", "pages.live.saga"}
 """Endpoints among the pages' that answer something else than a page: streams and fragments for scripts."""

@@ -1,7 +1,5 @@
 """An operator's hand on sagas, in the browser: each act says first what it will do, and is kept with its name."""
 
-from math import inf
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -12,7 +10,7 @@ from app.saga import operations
 from app.saga.models import SagaInstance
 from tests.browser_like import HTML, PASSWORD, Browser
 from tests.shop import UNKNOWN_ID
-from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, lose_messages, post, stock
+from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
 
 STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
 STUCK_TWICE = {
@@ -96,24 +94,6 @@ def test_what_an_operator_asks_for_in_vain_is_not_kept_as_their_act(
 
     assert acts(operator, once) == [("cancel", "Ann", None)]
     assert acts(operator, too_late) == []
-
-
-def test_of_two_who_resume_all_at_once_only_one_resumes_each(
-    operator: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saga_id = place(operator, STUCK)
-    lose_messages(monkeypatch)
-    ask = operations._with_driver
-
-    def be_second(*given: Any) -> SagaInstance:
-        monkeypatch.setattr(operations, "_with_driver", ask)
-        operations.resume_stuck("process_payment", by="Bob")
-        return ask(*given)
-
-    monkeypatch.setattr(operations, "_with_driver", be_second)
-    assert operator.post("/stuck/process_payment/resume").status_code == 303
-
-    assert acts(operator, saga_id) == [("resume_stuck", "Bob", None)]
 
 
 def test_resuming_says_where_it_goes_on_and_does_it(operator: Browser) -> None:
@@ -235,41 +215,3 @@ def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser, act: s
     path = f"/sagas/{saga_id}/{act}"
     assert operator.get(path, headers=HTML).status_code == 404
     assert operator.post(path, data={"note": "x", "step": "y"}, headers=HTML).status_code == 404
-
-
-def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
-    operator: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.pages.operate.BULK_SECONDS", inf)  # however slow the machine is
-    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
-    sagas = [place(operator, STUCK) for _ in range(5)]
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, sagas[1]).saga_type = "retired"
-    path = "/stuck/process_payment/resume"
-    assert "5 sagas are stuck on this step." in operator.get(path).text
-
-    done = operator.post(path)
-
-    assert (done.status_code, done.headers["Location"]) == (303, path)
-    page = operator.get(path).text
-    assert "4 sagas were resumed." in page
-    assert f"{sagas[1]}: no code deployed here declares saga retired" in page
-    assert "1 saga is stuck on this step." in page
-    assert [status(operator, saga_id) for saga_id in sagas] == ["compensated", "stuck", *["compensated"] * 3]
-    assert acts(operator, sagas[0]) == [("resume_stuck", "Ann", None)]
-    assert acts(operator, sagas[1]) == []
-
-
-@pytest.mark.parametrize("step", ["nothing", "単語", "<b>"])
-def test_where_nothing_is_stuck_there_is_nothing_to_press(operator: Browser, step: str) -> None:
-    page = operator.get(f"/stuck/{quote(step)}/resume")
-
-    assert page.status_code == 200
-    assert "No saga is stuck on this step." in page.text
-    assert "<b>" not in page.text
-    assert operator.post(f"/stuck/{quote(step)}/resume").status_code == 303
-
-
-@pytest.mark.parametrize("step", ["%00", "x" * 65])
-def test_what_can_be_no_step_is_not_found(operator: Browser, step: str) -> None:
-    assert operator.get(f"/stuck/{step}/resume", headers=HTML).status_code == 404

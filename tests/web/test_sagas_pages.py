@@ -164,7 +164,7 @@ def test_what_needs_somebody_is_grouped_by_what_it_is_stuck_on(client: FlaskClie
     assert "Needs you (3)" in page
     assert page.index("2 sagas are stuck on process_payment") < page.index("1 saga is stuck on reserve_stock")
     assert "no answer" in page
-    assert "/sagas?status=stuck&amp;step=process_payment" in ask(client, "/sagas").text
+    assert 'href="/stuck/process_payment?error=no+answer"' in ask(client, "/sagas").text
     assert "<html" not in ask(client, "/sagas/incidents").text
     assert "Needs you (3)" in text_of(ask(client, "/sagas/incidents"))
 
@@ -183,9 +183,9 @@ def test_that_nothing_is_swept_is_said(client: FlaskClient, clock: Clock) -> Non
 
 def test_more_reasons_than_fit_are_counted(client: FlaskClient) -> None:
     for number in range(7):
-        stick(place(client)["saga_id"], f"no answer from {number}")
+        stick(place(client)["saga_id"], f"no answer from {'abcdefg'[number]}")
 
-    assert "2 more reasons" in text_of(ask(client, "/sagas"))
+    assert "2 more kinds of errors" in text_of(ask(client, "/sagas"))
 
 
 def test_counts_are_a_part_of_the_page_of_their_own(client: FlaskClient) -> None:

@@ -6,10 +6,10 @@ from flask_babel import lazy_gettext as _
 from web import glyphs
 from web.drawing import sequence
 from web.durations import duration
-from web.pages import catalogue, compare, learn, live, operate, problem_types, saga, sagas, shop
+from web.pages import catalogue, compare, learn, live, operate, problem_types, saga, sagas, shop, stuck
 
 blueprint = Blueprint("pages", __name__)
-for page in (shop, learn, sagas, saga, compare, live, catalogue, operate, problem_types):
+for page in (shop, learn, sagas, saga, compare, live, catalogue, operate, stuck, problem_types):
     blueprint.register_blueprint(page.blueprint)
 
 SITE = (

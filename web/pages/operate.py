@@ -1,15 +1,14 @@
 """Operating: logging in and out, and every act on a saga with a page that says what it will do before it is done."""
 
-import time
 from collections.abc import Callable
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
-from flask_babel import gettext, ngettext
+from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict
 from app.saga import operations
 from app.saga.by_hand import Statement
 from app.saga.definition import ActKind
@@ -22,11 +21,6 @@ blueprint = Blueprint("operate", __name__)
 
 LONGEST_NAME = 200
 LONGEST_NOTE = 5000
-LONGEST_STEP = 64
-BULK_SECONDS = 20
-"""How long one request goes on resuming batch after batch; what is left is offered again."""
-REASONS_SHOWN = 3
-REASON_LENGTH = 200
 
 DONE = {
     ActKind.CANCEL: _("Cancelled: what was done so far is being undone."),
@@ -86,34 +80,6 @@ def skip(saga_id: str) -> Page:
         return _review(ActKind.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
     statement = Statement(by=operators.name_of_operator(), note=note, step=step)
     return _act(ActKind.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
-
-
-@blueprint.route("/stuck/<step>/resume", methods=["GET", "POST"])
-@login_required  # type: ignore[untyped-decorator]
-def resume_stuck(step: str) -> Page:
-    """Say how many sagas are stuck on a step, and resume them all."""
-    if len(step) > LONGEST_STEP or not is_storable(step):
-        raise NotFound("there is no such step")
-    if request.method == "GET":
-        return render_template("operate/bulk.html", step=step, number=operations.count_stuck(step))
-    resumed, refused = _resume_all(step)
-    flash(ngettext("%(num)s saga was resumed.", "%(num)s sagas were resumed.", resumed))
-    if refused:
-        flash(ngettext("%(num)s saga was not:", "%(num)s sagas were not, of these the first:", len(refused)))
-    for saga_id, reason in list(refused.items())[:REASONS_SHOWN]:
-        flash(f"{saga_id}: {reason[:REASON_LENGTH]}")
-    return redirect(url_for("pages.operate.resume_stuck", step=step), 303)
-
-
-def _resume_all(step: str) -> tuple[int, dict[str, str]]:
-    """Resume batch after batch; returns how many, and why others were not."""
-    give_up = time.monotonic() + BULK_SECONDS
-    resumed, refused, after = 0, dict[str, str](), None
-    while True:
-        done = operations.resume_stuck(step, by=operators.name_of_operator(), after=after)
-        resumed, refused, after = resumed + len(done.resumed), refused | done.refused, done.next_after
-        if after is None or time.monotonic() > give_up:
-            return resumed, refused
 
 
 def _act(act: ActKind, saga_id: str, do: Callable[[], object]) -> Page:

@@ -1,0 +1,196 @@
+"""Sagas that are stuck on the same thing: grouped, shown, resumed together, and followed until they have ended."""
+
+import re
+from collections.abc import Callable
+from math import inf
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import runtime
+from app.ids import new_id
+from app.saga import operations
+from app.saga.models import SagaInstance
+from app.saga.stuck_groups import error_class
+from tests.browser_like import HTML, Browser
+from tests.web.conftest import get, lose_messages
+from tests.web.test_operate import STUCK, acts, place, status
+
+Stick = Callable[[str, str], str]
+
+
+@pytest.fixture
+def stuck_on_refund(operator: Browser) -> Stick:
+    """Place an order that is stuck on its refund for some reason, at some step; returns its saga's id."""
+
+    def stick(reason: str, step: str) -> str:
+        saga_id = place(operator, STUCK)
+        with runtime.current().database.transaction() as session:
+            saga = session.get_one(SagaInstance, saga_id)
+            saga.stuck_reason, saga.current_step = reason, step
+        return saga_id
+
+    return stick
+
+
+def text_of(page: TestResponse) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page.text).split())
+
+
+def until(page: TestResponse) -> str:
+    """Return the moment that the form of a group came with."""
+    found = re.search(r'name="until" value="([^"]+)"', page.text)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        ("payments.refund_payment: unavailable, as simulated (7 of 9)", "unavailable, as simulated (… of …)"),
+        ("payments.refund_on_failure: unavailable, as simulated (7 of 30)", "unavailable, as simulated (… of …)"),
+        ("process_payment: ConnectionError: 10.0.0.7:443 refused", "ConnectionError"),
+        ("payments.refund_payment: ConnectionError: 10.0.0.7:443 refused", "ConnectionError"),
+        (f"orders.cancel_order: order {new_id()} is completed, not pending", "order … is completed, not pending"),
+        ("payments.refund_payment: no account 'AB-1' in \"EU\"", "no account … in …"),
+        ("the gateway did not answer within 2.5 s", "the gateway did not answer within … s"),
+        (None, ""),
+    ],
+)
+def test_errors_of_one_class_differ_in_numbers_ids_and_values_only(reason: str | None, named: str) -> None:
+    assert error_class(reason, "process_payment") == named
+
+
+def test_the_buttons_of_a_group_act_on_what_the_group_shows(operator: Browser, stuck_on_refund: Stick) -> None:
+    same = [stuck_on_refund(f"payments.refund_payment: busy ({number} of 9)", "process_payment") for number in (7, 8)]
+    stuck_on_refund("payments.refund_payment: closed for the day", "process_payment")
+    stuck_on_refund("inventory.release_stock: busy (7 of 9)", "reserve_stock")
+    shown = text_of(operator.get("/sagas"))
+    assert "2 sagas are stuck on process_payment" in shown
+    assert "with errors of one kind, such as payments.refund_payment: busy (" in shown
+
+    links = re.findall(r'href="(/stuck/process_payment[^"]+)"', operator.get("/sagas").text)
+    group, resume = (
+        next(link for link in links if "busy" in link and ("/resume" in link) is resumes) for resumes in (False, True)
+    )
+    assert set(re.findall(r"/sagas/([0-9a-f-]{36})", operator.get(group).text)) == set(same)
+    review = operator.get(resume)
+    assert "2 sagas are stuck on this step with this error." in text_of(review)
+    operator.post(resume, data={"until": until(review)})
+
+    assert [saga["saga_id"] for saga in get(operator, "/api/v1/sagas?status=compensated")["sagas"]] == same[::-1]
+
+
+def test_what_gets_stuck_after_the_page_was_shown_is_left_alone(operator: Browser, stuck_on_refund: Stick) -> None:
+    stuck_on_refund("busy", "process_payment")
+    path = "/stuck/process_payment/resume?error=busy"
+    shown = until(operator.get(path))
+    later = stuck_on_refund("busy", "process_payment")
+
+    operator.post(path, data={"until": shown})
+
+    assert status(operator, later) == "stuck"
+    assert len(get(operator, "/api/v1/sagas?status=compensated")["sagas"]) == 1
+
+
+@pytest.mark.parametrize("shown", ["", "yesterday", "2026-01-01T00:00:00"])
+def test_a_group_is_not_resumed_without_the_moment_of_its_page(
+    operator: Browser, stuck_on_refund: Stick, shown: str
+) -> None:
+    saga_id = stuck_on_refund("busy", "process_payment")
+
+    answer = operator.post("/stuck/process_payment/resume?error=busy", data={"until": shown}, headers=HTML)
+
+    assert answer.status_code == 422
+    assert status(operator, saga_id) == "stuck"
+
+
+def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    for_good = {**STUCK, "simulate": {"payments": "undo-fail:99", "shipping": "decline"}}
+    sagas = [place(operator, STUCK), place(operator, for_good)]
+    with monkeypatch.context() as stopped:
+        lose_messages(stopped)
+        result = operator.post("/stuck/process_payment/resume").headers["Location"]
+
+    page = operator.get(result)
+    assert "✓ Ended: done or undone 0 ▶ Under way 2 ⚠ Stuck again 0" in text_of(page)
+    assert "No saga is stuck" not in page.text
+    part = re.search(r'data-poll="([^"]+)"', page.text)
+    assert part
+
+    for saga_id in sagas:
+        operations.resume(saga_id)
+
+    ended = operator.get(part[1].replace("&amp;", "&"))
+    assert "✓ Ended: done or undone 1 ▶ Under way 0 ⚠ Stuck again 1" in text_of(ended)
+    assert "data-live-end" in ended.text
+    assert f"/sagas/{sagas[1]}" in ended.text
+    assert "data-poll" not in operator.get(result).text
+
+
+@pytest.mark.parametrize("path", [f"/stuck/resumed/{new_id()}/x?by=Ann", f"/stuck/resumed/{new_id()}/{new_id()}"])
+def test_what_is_no_result_is_not_found(operator: Browser, path: str) -> None:
+    assert operator.get(path, headers=HTML).status_code == 404
+
+
+def test_a_group_that_does_not_exist_says_so(client: FlaskClient) -> None:
+    assert "No saga is stuck on this step with this error." in client.get("/stuck/nothing?error=<b>").text
+
+
+def test_of_two_who_resume_all_at_once_only_one_resumes_each(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga_id = place(operator, STUCK)
+    lose_messages(monkeypatch)
+    ask = operations._with_driver
+
+    def be_second(*given: Any) -> SagaInstance:
+        monkeypatch.setattr(operations, "_with_driver", ask)
+        operations.resume_stuck("process_payment", by="Bob")
+        return ask(*given)
+
+    monkeypatch.setattr(operations, "_with_driver", be_second)
+    assert operator.post("/stuck/process_payment/resume").status_code == 303
+
+    assert acts(operator, saga_id) == [("resume_stuck", "Bob", None)]
+
+
+def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.pages.stuck.BULK_SECONDS", inf)  # however slow the machine is
+    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
+    sagas = [place(operator, STUCK) for _ in range(5)]
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, sagas[1]).saga_type = "retired"
+    path = "/stuck/process_payment/resume"
+    assert "5 sagas are stuck on this step." in operator.get(path).text
+
+    done = operator.post(path)
+
+    assert done.status_code == 303
+    page = operator.get(done.headers["Location"]).text
+    assert "4 sagas were resumed." in page
+    assert f"{sagas[1]}: no code deployed here declares saga retired" in page
+    assert "1 saga is stuck on this step." in operator.get(path).text
+    assert [status(operator, saga_id) for saga_id in sagas] == ["compensated", "stuck", *["compensated"] * 3]
+    assert acts(operator, sagas[0]) == [("resume_stuck", "Ann", None)]
+    assert acts(operator, sagas[1]) == []
+
+
+@pytest.mark.parametrize("step", ["nothing", "単語", "<b>"])
+def test_where_nothing_is_stuck_there_is_nothing_to_press(operator: Browser, step: str) -> None:
+    page = operator.get(f"/stuck/{quote(step)}/resume")
+
+    assert page.status_code == 200
+    assert "No saga is stuck on this step." in page.text
+    assert "<b>" not in page.text
+    assert operator.post(f"/stuck/{quote(step)}/resume").status_code == 303
+
+
+@pytest.mark.parametrize("step", ["%00", "x" * 65])
+def test_what_can_be_no_step_is_not_found(operator: Browser, step: str) -> None:
+    assert operator.get(f"/stuck/{step}/resume", headers=HTML).status_code == 404

@@ -1,0 +1,140 @@
+"""Sagas that are stuck on the same step with the same class of error: shown, resumed together, and followed."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_babel import gettext, ngettext
+from flask_login import login_required
+
+from app.errors import Invalid, NotFound
+from app.ids import is_uuid, new_id
+from app.saga import operations
+from app.saga.definition import ENDED, SagaStatus
+from app.saga.operations import Resumed
+from app.saga.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
+from web import operators
+from web.fields import is_storable
+from web.pages.operate import LONGEST_NAME, Page
+from workflows import finding
+
+blueprint = Blueprint("stuck", __name__, url_prefix="/stuck")
+
+MAX_STEP_LENGTH = 64
+MAX_SHOWN = 50
+BULK_SECONDS = 20
+"""How long one request goes on resuming batch after batch; what is left can be resumed by another one."""
+MAX_REASONS_SHOWN = 3
+MAX_REASON_LENGTH = 200
+
+
+@blueprint.get("/<step>")
+def show(step: str) -> Page:
+    """Show the sagas of a group."""
+    stuck = finding.stuck_sagas(_step(step), _error() or "", MAX_SHOWN)
+    return render_template("stuck/group.html", stuck=stuck, most=MAX_SHOWN)
+
+
+@blueprint.route("/<step>/resume", methods=["GET", "POST"])
+@login_required  # type: ignore[untyped-decorator]
+def resume(step: str) -> Page:
+    """Say what resuming a group does, or all that are stuck on a step if no error is named, and do it."""
+    step, error = _step(step), _error()
+    if request.method == "POST":
+        return _resume(step, error)
+    if error is None:
+        return render_template("stuck/resume.html", step=step, error=None, number=operations.count_stuck(step))
+    stuck = finding.stuck_sagas(step, error, 1)
+    return render_template("stuck/resume.html", step=step, error=error, number=stuck.number, until=stuck.group.until)
+
+
+@blueprint.get("/resumed/<first>/<last>")
+@login_required  # type: ignore[untyped-decorator]
+def resumed(first: str, last: str) -> Page:
+    """Show what has become of the sagas that were resumed together; the page renews itself until all have ended."""
+    return render_template("stuck/resumed.html", first=first, last=last, **_outcome(first, last))
+
+
+@blueprint.get("/resumed/<first>/<last>/part")
+@login_required  # type: ignore[untyped-decorator]
+def part(first: str, last: str) -> Page:
+    """Return the part of that page that changes."""
+    return render_template("stuck/resumed_part.html", **_outcome(first, last))
+
+
+def _resume(step: str, error: str | None) -> Page:
+    by = operators.name_of_operator()
+    group = StuckGroup(step, error, _until()) if error is not None else None
+
+    def batch(after: str | None) -> Resumed:
+        if group is None:
+            return operations.resume_stuck(step, by=by, after=after)
+        return operations.resume_group(group, by=by, after=after)
+
+    first = new_id()  # ids grow with time: the acts of this request lie between the two
+    _resume_all(batch)
+    return redirect(url_for("pages.stuck.resumed", first=first, last=new_id(), by=by), 303)
+
+
+def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
+    """Resume batch after batch, and say on the next page which were refused and whether some are left."""
+    give_up = time.monotonic() + BULK_SECONDS
+    refused, after = dict[str, str](), None
+    while True:
+        done = batch(after)
+        refused, after = refused | done.refused, done.next_after
+        if after is None or time.monotonic() > give_up:
+            break
+    if refused:
+        flash(
+            ngettext(
+                "%(num)s saga was not resumed:", "%(num)s sagas were not resumed, of these the first:", len(refused)
+            )
+        )
+    for saga_id, reason in list(refused.items())[:MAX_REASONS_SHOWN]:
+        flash(f"{saga_id}: {reason[:MAX_REASON_LENGTH]}")
+    if after is not None:
+        flash(gettext("There was not enough time for all of them: resume the rest as well."))
+
+
+def _outcome(first: str, last: str) -> dict[str, object]:
+    by = request.args.get("by", "")
+    if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= LONGEST_NAME or not is_storable(by):
+        raise NotFound("nothing was resumed together under this address")
+    sagas = finding.resumed_together(first, last, by)
+    stuck = [saga for saga in sagas if saga.status == SagaStatus.STUCK]
+    ended = sum(saga.status in ENDED for saga in sagas)
+    moving = [saga for saga in sagas if saga.status not in ENDED and saga.status != SagaStatus.STUCK]
+    return {
+        "by": by,
+        "number": len(sagas),
+        "ended": ended,
+        "stuck": stuck,
+        "moving": moving,
+        "most": MAX_SHOWN,
+    }
+
+
+def _step(step: str) -> str:
+    if len(step) > MAX_STEP_LENGTH or not is_storable(step):
+        raise NotFound("there is no such step")
+    return step
+
+
+def _error() -> str | None:
+    error = request.args.get("error")
+    if error is not None and (len(error) > MAX_CLASS_LENGTH or not is_storable(error)):
+        raise NotFound("there is no such class of error")
+    return error
+
+
+def _until() -> datetime | None:
+    text = request.form.get("until")
+    try:
+        until = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        until = None
+    if until is None or until.tzinfo is None:
+        raise Invalid("must be the moment that the form came with", field="until")
+    return until
