@@ -1,8 +1,9 @@
 """The event store and its signal-style fan-out: ``@on(EventType, queue=…)`` and ``emit``.
 
 An event is written in the transaction that makes it true. After the commit one task per subscriber is sent to the
-subscriber's queue, with a task id made of event and subscriber: a topic exchange would give all copies one task id,
-send every retry to every service, and drop events in silence where a queue is missing.
+subscriber's queue: a topic exchange would give all copies one task id, send every retry to every service, and drop
+events in silence where a queue is missing. What is sent again has another task id, because workers discard a task that
+an operator revoked, and remember its id for hours: only the log says what has been done.
 
 Subscriptions come in two kinds. Those of a choreography are its own business: it sends its events again until its
 saga is settled. Everybody else's (``@on`` here) go through the *transactional outbox*: a row beside the event, which
@@ -182,8 +183,11 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
         session.connection().execute(_AWAITED, entries)
 
 
-def task_id_of(event_id: str, task_name: str) -> str:
-    """Return the id of the task by which a subscriber is told of an event: the same however often it is told."""
+def delivery_of(event_id: str, task_name: str) -> str:
+    """Return what identifies that a subscriber is told of an event, however often it is told.
+
+    The first message has it as its task id, too, so that pages can name that task without having stored it.
+    """
     return str(uuid5(UUID(event_id), task_name))
 
 
@@ -193,16 +197,19 @@ def tell(
     saga_id: str,
     parent_id: str | None = None,
     not_taken: NotTaken | None = None,
+    *,
+    again: bool = False,
 ) -> None:
     """Send an event's task to each of these subscribers; ``not_taken`` is called for each that the broker did not take.
 
-    ``parent_id`` is the task that wrote the event.
+    ``parent_id`` is the task that wrote the event. What may have been sent before is sent ``again``: under a new task
+    id, which nobody can have revoked.
     """
     for task_name in task_names:
         send(
             task_name,
             saga_id=saga_id,
-            task_id=task_id_of(event_id, task_name),
+            task_id=None if again else delivery_of(event_id, task_name),
             parent_id=parent_id,
             not_taken=not_taken,
             event_id=event_id,
@@ -262,6 +269,6 @@ def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
     for entry in due:
         entry.resent += 1  # each time twice as long: a subscriber that is away has its messages in the queue already
         entry.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds * 2 ** min(entry.resent, 8))
-        told = partial(tell, [entry.subscriber], entry.event_id, entry.saga_id)
+        told = partial(tell, [entry.subscriber], entry.event_id, entry.saga_id, again=True)
         after_commit(session, tracing.sending_again(session, entry.saga_id, told))
     return len(due)

@@ -102,11 +102,12 @@ def send(
     **arguments: str,
 ) -> None:
     """Send one task of a saga to its queue; ``not_taken`` is called if the broker does not take it."""
+    task_id = task_id or new_id()
     if app.conf.task_always_eager:
         if not _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id) and not_taken:
             not_taken()
         return
-    _send(_Message(_link(task_name, saga_id, task_id or new_id(), **arguments), [], saga_id, parent_id, not_taken))
+    _send(_Message(_link(task_name, saga_id, task_id, **arguments), [], saga_id, parent_id, not_taken))
 
 
 def send_chain(

@@ -12,6 +12,8 @@ class Post:
         self.waiting: list[Signature] = []
         self.away = False
         """Whether it takes no messages at present."""
+        self.revoked: set[str] = set()
+        """The tasks that an operator revoked: workers discard whatever has one of these ids."""
 
     def names(self) -> list[str]:
         return [str(message.task) for message in self.waiting]
@@ -22,6 +24,10 @@ class Post:
         self.waiting.remove(message)
         return message
 
+    def revoke(self, task_name: str) -> None:
+        """Revoke the oldest message of a task, which waits."""
+        self.revoked.add(self.take(task_name).options["task_id"])
+
     def deliver(self, task_name: str) -> None:
         """Deliver the oldest message of a task."""
         run(self.take(task_name))
@@ -30,7 +36,9 @@ class Post:
         """Deliver what waits, and what that causes, until nothing waits; returns how many messages it were."""
         delivered = 0
         while self.waiting:
-            run(self.waiting.pop(-1 if last_first else 0))
+            message = self.waiting.pop(-1 if last_first else 0)
+            if message.options.get("task_id") not in self.revoked:
+                run(message)
             delivered += 1
         return delivered
 

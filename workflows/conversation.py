@@ -1,8 +1,8 @@
 """What the services of a choreographed saga said to each other: each event, who was told of it, and what they did.
 
 Nothing of this is written down anywhere as such. Who is told stands in the live registry of subscriptions; what they
-did is found by the id of the message's task, which is made of event and subscriber; and what a reaction has not done
-yet is asked of the reaction itself.
+did is found in the log by the delivery, which is made of event and subscriber; and what a reaction has not done yet is
+asked of the reaction itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.celery import queue_of
-from app.events import History, StoredEvent, subscribers, task_id_of
+from app.events import History, StoredEvent, delivery_of, subscribers
 from app.saga import participant, registry
 from app.saga.choreography import Choreography
 from app.saga.decisions import Act, Close, Decision, Undo
@@ -36,7 +36,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Heard:
-    """One service that was told of one event; ``command`` is what it did, or is to do, and ``logged`` how that went."""
+    """One service that was told of one event; ``command`` is what it did, or is to do, and ``logged`` how that went.
+
+    ``task_id`` is the task that acted, or else the first that told it: what was sent again has an id of its own.
+    """
 
     task_name: str
     task_id: str
@@ -95,25 +98,27 @@ def under_way(view: SagaView, said: Sequence[Said]) -> list[LoggedOperation]:
 class _Listening:
     def __init__(self, choreography: Choreography | None, view: SagaView) -> None:
         self.choreography = choreography
-        self.by_task: Mapping[str | None, LoggedOperation] = {logged.task_id: logged for logged in view.operations}
+        self.by_delivery: Mapping[str | None, LoggedOperation] = {
+            logged.delivery_id or logged.task_id: logged for logged in view.operations
+        }
         self.by_key = {logged.key: logged for logged in view.operations}
         self.all_that_happened = History(view.events)
 
     def to(self, event: StoredEvent, past: History) -> list[Heard]:
-        heard = [Heard(name, task_id_of(event.id, name), Outcome.TOLD) for name in subscribers(event.event_type, None)]
+        heard = [Heard(name, delivery_of(event.id, name), Outcome.TOLD) for name in subscribers(event.event_type, None)]
         if self.choreography is None:
             return heard
         reactions = subscribers(event.event_type, self.choreography.name)
         return [*(self._reaction(self.choreography, name, event, past) for name in reactions), *heard]
 
     def _reaction(self, choreography: Choreography, task_name: str, event: StoredEvent, past: History) -> Heard:
-        task_id = task_id_of(event.id, task_name)
+        task_id = delivery_of(event.id, task_name)
         meant = _meant(choreography.decision(task_name, past))
-        mine = self.by_task.get(task_id)
+        mine = self.by_delivery.get(task_id)
         if mine:
             # when it acted more may have happened already than this event and those before it
             meant = meant or _meant(choreography.decision(task_name, self.all_that_happened))
-            return Heard(task_name, task_id, Outcome.ACTED, meant[2] if meant else mine.step, mine)
+            return Heard(task_name, mine.task_id or task_id, Outcome.ACTED, meant[2] if meant else mine.step, mine)
         if meant is None:
             return Heard(task_name, task_id, Outcome.NOTHING)
         step, operation, command = meant

@@ -82,7 +82,7 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _SEEN = select(table_of(SagaInstance)).where(SagaInstance.id.in_(_IDS))
 # in one order everywhere, or two who lock could wait for each other
 _LOCKED = _SEEN.order_by(SagaInstance.id).with_for_update()
-_ENTRY = ("saga_id", "step", "operation", "status", "attempts", "task_id", "result", "error", "event_id")
+_ENTRY = ("saga_id", "step", "operation", "status", "attempts", "task_id", "delivery_id", "result", "error", "event_id")
 _LOGGED = select(*(table_of(SagaStep).c[name] for name in _ENTRY)).where(SagaStep.saga_id.in_(_IDS))
 
 

@@ -127,7 +127,7 @@ class Choreography:
         roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
         for event in past.events:
             if event.event_type in roots:
-                self._stream.say(session, saga.id, event)
+                self._stream.say_again(session, saga.id, event)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Say once that the deadline has passed; whoever owns the point of no return decides what that means."""
@@ -163,7 +163,7 @@ class Choreography:
             barrier.reopen_unsaid(session, saga.id)
         # not only the roots: a person who asks shall not have to rely on anybody's repetition
         for event in past.events:
-            self._stream.say(session, saga.id, event)
+            self._stream.say_again(session, saga.id, event)
 
     def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
         """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import faults, runtime
 from app.errors import StepRejected
-from app.events import History, StoredEvent, histories, subscribers
+from app.events import History, StoredEvent, delivery_of, histories, subscribers
 from app.messages import Event, Reply
 from app.saga import barrier, transitions
 from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
@@ -154,6 +154,7 @@ class FirstReactions:
     def _log(self, session: Session, attempt: _Attempt, now: datetime) -> SagaStep:
         saga, delivery = attempt.saga, attempt.delivery
         row = barrier.take(saga.id, attempt.step, attempt.operation, now)
+        row.delivery_id = delivery_of(delivery.event_id, self.task_name)
         if attempt.refusal is None:
             finish(saga, row, attempt.status, delivery.task_id, delivery.started_at, now)
             return row

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import DatabaseFault, StepFailed, StepRejected, describe
-from app.events import StoredEvent
+from app.events import StoredEvent, delivery_of
+from app.ids import is_uuid
 from app.messages import Event, Reply
 from app.saga import barrier, happenings, transitions
 from app.saga.attempts import (
@@ -51,6 +52,7 @@ class ReactionRun:
         self.reaction = reaction
         self.saga_id = saga_id
         self.event_id = event_id
+        self.delivery_id = delivery_of(event_id, task.name) if is_uuid(event_id) else None
         self.started_at = self.here.now()
 
     def run(self) -> Reply:
@@ -168,6 +170,7 @@ class ReactionRun:
             row.status = StepStatus.FAILED
             row.finished_at = self.here.now()
             row.task_id = self.task.request.id
+            row.delivery_id = self.delivery_id
             if not row.attempts:  # its door was shut before it ran; else its failure was told when it happened
                 happenings.of_step(Kind.STEP_SKIPPED, saga, row, self.here.now())
             self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
@@ -240,6 +243,7 @@ class ReactionRun:
     def _finish(
         self, session: Session, saga: SagaInstance, row: SagaStep, status: StepStatus, event: Event | None
     ) -> None:
+        row.delivery_id = self.delivery_id
         finish(saga, row, status, self.task.request.id, self.started_at, self.here.now())
         if event:
             self.stream.answer(session, saga, row, event)
@@ -247,17 +251,19 @@ class ReactionRun:
     def _note_failure(
         self, saga: SagaInstance, row: SagaStep, error: Exception, policy: RetryPolicy, rejected: bool
     ) -> float | None:
+        row.delivery_id = self.delivery_id
         now = self.here.now()
         return note_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
 
     def _say_again(self, session: Session, row: SagaStep | Entry) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""
         if row.event_id:
-            self.stream.say(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
+            self.stream.say_again(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
         return reply_of(row)
 
     def _repeat(self, row: Entry) -> Reply:
-        if row.task_id not in {None, self.task.request.id}:
+        # a row from before a delivery was recorded has it as its task's id
+        if (row.delivery_id or row.task_id) not in {None, self.delivery_id}:
             # done by the message of another event, whose repetition says it again: both would double all that follows
             return reply_of(row)
         with self.here.database.transaction() as session:

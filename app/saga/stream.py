@@ -42,7 +42,7 @@ class Stream:
         if event.type in self.watched:
             # writers of one saga's events wait for each other at its row, so this look at them misses none
             self._project(saga, stored, history(session, stored.aggregate_id))
-        self.say(session, saga.id, stored)
+        self._say(session, saga.id, stored)
         return stored
 
     def answer(self, session: Session, saga: SagaInstance, row: SagaStep, event: Event) -> None:
@@ -61,15 +61,18 @@ class Stream:
             with sent_by(one.row.task_id):
                 if event.event_type in self.watched:
                     self._project(one.saga, event, History([*one.past.events, event]))
-                self.say(session, one.saga.id, event)
+                self._say(session, one.saga.id, event)
 
-    def say(self, session: Session, saga_id: str, event: StoredEvent) -> None:
-        """Tell the reactions to an event of it, after the commit; as often as one likes."""
-        after_commit(session, partial(self._tell, saga_id, event, sender()))
+    def say_again(self, session: Session, saga_id: str, event: StoredEvent) -> None:
+        """Tell the reactions to an event of it once more, after the commit; as often as one likes."""
+        self._say(session, saga_id, event, again=True)
 
-    def _tell(self, saga_id: str, event: StoredEvent, parent_id: str | None) -> None:
+    def _say(self, session: Session, saga_id: str, event: StoredEvent, *, again: bool = False) -> None:
+        after_commit(session, partial(self._tell, saga_id, event, sender(), again=again))
+
+    def _tell(self, saga_id: str, event: StoredEvent, parent_id: str | None, *, again: bool) -> None:
         listening = subscribers(event.event_type, self.name)
-        tell(listening, event.id, saga_id, parent_id, not_taken=partial(stop_clock, saga_id))
+        tell(listening, event.id, saga_id, parent_id, not_taken=partial(stop_clock, saga_id), again=again)
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
         state = self.milestone(past)

@@ -50,6 +50,7 @@ class LoggedOperation:
     attempts: int = 0
     failures: Sequence[dict[str, Any]] = ()
     task_id: str | None = None
+    delivery_id: str | None = None
     event_id: str | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
@@ -149,6 +150,7 @@ def _logged(row: SagaStep) -> LoggedOperation:
         attempts=row.attempts,
         failures=row.failures,
         task_id=row.task_id,
+        delivery_id=row.delivery_id,
         event_id=row.event_id,
         result=row.result,
         error=row.error,

@@ -25,6 +25,7 @@ from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"
 CANCEL = "orders.cancel_when_settled"
+NOTIFY = "notifications.notify_customer"
 CLOSE = "shipping.settle_on_time_out_or_cancel_request"
 
 
@@ -251,6 +252,28 @@ def test_lost_messages_are_sent_again_by_the_sweep(post: Post, clock: Clock) -> 
     assert_clean(placed, "completed")
 
 
+@pytest.mark.parametrize("victim", [RESERVE, CHARGE, "payments.refund_on_failure", NOTIFY])
+@pytest.mark.parametrize("by_hand", [False, True], ids=["swept", "resumed"])
+def test_what_was_revoked_is_done_when_it_is_sent_again(post: Post, clock: Clock, victim: str, by_hand: bool) -> None:
+    placed = order(shipping="decline")
+    while victim not in post.names():
+        run(post.waiting.pop(0))
+    post.revoke(victim)
+    post.deliver_all()
+
+    if by_hand and victim != NOTIFY:
+        operations.resume(placed.saga_id)
+    else:
+        clock.forward(1.5)  # stalled, and not overdue
+        recovery.sweep()
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    query = text("SELECT count(*) FROM notifications WHERE order_id = :id")
+    with runtime.current().database.reading() as session:
+        assert session.scalar(query, {"id": placed.order_id}) == 1
+
+
 def test_the_sweep_waits_while_an_order_makes_progress(post: Post, clock: Clock) -> None:
     placed = order()
     clock.forward(0.9)
@@ -328,7 +351,7 @@ def test_a_resume_says_what_no_repetition_would(post: Post) -> None:
     post.waiting.clear()  # nobody heard that all is given back
     with runtime.current().database.transaction() as session:
         # as if the reactions had other names when they did it, before a deploy
-        session.execute(text("UPDATE saga_steps SET task_id = 'another'"))
+        session.execute(text("UPDATE saga_steps SET delivery_id = 'another'"))
 
     operations.resume(placed.saga_id)
     post.deliver_all()

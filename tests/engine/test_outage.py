@@ -172,5 +172,8 @@ class FailsOnce:
     def reading(self) -> AbstractContextManager[Session]:
         return self._database.reading()
 
+    def now(self) -> datetime:
+        return self._database.now()
+
     def close(self) -> None:
         self._database.close()

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from app import events
-from app.events import subscribers, task_id_of
+from app.events import delivery_of, subscribers
 from app.messages import EventType
 from app.runtime import Runtime
 from app.saga import operations, recovery
@@ -43,7 +43,7 @@ def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here:
     for one in said:
         told = subscribers(one.event.event_type, "order-choreography") + subscribers(one.event.event_type, None)
         assert [found.task_name for found in one.heard] == told
-        assert [found.task_id for found in one.heard] == [task_id_of(one.event.id, name) for name in told]
+        assert [found.task_id for found in one.heard] == [delivery_of(one.event.id, name) for name in told]
     assert [one.event.sequence for one in said] == [1, 2, 3, 4, 5, 6]
     assert [one.event.event_type for one in said if one.no_return] == ["ShippingArranged"]
 
@@ -72,6 +72,21 @@ def test_what_nobody_has_done_yet_is_awaited(post: Post) -> None:
     assert [logged.step for logged in conversation.under_way(view, conversation.of(view))] == ["process_payment"]
     post.deliver_all()
     assert not [one for said in said_in(placed) for one in said.heard if one.outcome is Outcome.AWAITED]
+
+
+def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_acted(post: Post, clock: Clock) -> None:
+    placed = order()
+    [first] = [message for message in post.waiting if message.task == "inventory.reserve_on_order_created"]
+    post.waiting.clear()
+    clock.forward(1.5)
+    recovery.sweep()
+    post.deliver("inventory.reserve_on_order_created")
+
+    [reserved] = [one for one in said_in(placed)[0].heard if one.service == "inventory"]
+    [logged] = [one for one in queries.saga(placed.saga_id).operations if one.step == "reserve_stock"]
+
+    assert reserved.outcome is Outcome.ACTED
+    assert reserved.task_id == logged.task_id != first.options["task_id"]
 
 
 def test_what_had_been_done_for_another_event_is_not_said_to_be_done_twice(post: Post) -> None:
