@@ -25,13 +25,17 @@ logger = logging.getLogger(__name__)
 CeleryTask = Task[Any, Any]
 
 
+MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
+"""How long a message waits for its next delivery, at most, when the database did not answer."""
+
+
 @contextmanager
 def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
     """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
     try:
         yield
     except DatabaseFault as error:
-        wait = min(30.0, 0.2 * 2**task.request.retries)
+        wait = min(MAX_WAIT_FOR_DATABASE_SECONDS, 0.2 * 2**task.request.retries)
         logger.warning("database fault, trying again", extra={"reason": error})
         raise task.retry(countdown=wait, exc=error, max_retries=50) from error
 

@@ -104,7 +104,7 @@ class SagaStep(Base):
 
 
 class Sweep(Base):
-    """When the recovery sweep last ran: one row, whichever process ran it."""
+    """When the recovery sweep last ran, and when it last noted an outage: a row each, whichever process ran it."""
 
     __tablename__ = "sweeps"
 

@@ -21,6 +21,7 @@ from app.saga import happenings, registry, transitions
 from app.saga.definition import MOVING
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, Sweep
+from app.saga.outage import database_was_away
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +56,12 @@ def sweep() -> Swept:
     """
     database = runtime.current().database
     with database.transaction() as session:
+        was_away = database_was_away(session)
         claimed = _claim(session)
         locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
         _note_sweep(session)  # last: another sweep that claims side by side waits for this row
-    outcomes = [_drive(saga_id) for saga_id in claimed]
+    outcomes = [_drive(saga_id, was_away) for saga_id in claimed]
     return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
@@ -68,11 +70,12 @@ def try_sweep() -> Swept | None:
     try:
         return sweep()
     except DatabaseFault as fault:
-        _log_no_sweep(fault)
+        _miss_sweep(fault)
         return None
 
 
-def _log_no_sweep(fault: DatabaseFault) -> None:
+def _miss_sweep(fault: DatabaseFault) -> None:
+    runtime.current().missed_sweep = True
     logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
 
 
@@ -87,7 +90,7 @@ def run_sweep() -> dict[str, int] | None:
         if _swept_just_now():
             return None
     except DatabaseFault as fault:
-        _log_no_sweep(fault)
+        _miss_sweep(fault)
         return None
     swept = try_sweep()
     return asdict(swept) if swept else None
@@ -145,7 +148,7 @@ def _locked(session: Session) -> int:
     return len(locked)
 
 
-def _drive(saga_id: str) -> str:
+def _drive(saga_id: str, was_away: bool) -> str:
     here = runtime.current()
     try:
         with here.database.transaction() as session:
@@ -158,10 +161,19 @@ def _drive(saga_id: str) -> str:
                 transitions.stick(saga, here.now(), f"saga {saga.saga_type} is not declared")
                 return "stuck"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
+            if overdue and was_away:
+                # its service may have waited for a connection: the clock starts again when the saga is driven on
+                logger.warning("deadline passed during an outage of the database", extra={"saga_id": saga_id})
+                transitions.stop_clock(saga, here.now())
+                overdue = False
             kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN
             with tracing.driving_on(session, saga, kind):
                 happenings.of_saga(kind, saga)
                 (driver.time_out if overdue else driver.drive)(session, saga)
+    except DatabaseFault as fault:
+        reason = {"saga_id": saga_id, "reason": fault}
+        logger.warning("saga could not be driven on, the next sweep tries again", extra=reason)
+        return "failed"
     except Exception:
         # whatever one saga's trouble is, the sweep goes on to the others
         logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})

@@ -86,7 +86,7 @@ def test_sweeps_claim_side_by_side_without_waiting_for_each_other(here: Runtime,
 def test_what_a_sweep_claimed_before_it_died_is_driven_when_the_lease_has_run_out(
     here: Runtime, sagas: set[str], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(_: str) -> str:
+    def die(*_: object) -> str:
         raise SystemExit
 
     with monkeypatch.context() as dying, pytest.raises(SystemExit):

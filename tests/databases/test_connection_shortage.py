@@ -1,0 +1,122 @@
+"""A worker that waits for a connection to the database is not late: no healthy order is undone for it."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from app.database import Database
+from app.errors import DatabaseFault
+from app.runtime import Runtime
+from app.saga import recovery
+from app.saga.models import SagaInstance
+from app.saga.outage import GRACE_SECONDS
+from app.settings import Settings
+from tests.post import Clock, Post
+from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+
+TIMEOUT = 10
+on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+both = pytest.mark.parametrize("pattern", Pattern)
+
+Limit = Callable[[int], None]
+"""Limits how many connections the shop may have."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.but(step_timeout_seconds=TIMEOUT, order_timeout_seconds=TIMEOUT)
+
+
+@pytest.fixture(params=["ROLE", "DATABASE"])
+def limit(request: pytest.FixtureRequest, here: Runtime) -> Iterator[Limit]:
+    """A shop that connects with a role of its own, which is no superuser."""
+    role, database = f"shop_{uuid4().hex[:12]}", make_url(here.settings.database_url).database
+    whole = create_engine(here.settings.database_url, isolation_level="AUTOCOMMIT")
+    with whole.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'"))
+        connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
+    url = make_url(here.settings.database_url).set(username=role, password="secret")
+    here.settings = here.settings.but(database_url=url.render_as_string(hide_password=False))
+    here.database.close()
+    del here.database
+
+    def set_limit(connections: int) -> None:
+        of = role if request.param == "ROLE" else database
+        with whole.connect() as connection:
+            connection.execute(text(f"ALTER {request.param} {of} CONNECTION LIMIT {connections}"))
+        whole.dispose()  # it counts among the database's
+
+    yield set_limit
+    here.close()
+    with whole.connect() as connection:
+        connection.execute(text(f"DROP OWNED BY {role}"))
+        connection.execute(text(f"DROP ROLE {role}"))
+    whole.dispose()
+
+
+@pytest.fixture
+def deadline_of(here: Runtime) -> Callable[[Placed], timedelta]:
+    """Say how long a saga has until its deadline."""
+
+    def look(placed: Placed) -> timedelta:
+        with here.database.reading() as session:
+            deadline = session.get_one(SagaInstance, placed.saga_id).deadline_at
+        assert deadline
+        return deadline - here.now()
+
+    return look
+
+
+def order(pattern: Pattern) -> Placed:
+    return place(NewOrder((Item("item-001", 1),), pattern))
+
+
+@on_postgresql
+@both
+def test_no_deadline_passes_while_connections_are_short_nor_at_once_afterwards(
+    here: Runtime, post: Post, clock: Clock, limit: Limit, pattern: Pattern, deadline_of: Callable[[Placed], timedelta]
+) -> None:
+    placed = order(pattern)
+    limit(2)
+    with here.database.reading() as session:  # the sweep has the other one
+        session.execute(text("SELECT 1"))
+        with here.database.reading(), pytest.raises(DatabaseFault, match="too many connections"):
+            order(pattern)
+        clock.forward(TIMEOUT + 1)
+        assert timed_out() == 0
+    assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
+
+    limit(-1)  # those who were refused have not noticed yet
+    clock.forward(TIMEOUT + 1)
+    assert timed_out() == 0
+    assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
+
+    clock.forward(GRACE_SECONDS)
+    assert timed_out() == 1
+
+
+@both
+def test_no_deadline_passes_for_the_time_in_which_the_database_was_away(
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern, deadline_of: Callable[[Placed], timedelta]
+) -> None:
+    placed = order(pattern)
+    clock.forward(TIMEOUT + 1)
+    with pytest.MonkeyPatch.context() as away:
+        away.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
+        assert recovery.try_sweep() is None
+
+    assert timed_out() == 0
+    assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
+
+    clock.forward(GRACE_SECONDS + TIMEOUT)
+    assert timed_out() == 1
+
+
+def timed_out() -> int:
+    swept = recovery.try_sweep()
+    assert swept
+    return swept.timed_out
