@@ -162,7 +162,6 @@ class FailsOnce:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lost = False
-        self.now = database.now
 
     def transaction(self) -> AbstractContextManager[Session]:
         if self._lost:
