@@ -20,7 +20,7 @@ UNKNOWN_ID = "019b7a3c-0000-7000-8000-000000000000"
 """An id that nothing has."""
 
 ENDED = {"completed", "compensated", "stuck"}
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 OPERATOR_TOKEN = "the token of the tests' operators"
 AUTHORIZED = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
 
@@ -122,7 +122,7 @@ def http_transport(base: str) -> Transport:
             base + path, data=data, headers={**AUTHORIZED, **content, **headers}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return Answer(answer.status, json.load(answer), dict(answer.headers))
         except urllib.error.HTTPError as error:
             with error:

@@ -4,6 +4,7 @@ Every stack is driven through its public HTTP API, so one suite fits all.
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -261,10 +262,18 @@ def empty_queues(broker_url: str) -> None:
             queue.purge()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(*addresses: str) -> int:
+    """Return a port that is free on these addresses (127.0.0.1 unless said otherwise) and stays so until it is used.
+
+    The system gives ports from 32768 on to connections: one of those may be taken before, or while, a server is down,
+    even by a client that tried to reach the server and met itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with ExitStack() as probes, suppress(OSError):
+            for address in addresses or ("127.0.0.1",):
+                probes.enter_context(socket.socket()).bind((address, port))
+            return port
 
 
 def _ready(shop: Shop) -> bool:

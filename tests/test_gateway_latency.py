@@ -73,5 +73,5 @@ def test_a_process_that_stops_waits_for_no_answer(here: Runtime) -> None:
     waiting.start()
     here.stopping.set()
 
-    waiting.join(10)
+    waiting.join(60)
     assert ended.is_set()

@@ -12,9 +12,9 @@ from app.settings import Settings
 from bench.scaling.processes import Processes, audit, open_processes
 from bench.scaling.shop import Shop
 from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import kill_group, lasting_port, spawn, wait_for
+from tests.chaos.processes import kill_group, spawn, wait_for
 from tests.shop import OPERATOR_TOKEN
-from tests.stacks import process_environment
+from tests.stacks import free_port, process_environment
 
 
 class Stack(Protocol):
@@ -43,7 +43,7 @@ class Embedded:
             database_url=f"sqlite:///{folder / 'shop.db'}",
             broker_url="memory://",
             redis_url=None,
-            port=lasting_port(),
+            port=free_port(),
             operator_token=SecretStr(OPERATOR_TOKEN),
         )
         self.url = f"http://127.0.0.1:{self._settings.port}"

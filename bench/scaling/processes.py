@@ -24,10 +24,10 @@ from app.settings import ROOT, Settings
 from bench.scaling.shop import Shop
 from bench.scaling.stack import NotUsable
 from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import end, kill_group, lasting_port, spawn, uninterrupted, wait_for
+from tests.chaos.processes import end, kill_group, spawn, uninterrupted, wait_for
 from tests.chaos.servers import MissingServer, PrivateRabbitmq, PrivateRedis
 from tests.shop import OPERATOR_TOKEN
-from tests.stacks import fresh_postgresql_database, process_environment, role_commands
+from tests.stacks import free_port, fresh_postgresql_database, process_environment, role_commands
 from workflows.first_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
@@ -196,7 +196,7 @@ def _settings(database_url: str, broker_url: str, latency: float, log_level: str
     return Settings(
         database_url=database_url,
         broker_url=broker_url,
-        port=lasting_port(),
+        port=free_port(),
         operator_token=SecretStr(OPERATOR_TOKEN),
         gateway_latency_seconds=latency,
         gateway_timeout_seconds=max(5.0, 2 * latency),

@@ -11,7 +11,7 @@ from app.settings import Settings
 from tests.shop import Shop, http_transport
 from tests.stacks import ROOT, end_of, process_environment
 
-STARTING_SECONDS = 60
+STARTING_SECONDS = 120
 PASSWORD = "correct horse battery staple"
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 from tests.stacks import ROOT
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -88,16 +87,3 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def lasting_port() -> int:
-    """Return a free port of loopback that stays free while its server is down.
-
-    The system gives ports from 32768 on to connections, so that one of those may be taken when the server comes back,
-    even by a client that tried to reach the server and met itself.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

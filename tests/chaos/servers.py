@@ -20,7 +20,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from app.celery import QUEUES
-from tests.chaos.processes import end, kill_group, lasting_port, listens, spawn, wait_for
+from tests.chaos.processes import end, kill_group, listens, spawn, wait_for
+from tests.stacks import free_port
 
 FAST, IMMEDIATE, STOP, KILL, FLUSH = "fast", "immediate", "stop", "kill", "flush"
 
@@ -57,7 +58,7 @@ class _OneProcess:
     def __init__(self, folder: Path) -> None:
         self.lost_messages = 0
         self.folder = folder
-        self.port = lasting_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = dict(os.environ)
 
@@ -167,7 +168,7 @@ class PrivateRabbitmq(_OneProcess):
         )
         self._script = scripts / "rabbitmq-server"
         self._epmd_program = _folder_of("Erlang's port mapper", "erlang-base", ["epmd"]) / "epmd"
-        self._epmd_port = lasting_port()
+        self._epmd_port = free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
         self.environment |= self._settings()
 
@@ -186,7 +187,7 @@ class PrivateRabbitmq(_OneProcess):
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"chaos-{uuid4().hex[:8]}@localhost",
-            "RABBITMQ_DIST_PORT": str(lasting_port()),
+            "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),

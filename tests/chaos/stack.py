@@ -15,11 +15,11 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.plan import Target
-from tests.chaos.processes import lasting_port, wait_for
+from tests.chaos.processes import wait_for
 from tests.chaos.servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
 from tests.shop import OPERATOR_TOKEN, Shop, http_transport
-from tests.stacks import role_commands
+from tests.stacks import free_port, role_commands
 from workflows.first_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
@@ -89,7 +89,7 @@ def _settings(name: str, folder: Path, servers: dict[str, Server]) -> Settings:
     return Settings(
         database_url=database.url if database else f"sqlite:///{folder / 'shop.db'}",
         broker_url=broker.url if broker else "memory://",
-        port=lasting_port(),
+        port=free_port(),
         fault_injection=True,
         operator_token=OPERATOR_TOKEN,  # type: ignore[arg-type]
         # long enough for every restart: what is undone for its deadline has been forgotten by somebody

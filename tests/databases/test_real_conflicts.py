@@ -35,7 +35,7 @@ def reserving_beside(here: Runtime, post: Post) -> Iterator[Connection]:
         reserve.start()
         wait_for_a_lock(here, 1)
         yield other
-    reserve.join(20)
+    reserve.join(60)
     assert not reserve.is_alive()
 
 
@@ -44,7 +44,7 @@ def wait_for_a_lock(here: Runtime, waiters: int) -> None:
     query = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     with here.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while connection.scalar(query) != waiters:
             assert time.monotonic() < give_up

@@ -49,7 +49,7 @@ def sweep_in_threads(sweepers: int) -> list[Swept]:
     together = threading.Barrier(sweepers)
 
     def start(_: int) -> list[Swept]:
-        together.wait(10)
+        together.wait(60)
         return sweep_until_done()
 
     with ThreadPoolExecutor(sweepers) as pool:

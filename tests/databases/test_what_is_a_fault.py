@@ -125,7 +125,7 @@ def test_the_embedded_scheduler_and_the_sweeps_task_survive_a_fault(
     celery.conf.task_always_eager = False
     here.settings = here.settings.but(sweep_seconds=0.01)
     with EmbeddedStack(here), caplog.at_level(logging.WARNING):
-        assert swept.wait(20)
+        assert swept.wait(60)
 
     assert caplog.text.count("the database does not answer, the next one tries again") == 1
     assert caplog.text.count("sweep failed, the next one tries again") == 1

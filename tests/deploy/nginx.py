@@ -44,12 +44,18 @@ def _labels(question: bytes) -> Iterator[str]:
         question = question[1 + question[0] :]
 
 
-@contextmanager
-def nginx(folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Run nginx; its web servers are at one port of the addresses that ``web`` has. Yields where it listens."""
+def nginx_program() -> str:
+    """Return where nginx is installed; skip the test, or fail it in CI, if it is not."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         not_here("there is no nginx: install it (`make services`)")
+    return program
+
+
+@contextmanager
+def nginx(folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Run nginx; its web servers are at one port of the addresses that ``web`` has. Yields where it listens."""
+    program = nginx_program()
     port = free_port()
     with Names(addresses) as names:
         threading.Thread(target=names.serve_forever, daemon=True).start()

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,26 +20,13 @@ import pytest
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.deploy.nginx import nginx
+from tests.deploy.nginx import nginx, nginx_program
 from tests.shop import Answer, Shop, http_transport
-from tests.stacks import process_environment
+from tests.stacks import free_port, process_environment
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
 ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}
 SHORT = {"bookId": "item-001", "quantity": 1}
-
-
-def port_on_both() -> int:
-    """Return a port that is free on both addresses."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind((FIRST, 0))
-            port = int(one.getsockname()[1])
-            try:
-                other.bind((SECOND, port))
-            except OSError:
-                continue
-            return port
 
 
 @contextmanager
@@ -100,9 +87,10 @@ class DiesAfterDoing(threading.Thread):
 @pytest.fixture(scope="module")
 def behind(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of web servers behind nginx: what they are asked stays undone, for there is no worker."""
+    nginx_program()  # without one no web server has to be started
     path = tmp_path_factory.mktemp("behind") / "shop.db"
     shutil.copy(seeded_database, path)
-    return Settings(database_url=f"sqlite:///{path}", port=port_on_both(), proxies=1)
+    return Settings(database_url=f"sqlite:///{path}", port=free_port(FIRST, SECOND), proxies=1)
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +113,10 @@ def dying(real: Settings, tmp_path: Path) -> Iterator[tuple[Shop, DiesAfterDoing
     """A shop of two web servers, of which one dies of every request right after having done it."""
     dies = DiesAfterDoing(real.port)
     dies.start()
-    with nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base:
+    with closing(dies), nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base:
         shop = shop_at(base, real)
         yield shop, dies
         shop.here.close()
-    dies.close()
 
 
 def until_it_has_died(dies: DiesAfterDoing, ask: Any, wanted: int = 3) -> list[Answer]:
@@ -203,10 +190,27 @@ def address(real: Settings, tmp_path: Path) -> Iterator[str]:
         yield base
 
 
+def logged(folder: Path, path: str, count: int = 1) -> list[dict[str, Any]]:
+    """Return the access log's lines about requests whose path has this part, once there are so many.
+
+    nginx writes a line after it has sent the answer.
+    """
+    found: list[dict[str, Any]] = []
+
+    def complete() -> bool:
+        lines = (folder / "access.log").read_text().splitlines(keepends=True)
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        found[:] = [entry for entry in entries if path in entry["path"].split("/")]
+        return len(found) >= count
+
+    wait_for(f"{count} lines about {path} in nginx's access log", complete)
+    return found
+
+
 def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: str, tmp_path: Path) -> None:
     call = http_transport(address)
     saga_id = call("POST", "/orders", SHORT, {}).body["sagaId"]
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
     connection.request("GET", f"/sagas/{saga_id}/live")
     stream = connection.getresponse()
     # the stream lasts: what can be read before its end was not held back
@@ -216,8 +220,7 @@ def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: st
     asked = ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/flower/metrics", "/flower/x/../metrics"]
     asked += ["/grafana/metrics", "/grafana/metrics/plugins/x"]
     assert {call("GET", path, None, {}).status for path in asked} == {404}
-    told = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
-    inside = [line for line in told if "metrics" in line["path"].split("/")]
+    inside = logged(tmp_path, "metrics", len(asked))
     assert len(inside) == len(asked)
     assert {line["upstream"] for line in inside} == {""}
 
@@ -251,8 +254,6 @@ def test_what_is_too_large_or_finds_nobody_is_told_as_the_web_server_would(addre
     call = http_transport(address)
     answer = call("POST", "/api/v1/orders", {"customer_id": "x" * 2**20}, {})
     assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
-    log = tmp_path / "access.log"
-    wait_for("the line about it, which is written after the answer", lambda: bool(log.read_text()))
-    assert json.loads(log.read_text())["upstream"] == ""  # which was spared it
+    assert [line["upstream"] for line in logged(tmp_path, "orders")] == [""]  # which was spared it
     answer = call("GET", "/flower/", None, {})  # nobody is called that here
     assert (answer.status, answer.headers["Content-Type"]) == (502, "application/problem+json")

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from app.settings import Settings
 from tests.chaos.processes import kill_group, spawn, wait_for
 from tests.shop import Shop
-from tests.stacks import BROKERS, ROOT, open_shop, process_environment
+from tests.stacks import ROOT, open_broker, open_shop, process_environment
 
 COMMAND = [sys.executable, "-m", "app", "worker"]
 GRACE_SECONDS = 45
@@ -113,18 +113,24 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    there = urlsplit(BROKERS["rabbitmq"])
+def rabbitmq() -> str:
+    """The URL of a RabbitMQ that answers and that no shop uses."""
+    return open_broker("rabbitmq")
+
+
+@pytest.fixture
+def line(rabbitmq: str) -> Iterator[Line]:
+    there = urlsplit(rabbitmq)
     line = Line(there.hostname or "127.0.0.1", there.port or 5672)
     yield line
     line.close()
 
 
 def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(
-    line: Line, seeded_database: Path, tmp_path: Path
+    line: Line, rabbitmq: str, seeded_database: Path, tmp_path: Path
 ) -> None:
     sign, log = tmp_path / "heartbeat", tmp_path / "log"
-    there = urlsplit(BROKERS["rabbitmq"])
+    there = urlsplit(rabbitmq)
     through = there._replace(netloc=f"{there.username}:{there.password}@127.0.0.1:{line.port}").geturl()
     settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=through, heartbeat_file=str(sign))
 
@@ -142,8 +148,8 @@ def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(
         assert process.poll() is None
 
 
-def test_two_workers_of_a_service_have_different_names(seeded_database: Path, tmp_path: Path) -> None:
-    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=BROKERS["rabbitmq"])
+def test_two_workers_of_a_service_have_different_names(rabbitmq: str, seeded_database: Path, tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=rabbitmq)
     logs = [tmp_path / "one", tmp_path / "two"]
     with worker("notifications", settings, logs[0]), worker("notifications", settings, logs[1]):
         names = {next(word for word in log.read_text().split() if "@" in word and "-" in word) for log in logs}
@@ -162,10 +168,10 @@ def session_niceness(pid: int) -> int | None:
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, 10), (3, 3), (0, 0)])
 def test_a_worker_gives_way_to_whoever_wants_the_same_processor(
-    seeded_database: Path, tmp_path: Path, setting: int | None, expected: int
+    rabbitmq: str, seeded_database: Path, tmp_path: Path, setting: int | None, expected: int
 ) -> None:
     changes: dict[str, Any] = {} if setting is None else {"worker_niceness": setting}
-    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=BROKERS["rabbitmq"], **changes)
+    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=rabbitmq, **changes)
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     with worker("payments", settings, tmp_path / "log") as process:
         pids = [process.pid, *children(process.pid)]

@@ -14,7 +14,7 @@ from typing import Any
 from tests.stacks import ROOT, free_port, not_here
 
 DEPLOYED = ROOT / "deploy" / "prometheus"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 def promtool(*arguments: object, stdin: str = "") -> str:
@@ -52,7 +52,7 @@ class Prometheus:
 
     def _api(self, path: str, **parameters: str) -> dict[str, Any]:
         url = f"{self._base}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
             return dict(json.load(answer)["data"])
 
 
@@ -87,7 +87,7 @@ def running(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _require(command: str) -> None:

@@ -1,5 +1,6 @@
 """In one process, where nothing is killed, every count is what the database says."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.stacks import open_shop
 from web import create_app
 from workflows.ordering import place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
+
+DELAY_SECONDS = 1.5
 
 
 @pytest.fixture
@@ -43,18 +46,19 @@ def test_after_orders_of_every_kind_the_counts_are_what_the_database_says(
 
 
 def test_the_delay_of_a_retry_is_no_waiting(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RetryPolicy, "wait", lambda *_: 1.5)
-    before = own()
+    monkeypatch.setattr(RetryPolicy, "wait", lambda *_: DELAY_SECONDS)
+    before, began = own(), time.monotonic()
 
     saga = shop.settle(shop.order(shop.add_book(stock=1), simulate={"payments": "fail:1"})["saga_id"])
 
-    now = own()
+    elapsed, now = time.monotonic() - began, own()
     assert saga["status"] == "completed"
     queue = {"queue": "payments"}
     waits = of(now, "queue_wait_seconds_count", **queue) - of(before, "queue_wait_seconds_count", **queue)
     waited = of(now, "queue_wait_seconds_sum", **queue) - of(before, "queue_wait_seconds_sum", **queue)
     assert waits == 2
-    assert waited < 1.5
+    # the rest of the elapsed time: what a loaded machine makes wait in the queue counts
+    assert waited <= elapsed - DELAY_SECONDS
 
 
 def test_every_series_that_can_be_foreseen_is_there_before_anything_happens(client: FlaskClient) -> None:

@@ -67,5 +67,5 @@ def test_a_pool_that_is_no_process_of_its_own_leaves_the_port_open(here: Runtime
 
     exporter.leave_it_to_the_parent()  # as Celery's solo pool has it called
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert answer.status == 200

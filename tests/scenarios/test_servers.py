@@ -76,7 +76,7 @@ def tasks(port: int, saga_id: str) -> dict[str, Any]:
 
 def fetch(port: int, path: str) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return dict(json.load(answer))
     except OSError:
         return {}

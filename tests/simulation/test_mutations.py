@@ -26,7 +26,7 @@ def test_the_absence_of_a_protection_shows(protection: str, world: World, monkey
 def test_the_long_run_tells_what_it_found_and_how_to_have_it_again() -> None:
     command = [sys.executable, "-m", "tests.simulation", "--runs", str(RUNS), "--seed", "7", "--without", "sweep"]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
 
     assert ended.returncode == 1, ended.stderr
     assert "the sweep does not move it" in ended.stdout

@@ -19,6 +19,8 @@ from tests.stacks import ROOT, free_port, process_environment
 PATIENCE_SECONDS = 60
 """Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""
 
+STARTING_SECONDS = 120
+
 COMMANDS = {
     "waitress": ["-m", "app", "run"],
     "gunicorn": ["-m", "gunicorn", "web:create_app()", "--workers", "2", "--log-level", "warning"],
@@ -74,8 +76,8 @@ def value_of(fields: Iterator[tuple[str, str]], wanted: str) -> str:
     return next(value for name, value in fields if name == wanted)
 
 
-def wait_for(good: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
+def wait_for(good: Callable[[], object], patience: float = PATIENCE_SECONDS) -> None:
+    give_up = time.monotonic() + patience
     while not good():
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -94,10 +96,12 @@ def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -
         except OSError:
             return False
 
-    wait_for(open_)
-    yield server
-    server.process.kill()
-    server.process.wait()
+    try:
+        wait_for(open_, STARTING_SECONDS)
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 def is_live(server: Server, saga_id: str) -> bool:

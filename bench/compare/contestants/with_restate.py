@@ -11,7 +11,8 @@ from bench.compare.contestants.contestant import Contestant, Processes, packages
 from bench.compare.contestants.with_celery import BOTH
 from bench.compare.place import Place
 from bench.compare.sagas.common import INGRESS_VARIABLE
-from tests.chaos.processes import lasting_port, listens, wait_for
+from tests.chaos.processes import listens, wait_for
+from tests.stacks import free_port
 
 SERVER = ROOT / "bench" / "node_modules" / ".bin" / "restate-server"
 
@@ -56,7 +57,7 @@ class Restate:
     def launch(self, processes: Processes) -> None:
         """Start all, and have the server know the workers."""
         place = processes.place
-        self._ports = {name: lasting_port() for name in ("node", "admin", "ingress", "port")}
+        self._ports = {name: free_port() for name in ("node", "admin", "ingress", "port")}
         self._start_server(processes)
         self._start_workers(processes)
         wait_for("Restate", lambda: all(listens(self._ports[name]) for name in ("admin", "ingress", "port")))

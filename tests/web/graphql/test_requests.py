@@ -3,7 +3,6 @@
 import json
 import logging
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +310,6 @@ def test_mangled_documents_are_refused_and_never_fail(client: FlaskClient) -> No
         "#",
         "\\u",
     ]
-    started = time.monotonic()
     for _ in range(300):
         text = rng.choice(whole)
         for _ in range(rng.randint(1, 4)):
@@ -321,4 +319,3 @@ def test_mangled_documents_are_refused_and_never_fail(client: FlaskClient) -> No
         assert response.status_code in {200, 400, 422}, text
         errors: list[dict[str, Any]] = response.get_json().get("errors", []) if response.status_code == 200 else []
         assert all(one["extensions"]["status"] < 500 for one in errors), (text, errors)
-    assert time.monotonic() - started < 60
