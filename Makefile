@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-int simulate chaos bench scale-report check format servers env up docker-up down ps logs roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots freeze clean
+.PHONY: help run demo test test-int simulate chaos bench scale-report check format servers env up docker-up down ps logs scale roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots advisories outdated freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z -]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -58,13 +58,13 @@ format: $(INSTALLED_DEV)  ## put the code into its one format
 servers: migrate seed  ## on DATABASE_URL and BROKER_URL: web, one worker per service, scheduler and Flower, each a process
 	@PORT=$${PORT:-8000} PROMETHEUS_MULTIPROC_DIR=$${PROMETHEUS_MULTIPROC_DIR:-var/metrics} exec $(BIN)/honcho start
 
-env: .env  ## write .env with new secrets, if there is none
-
-.env:
+env:  ## write .env with new secrets, or add those that an existing .env lacks
 	@sh deploy/make-env
 
-up docker-up: .env  ## build and start the whole shop in containers, on http://127.0.0.1:8080 (see .env)
-	docker compose up --detach --build --wait
+up docker-up: env  ## build and start the whole shop in containers, on http://127.0.0.1:8080 (see .env)
+	@set -eu; version=$$(sh deploy/build-image); \
+	CLOUDMART_VERSION=$$version docker compose up --detach --no-build --wait; \
+	sh deploy/make-env CLOUDMART_VERSION=$$version
 
 down:  ## stop and remove the containers; the data stay
 	docker compose down
@@ -75,10 +75,15 @@ ps:  ## list the containers, and how they are
 logs:  ## follow what the containers say (SERVICE for one of them)
 	@docker compose logs --follow --tail 50 $(SERVICE)
 
-roll: .env  ## build, migrate, and replace every container under load, one at a time (SERVICES for some of them)
-	docker compose build --quiet migrate
-	docker compose run --rm --no-deps migrate
-	@$(PYTHON) deploy/roll.py $(SERVICES)
+scale: env  ## run so many containers of a service, and touch no other (SERVICE=payments REPLICAS=4)
+	docker compose up --detach --wait --no-deps --no-build --no-recreate \
+		--scale $(or $(SERVICE),$(error SERVICE is missing))=$(or $(REPLICAS),$(error REPLICAS is missing)) $(SERVICE)
+
+roll: env  ## build, migrate, and replace the containers under load, one at a time (SERVICES for some of them, VERSION to go back)
+	@set -eu; version=$${VERSION:-$$(sh deploy/build-image)}; export CLOUDMART_VERSION=$$version; \
+	test -n "$${VERSION:-}" || docker compose run --rm --no-deps migrate; \
+	$(PYTHON) deploy/roll.py $(SERVICES); \
+	sh deploy/make-env CLOUDMART_VERSION=$$version
 
 services:  ## install (Debian, as root) what the tests need: PostgreSQL, RabbitMQ, Redis, Prometheus, nginx, Chromium
 	bash .ci/services
@@ -114,9 +119,18 @@ translations: $(INSTALLED)  ## gather the pages' texts into web/translations, an
 screenshots: $(INSTALLED_DEV)  ## take the pictures in docs/screenshots anew (needs Chromium)
 	@$(BIN)/python -m tests.browser
 
+# --strict: a version that the service does not know has not been checked, and that is an error
+advisories: $(INSTALLED_DEV)  ## look every pinned version up in a registry of known vulnerabilities (network; ADVISORIES=pypi|osv)
+	$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --no-deps --vulnerability-service $(or $(ADVISORIES),pypi) \
+		$(AUDIT_OPTIONS) -r requirements.txt -r requirements-dev.txt -r constraints.txt -r bench/requirements.txt
+
+outdated: $(INSTALLED_DEV)  ## list the pinned versions that have a newer one, and fail if there are any (network)
+	@$(BIN)/pip index versions pip >/dev/null 2>&1 || { echo "The package index does not answer."; exit 2; }
+	@! $(BIN)/pip list --disable-pip-version-check --outdated --exclude pip --exclude setuptools | grep .
+
 freeze: $(INSTALLED_DEV)  ## write constraints.txt anew from what is installed
 	@{ echo "# The versions of what the direct requirements bring along; made by \`make freeze\`."; \
-	   $(BIN)/pip freeze | grep -viE "^($$(sed -nE 's/^([a-z0-9-]+)(\[.*\])?==.*/\1/p' requirements*.txt | tr '-' '.' | paste -sd '|'))=="; } > constraints.txt
+	   $(BIN)/pip freeze | grep -viE "^($$(sed -nE 's/^([A-Za-z0-9-]+)(\[.*\])?==.*/\1/p' requirements*.txt | tr '-' '.' | paste -sd '|'))=="; } > constraints.txt
 
 clean:  ## remove the virtual environments and the embedded database
 	rm -rf .venv $(BENCH) bench/node_modules var

@@ -5,16 +5,21 @@ has fewer containers than before, and a version that does not come up replaces n
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Protocol
 
 SERVICES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator", "beat", "web", "flower")
 """What is made of our own image and keeps running. The servers keep data, and nginx holds visitors: not in passing."""
 
 PATIENCE_SECONDS = 180
+
+ENV_FILE = Path(__file__).parent.parent / ".env"
+"""Where `make up` and `make roll` record the version that runs."""
 
 
 class NotHealthy(Exception):
@@ -81,15 +86,16 @@ def roll(engine: Engine, services: Iterable[str], say: Callable[[str], object]) 
 
 def _replace(engine: Engine, service: str, old: str) -> None:
     before = engine.containers(service)
-    engine.scale(service, len(before) + 1)
-    new = [container for container in engine.containers(service) if container not in before]
     try:
+        engine.scale(service, len(before) + 1)
+        new = [container for container in engine.containers(service) if container not in before]
         if len(new) != 1 or not engine.becomes_healthy(new[0]):
             raise NotHealthy(f"{service}: the new container did not become healthy; the old ones go on")
     except BaseException:
         # also if somebody loses patience: no more containers than there were
-        for container in new:
-            engine.end(container)
+        for container in engine.containers(service):
+            if container not in before:
+                engine.end(container)
         raise
     engine.end(old)
 
@@ -107,12 +113,18 @@ def main(asked: list[str]) -> int:
     try:
         roll(Docker(), asked or SERVICES, lambda line: sys.stdout.write(f"{line}\n"))
     except NotHealthy as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        return _refused(str(error))
     except subprocess.CalledProcessError as error:
-        sys.stderr.write(f"{' '.join(error.cmd)} failed\n")
-        return 1
+        return _refused(f"{' '.join(error.cmd)} failed")
     return 0
+
+
+def _refused(reason: str) -> int:
+    sys.stderr.write(f"{reason}\n")
+    if recorded := re.search(r"^CLOUDMART_VERSION=(.+)$", ENV_FILE.read_text(), re.MULTILINE):
+        version = recorded[1]
+        sys.stderr.write(f".env keeps version {version}; `make roll VERSION={version}` takes back what was replaced\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -8,12 +8,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
+
+from app import heartbeat as app_heartbeat
+from app.runtime import Runtime
+from deploy import healthy
 from tests.stacks import ROOT, free_port
 
 
 def check(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-IS", "deploy/healthy.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -30,6 +35,33 @@ def test_a_heartbeat_is_good_until_the_moment_that_it_names(tmp_path: Path) -> N
     code, said = check("heartbeat", str(path))
     assert code == 1
     assert "s ago" in said
+
+
+def test_a_starting_container_is_healthy_with_its_first_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "heartbeat"
+    ages = iter([5.0, 6.0, 169.0])
+    monkeypatch.setattr(healthy, "container_age", lambda: next(ages))
+
+    def beat(_: float) -> None:
+        path.touch()
+        os.utime(path, (time.time() + 60,) * 2)
+
+    monkeypatch.setattr(time, "sleep", beat)
+    assert healthy.heartbeat(str(path), "170") == ""
+    path.unlink()
+    monkeypatch.setattr(healthy, "container_age", lambda: 171.0)
+    assert healthy.heartbeat(str(path), "170") == "there has been no heartbeat yet"
+
+
+def test_a_lost_broker_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Runtime) -> None:
+    path = tmp_path / "heartbeat"
+    here.settings = here.settings.but(heartbeat_file=str(path))
+    monkeypatch.setattr(healthy, "container_age", lambda: 5.0)
+    app_heartbeat.beat(20)
+    app_heartbeat.fall_silent()
+    assert healthy.heartbeat(str(path), "170").startswith("the last heartbeat was good until 0 s ago")
 
 
 class Page(BaseHTTPRequestHandler):

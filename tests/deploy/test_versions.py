@@ -1,0 +1,165 @@
+"""``make up``, ``make roll``, ``make scale`` and ``make env``, with a ``docker`` that is a stub."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.roll import SERVICES
+from tests.stacks import ROOT
+
+ROLLED = ("payments", "web")
+ONLY = f"SERVICES={' '.join(ROLLED)}"
+STUB = Path(__file__).with_name("docker_stub.py")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A folder with the files that run the containers, and its Docker."""
+
+    folder: Path
+
+    def make(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "CLOUDMART"))}
+        environment["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        command = ["make", "--no-print-directory", *arguments]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60)
+
+    def write_source(self, text: str) -> None:
+        (self.folder / "source").write_text(text)
+
+    def variables(self) -> dict[str, str]:
+        return dict(re.findall(r"^([A-Z_]+)=(.*)$", (self.folder / ".env").read_text(), re.MULTILINE))
+
+    @property
+    def docker(self) -> dict[str, Any]:
+        """What Docker has: tags with their images, containers, and the commands that it was given."""
+        state: dict[str, Any] = json.loads((self.folder / "bin" / "state.json").read_text())
+        return state
+
+    def versions(self, service: str) -> list[str]:
+        return [held["version"] for held in self.docker["containers"].values() if held["service"] == service]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    for name in ("Makefile", ".env.example", "deploy/make-env", "deploy/build-image", "deploy/roll.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(f"#!{sys.executable} -IS\n{STUB.read_text()}")
+    docker.chmod(0o755)
+    machine = Machine(tmp_path)
+    machine.write_source("first")
+    return machine
+
+
+def test_the_running_version_is_recorded_and_the_same_source_has_the_same_tag(machine: Machine) -> None:
+    assert machine.make("up").returncode == 0
+
+    first = machine.variables()["CLOUDMART_VERSION"]
+    assert {machine.versions(service)[0] for service in SERVICES} == {first}
+    before = machine.docker["containers"]
+    assert machine.make("up").returncode == 0
+    assert (machine.variables()["CLOUDMART_VERSION"], machine.docker["containers"]) == (first, before)
+
+
+def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machine) -> None:
+    machine.make("up")
+    before, containers = machine.variables(), machine.docker["containers"]
+    image = machine.docker["tags"][before["CLOUDMART_VERSION"]]
+
+    machine.write_source("broken")
+    refused = machine.make("roll", ONLY)
+
+    assert refused.returncode != 0
+    assert f"make roll VERSION={before['CLOUDMART_VERSION']}" in refused.stderr
+    assert machine.variables() == before
+    assert machine.docker["containers"] == containers
+    assert machine.docker["tags"][before["CLOUDMART_VERSION"]] == image
+
+
+def test_an_up_that_fails_is_not_recorded(machine: Machine) -> None:
+    machine.make("up")
+    before = machine.variables()
+    machine.write_source("broken")
+    assert machine.make("up").returncode != 0
+    assert machine.variables() == before
+
+
+def test_a_roll_records_its_version_and_an_older_one_can_be_rolled_back_to(machine: Machine) -> None:
+    machine.make("up")
+    first = machine.variables()["CLOUDMART_VERSION"]
+
+    machine.write_source("second")
+    assert machine.make("roll", ONLY).returncode == 0
+    second = machine.variables()["CLOUDMART_VERSION"]
+    assert second != first
+    assert [machine.versions(service) for service in ROLLED] == [[second], [second]]
+
+    commands = len(machine.docker["commands"])
+    assert machine.make("roll", ONLY, f"VERSION={first}").returncode == 0
+    assert machine.variables()["CLOUDMART_VERSION"] == first
+    assert [machine.versions(service) for service in ROLLED] == [[first], [first]]
+    # an older version does not know the newer schema
+    later = machine.docker["commands"][commands:]
+    assert [line for line in later if line.startswith(("compose build", "compose run"))] == []
+
+
+def test_scaling_touches_no_other_service(machine: Machine) -> None:
+    machine.make("up")
+    before = machine.docker["containers"]
+    machine.write_source("broken")
+    machine.make("roll", ONLY)
+
+    assert machine.make("scale", "SERVICE=payments", "REPLICAS=2").returncode == 0
+
+    after = machine.docker["containers"]
+    added = [after[name]["service"] for name in after if name not in before]
+    assert (added, before.items() <= after.items()) == (["payments"], True)
+    command = machine.docker["commands"][-1]
+    assert command == ("compose up --detach --wait --no-deps --no-build --no-recreate --scale payments=2 payments")
+
+
+@pytest.mark.parametrize(("given", "missing"), [("SERVICE=payments", "REPLICAS"), ("REPLICAS=2", "SERVICE")])
+def test_scaling_says_what_it_needs(machine: Machine, given: str, missing: str) -> None:
+    refused = machine.make("scale", given)
+    assert refused.returncode == 2
+    assert f"{missing} is missing" in refused.stderr
+
+
+def test_make_env_writes_every_secret_once(machine: Machine) -> None:
+    machine.make("env")
+
+    made = machine.variables()
+    example = (machine.folder / ".env.example").read_text()
+    secrets = [made[name] for name in re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE)]
+    assert len(secrets) == 8
+    assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
+    assert len(set(secrets)) == len(secrets)
+    assert (machine.folder / ".env").stat().st_mode & 0o777 == 0o600
+    text = (machine.folder / ".env").read_text()
+    assert machine.make("env").returncode == 0
+    assert (machine.folder / ".env").read_text() == text
+
+
+def test_make_env_adds_the_secrets_that_an_existing_file_lacks(machine: Machine) -> None:
+    kept = "# mine\nHTTP_PORT=9000\nPOSTGRES_PASSWORD=chosen\nexport REDIS_PASSWORD='quoted'\n"
+    (machine.folder / ".env").write_text(f'{kept}SECRET_KEY=\nRABBITMQ_PASSWORD=""')
+
+    assert machine.make("up").returncode == 0
+
+    text = (machine.folder / ".env").read_text()
+    assert text.startswith(kept)
+    made = machine.variables()
+    for secret in ("SECRET_KEY", "RABBITMQ_PASSWORD", "OPERATOR_PASSWORD", "OPERATOR_TOKEN", "FLOWER_PASSWORD"):
+        assert re.fullmatch("[0-9a-f]{48}", made[secret]), secret
+        assert len(re.findall(rf"^{secret}=", text, re.MULTILINE)) == 1
