@@ -138,6 +138,7 @@ def recorded(api: Any) -> Iterator[ScenarioRecorder]:
             yield event.recorder
 
 
+@pytest.mark.timeout(300)  # a minute of work, on a machine that has nothing else to do
 def test_the_api_answers_as_its_document_says(flask_app: Flask, known: dict[str, list[str]]) -> None:
     api = schemathesis.openapi.from_wsgi("/openapi/openapi.json", flask_app, config=configuration(known))
     answered: Counter[tuple[str, int]] = Counter()
