@@ -1,6 +1,6 @@
 """What an operator's act would do to a saga, told before it is done."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.saga import orchestrator, registry
@@ -8,7 +8,8 @@ from app.saga.choreography import Choreography
 from app.saga.definition import COMPENSATION_STARTED, ENDED, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
-from workflows import conversation, queries
+from workflows import conversation, ledger, queries
+from workflows.ledger import Ledger
 from workflows.queries import SagaView
 
 
@@ -37,8 +38,10 @@ class Review:
     """Whether it can no longer be undone."""
     undoing: tuple[Task, ...]
     going_on: tuple[Task, ...]
-    stuck_undoing: tuple[str, ...]
-    """The steps whose undoing was given up: what a person may do instead."""
+    stuck_undoing: Mapping[str, Sequence[Operation]]
+    """The steps whose undoing was given up, with what was given up of each: what a person may do instead."""
+    ledger: Ledger | None
+    """What was moved for the order so far."""
 
     @property
     def ended(self) -> bool:
@@ -63,7 +66,8 @@ def review(saga_id: str) -> Review:
         if plan and here
         else (),
         going_on=tuple(Task(s.name, s.action.name) for s in plan.remaining(here)) if plan and here else (),
-        stuck_undoing=_given_up(view.operations) if saga.status == SagaStatus.STUCK else (),
+        stuck_undoing=_given_up(view.operations) if saga.status == SagaStatus.STUCK else {},
+        ledger=ledger.of(view),
     )
 
 
@@ -76,11 +80,10 @@ def past_return(view: SagaView) -> bool:
     return plan is not None and plan.past_pivot(view.saga.current_step)
 
 
-def _given_up(operations: Iterable[LoggedOperation]) -> tuple[str, ...]:
-    steps = [
-        logged.step
-        for logged in operations
-        if logged.status == StepStatus.CLOSING
-        or (logged.operation is Operation.COMPENSATION and logged.status == StepStatus.FAILED)
-    ]
-    return tuple(dict.fromkeys(steps))
+def _given_up(operations: Iterable[LoggedOperation]) -> Mapping[str, Sequence[Operation]]:
+    found: dict[str, list[Operation]] = {}
+    for logged in operations:
+        compensation = logged.operation is Operation.COMPENSATION
+        if logged.status == StepStatus.CLOSING or (compensation and logged.status == StepStatus.FAILED):
+            found.setdefault(logged.step, []).append(logged.operation)
+    return found

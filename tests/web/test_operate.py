@@ -7,10 +7,13 @@ from flask import Flask
 
 from app import runtime
 from app.saga import operations
+from app.saga.definition import Operation
 from app.saga.models import SagaInstance
 from tests.browser_like import HTML, PASSWORD, Browser
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
+from web.manual_completion import consequences
+from workflows.ordering import SAGAS
 
 STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
 STUCK_TWICE = {
@@ -123,7 +126,7 @@ def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser) -> No
     saga_id = place(operator, STUCK)
 
     review = operator.get(f"/sagas/{saga_id}/skip").text
-    assert "undo process_payment" in review
+    assert "The payment provider is not asked" in review
     assert '<input type="hidden" name="step" value="process_payment">' in review
     assert "<code>inventory.release_stock</code>" in review
     done = operator.post(f"/sagas/{saga_id}/skip", data={"note": " by bank transfer ", "step": "process_payment"})
@@ -134,6 +137,29 @@ def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser) -> No
     page = operator.get(f"/sagas/{saga_id}").text
     assert "What operators did" in page
     assert "by bank transfer" in page
+
+
+def test_the_page_of_a_skip_says_that_stuck_stock_is_really_released(operator: Browser) -> None:
+    before = stock(operator, "product-1")["available_stock"]
+    saga_id = place(operator, {**SEED_ORDER, "simulate": {"inventory": "undo-fail:99", "shipping": "decline"}})
+    assert stock(operator, "product-1")["available_stock"] == before - 2
+
+    review = operator.get(f"/sagas/{saga_id}/skip").text
+    assert "All copies that are still reserved for the order are released here" in review
+    assert "is not asked" not in review
+    operator.post(f"/sagas/{saga_id}/skip", data={"note": "counted", "step": "reserve_stock"})
+
+    assert stock(operator, "product-1")["available_stock"] == before
+
+
+def test_it_is_said_of_every_step_what_a_skip_records() -> None:
+    compensated = [step for saga in SAGAS.values() for step in saga.plan(saga.step_names).steps if step.compensation]
+    operations = {(step.name, Operation.COMPENSATION) for step in compensated}
+    operations |= {(step.name, Operation.ACTION) for step in compensated if step.action.void}
+
+    for step, operation in operations:
+        (consequence,) = consequences(step, [operation])
+        assert consequence is not consequences("unknown", [operation])[0], step
 
 
 @pytest.mark.parametrize("note", ["", "  ", "x" * 5001, "\0"])

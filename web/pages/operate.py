@@ -14,6 +14,7 @@ from app.saga.by_hand import Statement
 from app.saga.definition import ActKind
 from web import operators
 from web.fields import is_storable, own_path
+from web.manual_completion import consequences
 from workflows import operator_password
 from workflows.reviewing import review
 
@@ -102,6 +103,7 @@ def _review(act: ActKind, saga_id: str, *, refusal: str | None = None, complaint
         complaints=complaints or {},
         note=request.form.get("note", ""),
         chosen=request.form.get("step"),
+        consequences=consequences,
     )
 
 
