@@ -1,7 +1,7 @@
 """Two sagas step by step: aligned by what is done for the order, and not by the clock."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.saga.definition import Operation
 from app.saga.timeline import LoggedOperation
@@ -49,11 +49,19 @@ class Comparison:
 
 
 def compare(first: Story, second: Story) -> Comparison:
-    """Align two sagas."""
+    """Align two sagas, and draw both in time to one scale."""
+    first, second = _to_one_scale(first, second)
     sides = _done(first), _done(second)
     names = dict.fromkeys(name for story in (first, second) for name in _names(story))
     steps = [Step(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
+
+
+def _to_one_scale(first: Story, second: Story) -> tuple[Story, Story]:
+    # the smaller of the two scales, so that neither gets much wider than its place
+    scale = min((told.timeline.scale for told in (first, second) if told.timeline.scale), default=None)
+    one, other = (replace(told, timeline=told.draw_timeline(scale=scale)) for told in (first, second))
+    return one, other
 
 
 def _names(story: Story) -> list[str]:

@@ -1,7 +1,8 @@
 """All that the page of a saga tells, put together: its log, its order's ledger, and the drawings of both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app import runtime, tracing
@@ -32,6 +33,8 @@ class Story:
     steps: StepDiagram | None
     sequence: SequenceDiagram | None
     timeline: Timeline
+    draw_timeline: Callable[..., Timeline]
+    """Draws it to another ``scale``."""
     legend: Sequence[Mark]
     plan: Sequence[PlannedStep]
     operations: Sequence[LoggedOperation]
@@ -65,6 +68,7 @@ def story(saga_id: str) -> Story:
     operations = [*view.operations, *conversation.under_way(view, said)]
     plan = planned(view.saga, operations)
     choreographed = conversation.is_choreographed(view.saga.saga_type)
+    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.acts)
     jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
     return Story(
         saga=view.saga,
@@ -74,7 +78,8 @@ def story(saga_id: str) -> Story:
         requests=requests(view),
         steps=None if choreographed else step_diagram(view.saga, operations, plan),
         sequence=sequence_diagram(said) if choreographed else None,
-        timeline=timeline(view.saga, operations, plan, now, view.acts),
+        timeline=draw_timeline(),
+        draw_timeline=draw_timeline,
         legend=(*glyphs.LEGEND, *glyphs.SAID) if choreographed else glyphs.LEGEND,
         plan=plan,
         operations=operations,

@@ -47,9 +47,24 @@ def test_later_moments_stand_further_right_and_nothing_is_too_narrow() -> None:
 def test_long_idleness_is_cut_short_and_says_how_long_it_was() -> None:
     drawn = axis([(at(0), at(1)), (at(7), at(8))], [at(0), at(8)], 0, 500)
 
-    assert [(cut.seconds, cut.width) for cut in drawn.cuts] == [(6, axes.CUT)]
-    assert drawn.x(at(1)) == drawn.cuts[0].x
-    assert drawn.x(at(4)) == pytest.approx(drawn.cuts[0].x + axes.CUT / 2)
+    (cut,) = drawn.cuts
+    assert cut.seconds == 6
+    assert drawn.x(at(1)) == cut.x
+    assert drawn.x(at(4)) == pytest.approx(cut.x + cut.width / 2)
+    assert cut.width < 6 * drawn.scale
+
+
+def test_a_longer_idle_time_is_drawn_wider_though_both_are_cut() -> None:
+    drawn = axis([(at(0), at(0.01)), (at(0.134), at(0.144)), (at(5.744), at(5.754))], [at(0), at(5.754)], 0, 500)
+
+    short, long = drawn.cuts
+    assert (round(short.seconds, 3), round(long.seconds, 1)) == (0.124, 5.6)
+    assert long.width > short.width + 30
+
+
+def test_what_is_drawn_to_a_given_scale_is_as_long_as_that_makes_it() -> None:
+    for end in (1.0, 3.0):
+        assert axis([(at(0), at(end))], [at(0), at(end)], 0, 500, scale=40).end == pytest.approx(40 * end)
 
 
 def test_short_idleness_is_drawn_as_long_as_it_was() -> None:
@@ -220,7 +235,7 @@ def test_idle_time_is_marked_with_its_length() -> None:
     told = [done("create_order", 0, 0.1), done("reserve_stock", 6.1, 6.2)]
     drawing = timeline(saga("completed", until=6.2), told, PLAN, at(9))
 
-    assert [idle.text for idle in drawing.idle] == ["6.0 s idle"]
+    assert [idle.text for idle in drawing.idle] == ["cut: 6.0 s idle"]
 
 
 def test_labels_stand_beside_the_bars_of_their_lane() -> None:

@@ -25,7 +25,9 @@ from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, post
 from web import create_app
+from web.comparing import compare
 from web.pages.saga import live_part
+from web.story import story
 
 PATTERNS = ["orchestration", "choreography"]
 both = pytest.mark.parametrize("pattern", PATTERNS)
@@ -333,6 +335,31 @@ def test_two_sagas_are_compared_by_what_was_done_for_the_order(client: FlaskClie
     ids = re.findall(r'\sid="([^"]+)"', answer.text)
     assert len(ids) == len(set(ids))
     assert "data-poll" not in answer.text
+
+
+def test_both_timelines_of_a_comparison_are_drawn_to_one_scale(flask_app: Flask, client: FlaskClient) -> None:
+    quick, slow = order(client), order(client, payments="fail:2", inventory="fail:2")
+
+    with flask_app.test_request_context():
+        alone = [story(saga_id).timeline.scale for saga_id in (quick, slow)]
+        together = [told.timeline.scale for told in compare(story(quick), story(slow)).stories]
+
+    assert alone[0] != alone[1]
+    assert together[0] == together[1] == min(alone)
+
+
+def test_a_time_line_says_where_idle_time_is_cut(client: FlaskClient, post: Post, clock: Clock) -> None:
+    saga_id = order(client)
+    assert "is cut" not in words(page(client, saga_id))
+    clock.forward(9)
+    post.deliver_all()
+    clock.forward(60)
+
+    shown = words(page(client, saga_id))
+
+    assert "Where nothing ran for long the time is cut" in shown
+    assert re.search(r"cut: [\d.]+ s idle", shown)
+    assert "as long as it took" not in shown
 
 
 def test_two_sagas_that_move_are_renewed(client: FlaskClient, post: Post) -> None:

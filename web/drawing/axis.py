@@ -5,17 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from math import log10
 
 SHORTEST = 5.0
 """No attempt is drawn narrower than this, however short it was."""
 GAP = 2.0
-CUT = 80.0
-"""The width of a stretch of idle time that was cut short."""
+CUT, CUT_GROWTH = 84.0, 30.0
+"""The width of a cut that stands for no time at all, and by how much it is wider for each tenfold length."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch in which nothing ran, drawn shorter than it was."""
+    """A stretch in which nothing ran, drawn shorter than it was. Longer ones are wider, but not to scale."""
 
     x: float
     width: float
@@ -29,6 +30,8 @@ class Axis:
     moments: Sequence[datetime]
     positions: Sequence[float]
     cuts: Sequence[Cut]
+    scale: float = 0.0
+    """Pixels per second, but for what is cut and for what would be too narrow; 0 if there is nothing else."""
 
     @property
     def end(self) -> float:
@@ -55,24 +58,38 @@ class _Stretch:
     def least(self) -> float:
         return SHORTEST if self.busy else GAP
 
+    @property
+    def cut_width(self) -> float:
+        return CUT + CUT_GROWTH * log10(1 + 10 * self.seconds)
 
-def axis(busy: Sequence[tuple[datetime, datetime]], marked: Iterable[datetime], x: float, width: float) -> Axis:
+
+def axis(
+    busy: Sequence[tuple[datetime, datetime]],
+    marked: Iterable[datetime],
+    x: float,
+    width: float,
+    scale: float | None = None,
+) -> Axis:
     """Lay out a time axis from ``x``, about ``width`` wide, on which something is busy from time to time.
 
     ``marked`` are the other moments that have to be on it. It gets wider than asked where there is too much to show.
+    With a ``scale``, in pixels per second, it is as wide as that makes it.
     """
     moments = sorted({*marked, *(moment for span in busy for moment in span)})
     if len(moments) == 1:
         return Axis(moments, [x], [])
     stretches = _stretches(moments, busy)
-    scale = _scale([one for one in stretches if not one.cut], width - CUT * sum(one.cut for one in stretches))
+    if scale is None:
+        cut = sum(one.cut_width for one in stretches if one.cut)
+        # many cuts make the axis wider rather than the rest illegible
+        scale = _scale([one for one in stretches if not one.cut], max(width - cut, width / 2))
     positions, cuts = [x], []
     for stretch in stretches:
-        drawn = CUT if stretch.cut else max(stretch.seconds * scale, stretch.least)
+        drawn = stretch.cut_width if stretch.cut else max(stretch.seconds * scale, stretch.least)
         if stretch.cut:
             cuts.append(Cut(positions[-1], drawn, stretch.seconds))
         positions.append(positions[-1] + drawn)
-    return Axis(moments, positions, cuts)
+    return Axis(moments, positions, cuts, scale)
 
 
 def _stretches(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datetime]]) -> list[_Stretch]:

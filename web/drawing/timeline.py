@@ -106,6 +106,8 @@ class Timeline:
     ticks: Sequence[Tick]
     idle: Sequence[Idle]
     acts: Sequence[Tick]
+    scale: float
+    """Pixels per second; see web.drawing.axis."""
     acts_y: float
     """Where the lane is on which operators' acts stand, below those of the steps."""
 
@@ -116,13 +118,17 @@ def timeline(
     plan: Sequence[PlannedStep],
     now: datetime,
     acts: Sequence[OperatorAct] = (),
+    scale: float | None = None,
 ) -> Timeline:
-    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it."""
+    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it.
+
+    It fits its place unless ``scale`` says how many pixels a second takes.
+    """
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
     spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
     turned_at = _turned_at(saga)
     marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in acts)]
-    drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT), now)
+    drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
     rows = drawn.rows(operations, plan)
     labels = [lane.label for row in rows for lane in row.lanes if lane.label]
     ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
@@ -140,6 +146,7 @@ def timeline(
         ticks=drawn.ticks(turned_at),
         idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
         acts=told,
+        scale=drawn.axis.scale,
         acts_y=below + LANE / 2 + 4,
     )
 
@@ -171,7 +178,7 @@ def _turned_at(saga: SagaInstance) -> datetime | None:
 
 
 def _idle(cut: Cut) -> str:
-    return _("%(time)s idle", time=duration(cut.seconds))
+    return _("cut: %(time)s idle", time=duration(cut.seconds))
 
 
 def _height(row: Row) -> float:
