@@ -1,8 +1,10 @@
 """The two patterns compared on the shop's own orders: what each took and what it undid, read from the log.
 
-Of every kind of saga the latest that completed and the latest that were undone are looked at, so that the cost does not
-grow with the shop. All numbers are counted from what was recorded; what was delivered twice, lost, or re-driven by the
-sweep left nothing in the log and is not in them. They are, for one order:
+Only pairs are compared: an orchestrated and a choreographed order of the same books and quantities, with the same
+faults, that ended alike. Orders in which a person had a hand are left out: they waited for somebody, or were cancelled
+by somebody. Of every kind of saga and each end the latest are looked at, so that the cost does not grow with the shop.
+All numbers are counted from what was recorded; what was delivered twice, lost, or re-driven by the sweep left nothing
+in the log and is not in them. They are, for one order:
 
 messages
     tasks that were sent to a queue. Orchestrated: one per recorded attempt at a step's action or compensation, and one
@@ -20,6 +22,7 @@ retries
     attempts beyond the first one of each operation.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +37,11 @@ from app import runtime
 from app.events import StoredEvent, subscribers
 from app.messages import EventType
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.orchestrator import CANCELLED_ON_REQUEST
+from tasks.orders import OrderCancelRequested
 from workflows.conversation import is_choreographed
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.scenarios import SAGA_TYPES
 
 LATEST = 50
@@ -68,6 +74,10 @@ class Summary:
     retries: float
 
 
+Pairs = Mapping[str, Summary]
+"""An orchestrated and a choreographed kind of saga, with what as many orders of the same scenarios took in each."""
+
+
 @dataclass(frozen=True)
 class Logged:
     """What the log keeps of one operation, as far as it is counted."""
@@ -78,10 +88,10 @@ class Logged:
     attempts: int
 
 
-def compare() -> dict[SagaStatus, dict[str, Summary]]:
-    """Return what the latest orders took: by how they ended, and by kind of saga where there are any."""
+def compare() -> dict[SagaStatus, list[Pairs]]:
+    """Return what paired orders took: by how they ended, for each kind of orchestrated saga of which there are any."""
     with runtime.current().database.reading() as session:
-        return {ended: _summaries(session, ended) for ended in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)}
+        return {ended: _pairs(session, ended) for ended in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)}
 
 
 def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
@@ -108,15 +118,57 @@ def _callbacks(log: Iterable[Logged]) -> int:
     return int(any((entry.operation, entry.status) == (Operation.ACTION, StepStatus.FAILED) for entry in log))
 
 
-def _summaries(session: Session, ended: SagaStatus) -> dict[str, Summary]:
-    sagas = [saga for saga_type in SAGA_TYPES for saga in _latest(session, saga_type, ended)]
+def _pairs(session: Session, ended: SagaStatus) -> list[Pairs]:
+    latest = {saga_type: _latest(session, saga_type, ended) for saga_type in SAGA_TYPES}
+    sagas = [saga for found in latest.values() for saga in found]
     logs = _logs(session, [saga.id for saga in sagas])
     events = _events(session, [saga.aggregate_id for saga in sagas])
-    costs: dict[str, list[Cost]] = defaultdict(list)
-    for saga in sagas:
-        lasted = (datetime.fromisoformat(saga.state_history[-1]["at"]) - saga.created_at).total_seconds()
-        costs[saga.saga_type].append(cost(saga.saga_type, lasted, logs[saga.id], events[saga.aggregate_id]))
-    return {saga_type: _summary(found) for saga_type, found in costs.items()}
+    touched = _touched_by_people(session, sagas, events)
+    choreographed = [saga for saga in latest[ORDER_CHOREOGRAPHY.name] if saga.id not in touched]
+    compared: list[Pairs] = []
+    for saga_type, found in latest.items():
+        pairs = (
+            []
+            if is_choreographed(saga_type)
+            else _matched([saga for saga in found if saga.id not in touched], choreographed)
+        )
+        if pairs:
+            costs = [[_cost(saga, logs[saga.id], events[saga.aggregate_id]) for saga in pair] for pair in pairs]
+            first, second = zip(*costs, strict=True)
+            compared.append({saga_type: _summary(first), ORDER_CHOREOGRAPHY.name: _summary(second)})
+    return compared
+
+
+def _matched(first: Iterable[Row[Any]], second: Iterable[Row[Any]]) -> list[tuple[Row[Any], Row[Any]]]:
+    """Return pairs of the same scenario, of each the newest first."""
+    waiting: dict[str, list[Row[Any]]] = defaultdict(list)
+    for saga in second:
+        waiting[_scenario(saga)].append(saga)
+    return [(saga, waiting[key].pop(0)) for saga in first if waiting[key := _scenario(saga)]]
+
+
+def _scenario(saga: Row[Any]) -> str:
+    """Return what two orders must have in common to be of the same scenario: what was ordered, and what was broken."""
+    items = sorted((item["book_id"], item["quantity"]) for item in saga.payload.get("items", []))
+    return json.dumps([items, saga.payload.get("simulate", {})], sort_keys=True)
+
+
+def _touched_by_people(
+    session: Session, sagas: Sequence[Row[Any]], events: Mapping[str, Sequence[EventType]]
+) -> frozenset[str]:
+    """Return those of these sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
+    acts = select(OperatorAct.saga_id).where(OperatorAct.saga_id.in_([saga.id for saga in sagas]))
+    cancelled = {
+        saga.id
+        for saga in sagas
+        if saga.error == CANCELLED_ON_REQUEST or OrderCancelRequested in events[saga.aggregate_id]
+    }
+    return frozenset(session.scalars(acts)) | cancelled
+
+
+def _cost(saga: Row[Any], log: Sequence[Logged], events: Sequence[EventType]) -> Cost:
+    lasted = (datetime.fromisoformat(saga.state_history[-1]["at"]) - saga.created_at).total_seconds()
+    return cost(saga.saga_type, lasted, log, events)
 
 
 def _latest(session: Session, saga_type: str, ended: SagaStatus) -> Sequence[Row[Any]]:
@@ -126,6 +178,8 @@ def _latest(session: Session, saga_type: str, ended: SagaStatus) -> Sequence[Row
         SagaInstance.saga_type,
         SagaInstance.created_at,
         SagaInstance.state_history,
+        SagaInstance.payload,
+        SagaInstance.error,
     )
     query = select(*columns).where(SagaInstance.status == ended, SagaInstance.saga_type == saga_type)
     return session.execute(query.order_by(SagaInstance.id.desc()).limit(LATEST)).all()

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 ERROR_CALLBACK = "orchestrator.request_compensation"
 NO_SUCH_SAGA = "no such saga"
+CANCELLED_ON_REQUEST = "cancelled on request"
 
 
 def orchestrated(saga: Saga) -> Saga:
@@ -228,7 +229,7 @@ class Orchestration:
         plan = self._plan_or_refuse(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
-        turn_back(session, saga, plan, "cancelled on request")
+        turn_back(session, saga, plan, CANCELLED_ON_REQUEST)
         return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:

@@ -1,5 +1,4 @@
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,12 +7,14 @@ from werkzeug.test import TestResponse
 
 from app import runtime
 from app.ids import new_id
-from app.saga.definition import SagaStatus
+from app.saga import operations
+from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
+from tasks.orders import OrderCancelled
 from tests.web.conftest import PlaceUnsent, get, post, stock
 from web.pages.learn import BLURBS, BOTH_WAYS
 from workflows import catalogue, comparison
-from workflows.comparison import Summary
+from workflows.comparison import Logged, Summary
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 
 # eager, nothing else runs while a service hangs: so there is no end to wait for
@@ -181,11 +182,10 @@ def test_nothing_to_compare_says_what_to_do(client: FlaskClient, place_unsent: P
     assert "<table" not in page.text
 
 
-def only(saga_type: str, ended: SagaStatus) -> Summary:
-    """Return the summary of one kind of saga, of which there must be one order."""
-    summary = comparison.compare()[ended][saga_type]
-    assert summary.orders == 1
-    return summary
+def paired(ended: SagaStatus, saga_type: str = "order") -> Summary:
+    """Return the summary of the orders of one kind that are compared with another."""
+    (pairs,) = comparison.compare()[ended]
+    return pairs[saga_type]
 
 
 def counts(summary: Summary) -> tuple[float, float, float, float]:
@@ -221,27 +221,29 @@ def test_what_an_order_took_is_counted_in_its_log(
     client: FlaskClient, name: str, saga_type: str, messages: int, transactions: int, retries: int, undone: int
 ) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
-    play(client, name, saga_type)
+    play(client, name, "both")
 
-    assert counts(only(saga_type, scenario.ends)) == (messages, transactions, retries, undone)
+    assert counts(paired(scenario.ends, saga_type)) == (messages, transactions, retries, undone)
 
 
-def test_an_order_undone_at_its_deadline_had_no_error_callback(client: FlaskClient, place_unsent: PlaceUnsent) -> None:
-    saga_id = place_unsent({"items": [{"book_id": "item-001", "quantity": 1}]})["saga_id"]
+def test_an_order_undone_at_its_deadline_had_no_error_callback() -> None:
+    # cancelling the order is the only step there is to undo; the customer is told. The action took no effect
+    log = [
+        Logged("create_order", Operation.ACTION, StepStatus.SKIPPED, 0),
+        Logged("create_order", Operation.COMPENSATION, StepStatus.COMPLETED, 1),
+    ]
 
-    post(client, f"/api/v1/sagas/{saga_id}/cancel", None)
+    took = comparison.cost("order", 0, log, [OrderCancelled])
 
-    # cancelling the order is the only step there is to undo; the customer is told. The action never ran
-    summary = only("order", SagaStatus.COMPENSATED)
-    assert (summary.messages, summary.undone) == (1 + 1, 0)
+    assert (took.messages, took.undone) == (1 + 1, 0)
 
 
 def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClient) -> None:
     for name in ("success", "success", "retried", "retried"):
-        play(client, name, "order")
+        play(client, name, "both")
     lasted = iter((5, 1, 2, 4))
     with runtime.current().database.transaction() as session:
-        for saga in session.query(SagaInstance):
+        for saga in session.query(SagaInstance).where(SagaInstance.saga_type == "order"):
             at = saga.created_at.replace(microsecond=0)
             end = at.timestamp() + next(lasted)
             saga.created_at = at
@@ -251,18 +253,18 @@ def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClie
             ]
             saga.state_history = history
 
-    summary = comparison.compare()[SagaStatus.COMPLETED]["order"]
+    summary = paired(SagaStatus.COMPLETED)
 
     assert (summary.orders, summary.messages, summary.retries, summary.seconds) == (4, 9.5, 2.5, 3)
 
 
 def test_only_the_latest_orders_are_compared(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    play(client, "retried", "order")
+    play(client, "retried", "both")
     for _ in range(2):
-        play(client, "success", "order")
+        play(client, "success", "both")
     monkeypatch.setattr(comparison, "LATEST", 2)
 
-    summary = comparison.compare()[SagaStatus.COMPLETED]["order"]
+    summary = paired(SagaStatus.COMPLETED)
 
     assert (summary.orders, summary.retries) == (2, 0)
 
@@ -270,7 +272,39 @@ def test_only_the_latest_orders_are_compared(client: FlaskClient, monkeypatch: p
 def test_what_has_not_ended_is_not_compared(client: FlaskClient) -> None:
     play(client, "stuck", "order")
 
-    assert comparison.compare() == {SagaStatus.COMPLETED: {}, SagaStatus.COMPENSATED: {}}
+    assert comparison.compare() == {SagaStatus.COMPLETED: [], SagaStatus.COMPENSATED: []}
+
+
+def test_only_orders_of_the_same_scenario_are_compared(client: FlaskClient) -> None:
+    play(client, "retried", "order")
+    for _ in range(2):
+        play(client, "success", "order")
+    play(client, "success", "order-choreography")
+    play(client, "several-items", "order-choreography")
+
+    assert [paired(SagaStatus.COMPLETED, saga_type).orders for saga_type in BOTH_WAYS] == [1, 1]
+    assert paired(SagaStatus.COMPLETED).retries == 0
+
+
+def test_both_kinds_of_orchestrated_sagas_are_compared_with_the_choreographed_one(client: FlaskClient) -> None:
+    play(client, "success", "both")
+    play(client, "success", "order-payment-first")
+
+    found = [list(pairs) for pairs in comparison.compare()[SagaStatus.COMPLETED]]
+
+    assert found == [["order", "order-choreography"], ["order-payment-first", "order-choreography"]]
+
+
+def test_orders_that_waited_for_people_are_not_compared(client: FlaskClient, place_unsent: PlaceUnsent) -> None:
+    play(client, "stuck", "both")
+    for saga in sagas(client):
+        post(client, f"/api/v1/sagas/{saga['saga_id']}/resume", None)
+    for pattern in ("orchestration", "choreography"):
+        order = place_unsent({"items": [{"book_id": "item-001", "quantity": 1}], "pattern": pattern})
+        operations.cancel(order["saga_id"])  # as a customer does
+    assert {saga["status"] for saga in sagas(client)} == {"compensated"}
+
+    assert comparison.compare()[SagaStatus.COMPENSATED] == []
 
 
 def test_the_page_shows_the_numbers_of_each_kind(client: FlaskClient) -> None:
@@ -280,13 +314,9 @@ def test_the_page_shows_the_numbers_of_each_kind(client: FlaskClient) -> None:
     page = client.get("/learn")
 
     completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were undone")
-    assert completed["Messages"] == ["7", "–", "7"]
-    assert completed["Transactions"] == ["7", "–", "6"]
+    assert completed["Messages"] == ["7", "7"]
+    assert completed["Transactions"] == ["7", "6"]
     assert "Actions undone" not in completed
-    assert undone["Messages"] == ["10", "–", "9"]
-    assert undone["Actions undone"] == ["3", "–", "3"]
-    assert all(re.fullmatch(r"[\d.,]+ (ms|s)", cell) for cell in _known(completed["Time (median)"]))
-
-
-def _known(cells: Iterable[str]) -> list[str]:
-    return [cell for cell in cells if cell != "–"]
+    assert undone["Messages"] == ["10", "9"]
+    assert undone["Actions undone"] == ["3", "3"]
+    assert all(re.fullmatch(r"[\d.,]+ (ms|s)", cell) for cell in completed["Time (median)"])

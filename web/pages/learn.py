@@ -17,7 +17,7 @@ from web import order_form, problems
 from web.pages.shop import tell_if_replayed
 from web.ways import WAYS
 from workflows import comparison, ordering, queries, scenarios
-from workflows.comparison import Summary
+from workflows.comparison import Pairs
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
 from workflows.ordering import Placed
@@ -155,7 +155,7 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
     return None
 
 
-def _compared() -> Mapping[str, Mapping[str, Summary]]:
+def _compared() -> Mapping[str, Sequence[Pairs]]:
     """Return the comparison by how the orders ended, without what nothing is known of."""
     found = comparison.compare()
     ends = {"completed": SagaStatus.COMPLETED, "undone": SagaStatus.COMPENSATED}
