@@ -36,6 +36,7 @@ from sqlalchemy.orm.attributes import instance_dict
 from app import tracing
 from app.database_clock import ServerClock
 from app.database_faults import faults_named, reconnect_where_only_another_server_can_help
+from app.database_idle import IdleCloser
 from app.database_pings import ping_what_may_be_gone
 from app.database_privacy import keep_values_out_of_errors
 from app.errors import DatabaseFault
@@ -144,6 +145,7 @@ class Database:
             self._writer = threading.RLock()
         self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, timeouts)
         self._clock = None if url.startswith("sqlite") else ServerClock(self.engine)
+        self._idle_closer = None if url.startswith("sqlite") else IdleCloser(self.engine)
         tracing.watch(self.engine)
 
     def now(self) -> datetime:
@@ -202,11 +204,15 @@ class Database:
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
         self.engine.dispose(close=False)
+        if self._idle_closer:
+            self._idle_closer.reset()
         if self._writer:
             self._writer = threading.RLock()  # a thread that only the parent has may hold the old one
 
     def close(self) -> None:
         """Close every pooled connection."""
+        if self._idle_closer:
+            self._idle_closer.stop()
         self.engine.dispose()
 
     @contextmanager

@@ -2,17 +2,21 @@
 
 import select
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from app import database_pings
+from app import database_idle, database_pings
 from app.database import Database
+from app.errors import DatabaseFault
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.chaos.processes import wait_for
 from tests.stacks import POSTGRESQL, fresh_postgresql_database, require_postgresql
 
 
@@ -150,3 +154,29 @@ def test_a_migration_has_the_isolation_and_no_timeouts(unfit_defaults: str) -> N
     with database.transaction() as session:
         assert shown(session, "transaction_isolation", "statement_timeout") == ["read committed", "0"]
     database.close()
+
+
+def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_postgresql()
+    monkeypatch.setattr(database_idle, "IDLE_SECONDS", 0.1)
+    role = f"shop_{uuid4().hex[:12]}"
+    by_another(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 1")
+    url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
+    first, second = Database(url), Database(url)
+    try:
+        with first.reading(), pytest.raises(DatabaseFault, match="too many connections"), second.reading():
+            pass
+        for one in (second, first):  # one after the other, and the first again
+            wait_for("the other to close its connection", partial(connects, one))
+    finally:
+        first.close()
+        second.close()
+        by_another(f"DROP ROLE {role}")
+
+
+def connects(database: Database) -> bool:
+    try:
+        use(database)
+    except DatabaseFault:
+        return False
+    return True
