@@ -1,11 +1,14 @@
 """What is let in from the queues. A message that is no task of ours is logged and dropped, and the worker lives on.
 
+A task that only another version of the code declares, as there may be during a rolling deploy, is put back instead.
+
 Celery drops by itself what it cannot decode. But one whose headers or body have an unforeseen form (no id, a body of
 two parts, a time limit that is a text) raises in the middle of its consumer, which ends the worker; the broker then
 hands the message to the next worker, and so on. So the form is checked here, before Celery sees the message.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -14,10 +17,13 @@ from celery import Celery
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu import Connection
+from kombu.common import QoS
 from kombu.message import Message
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from app.amqp_broker import acked_together
+from app.celery import QUEUES, queue_of
 from app.errors import describe
 from app.expected_failures import be_brief
 from app.gathering import Gathering
@@ -28,6 +34,12 @@ FARTHEST = timedelta(days=1)
 """Longer waits are kept in the database, never in a message: a worker would hold it, unacknowledged, all that time."""
 
 MOST_RETRIES = 1000
+
+PUT_BACK_SECONDS = 1.0
+"""How long a message that only a worker of another version understands is kept before it is put back."""
+
+MAX_PUT_BACK_AGE = 30.0
+"""How many seconds after it was sent such a message is dropped; the sweep sends it again if its saga waits for it."""
 
 
 def _text(value: Any) -> Any:
@@ -84,8 +96,22 @@ class _Headers(_Strict):
     expires: _Time | None = None
     # nothing here sends one: a forged one would end a step, or its worker's child, in the middle
     timelimit: Annotated[list[None], Field(min_length=2, max_length=2)] | None = None
+    sent_at: Annotated[float, Field(strict=False)] | None = None
+    """When it was published, in seconds since the epoch: see ``app.celery``."""
     stamps: dict[str, Any] | None = None
     stamped_headers: list[str] | None = None
+
+
+class UnknownTask(LookupError):
+    """Raised for a message whose task is not registered here.
+
+    ``may_be_elsewhere`` says that it may be in a worker of another version.
+    """
+
+    def __init__(self, headers: _Headers) -> None:
+        super().__init__(f"there is no task {headers.task[:100]}")
+        age = abs(time.time() - headers.sent_at) if headers.sent_at else MAX_PUT_BACK_AGE
+        self.may_be_elsewhere = queue_of(headers.task) in QUEUES and age < MAX_PUT_BACK_AGE
 
 
 _BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments, _Embed | None])
@@ -95,6 +121,7 @@ class Inbox(Consumer):
     """Celery's consumer behind a gate."""
 
     connection_errors: tuple[type[Exception], ...]
+    qos: QoS
 
     def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
@@ -130,14 +157,32 @@ class Inbox(Consumer):
             try:
                 check(message, self.app)
             except Exception as error:
-                queue = (message.delivery_info or {}).get("routing_key")
-                reason = {"reason": describe(error)}
-                logger.error(f"message dropped from queue {queue}: it is no task of ours", extra=reason)
-                message.reject_log_error(logger, self.connection_errors)
+                if isinstance(error, UnknownTask) and error.may_be_elsewhere:
+                    self._put_back_later(message, error)
+                else:
+                    self._drop(message, error)
             else:
                 handle(message)
 
         return receive
+
+    def _drop(self, message: Message, error: Exception) -> None:
+        queue = (message.delivery_info or {}).get("routing_key")
+        reason = {"reason": describe(error)}
+        logger.error(f"message dropped from queue {queue}: it is no task of ours", extra=reason)
+        message.reject_log_error(logger, self.connection_errors)
+
+    def _put_back_later(self, message: Message, error: Exception) -> None:
+        """Put a message back into its queue after a while: at once, this worker could do nothing else."""
+        logger.info("message left to a worker of another version", extra={"reason": describe(error)})
+        self.qos.increment_eventually()  # those that are kept must not use up what may be prefetched
+        # a thread of its own has the timer of some pools, and may not use the connection
+        self.timer.call_after(PUT_BACK_SECONDS, self.call_soon, (self._put_back, message, self.connection))
+
+    def _put_back(self, message: Message, connection: Connection) -> None:
+        if connection is self.connection:  # else the broker has put it back, and begun to count anew
+            message.reject_log_error(logger, self.connection_errors, requeue=True)
+            self.qos.decrement_eventually()
 
 
 def check(message: Message, app: Celery) -> None:
@@ -145,9 +190,9 @@ def check(message: Message, app: Celery) -> None:
     headers = _Headers.model_validate(message.headers)
     if headers.eta and headers.eta > datetime.now(UTC) + FARTHEST:
         raise ValueError(f"it is not wanted before {headers.eta}")
+    args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
     task = app.tasks.get(headers.task)
     if task is None or headers.task.startswith("celery."):
-        raise LookupError(f"there is no task {headers.task[:100]}")
-    args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
+        raise UnknownTask(headers)
     # what Celery itself checks arguments with, but only where a message is sent
     task.__header__(*args, **kwargs)  # type: ignore[attr-defined]  # not in the types

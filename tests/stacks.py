@@ -139,7 +139,7 @@ def _server_shop(
         commands = {role: command for role, command in every.items() if role != absent}
         stack.enter_context(roles(commands, settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
-        shop.wait_for(lambda: _ready(shop), lambda ready: ready)
+        shop.wait_for(lambda: is_ready(shop), lambda ready: ready)
         yield shop
 
 
@@ -276,7 +276,8 @@ def free_port(*addresses: str) -> int:
             return port
 
 
-def _ready(shop: Shop) -> bool:
+def is_ready(shop: Shop) -> bool:
+    """Return whether a shop's web process answers, and has what it needs."""
     try:
         return shop.get("/readyz").status == 200
     except OSError:

@@ -10,6 +10,7 @@ from app.saga.models import SagaInstance
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
+from tests.broken_order import refuse_to_resume
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
 from workflows.audit import audit
@@ -75,15 +76,14 @@ def test_resume_of_a_step_has_all_undone_that_are_stuck_on_it(monkeypatch: pytes
     assert {status(placed) for placed in sagas} == {"compensated"}
 
 
-def test_resume_of_a_step_says_which_could_not_be_resumed() -> None:
+def test_resume_of_a_step_says_which_could_not_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     placed = stuck()
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, placed.saga_id).saga_type = "retired"
+    refuse_to_resume(placed.saga_id, monkeypatch)
 
     resumed = saga_command("resume", "--step", "process_payment")
 
     assert resumed.exit_code == 1
-    assert f"saga {placed.saga_id} was not resumed: no code deployed here" in resumed.stderr
+    assert f"saga {placed.saga_id} was not resumed: not this one" in resumed.stderr
     assert resumed.stdout == "0 resumed, 1 not\n"
 
 

@@ -31,7 +31,7 @@ class Review:
 
     saga: SagaInstance
     known: bool
-    """Whether code that is deployed here can move it."""
+    """Whether this process can move it, or only one of another version."""
     choreographed: bool
     turned_back: bool
     past_return: bool
@@ -73,7 +73,7 @@ def review(saga_id: str) -> Review:
 
 def past_return(view: SagaView) -> bool:
     """Tell whether a saga is past its point of no return, as far as the code deployed here knows where that is."""
-    driver = registry.named(view.saga.saga_type)
+    driver = registry.driver_of(view.saga)
     if isinstance(driver, Choreography):
         return any(event.event_type == driver.too_late for event in view.events)
     plan = orchestrator.plan_of(view.saga)

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 CeleryTask = Task[Any, Any]
 
+LEFT_SECONDS, MAX_LEFT = 1.0, 30
+"""After how many seconds, and how often, a message that only another version of the code understands comes again."""
+
 
 MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
 """How long a message waits for its next delivery, at most, when the database did not answer."""
@@ -175,6 +178,17 @@ def finish(
 def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:
     """End the delivery by asking Celery for another one after ``wait`` seconds; the log keeps the count, not Celery."""
     raise task.retry(countdown=wait, exc=error)
+
+
+def leave_to_others(task: CeleryTask, reason: str) -> None:
+    """Have a message delivered again soon, perhaps to a worker whose version of the code can do what it asks.
+
+    Returns if it has come too often: the sweep sends it again as long as its saga waits for it.
+    """
+    if task.request.retries < MAX_LEFT:
+        logger.info("message left to a process of another version", extra={"reason": reason})
+        raise task.retry(countdown=LEFT_SECONDS)
+    logger.warning("message dropped: no process of another version has taken it", extra={"reason": reason})
 
 
 def reply_of(row: SagaStep | Entry) -> Reply:

@@ -108,6 +108,10 @@ class Choreography:
                 self._stream.answer(session, saga, row, event)
         return saga
 
+    def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
+        """Return True: every process of any version may send the events again."""
+        return True
+
     def drive(self, session: Session, saga: SagaInstance) -> None:
         """Have the events of an unsettled saga said again: every reaction is safe against that."""
         past = history(session, saga.aggregate_id)
@@ -120,7 +124,15 @@ class Choreography:
             saga.redrives = 0
             saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
             return
-        self._say_again(session, saga, past)
+        if saga.redrives > 1:
+            self._say_all_again(session, saga, past)
+        else:
+            self._say_again(session, saga, past)
+
+    def _say_all_again(self, session: Session, saga: SagaInstance, past: History) -> None:
+        """Say every event again: whoever repeats one may be of another version, and not know who waits for it."""
+        for event in past.events:
+            self._stream.say_again(session, saga.id, event)
 
     def _say_again(self, session: Session, saga: SagaInstance, past: History) -> None:
         """Say the first event again, and those that no reaction said; reactions that are done say again the rest."""
@@ -161,9 +173,7 @@ class Choreography:
         if saga.status == SagaStatus.STUCK:
             self._unstick(saga)
             barrier.reopen_unsaid(session, saga.id)
-        # not only the roots: a person who asks shall not have to rely on anybody's repetition
-        for event in past.events:
-            self._stream.say_again(session, saga.id, event)
+        self._say_all_again(session, saga, past)
 
     def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
         """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""

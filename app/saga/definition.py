@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from app.errors import DefinitionError
@@ -259,14 +260,27 @@ class Saga:
         """The names of the steps, in order: what a new saga keeps on its row."""
         return [step.name for step in self.steps]
 
-    def plan(self, names: Sequence[str]) -> "Plan":
-        """Return the steps of a saga that started with these names. Raises UnknownStep."""
+    @cached_property
+    def outline(self) -> list[dict[str, Any]]:
+        """What a new saga keeps on its row for processes of another version, which may not know all its steps."""
+        return [_outline(step) for step in self.steps]
+
+    def plan(self, names: Sequence[str], outline: Sequence[Mapping[str, Any]] | None = None) -> "Plan":
+        """Return the steps of a saga that started with these names.
+
+        Steps that are not declared here are read from the saga's ``outline``: another version of the code declares
+        them. Raises UnknownStep if they are not in it either.
+        """
         plan = self._plans.get(tuple(names))
         if plan is None:
-            for name in names:
-                if name not in self._by_name:
+            undeclared = [name for name in names if name not in self._by_name]
+            outlined = {step.name: step for step in map(_outlined, outline or ()) if step.name in undeclared}
+            for name in undeclared:
+                if name not in outlined:
                     raise UnknownStep(f"step {name} is not registered in saga {self.name}")
-            plan = self._plans[tuple(names)] = Plan(tuple(self._by_name[name] for name in names))
+            plan = Plan(tuple((self._by_name | outlined)[name] for name in names), frozenset(outlined))
+            if not outlined:
+                self._plans[tuple(names)] = plan
         return plan
 
     def find(self, command: Command) -> tuple[Step, Operation] | None:
@@ -275,7 +289,36 @@ class Saga:
 
 
 class UnknownStep(DefinitionError):
-    """Raised when a saga in flight holds a step that no deployed definition knows."""
+    """Raised when this process cannot run a step of a saga in flight; one of another version may."""
+
+
+def _outline(step: Step) -> dict[str, Any]:
+    """Return what a process must know of a step to drive and undo a saga without being able to run the step."""
+    outline: dict[str, Any] = {"action": step.action.name}
+    if step.compensation:
+        outline["compensation"] = step.compensation.name
+        if step.compensation.call or step.compensation.always:
+            outline["always"] = True
+    if step.timeout is not None:
+        outline["timeout"] = step.timeout
+    if step.pivot:
+        outline["pivot"] = True
+    return outline
+
+
+def _outlined(outline: Mapping[str, Any]) -> Step:
+    """Return a step of another version, which can be sent to its services but not run."""
+    name = outline.get("compensation")
+    return Step(
+        Command(outline["action"], _elsewhere, _elsewhere),
+        Command(name, _elsewhere, _elsewhere, always=outline.get("always", False)) if name else None,
+        timeout=outline.get("timeout"),
+        pivot=outline.get("pivot", False),
+    )
+
+
+def _elsewhere(*_: Any) -> Any:
+    raise UnknownStep("this step is declared by another version of the code")
 
 
 @dataclass(frozen=True)
@@ -283,6 +326,8 @@ class Plan:
     """The steps that one saga started with; a deploy does not change them."""
 
     steps: tuple[Step, ...]
+    undeclared: frozenset[str] = frozenset()
+    """The names of those steps that only another version of the code can run."""
     _positions: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:

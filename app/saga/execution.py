@@ -22,22 +22,14 @@ from app.saga.attempts import (
     call_outside,
     finish,
     invoke,
+    leave_to_others,
     note_failure,
     reply_of,
     retried_on_database_fault,
     retry_later,
     say_begun,
 )
-from app.saga.definition import (
-    FORWARD,
-    Command,
-    Operation,
-    Progress,
-    Saga,
-    SagaStatus,
-    StepStatus,
-    UnknownStep,
-)
+from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
 from app.saga.first_attempts import Delivery, FirstAttempts, give_up
 from app.saga.models import SagaInstance
 from app.saga.turn import Fence, Turn
@@ -95,7 +87,8 @@ class StepRun:
         except (Settled, StepFailed, DatabaseFault):
             raise
         except UnknownStep as error:
-            return self._stick(error)
+            leave_to_others(self.task, str(error))
+            raise Settled(self._refusal(self.command.short_name, str(error)), goes_on=False) from error
         except Exception as error:
             return self._record_failure(error)
         if isinstance(outcome, Exception):
@@ -194,11 +187,13 @@ class StepRun:
             saga = barrier.seen(session, self.saga_id)
         definition = self.sagas(saga.saga_type) if saga else None
         found = definition.find(self.command) if definition else None
+        if saga and found is None and _is_outlined(saga, self.command):
+            raise UnknownStep(f"saga {saga.saga_type} has {self.command.name} in another version of the code only")
         if saga is None or definition is None or found is None:
             logger.warning("message for no known step, dropped", extra={"step": self.command.name})
             raise Settled(self._refusal(self.command.short_name, "no such saga or step"), goes_on=False)
         add_to_log_context(order_id=saga.aggregate_id)
-        turn = Turn(saga, definition.plan(saga.steps), *found)
+        turn = Turn(saga, definition.plan(saga.steps, saga.outline), *found)
         if turn.step.name not in saga.steps:
             raise Settled(self._refusal(turn.step.name, "the saga has no such step"), goes_on=False)
         self._check_turn(session, turn)
@@ -225,9 +220,8 @@ class StepRun:
     def _refusal(self, step: str, error: str) -> Reply:
         return Reply(success=False, saga_id=self.saga_id, step=step, error=error)
 
-    def _stick(self, error: UnknownStep) -> Reply:
-        with self.here.database.transaction() as session:
-            saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
-            if saga.status in FORWARD or saga.status == SagaStatus.COMPENSATING:
-                transitions.stick(saga, self.here.now(), str(error))
-        raise Settled(self._refusal(self.command.short_name, str(error)), goes_on=False)
+
+def _is_outlined(saga: SagaInstance, command: Command) -> bool:
+    """Return whether the code that started a saga uses a command in it, whatever is declared here."""
+    used = (name for step in saga.outline or () for name in (step["action"], step.get("compensation")))
+    return command.name in used

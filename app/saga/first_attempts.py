@@ -115,7 +115,7 @@ class FirstAttempts:
         if definition is None or found is None or found[0].name not in saga.steps:
             return None
         try:
-            return Turn(saga, definition.plan(saga.steps), *found)
+            return Turn(saga, definition.plan(saga.steps, saga.outline), *found)
         except UnknownStep:
             return None
 

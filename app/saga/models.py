@@ -38,6 +38,8 @@ class SagaInstance(Base):
     """Forward: the step to run next. Compensating: the step to compensate next."""
     steps: Mapped[list[Any]]
     """The names of the steps it started with."""
+    outline: Mapped[list[Any] | None]
+    """What those steps are to a process that does not declare them: see ``Saga.outline``."""
     payload: Mapped[dict[str, Any]]
     state_history: Mapped[list[Any]]
     """Every state it was in: ``{"state", "at"}``."""
@@ -48,6 +50,8 @@ class SagaInstance(Base):
     deadline_at: Mapped[datetime | None]
     wake_at: Mapped[datetime | None]
     """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
+    cancel_requested_at: Mapped[datetime | None]
+    """When somebody first asked for it to be undone, whether or not that came in time: see ``cancel_decision``."""
     redrives: Mapped[int] = mapped_column(default=0)
     """How often the sweep had to drive it on since it last made progress."""
     traceparent: Mapped[str | None] = mapped_column(String(55))

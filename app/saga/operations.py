@@ -35,7 +35,14 @@ def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
     ``by`` is the operator who does, and is kept; None is for a customer. Asking again changes nothing, and nothing is
     kept of it. Raises NotFound, and Conflict past the point of no return.
     """
-    return _with_driver(saga_id, lambda driver, session, saga: driver.cancel(session, saga), ActKind.CANCEL, by)
+
+    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
+        done = driver.cancel(session, saga)
+        if done and saga.cancel_requested_at is None:
+            saga.cancel_requested_at = runtime.current().now()
+        return done
+
+    return _with_driver(saga_id, ask, ActKind.CANCEL, by)
 
 
 def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
@@ -162,8 +169,6 @@ def _with_driver(
         if saga is None:
             raise NotFound(f"there is no saga {saga_id}")
         driver = registry.driver_of(saga)
-        if driver is None:
-            raise Conflict(f"no code deployed here declares saga {saga.saga_type}", status=saga.status)
         with tracing.driving_on(session, saga, f"saga asked to {act.replace('_', ' ')}"):
             done = ask(driver, session, saga)
         if done and by is not None:

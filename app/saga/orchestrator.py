@@ -19,7 +19,7 @@ from app.events import emit
 from app.ids import new_id
 from app.publishing import send_chain, sender, sent_by
 from app.saga import barrier, by_hand, registry, transitions
-from app.saga.attempts import CeleryTask, invoke_by_hand, retried_on_database_fault
+from app.saga.attempts import CeleryTask, finish, invoke_by_hand, leave_to_others, retried_on_database_fault
 from app.saga.by_hand import Statement
 from app.saga.definition import (
     COMPENSATION_STARTED,
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 ERROR_CALLBACK = "orchestrator.request_compensation"
 NO_SUCH_SAGA = "no such saga"
 CANCELLED_ON_REQUEST = "cancelled on request"
+UNKNOWN_HERE = "this process does not declare the saga's steps"
 
 
 def orchestrated(saga: Saga) -> Saga:
@@ -55,12 +56,9 @@ def definition(saga_type: str) -> Saga | None:
 
 
 def plan_of(saga: SagaInstance) -> Plan | None:
-    """Return a saga's steps; None if it is no orchestrated one, or has steps that no code deployed here knows."""
-    declared = definition(saga.saga_type)
-    try:
-        return declared.plan(saga.steps) if declared else None
-    except UnknownStep:
-        return None
+    """Return a saga's steps; None if it is no orchestrated one, or if nothing is known here of one of them."""
+    driver = registry.driver_of(saga)
+    return driver.plan(saga) if isinstance(driver, Orchestration) else None
 
 
 def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
@@ -82,6 +80,7 @@ def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
         saga_type=saga.name,
         aggregate_id=aggregate_id,
         steps=saga.step_names,
+        outline=saga.outline,
         current_step=first.name,
         payload=dict(payload),
     )
@@ -99,7 +98,10 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
     """
     with retried_on_database_fault(task):
-        return together.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
+        answer: str = together.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
+    if answer == UNKNOWN_HERE:
+        leave_to_others(task, answer)
+    return answer
 
 
 def _undo_together(wanted: Sequence[Wanted]) -> Outcomes:
@@ -130,15 +132,17 @@ def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> str:
-    declared = definition(saga.saga_type)
-    if declared is None:
-        return NO_SUCH_SAGA
+    if not saga.steps:
+        return NO_SUCH_SAGA  # nobody orchestrates it
     if saga.status not in FORWARD:
         return "nothing to undo"
     failure = _failure_in(saga, log)
     if failure is None:
         return f"{saga.current_step} has not failed"
-    turn_back(session, saga, declared.plan(saga.steps), failure)
+    plan = plan_of(saga)
+    if plan is None:
+        return UNKNOWN_HERE
+    turn_back(session, saga, plan, failure)
     return "compensating"
 
 
@@ -147,11 +151,29 @@ def turn_back(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> 
     now = runtime.current().now()
     transitions.turn_back(saga, now, reason)
     to_undo = plan.undoing(_current(saga))
-    if to_undo:
-        saga.current_step = to_undo[0].name
-        _publish_compensations(session, saga, plan)
-    else:
+    if not to_undo:
         transitions.compensated(saga, now)
+        return
+    saga.current_step = to_undo[0].name
+    _skip_if_undeclared(session, saga, plan)
+    if saga.status == SagaStatus.COMPENSATING:
+        _publish_compensations(session, saga, plan)
+
+
+def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> None:
+    """Record that there is nothing to compensate of a step that only other code could, where the log says so.
+
+    A saga that turns back at a step which no deployed code declares any more would otherwise wait for that code.
+    """
+    step = plan.step(_current(saga))
+    if step.name not in plan.undeclared or step.compensation is None or step.compensation.always:
+        return
+    now = runtime.current().now()
+    action = barrier.close_door(session, saga.id, step.name, now, saga.error)
+    if action.status != StepStatus.COMPLETED:
+        row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
+        finish(saga, row, StepStatus.SKIPPED, None, now, now)
+        transitions.undone(saga, plan, step, now)
 
 
 def _current(saga: SagaInstance) -> str:
@@ -192,27 +214,36 @@ class Orchestration:
         self.saga = saga
         self.name = saga.name
 
+    def can_drive(self, saga: SagaInstance) -> bool:
+        """Return whether every step of the saga is declared here, or described on its row."""
+        try:
+            self.plan(saga)
+        except UnknownStep:
+            return False
+        return True
+
+    def plan(self, saga: SagaInstance) -> Plan:
+        """Return the saga's steps. Raises UnknownStep."""
+        return self.saga.plan(saga.steps, saga.outline)
+
     def drive(self, session: Session, saga: SagaInstance) -> None:
         """Publish what is left of the chain, in the direction that the row says."""
-        plan = self._plan_or_stick(saga)
-        if plan is None:
-            return
-        if saga.status not in FORWARD:
+        plan, now = self.plan(saga), runtime.current().now()
+        has_deadline = saga.status in FORWARD and not plan.past_pivot(saga.current_step)
+        if saga.current_step in plan.undeclared and not has_deadline and transitions.out_of_patience(saga, now):
+            transitions.stick(saga, now, f"{saga.current_step}: no running process declares this step")
+        elif saga.status not in FORWARD:
             _publish_compensations(session, saga, plan)
         elif failure := _failure(session, saga):
             turn_back(session, saga, plan, failure)  # its error callback was lost
         else:
-            if saga.deadline_at is None and not plan.past_pivot(saga.current_step):
-                transitions.start_clock(
-                    saga, runtime.current().now(), transitions.timeout_of(plan.step(_current(saga)))
-                )
+            if saga.deadline_at is None and has_deadline:
+                transitions.start_clock(saga, now, transitions.timeout_of(plan.step(_current(saga))))
             _publish_forward(session, saga, plan)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Undo what is overdue; past the pivot go on instead."""
-        plan = self._plan_or_stick(saga)
-        if plan is None:
-            return
+        plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             saga.deadline_at = None
             self.drive(session, saga)
@@ -226,7 +257,7 @@ class Orchestration:
             return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
-        plan = self._plan_or_refuse(saga)
+        plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         turn_back(session, saga, plan, CANCELLED_ON_REQUEST)
@@ -234,7 +265,7 @@ class Orchestration:
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Retry a stuck saga where it stands; drive on one that is unfinished."""
-        plan = self._plan_or_refuse(saga)
+        plan = self.plan(saga)
         if saga.status == SagaStatus.STUCK:
             undoing = saga.state == COMPENSATION_STARTED
             current = plan.step(_current(saga))
@@ -244,8 +275,10 @@ class Orchestration:
 
     def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
         """Take somebody's word that the compensation it is stuck on was done by hand, and go on with the next."""
-        plan = self._plan_or_refuse(saga)
+        plan = self.plan(saga)
         step = plan.step(_current(saga))
+        if step.name in plan.undeclared:
+            raise Conflict(f"{UNKNOWN_HERE}: ask one that does", status=saga.status)
         if saga.state != COMPENSATION_STARTED or step.compensation is None:
             raise by_hand.nothing_to_skip(saga)
         if statement.step not in {None, step.name}:
@@ -265,16 +298,3 @@ class Orchestration:
         transitions.undone(saga, plan, step, now)
         if saga.status == SagaStatus.COMPENSATING:
             _publish_compensations(session, saga, plan)
-
-    def _plan_or_refuse(self, saga: SagaInstance) -> Plan:
-        try:
-            return self.saga.plan(saga.steps)
-        except UnknownStep as error:
-            raise Conflict(f"no code deployed here can move it: {error}", status=saga.status) from error
-
-    def _plan_or_stick(self, saga: SagaInstance) -> Plan | None:
-        try:
-            return self.saga.plan(saga.steps)
-        except UnknownStep as error:
-            transitions.stick(saga, runtime.current().now(), str(error))
-            return None

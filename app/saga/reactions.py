@@ -23,6 +23,7 @@ from app.saga.attempts import (
     finish,
     gateway_key,
     invoke,
+    leave_to_others,
     note_failure,
     refuse,
     reply_of,
@@ -95,6 +96,8 @@ class ReactionRun:
             raise
         except Exception as error:
             result = error
+        if delivery.task_id in first.unknown:
+            leave_to_others(self.task, "no reaction that is declared here waits for its event")
         return first.found.get(delivery.task_id), result
 
     def _act(self, command: Command) -> Reply:

@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session
 from app import runtime, tracing
 from app.celery import app
 from app.database import insert_if_absent
-from app.errors import DatabaseFault
+from app.errors import Conflict, DatabaseFault
 from app.events import resend_outbox
 from app.saga import happenings, registry, transitions
-from app.saga.definition import MOVING
+from app.saga.definition import FORWARD, MOVING
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, Sweep
 from app.saga.outage import database_was_away
+from app.saga.registry import Driver
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,9 @@ def _drive(saga_id: str, was_away: bool) -> str:
                 saga.wake_at = None
                 return "settled meanwhile"
             driver = registry.driver_of(saga)
-            if driver is None:
-                transitions.stick(saga, here.now(), f"saga {saga.saga_type} is not declared")
-                return "stuck"
+            if driver is registry.OTHER_VERSION:
+                driver.drive(session, saga)
+                return "left"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
             if overdue and was_away:
                 # its service may have waited for a connection: the clock starts again when the saga is driven on
@@ -169,7 +170,8 @@ def _drive(saga_id: str, was_away: bool) -> str:
             kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN
             with tracing.driving_on(session, saga, kind):
                 happenings.of_saga(kind, saga)
-                (driver.time_out if overdue else driver.drive)(session, saga)
+                if not _cancelled(session, driver, saga):
+                    (driver.time_out if overdue else driver.drive)(session, saga)
     except DatabaseFault as fault:
         reason = {"saga_id": saga_id, "reason": fault}
         logger.warning("saga could not be driven on, the next sweep tries again", extra=reason)
@@ -179,3 +181,13 @@ def _drive(saga_id: str, was_away: bool) -> str:
         logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
         return "failed"
     return "timed out" if overdue else "driven"
+
+
+def _cancelled(session: Session, driver: Driver, saga: SagaInstance) -> bool:
+    """Do what was asked of a process that could not: see ``OtherVersion.cancel``. Return whether there was anything."""
+    if saga.cancel_requested_at is None or saga.status not in FORWARD:
+        return False
+    try:
+        return driver.cancel(session, saga)
+    except Conflict:
+        return False  # it came too late

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.errors import DefinitionError
 from app.saga.by_hand import Statement
 from app.saga.models import SagaInstance
+from app.saga.other_versions import OtherVersion
 
 
 class Driver(Protocol):
@@ -17,6 +18,9 @@ class Driver(Protocol):
     """
 
     name: str
+
+    def can_drive(self, saga: SagaInstance) -> bool:
+        """Return whether this process's version of the code can move the saga."""
 
     def drive(self, session: Session, saga: SagaInstance) -> None:
         """Send again whatever an unfinished saga waits for."""
@@ -37,6 +41,8 @@ class Driver(Protocol):
         """
 
 
+OTHER_VERSION = OtherVersion()
+
 _drivers: dict[str, Driver] = {}
 
 
@@ -47,9 +53,10 @@ def register(driver: Driver) -> None:
     _drivers[driver.name] = driver
 
 
-def driver_of(saga: SagaInstance) -> Driver | None:
-    """Return what moves this saga, or None if no deployed code declares its type."""
-    return named(saga.saga_type)
+def driver_of(saga: SagaInstance) -> Driver:
+    """Return what moves this saga here: a stand-in if only code of another version can."""
+    driver = named(saga.saga_type)
+    return driver if driver and driver.can_drive(saga) else OTHER_VERSION
 
 
 def known() -> Collection[Driver]:

@@ -36,6 +36,10 @@ class Stream:
         self.milestone: Milestone = lambda _: None
         self.watched: frozenset[EventType] = frozenset()
 
+    def declares(self, event_type: EventType) -> bool:
+        """Return whether this version of the code has a reaction that waits for events of a type."""
+        return bool(subscribers(event_type, self.name))
+
     def emit(self, session: Session, saga: SagaInstance, event: Event) -> StoredEvent:
         """Write an event of a locked saga, bring its row up to date, and tell the reactions after the commit."""
         stored = emit(session, saga.aggregate_id, event, saga_id=saga.id)

@@ -20,6 +20,15 @@ from app.saga.definition import (
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance
 
+PATIENCE_SECONDS = 300.0
+"""How long a saga may make no progress before a process of another version, which cannot move it, marks it stuck.
+
+It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are not affected by it.
+"""
+
+LEFT_SECONDS = 2.0
+"""When the next sweep, perhaps of a process that can move the saga, looks at one that this process cannot move."""
+
 
 def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
     """Give a new row its first status, state and deadline (``timeout`` in seconds)."""
@@ -99,6 +108,20 @@ def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = Non
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
     happenings.of_saga(Kind.SAGA_STUCK, saga, reason=reason)
+
+
+def leave(saga: SagaInstance, now: datetime, reason: str) -> None:
+    """Leave a saga that this process cannot move to one that can; stuck if none has for too long."""
+    if out_of_patience(saga, now):
+        stick(saga, now, reason)
+    else:
+        saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
+        saga.wake_at = now + timedelta(seconds=LEFT_SECONDS)
+
+
+def out_of_patience(saga: SagaInstance, now: datetime) -> bool:
+    """Return whether a saga has made no progress for longer than any deploy may take."""
+    return now - saga.updated_at > timedelta(seconds=PATIENCE_SECONDS)
 
 
 def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:

@@ -15,6 +15,7 @@ from app.saga import operations, orchestrator, recovery
 from app.saga.by_hand import Statement
 from app.saga.definition import Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
+from tests.broken_order import refuse_to_resume
 from tests.engine import trip
 from tests.post import Clock, Post, run
 from workflows.audit import audit
@@ -292,10 +293,9 @@ def test_all_that_are_stuck_on_one_step_are_resumed(here: Runtime, pattern: Patt
     assert saga(other).status == "stuck"
 
 
-def test_one_that_cannot_be_resumed_holds_up_no_other(here: Runtime) -> None:
+def test_one_that_cannot_be_resumed_holds_up_no_other(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = [order(Pattern.ORCHESTRATION, shipping="decline", payments="undo-fail:8") for _ in range(3)]
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, stuck[0].saga_id).saga_type = "retired"
+    refuse_to_resume(stuck[0].saga_id, monkeypatch)
 
     done = operations.resume_stuck("process_payment")
 

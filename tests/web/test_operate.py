@@ -223,16 +223,31 @@ def test_past_a_choreographys_point_of_no_return_the_page_of_a_cancellation_says
     assert "<button" not in page
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_of_a_saga_that_no_code_knows_the_refusal_is_told(operator: Browser, act: str) -> None:
+def test_a_saga_of_another_version_of_the_code_is_resumed_by_that(operator: Browser) -> None:
     saga_id = place(operator, STUCK)
     with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, saga_id).saga_type = "retired"
+        session.get_one(SagaInstance, saga_id).saga_type = "newer"
+    path = f"/sagas/{saga_id}/resume"
 
-    assert "No code that is deployed here knows this kind of saga" in operator.get(f"/sagas/{saga_id}/{act}").text
-    page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "x", "step": "process_payment"})
+    assert "This process does not know all steps of this saga" in operator.get(path).text
+    assert operator.post(path).status_code == 303
+
+    assert status(operator, saga_id) == "compensating"
+    assert acts(operator, saga_id) == [("resume", "Ann", None)]
+
+
+def test_what_only_the_other_version_can_record_is_not_skipped_here(operator: Browser) -> None:
+    saga_id = place(operator, STUCK)
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).saga_type = "newer"
+    path = f"/sagas/{saga_id}/skip"
+
+    assert "only a process of the version that knows it can record" in operator.get(path).text
+    page = operator.post(path, data={"note": "x", "step": "process_payment"})
+
     assert page.status_code == 409
-    assert "no code deployed here declares saga retired" in page.text
+    assert "ask one of the version that does" in page.text
+    assert status(operator, saga_id) == "stuck"
 
 
 @pytest.mark.parametrize("act", ACTS)
