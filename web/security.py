@@ -62,9 +62,9 @@ def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
     ``without_forms`` take JSON only, which no page of another site can send.
     """
     if proxies := runtime.current().settings.proxies:
-        # each proxy adds the address that it was asked from; what the visitor's scheme and host were, the outermost
-        # one says, and the others hand it on
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=1)  # type: ignore[method-assign]
+        # Each proxy adds the address that it was asked from; the outermost one sets the scheme, and the others hand it
+        # on. X-Forwarded-Host is not believed: a proxy that keeps Host may hand on what a page has put there.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
     app.config.update(
         SESSION_COOKIE_NAME="cloudmart",
         SESSION_COOKIE_SAMESITE="Lax",

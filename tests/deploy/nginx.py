@@ -5,6 +5,7 @@ import shutil
 import socket
 import socketserver
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import ROOT, free_port, not_here
 
 SHIPPED = ROOT / "deploy" / "nginx" / "nginx.conf"
+START = ROOT / "deploy" / "nginx" / "start"
 
 
 class Names(socketserver.UDPServer):
@@ -53,7 +55,9 @@ def nginx_program() -> str:
 
 
 @contextmanager
-def nginx(folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def nginx(
+    folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]], trusted_proxies: str = ""
+) -> Iterator[str]:
     """Run nginx; its web servers are at one port of the addresses that ``web`` has. Yields where it listens."""
     program = nginx_program()
     port = free_port()
@@ -73,10 +77,59 @@ def nginx(folder: Path, web_port: int, addresses: Mapping[str, Sequence[str]]) -
         # started by root its workers would be nobody's, who may not enter a test's folder
         config = folder / "nginx.conf"
         config.write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
-        process = spawn([program, "-e", "stderr", "-c", str(config)], dict(os.environ), folder / "nginx.log")
+        search = f"{Path(program).parent}:{os.environ.get('PATH', '')}"
+        environment = {**os.environ, "PATH": search, "TRUSTED_PROXIES": trusted_proxies}
+        command = ["sh", str(START), str(config), str(folder / "trusted-proxies.conf")]
+        process = spawn(command, environment, folder / "nginx.log")
         try:
             wait_for(f"nginx, see {folder}/nginx.log", lambda: listens(port))
             yield f"http://127.0.0.1:{port}"
         finally:
             kill_group(process)
             names.shutdown()
+
+
+TLS_PROXY = """
+daemon off;
+pid {folder}/nginx.pid;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/certificate;
+        ssl_certificate_key {folder}/key;
+        location / {{
+            proxy_pass {inner};
+            proxy_bind {address};
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def tls_proxy(folder: Path, inner: str, address: str) -> Iterator[int]:
+    """Run an nginx that ends TLS, and asks the inner one from this address. Yields its port on 127.0.0.1."""
+    folder.mkdir()
+    program, port = nginx_program(), free_port()
+    made = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate"), "-subj", "/CN=shop.example"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(["openssl", "req", "-x509", "-days", "1", *curve, *made], check=True, capture_output=True)
+    config = folder / "nginx.conf"
+    text = TLS_PROXY.format(folder=folder, port=port, inner=inner, address=address)
+    config.write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
+    process = spawn([program, "-e", "stderr", "-c", str(config)], dict(os.environ), folder / "nginx.log")
+    try:
+        wait_for(f"the TLS proxy, see {folder}/nginx.log", lambda: listens(port))
+        yield port
+    finally:
+        kill_group(process)

@@ -2,25 +2,31 @@
 
 import http.client
 import json
+import os
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.cookies import SimpleCookie
 from pathlib import Path
+from secrets import randbelow
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from app.runtime import Runtime
 from app.settings import Settings
+from tests.browser_like import PASSWORD
 from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.deploy.nginx import nginx, nginx_program
+from tests.deploy.nginx import START, nginx, nginx_program, tls_proxy
 from tests.shop import Answer, Shop, http_transport
 from tests.stacks import free_port, process_environment
 
@@ -30,8 +36,8 @@ SHORT = {"bookId": "item-001", "quantity": 1}
 
 
 @contextmanager
-def web(settings: Settings, address: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    bind = ["--bind", f"{address}:{settings.port}", "--workers", "2", "--preload", "--no-control-socket"]
+def web(settings: Settings, address: str, log: Path, workers: int = 2) -> Iterator["subprocess.Popen[bytes]"]:
+    bind = ["--bind", f"{address}:{settings.port}", "--workers", str(workers), "--preload", "--no-control-socket"]
     command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
     process = spawn(command, process_environment(settings), log)
 
@@ -257,3 +263,72 @@ def test_what_is_too_large_or_finds_nobody_is_told_as_the_web_server_would(addre
     assert [line["upstream"] for line in logged(tmp_path, "orders")] == [""]  # which was spared it
     answer = call("GET", "/flower/", None, {})  # nobody is called that here
     assert (answer.status, answer.headers["Content-Type"]) == (502, "application/problem+json")
+
+
+class Visitor:
+    """A browser at an address of its own, which claims to be another one's proxy."""
+
+    def __init__(self, address: str, connection: http.client.HTTPConnection) -> None:
+        self.address = address
+        self._connection = connection
+        connection.source_address = (address, 0)  # type: ignore[attr-defined]
+
+    def log_in(self, password: str) -> http.client.HTTPResponse:
+        page, shown = self._ask("GET", "", {})
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert token, page
+        form = urlencode({"csrf_token": token[1], "name": "Ann", "password": password})
+        cookie = SimpleCookie(shown.headers["Set-Cookie"])["cloudmart"]
+        kind = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"cloudmart={cookie.value}"}
+        return self._ask("POST", form, kind)[1]
+
+    def _ask(self, method: str, body: str, headers: dict[str, str]) -> tuple[str, http.client.HTTPResponse]:
+        claims = {"Host": "shop.example", "X-Forwarded-For": f"10.0.0.{randbelow(250)}", "X-Forwarded-Proto": "https"}
+        self._connection.request(method, "/operator/login", body, {**claims, **headers})
+        answer = self._connection.getresponse()
+        return answer.read().decode(), answer
+
+
+def test_behind_a_tls_proxy_each_visitor_has_a_limit_and_a_secure_session(behind: Settings, tmp_path: Path) -> None:
+    settings = behind.but(operator_password=PASSWORD, allowed_hosts="shop.example", port=free_port())
+    proxy, blind = "127.0.0.7", ssl.create_default_context()
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    with (
+        # one process, so that the attempts are counted in one place also where there is no Redis
+        web(settings, FIRST, tmp_path / "web", workers=1),
+        nginx(tmp_path, settings.port, {"web": [FIRST]}, trusted_proxies=f"192.0.2.0/24, {proxy}") as inner,
+        tls_proxy(tmp_path / "tls", inner, proxy) as port,
+        closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=blind)) as first,
+        closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=blind)) as second,
+        closing(http.client.HTTPConnection(urlsplit(inner).netloc, timeout=30)) as third,
+    ):
+        guesser, operator, around = (
+            Visitor("127.0.0.8", first),
+            Visitor("127.0.0.9", second),
+            Visitor("127.0.0.10", third),
+        )
+
+        guesses = [guesser.log_in("guess").status for _ in range(6)]
+        let_in = operator.log_in(PASSWORD)
+        answers = [around.log_in("guess") for _ in range(6)]
+        seen = {line["from"] for line in logged(tmp_path, "login", 26)}
+
+    assert guesses == [403] * 5 + [429]
+    assert (let_in.status, let_in.headers["Location"]) == (303, "/")
+    assert "Secure" in let_in.headers["Set-Cookie"]
+    assert "Strict-Transport-Security" in let_in.headers
+    # from whom nginx does not know as a proxy, neither address nor scheme is believed
+    assert [answer.status for answer in answers] == [403] * 5 + [429]
+    assert "Strict-Transport-Security" not in answers[0].headers
+    assert seen == {guesser.address, operator.address, around.address}
+
+
+def test_what_is_no_address_is_no_trusted_proxy(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRUSTED_PROXIES": "10.0.0.1 any;"}
+
+    refused = subprocess.run(
+        ["sh", START, "unused", tmp_path / "proxies"], env=environment, capture_output=True, text=True
+    )
+
+    assert refused.returncode == 2
+    assert "TRUSTED_PROXIES: any; is neither an address nor a network" in refused.stderr
