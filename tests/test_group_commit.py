@@ -49,7 +49,7 @@ class Crew:
 
     def _counted(self, session: Session, members: Sequence[Member[str, str]]) -> None:
         self.transactions.append([member.wanted for member in members])
-        assert self._all_here.wait(30)
+        assert self._all_here.wait(60)
         self._do(session, members)
 
 

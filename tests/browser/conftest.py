@@ -44,10 +44,12 @@ def server(browser: Browser, seeded_database: Path, tmp_path_factory: pytest.Tem
         order_timeout_seconds=TIME_TO_CANCEL_SECONDS,
     )
     server = Server(settings, folder / "server.log")
-    server.start()
-    yield server
-    found = server.shop.violations()
-    server.close()
+    try:
+        server.start()
+        yield server
+        found = server.shop.violations()
+    finally:
+        server.close()
     assert not found
 
 

@@ -99,7 +99,7 @@ def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -
     def look_and_wait(*arguments: object) -> Placed | None:
         found = look(*arguments)  # type: ignore[arg-type]
         if next(looks) < 2:
-            both.wait(20)
+            both.wait(60)
         return found
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as clients:

@@ -58,13 +58,13 @@ def test_others_go_on_within_the_bound_and_the_frozen_one_does_its_work_once_whe
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
         post.deliver("inventory.reserve_stock")  # of the other order; meets the lock, and is retried
-    assert time.monotonic() - began < 15  # the timeouts are a fraction of it, and nobody else would end the wait
+    assert time.monotonic() - began < 60  # the timeouts are a fraction of it, and nobody else would end the wait
     assert "lock timeout" in " ".join(str(vars(record).get("reason")) for record in caplog.records)
     assert reserved(here, orders[1]) == ("completed", 1, [])
     assert reserved(here, orders[0]) is None
 
     frozen.send_signal(signal.SIGCONT)
-    assert frozen.wait(20) == 0
+    assert frozen.wait(60) == 0
 
     assert reserved(here, orders[0]) == ("completed", 1, [])
     post.deliver_all()

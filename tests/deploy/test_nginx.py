@@ -233,7 +233,7 @@ def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: st
 
 def test_unknown_hosts_are_refused_and_redirects_name_none(address: str) -> None:
     def ask(path: str, host: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         try:
             connection.request("GET", path, headers={"Host": host})
             return connection.getresponse()

@@ -148,7 +148,7 @@ def test_what_hangs_is_waited_for_once_and_not_for_long(caplog: pytest.LogCaptur
 
     def hang() -> str:
         asked.append(1)
-        assert released.wait(30)
+        assert released.wait(60)
         return "back"
 
     source = Source("broker", hang, keep=60, patience=0.05)

@@ -24,7 +24,7 @@ def test_a_saga_in_one_process_has_one_trace(here: Runtime, receiver: Receiver) 
             assert shop.settle(saga_id)["status"] == "compensated"
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
 
     (trace,) = {span.trace for span in receiver.spans if span.attributes.get("saga.id") == saga_id}
     told = {name for span in receiver.of(trace) for name, _ in span.events}

@@ -28,7 +28,7 @@ from web.live import Live, Pace
 from workflows import changes
 
 NEVER = 600
-SOON = 30
+SOON = 100
 """A bound that a loaded machine keeps, and that who waits for NEVER does not."""
 BRIEFLY = 0.1
 
@@ -39,9 +39,11 @@ def redis(tmp_path: Path) -> Iterator[PrivateRedis]:
         server = PrivateRedis(tmp_path)
     except MissingServer as missing:
         not_here(str(missing))
-    server.start()
-    yield server
-    server.end()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
 
 @pytest.fixture
