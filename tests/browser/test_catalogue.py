@@ -1,8 +1,11 @@
 """The catalogue: everybody reads it, operators keep it, and the shop sells what is in it."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.acts import choose
+from tests.browser.visitor import Visitor
+from tests.shop import Shop
 
 
 def test_a_book_is_put_on_sale_delivered_repriced_and_ordered(operator: Page) -> None:
@@ -38,3 +41,18 @@ def test_readers_look_at_it_and_change_nothing(page: Page) -> None:
     expect(page.get_by_role("link", name="Change…")).to_have_count(0)
     page.goto("/catalogue/books/book-789/change")
     expect(page.get_by_label("Password of the operators")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_long_title_does_not_push_price_and_stock_out_of_sight(visitor: Visitor, shop: Shop, width: int) -> None:
+    title = f"({width}) " + "x" * 180
+    shop.post("/api/v1/products", {"name": title, "price": 12.5, "stock_quantity": 7})
+    page = visitor.open(None, viewport={"width": width, "height": 800})
+
+    for path, places in ((f"/?q=({width})", (".price", ".stock")), ("/catalogue", ("td.number",))):
+        page.goto(path)
+        shown = page.locator(".book, tr").filter(has_text=title)
+        for place in places:
+            box = shown.locator(place).first.bounding_box()
+            assert box
+            assert box["x"] + box["width"] <= width, f"{place} of {path}"

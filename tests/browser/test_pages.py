@@ -89,6 +89,21 @@ def test_it_can_be_read_in_japanese_on_a_phone(reader: Reader, scene: Scene, pla
         assert overhang(page) <= 0, path
 
 
+def test_a_printed_drawing_is_whole(page: Page, scene: Scene) -> None:
+    page.set_viewport_size({"width": 794, "height": 1123})  # a sheet of A4
+    page.emulate_media(media="print")
+
+    for saga_id in (scene.undone, scene.undone_choreographed):
+        page.goto(f"/sagas/{saga_id}")
+        drawings = page.locator("svg.diagram").all()
+        assert len(drawings) == 2
+        for drawing in drawings:
+            box = drawing.bounding_box()
+            assert box
+            assert box["x"] + box["width"] <= 794
+            assert box["height"] <= 1123
+
+
 def test_the_apis_documentation_is_served_from_here(page: Page) -> None:
     page.goto("/")
 

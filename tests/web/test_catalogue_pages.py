@@ -249,3 +249,15 @@ def test_a_book_of_many_digits_keeps_its_price(operator: Browser) -> None:
     assert change(operator, price="9999999999.99").status_code == 303
     assert Decimal(str(stock(operator, "book-123")["price"])) == Decimal("9999999999.99")
     assert 'value="9999999999.99"' in operator.get("/catalogue/books/book-123/change").text
+
+
+def test_names_do_not_reorder_the_text_around_them(client: Browser) -> None:
+    title = "מסע (2)"
+    book = post(client, "/api/v1/products", {"name": title, "price": 10, "stock_quantity": 5}, 201)["book_id"]
+    order = {"items": [{"book_id": book, "quantity": 1}]}
+    saga_id = post(client, "/api/v1/orders", order)["saga_id"]
+
+    for path in (f"/?copies.{book}=1", "/catalogue", f"/catalogue/books/{book}", f"/sagas/{saga_id}"):
+        text = client.get(path).text.partition("<main")[2]
+        inline = re.sub(r"<[^>]*>", lambda tag: tag[0] if "bdi" in tag[0] else "", text)
+        assert inline.count(f"<bdi>{title}</bdi>") == inline.count(title) > 0, path

@@ -2,6 +2,7 @@
 
 from flask import Blueprint
 from flask_babel import lazy_gettext as _
+from markupsafe import Markup
 
 from web import glyphs
 from web.drawing import sequence
@@ -19,6 +20,12 @@ SITE = (
     ("pages.learn.index", _("Learn")),
 )
 """The pages that every page leads to: endpoint and name."""
+
+
+@blueprint.app_template_filter("isolated")
+def isolated(name: str) -> Markup:
+    """Return a name, or whatever else people wrote, so that its direction does not reorder the text around it."""
+    return Markup("<bdi>{}</bdi>").format(name)
 
 
 @blueprint.app_context_processor

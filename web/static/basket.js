@@ -30,7 +30,10 @@
     const chosen = books.filter((one) => one.copies > 0);
     for (const one of books) one.book.classList.toggle("chosen", one.copies > 0);
     lines.replaceChildren(...chosen.map((one) => {
-      const item = line("", `${one.copies} × ${one.title}`);
+      const item = line("", `${one.copies} × `);
+      const title = document.createElement("bdi"); // its direction must not reorder what stands around it
+      title.textContent = one.title;
+      item.append(title);
       if (one.copies > one.stock) item.append(line("short", `⚠ ${lines.dataset.short.replace("{stock}", one.stock)}`));
       return item;
     }));
