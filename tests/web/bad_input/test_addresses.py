@@ -36,7 +36,9 @@ def good_body(path: str) -> dict[str, object]:
     """Return what an operation on one thing can be told."""
     if path.endswith("restock"):
         return {"quantity": 1}
-    return {"by": "Ann"} if path.endswith("skip") else {"shipping_address": "Rue Morgue"}
+    if path.endswith("skip"):
+        return {"by": "Ann"}
+    return {"shipping_address" if path.startswith("/api/") else "shippingAddress": "Rue Morgue"}
 
 
 LISTS = {
