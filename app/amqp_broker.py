@@ -13,6 +13,8 @@ import kombu
 from amqp.transport import TCPTransport
 from kombu.transport import pyamqp
 
+from app.uncompressed import AmqpMessage
+
 logger = logging.getLogger(__name__)
 
 _HEADER_BYTES = 7
@@ -97,6 +99,8 @@ class PublishBatch:
 
 class Channel(pyamqp.Channel):
     """A channel whose messages may be sent together."""
+
+    Message = AmqpMessage
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:  # noqa: ARG002  (kombu's; a socket takes any size)
         """Return what keeps messages, to be sent together."""

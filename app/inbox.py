@@ -30,8 +30,11 @@ from app.gathering import Gathering
 
 logger = logging.getLogger(__name__)
 
-FARTHEST = timedelta(days=1)
-"""Longer waits are kept in the database, never in a message: a worker would hold it, unacknowledged, all that time."""
+MAX_WAIT = timedelta(minutes=5)
+"""Longer waits are kept in the database, never in a message: a worker holds it, unacknowledged, all that time."""
+
+MAX_BODY_BYTES = 64 * 1024
+"""A chain of a hundred steps; the longest here has seven."""
 
 MOST_RETRIES = 1000
 
@@ -96,7 +99,7 @@ class _Headers(_Strict):
     expires: _Time | None = None
     # nothing here sends one: a forged one would end a step, or its worker's child, in the middle
     timelimit: Annotated[list[None], Field(min_length=2, max_length=2)] | None = None
-    sent_at: Annotated[float, Field(strict=False)] | None = None
+    sent_at: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
     """When it was published, in seconds since the epoch: see ``app.celery``."""
     stamps: dict[str, Any] | None = None
     stamped_headers: list[str] | None = None
@@ -155,7 +158,7 @@ class Inbox(Consumer):
 
         def receive(message: Message) -> None:
             try:
-                check(message, self.app)
+                use_own_clock(message, check(message, self.app))
             except Exception as error:
                 if isinstance(error, UnknownTask) and error.may_be_elsewhere:
                     self._put_back_later(message, error)
@@ -185,14 +188,38 @@ class Inbox(Consumer):
             self.qos.decrement_eventually()
 
 
-def check(message: Message, app: Celery) -> None:
-    """Raise what is wrong with a message, if anything is."""
+def use_own_clock(message: Message, headers: _Headers) -> None:
+    """Restate the times of a message that has been checked by this machine's clock: the sender's may be another.
+
+    A retry waits as long as its sender said, from now on. Nothing expires: a task that comes late finds in the log that
+    there is nothing left to do.
+    """
+    wait = _wait(headers)
+    if wait is not None:
+        message.headers["eta"] = (datetime.now(UTC) + wait).isoformat()
+    message.headers.pop("expires", None)
+
+
+def _wait(headers: _Headers) -> timedelta | None:
+    """Return how long the sender of a message wanted it to wait, if at all."""
+    if headers.eta is None:
+        return None
+    sent_at = datetime.now(UTC) if headers.sent_at is None else datetime.fromtimestamp(headers.sent_at, UTC)
+    return headers.eta - sent_at
+
+
+def check(message: Message, app: Celery) -> _Headers:
+    """Return the headers of a message, as they were read; raises what is wrong with it, if anything is."""
+    if len(message.body or "") > MAX_BODY_BYTES:
+        raise ValueError(f"its body has more than {MAX_BODY_BYTES} bytes")
     headers = _Headers.model_validate(message.headers)
-    if headers.eta and headers.eta > datetime.now(UTC) + FARTHEST:
-        raise ValueError(f"it is not wanted before {headers.eta}")
+    wait = _wait(headers)
+    if wait and wait > MAX_WAIT:
+        raise ValueError(f"it is not wanted for another {wait}")
     args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
     task = app.tasks.get(headers.task)
     if task is None or headers.task.startswith("celery."):
         raise UnknownTask(headers)
     # what Celery itself checks arguments with, but only where a message is sent
     task.__header__(*args, **kwargs)  # type: ignore[attr-defined]  # not in the types
+    return headers

@@ -11,6 +11,8 @@ from typing import Any
 
 from kombu.transport import memory, virtual
 
+from app.uncompressed import VirtualMessage
+
 
 class Bell:
     """Wakes whoever waits for something to happen in the queues. They are the process's, and so is it."""
@@ -68,6 +70,7 @@ class Channel(memory.Channel):
     """A channel whose messages are announced."""
 
     QoS = QoS
+    Message = VirtualMessage
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         super()._put(queue, message, **options)

@@ -13,6 +13,7 @@ from kombu.transport import redis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import describe
+from app.uncompressed import VirtualMessage
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class _Envelope(BaseModel):
 
 class Channel(redis.Channel):
     """A channel on which items that are no JSON are dropped. They have left their list when they are read."""
+
+    Message = VirtualMessage
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

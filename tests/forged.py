@@ -1,10 +1,12 @@
 """Messages that nobody here has sent: what a worker must survive, and what its log then says of each."""
 
+import gzip
 import json
 import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,7 +87,8 @@ def garbage(folder: Path) -> list[Forged]:
 
 def malformed() -> list[Forged]:
     """Return messages of Celery's whose form is not the one that its worker counts on."""
-    compressed = headed(compression="unheard-of")
+    compressed = [headed(compression=kind) for kind in ("unheard-of", "application/x-gzip", "zlib")]
+    bomb = gzip.compress(b" " * 10_000_000)
     bodies = (b"", b"null", b"[]", b"{}", b"[1, 2, 3]", b'["a", "b", "c"]', b'{"args": [], "kwargs": 7}', b"\xff{")
     return [
         *(headed(task=name) for name in (7, ["x"], {"x": 1}, "", "inventory.fly", "celery.chain", "celery.map")),
@@ -96,7 +99,9 @@ def malformed() -> list[Forged]:
         *(headed(timelimit=value) for value in ("x", 7, ["a", "b"], [-1, -1], [0.001, 0.001])),
         *(headed(retries=value) for value in ("many", -1, 10**9)),
         *(headed(**{name: 7}) for name in ("group", "shadow", "stamps", "stamped_headers", "argsrepr", "root_id")),
-        Forged(compressed.body, UNDECODABLE, compressed.headers),
+        *(Forged(one.body, UNDECODABLE, one.headers) for one in compressed),
+        Forged(bomb, UNDECODABLE, compressed[1].headers),
+        headed(eta=(datetime.now(UTC) + timedelta(hours=23)).isoformat()),
         *map(bodied, bodies),
         bodied(b"[" * 200_000 + b"]" * 200_000),
         bodied(b'[[], {"saga_id": ' + b"9" * 5000 + b"}, {}]"),
