@@ -67,6 +67,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # redis with TLS is kombu's own, which takes it from its name that it is to use TLS
         "broker_transport": _TRANSPORTS.get(broker_url.partition(":")[0]),
         "broker_connection_retry_on_startup": True,
+        # a broker may answer and refuse: Redis that is out of memory or has become a replica. The worker connects again
+        # until it takes messages; otherwise it would end
+        "broker_channel_error_retry": True,
         # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},

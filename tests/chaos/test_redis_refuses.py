@@ -1,0 +1,106 @@
+"""A Redis that answers and takes nothing: out of memory, or a replica after a failover. Workers wait until it does."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.celery import QUEUES
+from app.runtime import Runtime
+from app.saga.definition import SagaStatus
+from app.saga.models import SagaInstance
+from app.settings import Settings
+from tests import forged
+from tests.chaos.processes import kill_group, spawn, wait_for
+from tests.chaos.servers import MissingServer, PrivateRedis
+from tests.post import Post
+from tests.stacks import connection_to, end_of, free_port, not_here, process_environment
+from workflows.ordering import Item, NewOrder, Pattern, place
+
+AGAIN = "Cannot connect to"
+
+
+def run_out_of_memory(server: Redis) -> None:
+    server.config_set("maxmemory", 1)
+
+
+def have_memory(server: Redis) -> None:
+    server.config_set("maxmemory", 0)
+
+
+def become_a_replica(server: Redis) -> None:
+    server.replicaof("127.0.0.1", free_port())  # nobody listens there
+
+
+def become_the_primary(server: Redis) -> None:
+    server.replicaof("NO", "ONE")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[PrivateRedis]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    try:
+        server = PrivateRedis(folder)
+    except MissingServer as missing:
+        not_here(str(missing))
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("pool", "refuse", "take"),
+    [("solo", run_out_of_memory, have_memory), ("prefork", become_a_replica, become_the_primary)],
+    ids=["out of memory", "read-only"],
+)
+def test_a_worker_waits_until_redis_takes_messages_again(
+    here: Runtime,
+    settings: Settings,
+    post: Post,
+    redis: PrivateRedis,
+    tmp_path: Path,
+    pool: str,
+    refuse: Callable[[Redis], None],
+    take: Callable[[Redis], None],
+) -> None:
+    here.settings = there = settings.but(broker_url=redis.url, step_timeout_seconds=600)
+    saga_id = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION)).saga_id  # nothing of it was sent
+    command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-P", pool, "-c", "1", "-Q", ",".join(QUEUES)]
+    log = tmp_path / "worker.log"
+
+    def ask_for_a_sweep() -> None:
+        with connection_to(redis.url) as connection:
+            forged.put(connection, "orchestrator", forged.task("orchestrator.sweep"))
+
+    def completed() -> bool:
+        assert worker.poll() is None, end_of(log)
+        try:
+            ask_for_a_sweep()
+        except RedisError:
+            return False
+        with here.database.reading() as session:
+            return session.get_one(SagaInstance, saga_id).status == SagaStatus.COMPLETED
+
+    with Redis(port=redis.port) as server:
+        worker = spawn(command, process_environment(there), log)
+        try:
+            wait_for("the worker", lambda: " ready." in log.read_text())
+            os.kill(worker.pid, signal.SIGSTOP)  # what it is handed meanwhile, it takes when nothing is taken from it
+            ask_for_a_sweep()
+            refuse(server)
+            os.kill(worker.pid, signal.SIGCONT)
+            wait_for("it to try again", lambda: AGAIN in log.read_text() or worker.poll() is not None)
+
+            take(server)
+
+            wait_for("the order to be completed", completed)
+            assert "Unrecoverable" not in log.read_text()
+        finally:
+            kill_group(worker)
