@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from app import runtime
-from app.errors import StepRejected, StepUnavailable
+from app.database import Database
+from app.errors import DatabaseFault, StepRejected, StepUnavailable
 from app.gateways import carrier, payment_provider
 from app.gateways.payment_provider import DECLINED_AMOUNT
 from app.runtime import Runtime
@@ -58,6 +59,16 @@ def test_an_answer_after_the_timeout_is_not_waited_for_and_may_be_voided(here: R
     refund = payment_provider().void("key", "order-1")
     assert refund is not None
     assert refund.amount == AMOUNT
+
+
+def test_a_database_fault_is_not_hidden_by_an_answer_that_is_too_late(
+    here: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far_away(here, latency=600, timeout=0.1)
+    monkeypatch.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
+
+    with pytest.raises(DatabaseFault):  # which costs the step no attempt, as StepUnavailable would
+        payment_provider().capture("key", "order-1", AMOUNT, "credit_card")
 
 
 def test_a_process_that_stops_waits_for_no_answer(here: Runtime) -> None:

@@ -13,6 +13,7 @@ from app.runtime import Runtime
 from app.saga import recovery
 from app.settings import Settings
 from tests.chaos.folder import folder_for_servers
+from tests.chaos.processes import wait_for
 from tests.chaos.relay import Relay
 from tests.chaos.servers import MissingServer, PrivatePostgresql
 from tests.stacks import not_here
@@ -80,10 +81,11 @@ def test_a_primary_that_becomes_read_only_is_left(client: FlaskClient, servers: 
     assert_writes(client)
 
     alter(servers.primary, "ALTER SYSTEM SET default_transaction_read_only = on")
-    assert client.post("/api/v1/orders", json=ORDER).status_code == 503
+    wait_for("the server to refuse writes", lambda: status_of_order(client) == 503, 30)
     assert_writes_not(client)
 
     alter(servers.primary, "ALTER SYSTEM RESET default_transaction_read_only")
+    wait_for("the server to take writes", lambda: status_of_order(client) == 202, 30)
     assert_writes(client)
 
 
@@ -107,13 +109,17 @@ def assert_writes(client: FlaskClient) -> None:
 
 def assert_writes_not(client: FlaskClient) -> None:
     assert recovery.try_sweep() is None
-    assert client.post("/api/v1/orders", json=ORDER).status_code == 503
+    assert status_of_order(client) == 503
     problem = client.get("/readyz")
     assert (problem.status_code, problem.get_json()["facts"]["database"]) == (503, "no answer")
 
 
+def status_of_order(client: FlaskClient) -> int:
+    return client.post("/api/v1/orders", json=ORDER).status_code
+
+
 def alter(server: PrivatePostgresql, statement: str) -> None:
-    """Change the configuration of a running server, which every session has once this returns."""
+    """Change the configuration of a running server; its sessions read it soon after this returns."""
     administrator = create_engine(server.url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
         connection.execute(text("SET default_transaction_read_only = off"))

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from app.database import Database
 from app.runtime import Runtime
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.recovery import LOCKED_FOR_SECONDS, sweep
@@ -21,7 +23,8 @@ from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
-LOCK_TIMEOUT, IDLE_TIMEOUT = 0.3, 1.0
+LOCK_TIMEOUT, IDLE_TIMEOUT = 0.3, 10.0
+IDLE_TIMEOUT_OF_THE_FROZEN = 1.0
 
 
 @pytest.fixture
@@ -43,7 +46,8 @@ def frozen(here: Runtime, orders: list[Placed], post: Post) -> Iterator["subproc
     """A worker that is frozen while it reserves the first order's stock."""
     post.take("inventory.reserve_stock")
     command = [sys.executable, "-m", "tests.databases.freezing", orders[0].saga_id]
-    process = subprocess.Popen(command, cwd=ROOT, env=process_environment(here.settings))
+    settings = here.settings.but(database_idle_transaction_seconds=IDLE_TIMEOUT_OF_THE_FROZEN)
+    process = subprocess.Popen(command, cwd=ROOT, env=process_environment(settings))
     _, status = os.waitpid(process.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status), "it ended before it was frozen"
     yield process
@@ -83,7 +87,7 @@ def reserved(here: Runtime, placed: Placed) -> tuple[str, int, list[object]] | N
 def test_the_sweep_reports_what_has_been_locked_for_too_long_and_drives_on_the_rest(
     here: Runtime, orders: list[Placed], post: Post, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with here.database.transaction() as other:
+    with closing(Database(here.settings.database_url)) as holder, holder.transaction() as other:
         other.get_one(SagaInstance, orders[0].saga_id, with_for_update=True)
         clock.forward(here.settings.stall_seconds + LOCKED_FOR_SECONDS - 1)
         assert (swept := sweep()).driven == 1
