@@ -1,7 +1,8 @@
 """How much one document may ask for. It is measured before it is validated, in time that grows with its length only."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -11,13 +12,25 @@ from graphql import (
     GraphQLError,
     OperationDefinitionNode,
     SelectionSetNode,
+    VariableNode,
 )
 from strawberry.extensions import SchemaExtension
+
+from web.graphql.scalars import int_from_document, int_from_variable
 
 MOST_TOKENS = 3000
 DEEPEST = 10
 MOST_ALIASES = 20
 MOST_FIELDS = 300
+MAX_ROWS = 5000
+
+PAGES = frozenset({"products", "categories", "orders", "sagas"})
+"""The fields that answer with a page of a list, as long as their argument ``first`` says."""
+MAX_PAGE, DEFAULT_PAGE = 100, 20
+PAGE_ROW = 10
+"""How many rows one of a page counts as: it is read whole, with its JSON, and what it is shown with."""
+LISTS = {"steps": 10, "events": 10, "items": 3, "order": 1, "saga": 1, "category": 1}
+"""How many rows a field adds to the row that it belongs to; of lists about as many as an order usually has."""
 
 VAGUE = "the document has several operations: say in operationName which one is meant"
 
@@ -29,10 +42,16 @@ class Size:
     depth: int = 0
     aliases: int = 0
     fields: int = 0
+    rows: int = 0
 
     def beside(self, other: "Size") -> "Size":
         """Return the size of two selections next to each other."""
-        return Size(max(self.depth, other.depth), self.aliases + other.aliases, self.fields + other.fields)
+        return Size(
+            max(self.depth, other.depth),
+            self.aliases + other.aliases,
+            self.fields + other.fields,
+            self.rows + other.rows,
+        )
 
 
 class Measure:
@@ -42,7 +61,8 @@ class Measure:
     would keep them busy for minutes.
     """
 
-    def __init__(self, document: DocumentNode) -> None:
+    def __init__(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._variables = variables
         fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
         self._fragments = {fragment.name.value: fragment.selection_set for fragment in fragments}
         self._known: dict[str, Size] = {}
@@ -63,7 +83,28 @@ class Measure:
         aliases = inner.aliases + (node.alias is not None)
         if node.name.value.startswith("__"):
             return Size(0, aliases, 1)  # introspection: the validation has a bound of its own for it
-        return Size(inner.depth + 1, aliases, inner.fields + 1)
+        return Size(inner.depth + 1, aliases, inner.fields + 1, self._rows(node, inner.rows))
+
+    def _rows(self, node: FieldNode, inner: int) -> int:
+        """Return how many rows a field is answered from, given how many belong to one of its own rows."""
+        name = node.name.value
+        if name in PAGES:
+            return self._page(node) * (PAGE_ROW + inner)
+        # not multiplied: what belongs to the steps of a saga is read with them
+        return LISTS.get(name, 0) + inner
+
+    def _page(self, node: FieldNode) -> int:
+        given = next((argument.value for argument in node.arguments or () if argument.name.value == "first"), None)
+        if given is None:
+            return DEFAULT_PAGE
+        try:
+            if isinstance(given, VariableNode):
+                length = int_from_variable(self._variables.get(given.name.value))
+            else:
+                length = int_from_document(given)
+        except GraphQLError:
+            return MAX_PAGE  # it is refused later, or a variable's default, which is not known here
+        return length if 0 <= length <= MAX_PAGE else MAX_PAGE
 
     def _of_fragment(self, name: str) -> Size:
         if name not in self._known:
@@ -82,10 +123,13 @@ class Limits(SchemaExtension):
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
         # Strawberry would run the first of several
         vague = len(operations) > 1 and self.execution_context._provided_operation_name is None
-        excess = VAGUE if vague else _excess(Measure(document), operations)
+        excess = VAGUE if vague else _excess(self._measure(document), operations)
         if excess:
             self.execution_context.pre_execution_errors = [GraphQLError(excess)]
         yield
+
+    def _measure(self, document: DocumentNode) -> Measure:
+        return Measure(document, self.execution_context.variables or {})
 
 
 def _excess(measure: Measure, operations: Iterable[OperationDefinitionNode]) -> str | None:
@@ -98,4 +142,9 @@ def _excess(measure: Measure, operations: Iterable[OperationDefinitionNode]) -> 
         return f"the document has {size.aliases} aliases, at most {MOST_ALIASES} are allowed"
     if size.fields > MOST_FIELDS:
         return f"the document asks for {size.fields} fields, at most {MOST_FIELDS} are allowed"
+    if size.rows > MAX_ROWS:
+        return (
+            f"the document asks for {size.rows} rows, at most {MAX_ROWS} are allowed "
+            f"(one of a page counts as {PAGE_ROW}): ask for shorter pages, or in several requests"
+        )
     return None

@@ -1,14 +1,26 @@
-"""Amounts of money, exact on their way in and plain JSON numbers on their way out."""
+"""Numbers: amounts of money, exact on their way in and plain JSON numbers on their way out; and whole numbers."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NewType
 
 import strawberry
-from graphql import FloatValueNode, GraphQLError, IntValueNode, ValueNode, print_ast
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    GraphQLInt,
+    GraphQLNamedType,
+    GraphQLScalarType,
+    IntValueNode,
+    ValueNode,
+    print_ast,
+)
 from strawberry.types.scalar import ScalarDefinition
 
 from app.messages import number
-from web.requests import exact
+from web.fields import whole
+from web.requests import MAX_SHOWN, exact
 
 Amount = NewType("Amount", Decimal)
 
@@ -22,7 +34,7 @@ def _from_variable(value: Any) -> int | Decimal:
 
 def _from_document(node: ValueNode, _variables: Any = None) -> Decimal:
     if not isinstance(node, IntValueNode | FloatValueNode):
-        raise GraphQLError(f"Amount must be a number, not {print_ast(node)}", node)
+        raise GraphQLError(f"Amount must be a number, not {print_ast(node)[:MAX_SHOWN]}", node)
     try:
         return exact(node.value)
     except ValueError as error:
@@ -36,3 +48,55 @@ AMOUNT: ScalarDefinition = strawberry.scalar(
     parse_value=_from_variable,
     parse_literal=_from_document,
 )
+
+
+def int_from_variable(value: Any) -> int:
+    """Return the whole number that a variable holds. Raises GraphQLError."""
+    try:
+        return _int(value)
+    except ValueError as error:
+        raise GraphQLError(str(error)) from error
+
+
+def int_from_document(node: ValueNode, _variables: Any = None) -> int:
+    """Return the whole number that a document holds. Raises GraphQLError."""
+    try:
+        return _int(exact(node.value) if isinstance(node, IntValueNode | FloatValueNode) else print_ast(node))
+    except ValueError as error:
+        raise GraphQLError(str(error), node) from error
+
+
+def _int(value: Any) -> int:
+    number = whole(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"Int must be a whole number, not {str(value)[:MAX_SHOWN]}")
+    if not -MAX_INT - 1 <= number <= MAX_INT:
+        raise ValueError(f"Int must lie between {-MAX_INT - 1} and {MAX_INT}")
+    return number
+
+
+class _Int(GraphQLScalarType):
+    """A type with a name that graphql-core keeps for its own."""
+
+    reserved_types: Mapping[str, GraphQLNamedType] = MappingProxyType({})
+
+
+MAX_INT = 2**31 - 1
+
+INT = ScalarDefinition(
+    name=GraphQLInt.name,
+    description=GraphQLInt.description,
+    specified_by_url=None,
+    serialize=GraphQLInt.coerce_output_value,
+    parse_value=int_from_variable,
+    parse_literal=int_from_document,
+    implementation=_Int(
+        GraphQLInt.name,
+        description=GraphQLInt.description,
+        coerce_output_value=GraphQLInt.coerce_output_value,
+        coerce_input_value=int_from_variable,
+        coerce_input_literal=int_from_document,
+        value_to_literal=GraphQLInt.value_to_literal,
+    ),
+)
+"""GraphQL's own Int, which besides takes a whole number with a fraction of zero, as REST does."""

@@ -13,7 +13,7 @@ from strawberry.types.enum import EnumValue, StrawberryEnumDefinition
 from web.graphql.limits import MOST_TOKENS, Limits
 from web.graphql.mutations import Mutation
 from web.graphql.queries import Query
-from web.graphql.scalars import AMOUNT, Amount
+from web.graphql.scalars import AMOUNT, INT, Amount
 
 
 class _OneVocabulary(NameConverter):
@@ -32,6 +32,6 @@ class _Schema(strawberry.Schema):
 schema = _Schema(
     query=Query,
     mutation=Mutation,
-    config=StrawberryConfig(name_converter=_OneVocabulary(), scalar_map={Amount: AMOUNT}),
+    config=StrawberryConfig(name_converter=_OneVocabulary(), scalar_map={Amount: AMOUNT, int: INT}),
     extensions=[lambda: MaxTokensLimiter(MOST_TOKENS), Limits],
 )

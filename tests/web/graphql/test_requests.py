@@ -75,6 +75,8 @@ def test_nothing_but_json_is_read(client: FlaskClient, content_type: str) -> Non
         ("null", 422),
         ('"{ __typename }"', 422),
         ('[{"query": "{ __typename }"}]', 422),
+        ('{"query": "{ __typename }", "query": "{ __typename }"}', 400),
+        ('{"query": "{ __typename }", "variables": {"a": 1, "a": 2}}', 400),
         ("{}", 422),
         ('{"query": null}', 422),
         ('{"query": ""}', 422),
@@ -102,7 +104,7 @@ def test_a_body_that_is_too_large_is_refused(client: FlaskClient) -> None:
     assert (response.status_code, response.get_json()["type"]) == (413, "/problems/too-large")
 
 
-@pytest.mark.parametrize("variables", ["[", "[1]", "1", "nonsense"])
+@pytest.mark.parametrize("variables", ["[", "[1]", "1", "nonsense", '{"a": 1, "a": 2}', "[" * 1500])
 def test_variables_in_an_address_are_read_as_strictly(client: FlaskClient, variables: str) -> None:
     response = client.get("/graphql", query_string={"query": "{ __typename }", "variables": variables})
 
@@ -167,6 +169,19 @@ def bomb(levels: int, leaf: str) -> str:
         ("{ " + " ".join(f"a{n}: __typename" for n in range(21)) + " }", "aliases"),
         ("{ " + "categories { nodes { id } } " * 200 + " }", "fields"),
         ("{ " + "__typename " * 4000 + " }", "tokens"),
+        ("{ " + "".join(f"a{n}: sagas(first: 100) {{ nodes {{ id }} }} " for n in range(16)) + " }", "rows"),
+        (
+            "{ sagas(first: 100) { nodes { a: steps { name } b: events { sequence } order { c: events { sequence } "
+            "d: events { sequence } e: items { quantity } } f: steps { name } } } }",
+            "rows",
+        ),
+        ("{ ...f ...f ...f ...f ...f ...f } fragment f on Query { orders(first: 100) { nodes { id } } }", "rows"),
+        (
+            "query ($n: Int = 100) { "
+            + "".join(f"a{n}: products(first: $n) {{ nodes {{ id }} }} " for n in range(6))
+            + "}",
+            "rows",
+        ),
         ("{ products(first: " + "[" * 1400 + "]" * 1400 + ") { nodes { id } } }", "nested too deeply"),
         (bomb(30, "a: __typename"), "aliases"),
         (bomb(30, "categories { nodes { id } }"), "fields"),
@@ -175,7 +190,20 @@ def bomb(levels: int, leaf: str) -> str:
             "depth",
         ),
     ],
-    ids=["deep", "aliases", "fields", "tokens", "nested", "bomb of aliases", "bomb of fields", "introspection"],
+    ids=[
+        "deep",
+        "aliases",
+        "fields",
+        "tokens",
+        "rows",
+        "rows within rows",
+        "rows in fragments",
+        "rows by default",
+        "nested",
+        "bomb of aliases",
+        "bomb of fields",
+        "introspection",
+    ],
 )
 def test_a_document_that_asks_for_too_much_is_refused(client: FlaskClient, document: str, why: str) -> None:
     said = ask(client, document)["errors"]
@@ -186,11 +214,40 @@ def test_a_document_that_asks_for_too_much_is_refused(client: FlaskClient, docum
 
 def test_what_is_reasonable_is_within_the_limits(client: FlaskClient) -> None:
     data(client, nested(4))
+    data(
+        client, "{ sagas(first: 100) { nodes { steps { name } events { sequence } order { id items { quantity } } } } }"
+    )
+    for first, n in (("100", 4), ("$n", 16)):  # a variable's own value counts, not the longest page
+        pages = "".join(f"a{n}: sagas(first: {first}) {{ nodes {{ id }} }} " for n in range(n))
+        data(
+            client, f"query ($n: Int) {{ {pages} }}".replace("($n: Int)", "" if first == "100" else "($n: Int!)"), n=10
+        )
     items = " ".join('{ productId: "book-789" productName: "x" quantity: 1 unitPrice: 2800 }' for _ in range(100))
 
     placed = data(client, f"mutation {{ createOrder(input: {{ items: [{items}] }}) {{ totalAmount }} }}")
 
     assert placed["createOrder"]["totalAmount"] == 280000
+
+
+@pytest.mark.parametrize("number", ["1.0", "1e0", "10E-1"])
+def test_a_whole_number_may_have_a_fraction_of_zero(client: FlaskClient, number: str) -> None:
+    """As the REST API takes it, and GraphQL's own Int in variables."""
+    one = {"products": {"nodes": [{"id": "book-123"}]}}
+    document = "query ($n: Int!) { products(first: $n) { nodes { id } } }"
+    body = f'{{"query": "{document}", "variables": {{"n": {number}}}}}'
+
+    assert data(client, f"{{ products(first: {number}) {{ nodes {{ id }} }} }}") == one
+    assert client.post("/graphql", data=body, content_type="application/json").get_json() == {"data": one}
+
+
+@pytest.mark.parametrize("number", ["1.5", "9" * 5000, "1e400", "1e99999999999999999999", "2147483648", '"1"', "true"])
+def test_a_number_that_is_no_int_is_refused_in_our_words(client: FlaskClient, number: str) -> None:
+    said = error(client, f"{{ products(first: {number}) {{ nodes {{ id }} }} }}")
+
+    assert said["extensions"]["status"] == 400
+    assert "Int must" in said["message"] or "not a usable number" in said["message"]
+    assert said["locations"]
+    assert len(said["message"]) < 200
 
 
 def test_the_schema_may_be_introspected(client: FlaskClient) -> None:
