@@ -29,14 +29,14 @@ from web.fields import (
     Id,
     Name,
     OwnId,
+    PathId,
     Quantity,
     SagaType,
     Stock,
-    Text,
     Title,
 )
 from workflows.catalogue import NewBook
-from workflows.ordering import DEFAULT_ADDRESS, GUEST, Item, NewOrder, Pattern
+from workflows.ordering import Item, NewOrder, Pattern
 
 MOST_LINES = 100
 
@@ -149,7 +149,7 @@ class PlaceOrder(Strict):
         return new_order(
             self,
             items=tuple(item.item for item in self.items),
-            pattern=self.pattern or (PATTERN_OF[self.saga_type] if self.saga_type else Pattern.ORCHESTRATION),
+            pattern=self.pattern or (PATTERN_OF[self.saga_type] if self.saga_type else None),
             saga_type=self.saga_type,
         )
 
@@ -192,16 +192,16 @@ class ShortOrder(BookChoice):
 
 
 def new_order(
-    body: PlaceOrder | ShortOrder, *, items: tuple[Item, ...], pattern: Pattern, saga_type: str | None
+    body: PlaceOrder | ShortOrder, *, items: tuple[Item, ...], pattern: Pattern | None, saga_type: str | None
 ) -> NewOrder:
-    """Return an order in the domain's words, with what a client may leave out filled in."""
+    """Return an order in the domain's words; what the client left out stays left out."""
     return NewOrder(
         items=items,
         pattern=pattern,
-        saga_type=saga_type if pattern is Pattern.ORCHESTRATION else None,
-        customer_id=body.customer_id or GUEST,
-        payment_method=body.payment_method,
-        shipping_address=body.shipping_address or DEFAULT_ADDRESS,
+        saga_type=saga_type if pattern is not Pattern.CHOREOGRAPHY else None,
+        customer_id=body.customer_id,
+        payment_method=body.payment_method if "payment_method" in body.model_fields_set else None,
+        shipping_address=body.shipping_address,
         amount=body.amount,
         simulate=body.simulate.wanted() if body.simulate else (),
         order_id=body.order_id,
@@ -295,26 +295,26 @@ class IdempotencyHeader(KnownSchema):
 class OrderPath(BaseModel):
     """An order's place."""
 
-    order_id: Text
+    order_id: PathId
 
 
 class SagaPath(BaseModel):
     """A saga's place."""
 
-    saga_id: Text
+    saga_id: PathId
 
 
 class BookPath(BaseModel):
     """A book's place."""
 
-    book_id: Text
+    book_id: PathId
 
 
 class PageQuery(Strict, KnownSchema):
     """Which page of a list."""
 
     limit: int = Field(20, ge=1, le=100)
-    cursor: str | None = Field(None, max_length=400, description="The next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=cursors.MAX_LENGTH, description="The next_cursor of the page before.")
 
 
 class ResumeQuery(PageQuery):

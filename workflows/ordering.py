@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -55,25 +55,77 @@ class Item:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """A request for an order, checked for form; ``amount`` is the total that the client expects, if it said so."""
+    """A request for an order, checked for form, and as the client sent it: what it left out is None here.
+
+    ``amount`` is the total that the client expects, if it named one. ``Order`` gets what a client may leave out from
+    the constants above, when the order is stored.
+    """
 
     items: tuple[Item, ...]
-    pattern: Pattern
-    customer_id: str = GUEST
+    pattern: Pattern | None = None
+    customer_id: str | None = None
     saga_type: str | None = None
-    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
-    shipping_address: str = DEFAULT_ADDRESS
+    payment_method: PaymentMethod | None = None
+    shipping_address: str | None = None
     amount: Decimal | None = None
     simulate: tuple[tuple[str, str], ...] = ()
     order_id: str | None = None
 
     @property
+    def customer(self) -> str:
+        """Return whose order it is."""
+        return self.customer_id or GUEST
+
+    @property
     def fingerprint(self) -> str:
-        """Return what two requests must have in common to be the same request."""
-        said = {**vars(self), "items": [vars(item) for item in self.items]}
-        # 500 and 500.00 are the same amount
-        canonical = json.dumps(said, sort_keys=True, default=lambda amount: str(Decimal(amount).normalize()))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """Return what two requests must have in common to be the same request.
+
+        It is made of what the client sent, before defaults: a version of this program that knows one more field, or
+        another default, makes the same one of the same request.
+        """
+        said = {**_sent(self), "items": [_sent(item) for item in self.items]}
+        return f"{FINGERPRINT_VERSION}:{hashlib.blake2b(_canonical(said), digest_size=30).hexdigest()}"
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether a stored fingerprint is this request's, made by this version of the program or the first."""
+        return fingerprint in {self.fingerprint, self._first_fingerprint()}
+
+    def _first_fingerprint(self) -> str | None:
+        """Return the fingerprint of the first version: SHA-256 of these fields, with the defaults of that time.
+
+        None of a request that has a field which that version did not know.
+        """
+        first = {
+            "items": [
+                {"book_id": item.book_id, "quantity": item.quantity, "unit_price": item.unit_price}
+                for item in self.items
+            ],
+            "pattern": self.pattern or "orchestration",
+            "customer_id": self.customer_id or "guest",
+            "saga_type": self.saga_type,
+            "payment_method": self.payment_method or "credit_card",
+            "shipping_address": self.shipping_address or "to be collected at the shop",
+            "amount": self.amount,
+            "simulate": self.simulate,
+            "order_id": self.order_id,
+        }
+        known = _sent(self).keys() <= first.keys()
+        return hashlib.sha256(_canonical(first)).hexdigest() if known else None
+
+
+FINGERPRINT_VERSION = "v2"
+"""Stored with each fingerprint. Change it with the form of the fingerprint, and keep what an older form is read by."""
+
+
+def _sent(request: NewOrder | Item) -> dict[str, Any]:
+    """Return the fields that do not have their defaults."""
+    found = {field: getattr(request, field.name) for field in fields(request)}
+    return {field.name: value for field, value in found.items() if value != field.default}
+
+
+def _canonical(said: Mapping[str, Any]) -> bytes:
+    # 500 and 500.00 are the same amount
+    return json.dumps(said, sort_keys=True, default=lambda amount: str(Decimal(amount).normalize())).encode()
 
 
 @dataclass(frozen=True)
@@ -165,7 +217,7 @@ def _earlier(session: Session, keys: list[str], request: NewOrder) -> Placed | N
     columns = select(OrderRequest.key, OrderRequest.fingerprint, OrderRequest.order_id)
     found = session.execute(columns.where(OrderRequest.key.in_(keys))).all()
     for earlier in found:
-        if earlier.fingerprint != request.fingerprint:
+        if not request.matches(earlier.fingerprint):
             own_id = earlier.key.startswith("order:")
             what, field = ("the order id", "order_id") if own_id else ("the key", "Idempotency-Key")
             raise Invalid(f"{what} was used before, for a different request", field=field)
@@ -211,15 +263,15 @@ def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placin
     books, customers = _known(
         session,
         {item.book_id for request in requests for item in request.items},
-        {request.customer_id for request in requests},
+        {request.customer for request in requests},
     )
     priced = []
     for member in members:
         request = member.wanted.request
         try:
             items = _items(request, books)
-            if request.customer_id not in customers:
-                raise Invalid(f"there is no customer {request.customer_id}", field="customer_id")
+            if request.customer not in customers:
+                raise Invalid(f"there is no customer {request.customer}", field="customer_id")
             priced.append((member, items))
         except Refused as refusal:
             member.error = refusal
@@ -298,14 +350,18 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
     for member, order in stored:
         saga = member.run(session, _start, session, member.wanted.request, order)
         member.got = Placed(order.id, saga.id, repeated=False)
-        if member.wanted.request.pattern is Pattern.ORCHESTRATION:
+        if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
             sagas.append(saga)
     barrier.write_new(session, sagas)
 
 
 def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
     return orders.pending(
-        request.order_id or new_id(), request.customer_id, items, request.payment_method, request.shipping_address
+        request.order_id or new_id(),
+        request.customer,
+        items,
+        request.payment_method or PaymentMethod.CREDIT_CARD,
+        request.shipping_address or DEFAULT_ADDRESS,
     )
 
 

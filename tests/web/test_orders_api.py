@@ -1,10 +1,16 @@
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from app.runtime import Runtime
+from tasks.orders import OrderRequest
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
+from web import schemas
+from workflows import ordering
+from workflows.ordering import Item, NewOrder
 
 EVENTS_OF_A_GOOD_ORDER = [
     "OrderCreated",
@@ -339,3 +345,48 @@ def test_an_order_that_does_not_exist_is_not_found(client: FlaskClient, method: 
 
     assert (response.status_code, response.mimetype) == (404, "application/problem+json")
     assert client.get("/api/v1/orders/none/events").status_code == 404
+
+
+def test_a_key_of_before_a_deploy_still_gets_its_order(client: FlaskClient, here: Runtime) -> None:
+    """The first version stored a fingerprint of the order with its defaults: this is the one of seed 003's order."""
+    headers = {"Idempotency-Key": "before the deploy"}
+    first = client.post("/api/v1/orders", json=SEED_ORDER, headers=headers).get_json()
+    stored = "3d0ec163fd319157d3e12f8390d078797caa87ff1eced100021bd9159c70a289"
+    with here.database.transaction() as session:
+        session.execute(update(OrderRequest).values(fingerprint=stored))
+
+    again = client.post("/api/v1/orders", json=SEED_ORDER, headers=headers)
+    other = client.post("/api/v1/orders", json={**SEED_ORDER, "payment_method": "e_money"}, headers=headers)
+
+    assert (again.status_code, again.get_json()["order_id"]) == (202, first["order_id"])
+    assert other.status_code == 422
+
+
+@dataclass(frozen=True)
+class LaterOrder(NewOrder):
+    """What an order will be in the next version: it has one more field, with a default."""
+
+    gift_wrap: bool = False
+
+
+def test_a_later_version_with_more_fields_and_other_defaults_knows_a_key_again(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"items": [{"product_id": "product-1", "quantity": 1}]}
+    headers = {"Idempotency-Key": "before the deploy"}
+    first = client.post("/api/v1/orders", json=body, headers=headers).get_json()
+
+    monkeypatch.setattr(schemas, "NewOrder", LaterOrder)
+    monkeypatch.setattr(ordering, "DEFAULT_ADDRESS", "another counter")
+    monkeypatch.setattr(ordering, "GUEST", "customer-001")
+    again = client.post("/api/v1/orders", json=body, headers=headers)
+
+    assert (again.status_code, again.get_json()["order_id"]) == (202, first["order_id"])
+
+
+def test_an_old_key_does_not_stand_for_a_request_with_a_new_field() -> None:
+    items = (Item("product-1", 1),)
+    stored = "f00385a720775ae64044a6b363a8bd47598e000de9da18b63550d42d165b1ae8"
+
+    assert LaterOrder(items).matches(stored)
+    assert not LaterOrder(items, gift_wrap=True).matches(stored)
