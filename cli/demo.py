@@ -14,6 +14,7 @@ from app.saga.models import SagaInstance
 from app.saga.timeline import attempts
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
+from cli.output import write_line
 from cli.table import table
 from tasks.orders import Order
 from workflows import queries
@@ -44,7 +45,7 @@ def play() -> bool:
         violations = list(audit())
         here.close()
     for violation in violations:
-        click.echo(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
+        write_line(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
     right = sum(verdicts)
     seconds = time.monotonic() - started
     click.echo(f"\n{right} of {len(verdicts)} ended as the seeds say; {len(violations)} violations; {seconds:.1f} s")
@@ -81,11 +82,11 @@ def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     states = [entry["state"] for entry in saga.state_history]
     click.echo(f"\n{scenario.title} · {saga_type} · saga {saga_id}")
     for line in table(attempts(view.operations)):
-        click.echo(f"  {line}")
+        write_line(f"  {line}")
     click.echo(f"  {' → '.join(states)}")
     wanted = (scenario.ends, "completed" if scenario.ends == SagaStatus.COMPLETED else "cancelled")
     ended_right = (saga.status, order.status) == wanted and states == scenario.states(saga_type)
     click.echo(f"  {'✓' if ended_right else '✕'} saga {saga.status}, order {order.status}")
     if not ended_right:
-        click.echo(f"    expected {wanted} by {scenario.states(saga_type)}; {saga.trouble}")
+        write_line(f"    expected {wanted} by {scenario.states(saga_type)}; {saga.trouble}")
     return ended_right

@@ -11,6 +11,7 @@ from app.runtime import Runtime
 from app.telemetry import configure_logging
 from cli.environment import USAGE_ERROR, open_runtime
 from cli.migrate import migrate
+from cli.output import write_line
 from cli.prune import prune
 from cli.saga import saga
 from cli.worker import worker
@@ -52,7 +53,7 @@ def audit() -> None:
     found: set[str] = set()
     for violation in find_violations():
         found.add(violation.check)
-        click.echo(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
+        write_line(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
     for check in CHECKS:
         if check not in found:
             click.echo(f"holds     {check}")
@@ -94,13 +95,13 @@ def main() -> None:
         click.echo("An argument is not UTF-8.", err=True)
         sys.exit(2)
     except DatabaseFault as error:
-        click.echo(f"The database does not answer: {error}", err=True)
+        write_line(f"The database does not answer: {error}", err=True)
         sys.exit(1)
     except MigrationFailed as error:
-        click.echo(f"The schema was not changed: {error}.", err=True)
+        write_line(f"The schema was not changed: {error}.", err=True)
         sys.exit(1)
     except (OperationalError, ProgrammingError) as error:  # a table is missing: SQLite's class for it, and PostgreSQL's
-        click.echo(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
+        write_line(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
         sys.exit(1)
 
 

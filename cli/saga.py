@@ -19,6 +19,7 @@ from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import attempts
 from cli.environment import open_runtime
+from cli.output import write_line
 from cli.table import table
 from workflows import queries
 
@@ -59,9 +60,9 @@ def list_sagas(status: str | None, step: str | None, limit: int) -> None:
         raise click.BadParameter(f"must be one of {', '.join(SagaStatus)}", param_hint="--status")
     page = queries.sagas(status=SagaStatus(status) if status else None, step=step, limit=limit)
     for row in page.rows:
-        click.echo(f"{row.id}  {row.saga_type:<20}{row.status:<14}{row.current_step or '':<18}{row.trouble or ''}")
+        write_line(f"{row.id}  {row.saga_type:<20}{row.status:<14}{row.current_step or '':<18}{row.trouble or ''}")
     if page.more:
-        click.echo(f"… and more than {limit}: see --limit")
+        write_line(f"… and more than {limit}: see --limit")
 
 
 @saga.command()
@@ -71,19 +72,19 @@ def show(identifier: str) -> None:
     with _refusals():
         view = queries.saga(_saga_id(identifier))
     row = view.saga
-    click.echo(f"saga    {row.id} · {row.saga_type}")
-    click.echo(f"order   {row.aggregate_id}")
-    click.echo(f"status  {row.status}{f' at {row.current_step}' if row.current_step else ''}")
-    click.echo(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
+    write_line(f"saga    {row.id} · {row.saga_type}")
+    write_line(f"order   {row.aggregate_id}")
+    write_line(f"status  {row.status}{f' at {row.current_step}' if row.current_step else ''}")
+    write_line(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
     if row.error:
-        click.echo(f"undone because  {row.error}")
+        write_line(f"undone because  {row.error}")
     if row.stuck_reason:
-        click.echo(f"stuck on  {row.stuck_reason}")
+        write_line(f"stuck on  {row.stuck_reason}")
     for line in table(attempts(view.operations)):
-        click.echo(f"  {line}")
+        write_line(f"  {line}")
     for act in view.acts:
         note = f": {act.note}" if act.note else ""
-        click.echo(f"{act.at:%Y-%m-%d %H:%M:%S}  {act.by}: {act.act}{note}")
+        write_line(f"{act.at:%Y-%m-%d %H:%M:%S}  {act.by}: {act.act}{note}")
 
 
 @saga.command()
@@ -123,7 +124,7 @@ def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
     with _refusals():
         asked = operation(_saga_id(identifier))
     _be_heard(asked.id)
-    click.echo(f"saga {asked.id} is {asked.status}")
+    write_line(f"saga {asked.id} is {asked.status}")
 
 
 def _resume_all(step: str, by: str) -> None:
@@ -134,11 +135,11 @@ def _resume_all(step: str, by: str) -> None:
         for saga_id in done.resumed:
             _be_heard(saga_id)
         for saga_id, reason in done.refused.items():
-            click.echo(f"saga {saga_id} was not resumed: {reason}", err=True)
+            write_line(f"saga {saga_id} was not resumed: {reason}", err=True)
         resumed, refused, after = resumed + len(done.resumed), refused + len(done.refused), done.next_after
         if after is None:
             break
-    click.echo(f"{resumed} resumed, {refused} not")
+    write_line(f"{resumed} resumed, {refused} not")
     sys.exit(1 if refused else 0)
 
 
@@ -178,8 +179,8 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        click.echo(error.detail, err=True)
+        write_line(error.detail, err=True)
         sys.exit(2)
     except Conflict as error:
-        click.echo(error.detail, err=True)
+        write_line(error.detail, err=True)
         sys.exit(1)

@@ -2,11 +2,12 @@
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from app import runtime
 from app.runtime import Runtime
 from app.saga import operations, recovery
-from app.saga.models import SagaInstance
+from app.saga.models import SagaInstance, SagaStep
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
@@ -195,3 +196,22 @@ def test_what_does_not_fit_the_state_ends_with_1(request_: list[str], says: str)
 
     assert refused.exit_code == 1
     assert says in refused.stderr
+
+
+CONTROLS = "\x1b]0;owned\x07 \x1b[2J\r\n\u202e\x9b31m"
+
+
+def test_stored_text_cannot_steer_the_terminal() -> None:
+    """An error that quotes somebody, an operator's name or a note is anybody's text."""
+    placed = stuck()
+    skipped = saga_command("skip", placed.saga_id, "--by", f"Ann{CONTROLS}!", "--note", f"paid back{CONTROLS}　店")
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, placed.saga_id)
+        saga.error = saga.stuck_reason = CONTROLS
+        session.execute(update(SagaStep).values(error=CONTROLS, failures=[]))
+
+    shown = saga_command("show", placed.saga_id).output + saga_command("list").output + skipped.output
+
+    assert shown.count(r"\x1b]0;owned\x07 \x1b[2J\r\n\u202e\x9b31m") >= 4
+    assert "　店" in shown
+    assert all(character.isprintable() or character in "\n　" for character in shown)
