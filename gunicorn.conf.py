@@ -13,12 +13,17 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 
 from app import runtime
+from app.buffering_worker import BufferingWorker
+from app.http_limits import MAX_CONNECTIONS
 from app.metrics.folders import FOLDER, make_folder
 from app.settings import Settings
 from app.telemetry import configure_logging
 
 settings = Settings()
 threads = settings.web_threads
+worker_class = BufferingWorker
+worker_connections = MAX_CONNECTIONS
+sendfile = False  # it would have a thread wait for who reads the file
 
 if settings.prometheus_multiproc_dir is None:
     # a scrape reaches any of the worker processes, and must be told of all

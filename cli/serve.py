@@ -13,6 +13,7 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from app import tracing
+from app.http_limits import LARGEST_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT_SECONDS
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
@@ -40,6 +41,11 @@ def serve(here: Runtime) -> None:
             host=settings.host,
             port=settings.port,
             threads=settings.web_threads,
+            connection_limit=MAX_CONNECTIONS,
+            asyncore_use_poll=True,  # select() cannot watch that many
+            channel_timeout=REQUEST_TIMEOUT_SECONDS,
+            cleanup_interval=1,
+            max_request_body_size=2 * LARGEST_BODY,  # it is received whole before the application can refuse it
             channel_request_lookahead=1,  # else nothing is read from who has a live page, so not that they hung up
             ident="CloudMart",
             clear_untrusted_proxy_headers=False,  # whom to believe is decided once for all servers, by PROXIES

@@ -8,6 +8,7 @@ seconds, gets a snapshot then if there is something new, and so needs a thread f
 import logging
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -207,7 +208,7 @@ def gone_of(environ: dict[str, object]) -> Callable[[], bool]:
     if callable(check):
         return lambda: bool(check())
     connection = environ.get("gunicorn.socket")
-    if type(connection) is socket.socket:  # TLS sockets cannot be peeked at
+    if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):  # TLS cannot be peeked at
         return lambda: _hung_up(connection)
     return lambda: False
 

@@ -1,0 +1,208 @@
+"""Clients that send half of something, nothing, or read nothing do not keep others from being served."""
+
+import json
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.chaos.processes import kill_group, listens, spawn, wait_for
+from tests.stacks import free_port, process_environment
+from tests.web.conftest import SEED_ORDER
+
+THREADS = 2
+PATIENCE_SECONDS = 20
+"""Less than after what time a server gives up a client."""
+LARGE = "/openapi/swagger/js/swagger-ui-bundle.js"
+
+
+@pytest.fixture(scope="module", params=["waitress", "gunicorn"])
+def server(
+    request: pytest.FixtureRequest, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, int]]:
+    """Each server with two threads: its name and its port."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "test.db").write_bytes(seeded_database.read_bytes())
+    settings = Settings(
+        database_url=f"sqlite:///{folder / 'test.db'}", broker_url="memory://", port=free_port(), web_threads=THREADS
+    )
+    gunicorn = ["gunicorn", "web:create_app()", "--bind", f"127.0.0.1:{settings.port}", "--no-control-socket"]
+    command = ["app", "run"] if request.param == "waitress" else gunicorn
+    process = spawn([sys.executable, "-m", *command], process_environment(settings), folder / "log")
+    try:
+        wait_for(f"the server, see {folder / 'log'}", lambda: listens(settings.port))
+        yield request.param, settings.port
+    finally:
+        kill_group(process)
+
+
+@pytest.fixture
+def port(server: tuple[str, int]) -> int:
+    return server[1]
+
+
+@pytest.fixture
+def gunicorn_port(server: tuple[str, int]) -> int:
+    if server[0] != "gunicorn":
+        pytest.skip("waitress hands no request on that has not come whole")
+    return server[1]
+
+
+@contextmanager
+def connections(port: int, number: int, said: bytes = b"", receive_buffer: int | None = None) -> Iterator[None]:
+    """Hold connections on which this was said, and on which nothing is read."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            client = stack.enter_context(socket.socket())
+            if receive_buffer:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            client.settimeout(PATIENCE_SECONDS)
+            client.connect(("127.0.0.1", port))
+            client.sendall(said)
+        yield
+
+
+def is_served(port: int) -> bool:
+    """Return whether somebody else is served, on a connection of their own each time."""
+    for path in ("/healthz", "/catalogue", "/healthz"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_SECONDS) as answer:
+            answer.read()
+    return True
+
+
+def exchange(port: int, said: bytes, *more: bytes, hang_up: bool = False) -> bytes:
+    """Return all that a server answers on one connection until it closes it, or falls silent."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+        for part in (said, *more):
+            client.sendall(part)
+        if hang_up:
+            client.shutdown(socket.SHUT_WR)
+        answered = b""
+        while data := client.recv(65536):
+            answered += data
+        return answered
+
+
+ORDER = json.dumps(SEED_ORDER).encode()
+
+
+def order(*headers: str) -> bytes:
+    """Return the head of a request for an order."""
+    lines = ["POST /api/v1/orders HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (40, order("Content-Length: 1000") + b'{"customer_id":'),
+        (40, order("Transfer-Encoding: chunked") + b"ff\r\n{"),
+        (40, order("Content-Length: 9999999") + b"{"),
+        (40, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"),
+        (110, b""),
+    ],
+    ids=["unfinished bodies", "unfinished chunks", "bodies too large", "unfinished heads", "silence"],
+)
+def test_who_sends_too_little_keeps_nobody_waiting(port: int, number: int, said: bytes) -> None:
+    with connections(port, number, said):
+        assert is_served(port)
+
+
+def test_who_reads_nothing_keeps_nobody_waiting(port: int) -> None:
+    request = f"GET {LARGE} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+    # more than the system keeps for a client that does not read
+    with connections(port, 40, request * 8, receive_buffer=4096):
+        assert is_served(port)
+
+
+def test_who_does_not_hang_up_keeps_nobody_waiting(port: int) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+    with connections(port, 40, request):
+        assert is_served(port)
+
+
+def test_a_large_answer_comes_whole_to_who_reads_late(port: int) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect(("127.0.0.1", port))
+        client.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        assert is_served(port)
+        answered = b""
+        while data := client.recv(65536):
+            answered += data
+    head, _, body = answered.partition(b"\r\n\r\n")
+
+    assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n"
+    assert len(body) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [order(f"Content-Length: {len(ORDER)}", "Connection: close"), ORDER[:9], ORDER[9:]],
+        [order("Transfer-Encoding: chunked", "Connection: close"), chunk(ORDER[:9]), chunk(ORDER[9:]), b"0\r\n\r\n"],
+        [order("Transfer-Encoding: chunked", "Connection: close"), chunk(ORDER), b"0;x=y\r\nX-Checksum: z\r\n\r\n"],
+    ],
+    ids=["by length", "in chunks", "with a trailer"],
+)
+def test_a_request_that_comes_in_parts_is_answered(port: int, parts: list[bytes]) -> None:
+    assert exchange(port, *parts).startswith(b"HTTP/1.1 202 ")
+
+
+def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(port: int) -> None:
+    head = order(f"Content-Length: {len(ORDER)}", "Expect: 100-continue", "Connection: close")
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+        client.sendall(head)
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.sendall(ORDER)
+        answered = b""
+        while data := client.recv(65536):
+            answered += data
+
+    assert b"HTTP/1.1 202 " in answered
+
+
+def test_two_requests_at_once_get_two_answers(port: int) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+    assert exchange(port, one + b"\r\n" + one + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"])
+def test_a_malformed_chunk_is_refused(port: int, body: bytes) -> None:
+    assert exchange(port, order("Transfer-Encoding: chunked", "Connection: close") + body).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_shorter_than_its_length_is_refused(gunicorn_port: int) -> None:
+    answered = exchange(gunicorn_port, order("Content-Length: 500") + ORDER, hang_up=True)
+
+    assert answered.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(("length", "status"), [(1024 * 1024, b"202"), (1024 * 1024 + 1, b"413")])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_the_limit_of_a_body_is_the_same_in_chunks(port: int, length: int, status: bytes, framing: str) -> None:
+    body = ORDER.ljust(length)
+    if framing == "chunks":
+        parts = [
+            order("Transfer-Encoding: chunked", "Connection: close"),
+            chunk(body[:9]),
+            chunk(body[9:]),
+            b"0\r\n\r\n",
+        ]
+    else:
+        parts = [order(f"Content-Length: {length}", "Connection: close"), body]
+
+    assert exchange(port, *parts).startswith(b"HTTP/1.1 " + status)
