@@ -39,6 +39,7 @@ from werkzeug.routing import RequestRedirect
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
 from app import installation, runtime
 from app.celery import app as celery
+from app.http_limits import LARGEST_BODY
 from app.runtime import Runtime
 from app.settings import Settings
 from web import (
@@ -57,9 +58,8 @@ from web import (
     traced,
 )
 from web.graphql import view as graphql
-from web.requests import StrictRequest
+from web.requests import StrictRequest, refuse_repetition
 
-LARGEST_BODY = 1024 * 1024
 API = (api_orders, api_sagas, api_inventory, short_paths, health, metrics)
 """What takes JSON only, and so needs no token in a form."""
 
@@ -105,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     traced.register(app)
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
+    app.before_request(refuse_repetition)
     language.register(app)
     api_docs.register(app)
     problems.register(app)

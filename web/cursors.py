@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 from app.errors import Invalid
 from app.ids import is_uuid
 from web.fields import is_storable
+from web.requests import json_value
+
+MAX_LENGTH = 400
+"""Of a cursor; the longest position that a list has takes half of it."""
 
 
 def encode(*position: str) -> str:
@@ -39,8 +43,10 @@ def time_position(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 def _decode(cursor: str, length: int) -> list[str]:
+    if len(cursor) > MAX_LENGTH:
+        raise _invalid()
     try:
-        position = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        position = json_value(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError as error:
         raise _invalid() from error
     whole = isinstance(position, list) and len(position) == length

@@ -1,5 +1,6 @@
 """The kinds of values that requests are made of, bounded as the database is."""
 
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -15,6 +16,13 @@ PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.
 
 MOST_COPIES = 1000
 MOST_DIGITS = 12
+MAX_ID_LENGTH = 64
+MAX_TITLE_LENGTH = 500
+MAX_PATH_LENGTH = 2000
+"""Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
+
+BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""What Unicode calls letters and symbols, and what has no ink all the same: Hangul fillers, the empty Braille cell."""
 
 
 def is_storable(text: str) -> bool:
@@ -22,10 +30,18 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def is_blank(text: str) -> bool:
+    """Return whether nothing of a text can be seen: it is empty, or all white space, controls and invisible marks."""
+    # categories C* are controls, formats such as the zero-width space, and what is no character; Z* is white space
+    return all(unicodedata.category(character)[0] in "CZ" or character in BLANK_LETTERS for character in text)
+
+
 def own_path(path: str) -> str | None:
     """Return a path of this site to go on to; None for what a browser would take for another site's address."""
     # "//host" and "/\\host" lead to another site; tabs and line ends are dropped before a browser looks
-    plain = path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"}
+    plain = (
+        path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"} and len(path) <= MAX_PATH_LENGTH
+    )
     return path if plain else None
 
 
@@ -35,7 +51,14 @@ def _storable(text: str) -> str:
     return text
 
 
-def _whole(value: Any) -> Any:
+def _visible(text: str) -> str:
+    if is_blank(text):
+        raise ValueError("must have a character that can be seen")
+    return text
+
+
+def whole(value: Any) -> Any:
+    """Return a whole number as int, however it was written; anything else as it is."""
     # JSON knows one kind of number: 2.0 is a whole one. One that is far too large is not even written out
     if isinstance(value, Decimal) and value.adjusted() < MOST_DIGITS and value == value.to_integral_value():
         return int(value)
@@ -61,22 +84,29 @@ def _saga_type(name: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
-Id = Annotated[Text, Field(min_length=1, max_length=64)]
+VisibleText = Annotated[
+    str,
+    AfterValidator(_storable),
+    AfterValidator(_visible),
+    Field(json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000-\u0020\u007f-\u00a0\s][^\u0000]*$"}),
+]
+PathId = Annotated[Text, Field(max_length=MAX_ID_LENGTH)]
+Id = Annotated[Text, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 OwnId = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",  # "." and ".." have a meaning of their own in a path
-        max_length=64,
+        max_length=MAX_ID_LENGTH,
         description="An id of the client's own: letters, digits, dot, underscore and hyphen.",
     ),
 ]
-Title = Annotated[Text, Field(min_length=1, max_length=500)]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Title = Annotated[VisibleText, Field(min_length=1, max_length=MAX_TITLE_LENGTH)]
+Name = Annotated[VisibleText, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=5000)]
-Address = Annotated[Text, Field(min_length=1, max_length=500)]
-Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES), BeforeValidator(_whole)]
-Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(_whole)]
-Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole)]
+Address = Annotated[VisibleText, Field(min_length=1, max_length=500)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES), BeforeValidator(whole)]
+Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(whole)]
+Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(whole)]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_json_number),

@@ -1,23 +1,50 @@
-"""How a JSON body is read: strictly, and exactly."""
+"""How bodies and JSON are read: strictly, and exactly."""
 
 import json
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, NoReturn
+from io import BytesIO
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from flask import Request, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.formparser import FormDataParser
 
 from app.errors import BadRequest, Invalid
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+MAX_DIGITS = 100
+"""Of a whole number in JSON; what a field accepts is far less."""
+MAX_SHOWN = 100
+"""How many characters of what a client sent a refusal repeats."""
+
+
+class StrictFormParser(FormDataParser):
+    """Reads a form, or refuses it: werkzeug takes a malformed form for an empty one."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the stream, the fields and the files. Raises BadRequest and HTTPException."""
+        self.silent = False
+        try:
+            stream, fields, files = super().parse(*args, **kwargs)
+        except ValueError as error:
+            raise BadRequest("the form cannot be read: it is not what its Content-Type says") from error
+        if None in fields or None in files:
+            for file in chain.from_iterable(files.listvalues()):
+                file.close()
+            raise BadRequest("the form cannot be read: a part of it has no name")
+        return stream, fields, files
+
 
 class StrictRequest(Request):
-    """A request whose JSON body is an object, or refused with a reason.
+    """A request whose body is read whole, and refused with a reason if it cannot be.
 
-    flask-openapi3 reads the body silently: a malformed one, or one of another type, would look like an empty one.
+    flask-openapi3 reads JSON silently: a malformed body, or one of another type, would look like an empty one.
     """
+
+    form_data_parser_class = StrictFormParser
 
     def __init__(self, environ: "WSGIEnvironment", *args: Any, **options: Any) -> None:
         super().__init__(environ, *args, **options)
@@ -33,27 +60,57 @@ class StrictRequest(Request):
             raise UnsupportedMediaType("the body must be JSON, sent with Content-Type: application/json")
         return json_object(self._whole_body(), "the body")
 
+    def _get_stream_for_parsing(self) -> IO[bytes]:
+        return BytesIO(self._whole_body())
+
     def _whole_body(self) -> bytes:
-        data = self.get_data()
-        # werkzeug cuts a chunked body off where the limit is, and does not say so
-        if self.content_length is None and self.max_content_length and len(data) >= self.max_content_length:
+        limit = self.max_content_length
+        if self.content_length is None and limit is not None:
+            # werkzeug cuts a chunked body off at the limit without an error; one byte more shows that it is longer
+            self.max_content_length = limit + 1
+        try:
+            data = self.get_data()
+        except HTTPException:
+            raise
+        except Exception as error:  # each server has its own errors for a body that breaks the rules of HTTP
+            raise BadRequest("the body cannot be read: it is not framed as HTTP/1.1 says") from error
+        finally:
+            self.max_content_length = limit
+        if limit is not None and len(data) > limit:
             raise RequestEntityTooLarge
+        if self.content_length is not None and len(data) < self.content_length:
+            raise BadRequest(f"the body has {len(data)} bytes, its Content-Length says {self.content_length}")
         return data
+
+
+def refuse_repetition() -> None:
+    """Raise BadRequest if the query names a parameter twice: only one of the two would be taken."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise BadRequest(f"the query has the parameter {name[:MAX_SHOWN]!a} more than once")
 
 
 def json_object(text: str | bytes, name: str) -> dict[str, Any]:
     """Return the JSON object that a text is, numbers with a fraction as Decimal. Raises BadRequest and Invalid."""
     try:
-        read = json.loads(text, parse_float=exact, parse_constant=_refuse)
+        read = json_value(text)
     except UnicodeDecodeError as error:
         raise BadRequest(f"{name} is not UTF-8") from error
     except ValueError as error:
         raise BadRequest(f"{name} is not JSON: {error}") from error
-    except RecursionError as error:
-        raise BadRequest(f"{name} is nested too deeply") from error
     if not isinstance(read, dict):
         raise Invalid(f"{name} must be a JSON object")
     return read
+
+
+def json_value(text: str | bytes) -> Any:
+    """Return what a JSON text says, numbers with a fraction as Decimal. Raises ValueError if it, or a key, is wrong."""
+    try:
+        return json.loads(
+            text, parse_float=exact, parse_int=_whole, parse_constant=_refuse, object_pairs_hook=_without_repetition
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def exact(text: str) -> Decimal:
@@ -61,7 +118,21 @@ def exact(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation as error:
-        raise ValueError(f"{text} is not a usable number") from error
+        raise ValueError(f"{text[:MAX_SHOWN]} is not a usable number") from error
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits, at most {MAX_DIGITS} are allowed")
+    return int(text)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)[:MAX_SHOWN]!a} is repeated")
+    return found
 
 
 def _refuse(text: str) -> NoReturn:

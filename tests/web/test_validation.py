@@ -56,6 +56,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("saga_type", "unknown"),
         ("payment_method", "cash"),
         ("shipping_address", ""),
+        ("shipping_address", " \t\n"),
+        ("shipping_address", "\u00a0\u3000\u2028"),
+        ("shipping_address", "\u200b\ufeff\u2060\u00ad"),
+        ("shipping_address", "\u3164\u2800"),
         ("shipping_address", "x" * 501),
         ("shipping_address", "half \udc00"),
         ("order_id", ""),
@@ -162,12 +166,25 @@ def test_a_time_out_is_refused_where_no_gateway_is_called(client: FlaskClient) -
         b'{"items": "\xff"}',
         b"[" * 100_000,
         b'{"items": ' + b"9" * 5000 + b"}",
+        b'{"customer_id": "guest", "items": [{"product_id": "product-1", "quantity": 1}], "customer_id": "guest"}',
+        b'{"items": [{"product_id": "product-1", "quantity": 1, "quantity": 2}]}',
+        b'{"items": [{"product_id": "product-1", "quantity": 1}], "\\u0069tems": []}',
     ],
 )
 def test_a_body_that_is_no_json_is_a_bad_request(client: FlaskClient, text: bytes) -> None:
     response = client.post("/api/v1/orders", data=text, content_type="application/json")
 
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
+
+
+@pytest.mark.parametrize("digits", [b"9" * 5000, b"-" + b"9" * 5000])
+def test_a_number_of_thousands_of_digits_is_refused_in_our_words(client: FlaskClient, digits: bytes) -> None:
+    text = b'{"items": [{"product_id": "product-1", "quantity": ' + digits + b"}]}"
+
+    problem = client.post("/api/v1/orders", data=text, content_type="application/json").get_json()
+
+    assert f"a number has {len(digits)} digits, at most 100 are allowed" in problem["detail"]
+    assert "set_int_max_str_digits" not in problem["detail"]
 
 
 @pytest.mark.parametrize("text", [b"[]", b'"{}"', b"null", b"7"])
@@ -201,6 +218,23 @@ def test_a_body_larger_than_a_mebibyte_is_refused(client: FlaskClient) -> None:
     assert (response.status_code, response.mimetype) == (413, "application/problem+json")
 
 
+@pytest.mark.parametrize(("length", "status"), [(1024 * 1024, 202), (1024 * 1024 + 1, 413)])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_limit_of_a_body_does_not_depend_on_how_it_is_framed(
+    client: FlaskClient, length: int, status: int, chunked: bool
+) -> None:
+    body = json.dumps(SEED_ORDER).encode().ljust(length)
+    framing: dict[str, Any] = (
+        {"headers": {"Transfer-Encoding": "chunked"}, "environ_overrides": {"wsgi.input_terminated": True}}
+        if chunked
+        else {"content_length": length}
+    )
+
+    response = client.post("/api/v1/orders", input_stream=BytesIO(body), content_type="application/json", **framing)
+
+    assert response.status_code == status
+
+
 def test_a_larger_body_is_refused_also_where_its_length_is_not_said(client: FlaskClient) -> None:
     # given what would be an order if it were cut off at the limit
     body = json.dumps(SEED_ORDER).encode().ljust(1024 * 1024) + b"and more"
@@ -231,11 +265,13 @@ def test_a_field_whose_name_is_no_text_is_told_of(client: FlaskClient) -> None:
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=many", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
         ("status=lost", "status"),
         ("customer_id=a%00b", "customer_id"),
         ("colour=red", "colour"),
         ("cursor=nonsense", "cursor"),
         ("cursor=%00", "cursor"),
+        ("cursor=" + "W1tb" * 90, "cursor"),  # [[[ and so on
         ("cursor=W10", "cursor"),  # []
         ("cursor=WyJ4IiwgImEiXQ", "cursor"),  # ["x", "a"]
         ("cursor=WyIyMDI0LTAxLTAxIiwgMV0", "cursor"),  # ["2024-01-01", 1]

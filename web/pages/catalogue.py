@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from app.errors import Conflict, Refused
 from app.ids import new_id
 from web import catalogue_form, cursors, operators, problems
-from web.fields import is_storable
+from web.fields import MAX_ID_LENGTH, is_storable
 from workflows import catalogue, queries
 
 blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
@@ -29,7 +29,7 @@ Fields = dict[str, str]
 def index() -> Page:
     """Show the books of the shop, or of one category, by their ids."""
     category_id = request.args.get("category", "")
-    wanted = category_id if is_storable(category_id) else ""
+    wanted = category_id if _may_be_an_id(category_id) else ""
     after = cursors.text_position(request.args.get("cursor"))
     page = queries.books(category_id=wanted or None, after=after, limit=BOOKS_ON_A_PAGE)
     return render_template(
@@ -149,7 +149,11 @@ def _done(words: str, book_id: str) -> Page:
 
 
 def _known(book_id: str) -> str:
-    return book_id if is_storable(book_id) else "?"
+    return book_id if _may_be_an_id(book_id) else "?"
+
+
+def _may_be_an_id(text: str) -> bool:
+    return len(text) <= MAX_ID_LENGTH and is_storable(text)
 
 
 def _categories() -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from app.saga import operations
 from app.saga.by_hand import Statement
 from app.saga.definition import ActKind
 from web import operators
-from web.fields import is_storable, own_path
+from web.fields import is_blank, is_storable, own_path
 from web.manual_completion import consequences
 from workflows import operator_password
 from workflows.reviewing import review
@@ -39,7 +39,7 @@ def log_in() -> Page:
     if request.method == "GET":
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
     name = request.form.get("name", "").strip()
-    if not 1 <= len(name) <= LONGEST_NAME or not is_storable(name):
+    if is_blank(name) or len(name) > LONGEST_NAME or not is_storable(name):
         return _login(onward, name, name=gettext("Say who you are, in 1 to 200 characters.")), 422
     if not operators.log_in(name, request.form.get("password", "")):
         return _login(onward, name, password=gettext("This is not the password.")), 403
@@ -73,7 +73,7 @@ def resume(saga_id: str) -> Page:
 def skip(saga_id: str) -> Page:
     """Say what skipping a compensation means, and take the operator's word for it."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
-    if request.method == "POST" and (not 1 <= len(note) <= LONGEST_NOTE or not is_storable(note)):
+    if request.method == "POST" and (is_blank(note) or len(note) > LONGEST_NOTE or not is_storable(note)):
         complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
         return _review(ActKind.SKIP, saga_id, complaints={"note": complaint}), 422
     if request.method == "POST" and not step:

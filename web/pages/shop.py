@@ -19,7 +19,7 @@ from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
 from web import cursors, order_form, problems
-from web.fields import MOST_COPIES, is_storable
+from web.fields import MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, MOST_COPIES, is_storable
 from web.order_form import OrderForm
 from web.placing import place
 from web.ways import WAYS
@@ -31,8 +31,6 @@ blueprint = Blueprint("shop", __name__)
 LATEST = 10
 BOOKS_PER_PAGE = 20
 MOST_CHOICES = 100
-LONGEST_ADDRESS = 2000
-"""Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
 
 Page = str | tuple[str, int] | Response
 
@@ -51,6 +49,7 @@ class Finding:
         finding = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
         if not is_storable(finding.text + finding.category_id):
             raise Invalid("no book could be called that", field="q")
+        cursors.text_position(finding.after)
         return finding
 
     def fields(self) -> dict[str, str]:
@@ -61,6 +60,8 @@ class Finding:
     def books(self) -> queries.Page[Book]:
         """Return the page of books that is looked for. Raises Invalid."""
         after = cursors.text_position(self.after)
+        if len(self.text) > MAX_TITLE_LENGTH or len(self.category_id) > MAX_ID_LENGTH:
+            return queries.Page([], more=False)  # nothing has so long a name, and SQLite fails on a long pattern
         category_id = self.category_id or None
         return queries.books(category_id=category_id, text=self.text or None, after=after, limit=BOOKS_PER_PAGE)
 
@@ -109,7 +110,7 @@ def find_books() -> Page:
     form, finding = OrderForm.read(request.form), Finding.read(request.form)
     fields: dict[str, Any] = {**form.fields(), **finding.fields()}
     address = url_for("pages.shop.home", **fields, _anchor="books")
-    return redirect(address, 303) if len(address) <= LONGEST_ADDRESS else _home(form, finding)
+    return redirect(address, 303) if len(address) <= MAX_PATH_LENGTH else _home(form, finding)
 
 
 @blueprint.post("/place")

@@ -1,5 +1,6 @@
 """Strange values, and where an API may meet them."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +10,12 @@ from werkzeug.test import TestResponse
 
 from tests.web.conftest import SEED_ORDER
 
+
+def cursor(text: str) -> str:
+    """Return a cursor that holds a text."""
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
 ZERO = "01890000-0000-7000-8000-000000000000"
 STORABLE = {
     "emoji": "📚👩‍👩‍👧‍👦",
@@ -17,8 +24,8 @@ STORABLE = {
     "astral": "\U00020bb7野家",
     "line break": "a\nb\r\nc\td",
     "control": "\x01\x1b[31m\x7f",
-    "separators": "\u2028\u2029\ufeff\u200b",
-    "not a character": "\ufffe\uffff\U0010ffff",
+    "separators": "a\u2028\u2029\ufeff\u200b",
+    "not a character": "a\ufffe\uffff\U0010ffff",
     "quotes": "'\"; DROP TABLE orders; --",
     "markup": "<script>alert(1)</script>{{ 7 * 7 }}",
     "format": "%s %d {} %(x)s %",
@@ -41,6 +48,30 @@ PATHS = {
     "UUID in capitals": ZERO.upper(),
     "foreign digits": ZERO.replace("0", quote("٠")),
 }
+QUERY = {
+    "long": "x" * 60_000,
+    "wild": "%" * 26_000,
+    "many digits": "9" * 5000,
+    "deep cursor": cursor("[" * 1500),
+    "deep object as a cursor": cursor('{"a":' * 1500),
+    "number as a cursor": cursor("[" + "9" * 5000 + "]"),
+    "long cursor": cursor('["' + "x" * 60_000 + '"]'),
+    "two keys in a cursor": cursor('{"a": 1, "a": 2}'),
+}
+"""What a parameter of a query, or a field of a form, may hold: long, deep or large."""
+NAMES = (
+    *(
+        "copies.book-123",
+        "customer_id",
+        "payment_method",
+        "saga_type",
+        "shipping_address",
+        "break.payments",
+        "category",
+    ),
+    *("way", "key", "back", "name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity"),
+)
+"""What forms have for fields."""
 NUMBERS = (
     "-1 -0.01 1.5 1e400 -1e400 1E-400 1e999999999 1e-999999999 1e99999999999999999999 NaN Infinity -Infinity true null "
     '"1" "" [] {} 2147483648 9223372036854775807 9223372036854775808 -9223372036854775809 1' + "0" * 100

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web.bad_input.strange import PATHS, ZERO, assert_refused, operations
+from tests.web.bad_input.strange import NAMES, PATHS, QUERY, ZERO, assert_refused, operations
 from tests.web.conftest import SEED_ORDER, get
 from web.problems import API_PATHS
 
@@ -66,6 +66,47 @@ def test_a_query_that_nobody_reads(client: FlaskClient, path: str) -> None:
     for name, value in PATHS.items():
         response = client.get(f"{path}?{value}={value}")
         assert_refused(response, {404 if path == "/nothing" else 200}, name)
+
+
+READ = {
+    "/": ("q", "after", "category", "customer_id", "copies.book-123"),
+    "/catalogue": ("cursor", "category"),
+    "/sagas": ("cursor", "step", "limit"),
+    "/sagas/find": ("q",),
+    "/operator/login": ("next",),
+    "/graphql": ("query", "variables", "operationName"),
+    "/api/v1/orders": ("cursor", "limit", "customer_id"),
+}
+"""What each page reads of its query; the other lists of the API read theirs as the orders do."""
+
+
+@pytest.mark.parametrize("value", QUERY)
+def test_no_parameter_of_a_query_makes_the_server_fail(client: FlaskClient, value: str) -> None:
+    for path, names in READ.items():
+        for name in names:
+            response = client.get(path, query_string={name: QUERY[value]})
+            assert response.status_code < 500, (path, name, response.text[:300])
+
+
+@pytest.mark.parametrize("path", ["/place", "/basket", "/language/ja", "/learn/success", "/catalogue/new/book"])
+def test_no_field_of_a_form_makes_the_server_fail(client: FlaskClient, path: str) -> None:
+    for name, value in QUERY.items():
+        # all at once, and those that another one's refusal would hide by themselves
+        for names in (NAMES, ("q",), ("after",)):
+            response = client.post(path, data=dict.fromkeys(names, value))
+            assert response.status_code < 500, (name, names, response.text[:300])
+
+
+@pytest.mark.parametrize("path", ["/api/v1/orders?limit=1&limit=2", "/sagas?status=stuck&status=running", "/?q=a&q=b"])
+def test_a_parameter_that_is_given_twice_is_refused(client: FlaskClient, path: str) -> None:
+    """Only one of the two would be taken, and in silence."""
+    assert_refused(client.get(path), {400}, path)
+
+
+def test_nobody_is_sent_on_to_an_address_that_servers_refuse(client: FlaskClient) -> None:
+    response = client.post("/language/ja", data={"back": "/" + "x" * 5000})
+
+    assert (response.status_code, response.headers["Location"]) == (303, "/")
 
 
 KEYS = [

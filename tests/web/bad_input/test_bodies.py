@@ -1,14 +1,16 @@
 """Strange texts and numbers in bodies: refused by name, or stored as they are."""
 
 import re
+from io import BytesIO
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize
 
+from app.http_limits import LARGEST_BODY
 from tests.web.bad_input.strange import NUMBERS, STORABLE, UNSTORABLE, assert_refused, text_fields
 from tests.web.conftest import get
-from web import LARGEST_BODY
 
 FREE = {"shipping_address", "shippingAddress", "name", "description"}
 """Texts that may be anything that can be stored."""
@@ -140,3 +142,59 @@ def test_a_form_over_the_limit_is_refused(client: FlaskClient, form: str, start:
     response = client.post("/place", data=start + b"x" * LARGEST_BODY, content_type=form)
 
     assert_refused(response, {413}, form)
+
+
+NAMELESS = [b"form-data", b"attachment", b"", b'form-data; filename="x"']
+
+
+@pytest.mark.parametrize("disposition", NAMELESS)
+@pytest.mark.parametrize("path", ["/place", "/basket", "/language/ja", "/learn/success", "/catalogue/new/book"])
+def test_a_part_of_a_form_without_a_name_is_refused(client: FlaskClient, path: str, disposition: bytes) -> None:
+    body = b"--edge\r\nContent-Disposition: " + disposition + b"\r\n\r\nx\r\n--edge--\r\n"
+
+    assert_refused(client.post(path, data=body, content_type="multipart/form-data; boundary=edge"), {400}, path)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"--edge"),
+        ("multipart/form-data; boundary=", b"--edge"),
+        ("multipart/form-data; boundary=edge", b"--edge\r\nContent-Type: x\r\n\r\nx\r\n--edge--\r\n"),
+        ("multipart/form-data; boundary=edge", b"nothing"),
+        ("application/x-www-form-urlencoded", b"q=\xff"),
+    ],
+)
+def test_a_malformed_form_is_not_taken_for_an_empty_one(client: FlaskClient, content_type: str, body: bytes) -> None:
+    assert_refused(client.post("/basket", data=body, content_type=content_type), {400}, content_type)
+
+
+@pytest.mark.parametrize("path", ["/place", "/orders"])
+def test_a_body_shorter_than_its_length_is_refused(client: FlaskClient, path: str) -> None:
+    """Gunicorn hands on what came before the client hung up."""
+    short = {"wsgi.input": BytesIO(b'{"productId": "product-1", "quantity": 1}'), "wsgi.input_terminated": True}
+    form = "application/json" if path == "/orders" else "application/x-www-form-urlencoded"
+
+    response = client.post(path, content_type=form, environ_overrides={**short, "CONTENT_LENGTH": "500"})
+
+    assert_refused(response, {400}, path)
+
+
+class BrokenChunk(BytesIO):
+    """A body whose server finds out only while it is read that it cannot be read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise InvalidChunkSize(b"zz")
+
+    readinto = None  # type: ignore[assignment]  # gunicorn's bodies have none
+
+
+@pytest.mark.parametrize("form", ["application/json", "application/x-www-form-urlencoded"])
+def test_a_body_that_breaks_the_rules_of_http_is_refused(client: FlaskClient, form: str) -> None:
+    broken = {"wsgi.input": BrokenChunk(), "wsgi.input_terminated": True}
+
+    response = client.post(
+        "/orders" if form.endswith("json") else "/place", content_type=form, environ_overrides=broken
+    )
+
+    assert_refused(response, {400}, form)
