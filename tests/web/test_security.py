@@ -73,7 +73,7 @@ def session_cookie(response: TestResponse) -> Any:
 
 def is_operator(client: FlaskClient) -> bool:
     """Tell whether the pages take a client for an operator."""
-    return "Operator: Ann" in client.get("/").text
+    return "Operator: <bdi>Ann</bdi>" in client.get("/").text
 
 
 def test_a_form_without_this_sessions_token_does_nothing(flask_app: Flask, stranger: FlaskClient) -> None:
