@@ -78,7 +78,7 @@ def test_run_serves_and_ends_cleanly_on_ctrl_c_and_keeps_the_data(tmp_path: Path
         placed = shop.place()
         assert shop.settle(placed["saga_id"])["status"] == "completed"
         shop.process.send_signal(signal.SIGINT)
-        _, errors = shop.process.communicate(timeout=60)
+        _, errors = shop.process.communicate(timeout=200)
         assert shop.process.returncode == 0
         assert "Traceback" not in errors
 
@@ -96,7 +96,7 @@ def test_the_first_start_makes_a_password_and_shows_it_once(tmp_path: Path) -> N
             said.append(shop.how_to_log_in())
     settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
     made = subprocess.run(
-        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=60
+        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=200
     )
 
     shown = [PASSWORD.search(words) for words in (*said, made.stdout)]
@@ -112,11 +112,11 @@ def test_the_password_of_the_settings_is_not_replaced_and_not_shown(tmp_path: Pa
     with running(tmp_path, OPERATOR_PASSWORD="swordfish") as shop:
         assert "with the OPERATOR_PASSWORD" in shop.how_to_log_in()
         shop.process.send_signal(signal.SIGINT)
-        output, errors = shop.process.communicate(timeout=60)
+        output, errors = shop.process.communicate(timeout=200)
     assert "swordfish" not in output + errors
     settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", OPERATOR_PASSWORD="swordfish")
     refused = subprocess.run(
-        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60
+        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
     )
     assert refused.returncode == 2
     assert "OPERATOR_PASSWORD is set" in refused.stderr
@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:
         taken.listen()
         settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", PORT=str(taken.getsockname()[1]))
         ended = subprocess.run(
-            command("run"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60
+            command("run"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
         )
 
     assert ended.returncode == 2
@@ -153,7 +153,7 @@ def test_a_database_that_cannot_be_used_is_said_in_a_line(
 ) -> None:
     settings = environment(DATABASE_URL=database_url.format(folder=tmp_path))
     ended = subprocess.run(
-        command(name), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60
+        command(name), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
     )
 
     assert ended.returncode == 1
@@ -163,9 +163,9 @@ def test_a_database_that_cannot_be_used_is_said_in_a_line(
 
 def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
     settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
-    subprocess.run(command("migrate"), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=60)
+    subprocess.run(command("migrate"), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=200)
     ended = subprocess.run(
-        [*command("saga"), "show", b"\xff"], cwd=ROOT, env=settings, capture_output=True, check=False, timeout=60
+        [*command("saga"), "show", b"\xff"], cwd=ROOT, env=settings, capture_output=True, check=False, timeout=200
     )
 
     assert (ended.returncode, ended.stderr) == (2, b"An argument is not UTF-8.\n")
@@ -173,7 +173,7 @@ def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_the_demo_ends_as_the_seeds_say() -> None:
     ended = subprocess.run(
-        command("demo"), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
+        command("demo"), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=200
     )
 
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
@@ -198,7 +198,7 @@ def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
 def test_an_order_is_accepted_and_kept_while_the_broker_is_down(tmp_path: Path, broker_url: str) -> None:
     settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", BROKER_URL=broker_url)
     for name in ("migrate", "seed"):
-        subprocess.run(command(name), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=60)
+        subprocess.run(command(name), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=200)
     program = """
 import json
 from web import create_app
@@ -210,7 +210,7 @@ ready = client.get("/readyz")
 print(json.dumps([placed.status_code, order.json["status"], deadline, ready.status_code, ready.json["detail"]]))
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=200
     )
 
     accepted, status, deadline, ready, detail = json.loads(ended.stdout.splitlines()[-1])

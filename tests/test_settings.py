@@ -16,7 +16,7 @@ def run(module: str, *arguments: str, **variables: str) -> "subprocess.Completed
     """Run a module as a process of its own, with these variables; returns how it ended, and what it said."""
     command = [sys.executable, "-m", module, *arguments]
     environment = {**os.environ, **variables}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
 
 def test_without_variables_the_embedded_default_runs(monkeypatch: pytest.MonkeyPatch) -> None:

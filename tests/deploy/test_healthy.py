@@ -18,7 +18,7 @@ from tests.stacks import ROOT, free_port
 
 def check(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-IS", "deploy/healthy.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.stderr == ""
     return done.returncode, done.stdout
 

@@ -216,7 +216,7 @@ def logged(folder: Path, path: str, count: int = 1) -> list[dict[str, Any]]:
 def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: str, tmp_path: Path) -> None:
     call = http_transport(address)
     saga_id = call("POST", "/orders", SHORT, {}).body["sagaId"]
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=200)
     connection.request("GET", f"/sagas/{saga_id}/live")
     stream = connection.getresponse()
     # the stream lasts: what can be read before its end was not held back
@@ -233,7 +233,7 @@ def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: st
 
 def test_unknown_hosts_are_refused_and_redirects_name_none(address: str) -> None:
     def ask(path: str, host: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=200)
         try:
             connection.request("GET", path, headers={"Host": host})
             return connection.getresponse()

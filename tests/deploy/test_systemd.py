@@ -33,7 +33,7 @@ def test_a_unit_runs_what_the_procfile_says(name: str, tmp_path: Path) -> None:
 
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PORT": "8000"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    pid, said = process.communicate(timeout=60)[0].rstrip().split(" ", 1)
+    pid, said = process.communicate(timeout=200)[0].rstrip().split(" ", 1)
 
     expected = (
         PROCFILE[name].replace("${HOST:-127.0.0.1}:$PORT", "127.0.0.1:8000").replace("${FLOWER_PORT:-5555}", "5555")
@@ -48,5 +48,5 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         shutil.copy(unit, tmp_path)
     (tmp_path / "cloudmart@web.service").symlink_to("cloudmart@.service")
     command = ["systemd-analyze", "verify", "--recursive-errors=no", str(tmp_path / "cloudmart@web.service")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")

@@ -30,7 +30,7 @@ class Machine:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "CLOUDMART"))}
         environment["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         command = ["make", "--no-print-directory", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=200)
 
     def write_source(self, text: str) -> None:
         (self.folder / "source").write_text(text)

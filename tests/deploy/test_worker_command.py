@@ -37,7 +37,7 @@ def worker(queue: str, settings: Settings, log: Path, **environment: str) -> Ite
 
 
 def test_an_unknown_queue_is_refused_with_those_that_there_are() -> None:
-    done = subprocess.run([*COMMAND, "refunds"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "refunds"], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2
     assert "There is no queue 'refunds'. There are: orders, inventory, payments" in done.stderr
 
@@ -187,6 +187,6 @@ def children(pid: int) -> list[int]:
 def test_a_process_leaves_the_session_that_it_shares_as_it_is() -> None:
     script = "import os; from cli.priority import give_way; give_way(5); print(os.getpriority(os.PRIO_PROCESS, 0))"
     before = session_niceness(os.getpid())
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert int(done.stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5
     assert session_niceness(os.getpid()) == before

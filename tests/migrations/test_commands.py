@@ -35,7 +35,7 @@ def typed(*arguments: str) -> Result:
 def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     command = ["make", "--no-print-directory", "-o", ".venv/installed", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=200
     )
 
 
@@ -83,7 +83,7 @@ def test_a_database_that_is_newer_than_the_code_is_named(database_url: str) -> N
     for command in ("up", "down", "status"):
         assert isinstance(typed(command).exception, MigrationFailed)
     ended = subprocess.run(
-        [sys.executable, "-m", "app", "migrate"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "app", "migrate"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=200
     )
     assert ended.returncode == 1
     assert "the schema 0999, which is newer than this code" in ended.stderr
