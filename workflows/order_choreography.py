@@ -28,7 +28,7 @@ def reserve_on_order_created(_: History) -> Decision:
 
 @on(OrderCreated, queue="payments")
 def charge_on_order_created(_: History) -> Decision:
-    return Act(payments.process_payment)  # PaymentCompleted or PaymentFailed
+    return Act(payments.process_payment, unless=StockUnavailable)  # PaymentCompleted or PaymentFailed
 
 
 def ready_to_ship(order: History) -> bool:

@@ -11,9 +11,13 @@ from app.saga.definition import Command
 
 @dataclass(frozen=True)
 class Act:
-    """Run a service's action, once. Raises DefinitionError if it calls a gateway and could not be voided."""
+    """Run a service's action, once. Raises DefinitionError if it calls a gateway and could not be voided.
+
+    Once ``unless`` has happened the action is neither begun nor stated as done; another reaction must undo it.
+    """
 
     command: Command
+    unless: EventType | None = None
 
     def __post_init__(self) -> None:
         if self.command.call and not self.command.void:

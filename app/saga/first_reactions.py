@@ -47,6 +47,8 @@ class Found:
     data: dict[str, Any]
     log: barrier.Log
     decision: Decision
+    called_off: bool
+    """Whether the decision is an action that is not to be begun any more: see ``Act``."""
 
 
 @dataclass
@@ -126,7 +128,8 @@ class FirstReactions:
                 # the events speak; the payload adds only what is no business fact, such as the faults to simulate
                 data = {**saga.payload, **past.data}
                 decision = self.reaction(past)
-                found = Found(delivery, saga.aggregate_id, saga.deadline_at, data, log, decision)
+                called_off = isinstance(decision, Act) and decision.unless in past.types
+                found = Found(delivery, saga.aggregate_id, saga.deadline_at, data, log, decision, called_off)
                 self.found[delivery.task_id] = found
                 attempts.append(_attempt(found, saga, log, past))
         return [attempt for attempt in attempts if attempt]
@@ -176,6 +179,8 @@ class FirstReactions:
 def _attempt(found: Found, saga: SagaInstance, log: barrier.Log, past: History) -> _Attempt | None:
     """Return what a decision asks to be done, or None if that is not the simple case."""
     status, event = StepStatus.COMPLETED, None
+    if found.called_off:
+        return None
     match found.decision:
         case Act(command):
             step, operation = command.short_name, Operation.ACTION

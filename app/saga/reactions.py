@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import DatabaseFault, StepFailed, StepRejected, describe
-from app.events import StoredEvent, delivery_of
+from app.events import StoredEvent, delivery_of, history
 from app.ids import is_uuid
 from app.messages import Event, Reply
 from app.saga import barrier, happenings, transitions
@@ -41,6 +41,8 @@ from app.saga.stream import Stream
 from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
+
+CALLED_OFF = "called off"
 
 
 class ReactionRun:
@@ -73,8 +75,8 @@ class ReactionRun:
             add_to_log_context(order_id=found.order_id)
             self.deadline, self.data, self.log = found.deadline_at, found.data, found.log
             match found.decision:
-                case Act(command):
-                    return self._act_failed(command, result) if result else self._act(command)
+                case Act(command) as act:
+                    return self._act_failed(command, result) if result else self._act(act, called_off=found.called_off)
                 case Undo() as undo:
                     step = undo.action.short_name
                     failed = partial(self._undoing_failed, step, Operation.COMPENSATION)
@@ -100,38 +102,52 @@ class ReactionRun:
             leave_to_others(self.task, "no reaction that is declared here waits for its event")
         return first.found.get(delivery.task_id), result
 
-    def _act(self, command: Command) -> Reply:
+    def _act(self, act: Act, *, called_off: bool) -> Reply:
+        command = act.command
         known = self.log.get((command.short_name, Operation.ACTION))
         if known and known.status == StepStatus.CLOSING:
             return self._close(command, known.error or "given up")  # whoever began that did not end it
         if known and known.status not in barrier.OPEN:
             return self._repeat(known)
+        if called_off:
+            return self._reply(command.short_name, False, CALLED_OFF)
         try:
             answer = self._call(command, command.short_name, Operation.ACTION, known)
             with self.here.database.transaction() as session:
-                if first := self._record_first(session, command, answer):
-                    return first
-                saga, row = self._enter(session, command.short_name, Operation.ACTION)
-                if row.status not in barrier.OPEN:
-                    return self._say_again(session, row)
-                event = invoke(command, session, self.data, answer)
-                self._finish(session, saga, row, StepStatus.COMPLETED, event)
-            return reply_of(row)
+                return self._record_first(session, act, answer) or self._record(session, act, answer)
         except DatabaseFault:
             raise
         except Exception as error:
             return self._act_failed(command, error)
 
-    def _record_first(self, session: Session, command: Command, answer: Any) -> Reply | None:
+    def _record_first(self, session: Session, act: Act, answer: Any) -> Reply | None:
         """Record an action of which the log does not know yet; returns None, and has done nothing, if it does."""
+        command = act.command
         for saga, log in barrier.locked(session, [self.saga_id]):
             if barrier.is_free(log, command.short_name, Operation.ACTION):
+                if self._is_called_off(session, saga, act):
+                    return self._reply(command.short_name, False, CALLED_OFF)
                 row = barrier.take(self.saga_id, command.short_name, Operation.ACTION, self.here.now())
                 event = invoke(command, session, self.data, answer)
                 self._finish(session, saga, row, StepStatus.COMPLETED, event)
                 barrier.write(session, [saga], [row])
                 return reply_of(row)
         return None
+
+    def _record(self, session: Session, act: Act, answer: Any) -> Reply:
+        command = act.command
+        saga, row = self._enter(session, command.short_name, Operation.ACTION)
+        if row.status not in barrier.OPEN:
+            return self._say_again(session, row)
+        if self._is_called_off(session, saga, act):
+            return self._reply(command.short_name, False, CALLED_OFF)
+        event = invoke(command, session, self.data, answer)
+        self._finish(session, saga, row, StepStatus.COMPLETED, event)
+        return reply_of(row)
+
+    def _is_called_off(self, session: Session, saga: SagaInstance, act: Act) -> bool:
+        """Return whether an action was called off while its gateway was asked; whoever undoes it voids its key."""
+        return act.unless is not None and act.unless in history(session, saga.aggregate_id).types
 
     def _act_failed(self, command: Command, error: Exception) -> Reply:
         rejected = isinstance(error, StepRejected)

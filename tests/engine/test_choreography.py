@@ -126,16 +126,43 @@ def test_every_message_twice_and_in_either_direction(
     assert_clean(placed, ends)
 
 
-def test_stock_is_unavailable_before_the_charge_is_made(post: Post) -> None:
+STOPPED = ["OrderCreated", "StockUnavailable", "PaymentCancelled", "OrderCancelled"]
+
+
+@pytest.mark.parametrize("next_", [CHARGE, "payments.refund_on_failure"])
+def test_where_stock_is_unavailable_first_the_charge_is_never_made(
+    post: Post, monkeypatch: pytest.MonkeyPatch, next_: str
+) -> None:
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", lambda *_: pytest.fail("charged"))
     placed = order("book-456")
 
     post.deliver(RESERVE)
-    post.deliver("payments.refund_on_failure")
-    post.deliver_all()  # the charge comes last, and finds its door shut
+    post.deliver(next_)
+    post.deliver_all()
 
     assert_clean(placed, "compensated")
     assert ledger(placed, "payment_provider_ledger") == ["void"]
-    assert events(placed) == ["OrderCreated", "StockUnavailable", "PaymentCancelled", "OrderCancelled"]
+    assert events(placed) == STOPPED
+
+
+def test_a_charge_under_way_when_stock_is_unavailable_is_given_back_and_not_stated(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = order("book-456")
+    capture = SimulatedPaymentProvider.capture
+
+    def slowly(*asked: Any) -> Any:
+        post.deliver(RESERVE)
+        return capture(*asked)
+
+    monkeypatch.setattr(SimulatedPaymentProvider, "capture", slowly)
+
+    post.deliver(CHARGE)
+    post.deliver_all()
+
+    assert_clean(placed, "compensated")
+    assert ledger(placed, "payment_provider_ledger") == ["capture", "refund"]
+    assert events(placed) == ["OrderCreated", "StockUnavailable", "PaymentRefunded", "OrderCancelled"]
 
 
 def test_the_charge_was_made_before_the_stock_is_known_to_be_unavailable(post: Post) -> None:
