@@ -15,7 +15,7 @@ from app.ids import is_uuid
 from app.metrics import counting
 from app.saga import operations
 from app.saga.by_hand import Statement
-from app.saga.definition import MOVING, SagaStatus
+from app.saga.definition import MOVING, CancelDecision, SagaStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import attempts
 from cli.environment import open_runtime
@@ -78,6 +78,8 @@ def show(identifier: str) -> None:
     write_line(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
     if row.error:
         write_line(f"undone because  {row.error}")
+    if row.cancel_requested_at:
+        write_line(f"cancel requested  {row.cancel_requested_at:%Y-%m-%d %H:%M:%S}: {row.cancel_reason}")
     if row.stuck_reason:
         write_line(f"stuck on  {row.stuck_reason}")
     for line in table(attempts(view.operations)):
@@ -91,7 +93,7 @@ def show(identifier: str) -> None:
 @ID
 @BY
 def cancel(identifier: str, by: str) -> None:
-    """Have a saga undone; too late past its point of no return."""
+    """Request that a saga be undone; ``show`` says later whether that came before its point of no return."""
     _ask(identifier, partial(operations.cancel, by=by))
 
 
@@ -124,7 +126,8 @@ def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
     with _refusals():
         asked = operation(_saga_id(identifier))
     _be_heard(asked.id)
-    write_line(f"saga {asked.id} is {asked.status}")
+    pending = asked.cancel_decision == CancelDecision.PENDING
+    write_line(f"saga {asked.id} is {asked.status}{', its cancellation is requested' if pending else ''}")
 
 
 def _resume_all(step: str, by: str) -> None:

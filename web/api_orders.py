@@ -46,7 +46,7 @@ def change_order(path: OrderPath, body: ChangeOrder) -> Response:
 
 @api.delete("/<order_id>", responses={202: replies.CancelReply, **problems.responses(404, 409)})
 def cancel_order(path: OrderPath) -> Response:
-    """Cancel an order: what was done for it is undone. Too late once the carrier is booked."""
+    """Request that an order be cancelled. Its cancel_decision says whether that came before the carrier was booked."""
     return answer(presenters.cancelled(ordering.cancel(path.order_id)), 202)
 
 

@@ -53,13 +53,13 @@ def get_history(path: SagaPath) -> Response:
 
 @api.post(
     "/sagas/<saga_id>/cancel",
-    responses={202: replies.AskedReply, **problems.responses(401, 404, 409)},
+    responses={202: replies.CancelRequestedReply, **problems.responses(401, 404, 409)},
     security=OPERATOR_ONLY,
 )
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
-    """Have a saga undone. Too late past its point of no return."""
-    return answer(presenters.asked(operations.cancel(path.saga_id, by=name_of_program())), 202)
+    """Request that a saga be undone. The saga's cancel_decision says whether that came in time."""
+    return answer(presenters.cancel_requested(operations.cancel(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(

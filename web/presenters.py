@@ -47,6 +47,9 @@ def order(view: OrderView) -> replies.OrderReply:
         saga_type=saga.saga_type,
         saga_status=saga.status,
         saga_state=saga.state,
+        cancel_requested_at=saga.cancel_requested_at,
+        cancel_decision=saga.cancel_decision,
+        cancel_reason=saga.cancel_reason,
         payment=_payment(view.payment) if view.payment else None,
         shipment=_shipment(view.shipment) if view.shipment else None,
         created_at=placed.created_at,
@@ -75,8 +78,26 @@ def event(stored: StoredEvent) -> replies.EventReply:
 
 
 def cancelled(saga: SagaInstance) -> replies.CancelReply:
-    """Return the answer to an accepted cancellation."""
-    return replies.CancelReply(order_id=saga.aggregate_id, saga_id=saga.id, status=saga.status)
+    """Return the answer to a requested cancellation."""
+    return replies.CancelReply(
+        order_id=saga.aggregate_id,
+        saga_id=saga.id,
+        status=saga.status,
+        cancel_requested_at=saga.cancel_requested_at,
+        cancel_decision=saga.cancel_decision,
+        cancel_reason=saga.cancel_reason,
+    )
+
+
+def cancel_requested(saga: SagaInstance) -> replies.CancelRequestedReply:
+    """Return the answer to a requested cancellation of a saga."""
+    return replies.CancelRequestedReply(
+        saga_id=saga.id,
+        status=saga.status,
+        cancel_requested_at=saga.cancel_requested_at,
+        cancel_decision=saga.cancel_decision,
+        cancel_reason=saga.cancel_reason,
+    )
 
 
 def asked(saga: SagaInstance) -> replies.AskedReply:
@@ -106,6 +127,9 @@ def saga(row: SagaInstance) -> replies.SagaReply:
         context=_context(row.payload),
         error=row.trouble,
         trace_id=tracing.trace_id_of(row.traceparent),
+        cancel_requested_at=row.cancel_requested_at,
+        cancel_decision=row.cancel_decision,
+        cancel_reason=row.cancel_reason,
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -7,7 +7,7 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
+from app.saga.definition import ActKind, CancelDecision, Operation, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus
@@ -83,6 +83,9 @@ class OrderReply(Answer):
     saga_type: str
     saga_status: SagaStatus
     saga_state: str
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
     payment: PaymentReply | None
     shipment: ShipmentReply | None
     created_at: datetime
@@ -97,11 +100,17 @@ class OrdersReply(Answer):
 
 
 class CancelReply(Answer):
-    """A cancellation that was accepted; ``status`` is the saga's."""
+    """A cancellation that was requested, not decided: the order says later what became of it.
+
+    ``status`` is the saga's at the time of the answer.
+    """
 
     order_id: str
     saga_id: str
     status: SagaStatus
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
 
 
 class EventReply(Answer):
@@ -141,6 +150,9 @@ class SagaReply(Answer):
     context: dict[str, Any]
     error: str | None
     trace_id: str | None
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -209,6 +221,14 @@ class RefusedReply(Answer):
 
     saga_id: str
     reason: str
+
+
+class CancelRequestedReply(AskedReply):
+    """A cancellation that was requested, not decided: the saga says later what became of it."""
+
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
 
 
 class ResumedReply(Answer):
@@ -300,7 +320,7 @@ class CamelOrdersReply(Camel):
 
 
 class CamelCancelReply(Camel, CancelReply):
-    """A cancellation that was accepted; ``status`` is the saga's."""
+    """A cancellation that was requested, not decided: the saga's status says later what became of it."""
 
 
 class FlatItemReply(Camel):
@@ -346,6 +366,9 @@ class SagaStatusReply(Camel):
     current_step: str | None
     state_history: tuple[StateReply, ...]
     error: str | None
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
 
 
 class StepAnswerReply(Camel):

@@ -76,7 +76,7 @@ def show_status(path: OrderPath) -> Response:
 
 @api.post("/saga/<order_id>/cancel", responses={202: replies.CamelCancelReply, **problems.responses(404, 409)})
 def cancel_saga(path: OrderPath) -> Response:
-    """Have the saga of an order undone. Too late once the carrier is booked."""
+    """Request that the saga of an order be undone. Its status says whether that came before the carrier was booked."""
     return _cancel(path.order_id)
 
 

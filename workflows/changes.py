@@ -65,6 +65,7 @@ _LOOK = (
         _saga.c.deadline_at,
         _saga.c.wake_at,
         _saga.c.redrives,
+        _saga.c.cancel_requested_at,
         _number_of(StoredEvent, "aggregate_id", _saga.c.order_id),
         _number_of(PaymentProviderEntry, "order_id", _saga.c.order_id),
         _number_of(CarrierEntry, "order_id", _saga.c.order_id),

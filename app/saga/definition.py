@@ -46,6 +46,17 @@ class ActKind(StrEnum):
     """Resumed with all others that were stuck on the same step."""
 
 
+class CancelDecision(StrEnum):
+    """What became of a request to cancel a saga."""
+
+    PENDING = "pending"
+    """Requested; the services have not decided yet."""
+    UNDONE = "undone"
+    """The saga is undone, or being undone."""
+    TOO_LATE = "too_late"
+    """The saga completed: it was past the point of no return when the request was handled."""
+
+
 class Operation(StrEnum):
     """The two things a step can do."""
 

@@ -8,10 +8,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UuidText
 from app.retention import Kept, Of
-from app.saga.definition import ActKind, Operation, SagaStatus, StepStatus
+from app.saga.definition import COMPENSATION_STARTED, FAILED, ActKind, CancelDecision, Operation, SagaStatus, StepStatus
 
 WAITS = text("wake_at IS NOT NULL")
 """What the sweep has ever to look at: a saga that has ended, or is stuck, waits for nothing."""
+
+
+CANCEL_REASONS = {
+    CancelDecision.PENDING: "requested, and not decided yet",
+    CancelDecision.UNDONE: "it was requested before the point of no return",
+    CancelDecision.TOO_LATE: "it was past the point of no return when the request was handled",
+}
 
 
 class SagaInstance(Base):
@@ -63,6 +70,20 @@ class SagaInstance(Base):
     def pattern(self) -> str:
         """Return who drives it: an orchestrated saga carries its steps, of a choreographed one nobody holds a list."""
         return "orchestration" if self.steps else "choreography"
+
+    @property
+    def cancel_decision(self) -> CancelDecision | None:
+        """Return what became of the request to cancel it, or None if there was none."""
+        if self.cancel_requested_at is None:
+            return None
+        if self.status == SagaStatus.COMPLETED:
+            return CancelDecision.TOO_LATE
+        return CancelDecision.UNDONE if self.state in {COMPENSATION_STARTED, FAILED} else CancelDecision.PENDING
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Return why that was decided, in a sentence."""
+        return CANCEL_REASONS[self.cancel_decision] if self.cancel_decision else None
 
     @property
     def trouble(self) -> str | None:

@@ -67,7 +67,9 @@ def test_cancelling_says_what_is_undone_and_does_it(operator: Browser, place_uns
     done = operator.post(f"/sagas/{saga_id}/cancel")
     assert (done.status_code, done.headers["Location"]) == (303, f"/sagas/{saga_id}")
     page = operator.get(f"/sagas/{saga_id}").text
-    assert '<div role="status" class="notice"><p>Cancelled: what was done so far is being undone.' in page
+    assert (
+        '<div role="status" class="notice"><p>Cancellation requested: this page says whether it came in time.' in page
+    )
     assert "Cancelled: what was" not in operator.get(f"/sagas/{saga_id}").text
     assert status(operator, saga_id) == "compensated"
     assert acts(operator, saga_id) == [("cancel", "Ann", None)]

@@ -149,6 +149,9 @@ def test_seed_001s_saga_takes_the_money_first(client: FlaskClient) -> None:
     assert set(answer) == {"orderId", "sagaId", "status", "message"}
     assert response.headers["Location"] == "/saga/order-123/status"
     assert get(client, "/saga/order-123/status") | {"stateHistory": None} == {
+        "cancelRequestedAt": None,
+        "cancelDecision": None,
+        "cancelReason": None,
         "sagaId": answer["sagaId"],
         "orderId": "order-123",
         "sagaType": "order-payment-first",
@@ -249,7 +252,14 @@ def test_a_saga_can_be_cancelled_by_its_order(client: FlaskClient, no_messages: 
     response = client.post("/saga/order-123/cancel")
 
     assert response.status_code == 202
-    assert response.get_json() == {"orderId": "order-123", "sagaId": placed["sagaId"], "status": "compensating"}
+    assert response.get_json() | {"cancelRequestedAt": None, "cancelReason": None} == {
+        "orderId": "order-123",
+        "sagaId": placed["sagaId"],
+        "status": "compensating",
+        "cancelRequestedAt": None,
+        "cancelDecision": "undone",
+        "cancelReason": None,
+    }
 
 
 def test_a_finished_saga_cannot_be_cancelled(client: FlaskClient) -> None:

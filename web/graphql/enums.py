@@ -4,13 +4,14 @@ from enum import StrEnum
 
 import strawberry
 
-from app.saga.definition import Operation, SagaStatus, StepStatus
+from app.saga.definition import CancelDecision, Operation, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod, PaymentStatus
 from tasks.shipping import ShipmentStatus
 from workflows.ordering import Pattern
 
 __all__ = [
+    "CancelDecision",
     "Operation",
     "OrderStatus",
     "Pattern",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _ENUMS: tuple[type[StrEnum], ...] = (
+    CancelDecision,
     Operation,
     OrderStatus,
     Pattern,

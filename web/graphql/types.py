@@ -14,6 +14,7 @@ from app.saga.timeline import LoggedOperation
 from tasks import inventory, payments, shipping
 from web.graphql.described import output
 from web.graphql.enums import (
+    CancelDecision,
     Operation,
     OrderStatus,
     PaymentMethod,
@@ -227,6 +228,9 @@ class Saga:
     state_history: list[Milestone]
     context: JSON
     error: str | None
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -260,6 +264,9 @@ class Saga:
             state_history=[_milestone(reached) for reached in row.state_history],
             context=JSON(row.payload),
             error=row.trouble,
+            cancel_requested_at=row.cancel_requested_at,
+            cancel_decision=row.cancel_decision,
+            cancel_reason=row.cancel_reason,
             deadline_at=row.deadline_at,
             created_at=row.created_at,
             updated_at=row.updated_at,

@@ -24,7 +24,7 @@ LONGEST_NAME = 200
 LONGEST_NOTE = 5000
 
 DONE = {
-    ActKind.CANCEL: _("Cancelled: what was done so far is being undone."),
+    ActKind.CANCEL: _("Cancellation requested: this page says whether it came in time."),
     ActKind.RESUME: _("Resumed: it goes on where it stood."),
     ActKind.SKIP: _("Skipped on your word: it goes on with what comes next."),
 }

@@ -1,0 +1,85 @@
+"""A cancellation is a request: the answer says so, and afterwards the order and its saga say what became of it."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+
+from app.gateways.carrier import SimulatedCarrier
+from app.settings import Settings
+from cli import environment
+from cli.main import commands
+from tests.post import Post
+from tests.web.conftest import SEED_ORDER, get
+from tests.web.conftest import post as send
+
+RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
+SHIP = "shipping.ship_when_reserved_and_paid"
+TOO_LATE = "it was past the point of no return when the request was handled"
+FIELDS = ("cancel_requested_at", "cancel_decision", "cancel_reason")
+QUERY = "{ sagas(first: 1) { nodes { status cancelRequestedAt cancelDecision cancelReason } } }"
+
+
+def choreographed(client: FlaskClient, held: Post) -> dict[str, Any]:
+    placed = send(client, "/api/v1/orders", {**SEED_ORDER, "pattern": "choreography"})
+    for task_name in (RESERVE, CHARGE):
+        held.deliver(task_name)
+    return placed
+
+
+def test_a_request_that_came_too_late_is_answered_as_requested_and_ends_with_the_reason(
+    client: FlaskClient, post: Post, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    placed = choreographed(client, post)
+    order, saga = f"/api/v1/orders/{placed['order_id']}", f"/api/v1/sagas/{placed['saga_id']}"
+    answers: list[Any] = []
+    book = SimulatedCarrier.book
+
+    def cancelled_meanwhile(*call: Any) -> str:
+        answers.append(client.delete(order))
+        return book(*call)
+
+    monkeypatch.setattr(SimulatedCarrier, "book", cancelled_meanwhile)
+    assert [get(client, saga)[field] for field in FIELDS] == [None, None, None]
+
+    post.deliver(SHIP)
+
+    [answer] = answers
+    assert answer.status_code == 202
+    assert answer.get_json()["cancel_decision"] == "pending"
+    assert get(client, order)["cancel_decision"] == "pending"
+    assert "not decided yet" in client.get(f"/sagas/{placed['saga_id']}").text
+    post.deliver_all()
+    for path in (order, saga):
+        shown = get(client, path)
+        assert (shown["cancel_decision"], shown["cancel_reason"]) == ("too_late", TOO_LATE)
+        assert shown["cancel_requested_at"] == answer.get_json()["cancel_requested_at"]
+    short = get(client, f"/saga/{placed['order_id']}/status")
+    assert (short["status"], short["cancelDecision"]) == ("completed", "too_late")
+    reply = client.post("/graphql", json={"query": QUERY}).get_json()
+    assert "errors" not in reply, reply
+    [told] = reply["data"]["sagas"]["nodes"]
+    assert (told["status"], told["cancelReason"]) == ("completed", TOO_LATE)
+    assert "too late, it was past the point of no return" in client.get(f"/sagas/{placed['saga_id']}").text
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
+    assert TOO_LATE in CliRunner().invoke(commands, ["saga", "show", placed["saga_id"]]).stdout
+
+
+@pytest.mark.parametrize("pattern", ["choreography", "orchestration"])
+@pytest.mark.parametrize("path", ["/api/v1/sagas/{saga_id}/cancel", "/saga/{order_id}/cancel"])
+def test_a_request_in_time_is_shown_until_the_saga_is_undone(
+    client: FlaskClient, post: Post, pattern: str, path: str
+) -> None:
+    placed = send(client, "/api/v1/orders", {**SEED_ORDER, "pattern": pattern})
+
+    answer = client.post(path.format(**placed))
+
+    decided = "pending" if pattern == "choreography" else "undone"
+    body = answer.get_json()
+    assert answer.status_code == 202
+    assert body.get("cancel_decision", body.get("cancelDecision")) == decided
+    post.deliver_all()
+    saga = get(client, f"/api/v1/sagas/{placed['saga_id']}")
+    assert (saga["status"], saga["cancel_decision"]) == ("compensated", "undone")
