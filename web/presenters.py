@@ -124,7 +124,7 @@ def saga(row: SagaInstance) -> replies.SagaReply:
         state=row.state,
         current_step=row.current_step,
         state_history=_states(row),
-        context=_context(row.payload),
+        context=context(row.payload),
         error=row.trouble,
         trace_id=tracing.trace_id_of(row.traceparent),
         cancel_requested_at=row.cancel_requested_at,
@@ -184,7 +184,7 @@ def _shipment(row: Shipment) -> replies.ShipmentReply:
     return replies.ShipmentReply(status=row.status, tracking_number=row.tracking_number)
 
 
-def _context(payload: Mapping[str, Any]) -> dict[str, Any]:
+def context(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a saga works with, each item under seed 003's names as well."""
     items = [{**item, "product_id": item["book_id"], "price": item["unit_price"]} for item in payload.get("items", ())]
     return {**payload, "items": items}

@@ -11,7 +11,6 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import runtime
-from app.ids import new_id
 from app.saga import operations
 from app.saga.models import SagaInstance
 from app.saga.stuck_groups import error_class
@@ -55,7 +54,7 @@ def until(page: TestResponse) -> str:
         ("payments.refund_on_failure: unavailable, as simulated (7 of 30)", "unavailable, as simulated (… of …)"),
         ("process_payment: ConnectionError: 10.0.0.7:443 refused", "ConnectionError"),
         ("payments.refund_payment: ConnectionError: 10.0.0.7:443 refused", "ConnectionError"),
-        (f"orders.cancel_order: order {new_id()} is completed, not pending", "order … is completed, not pending"),
+        (f"orders.cancel_order: order {SOME_ID} is completed, not pending", "order … is completed, not pending"),
         ("payments.refund_payment: no account 'AB-1' in \"EU\"", "no account … in …"),
         ("the gateway did not answer within 2.5 s", "the gateway did not answer within … s"),
         (None, ""),
@@ -132,7 +131,7 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
     assert "data-poll" not in operator.get(result).text
 
 
-@pytest.mark.parametrize("path", [f"/stuck/resumed/{new_id()}/x?by=Ann", f"/stuck/resumed/{new_id()}/{new_id()}"])
+@pytest.mark.parametrize("path", [f"/stuck/resumed/{SOME_ID}/x?by=Ann", f"/stuck/resumed/{SOME_ID}/{SOME_ID}"])
 def test_what_is_no_result_is_not_found(operator: Browser, path: str) -> None:
     assert operator.get(path, headers=HTML).status_code == 404
 

@@ -12,6 +12,7 @@ from app.events import StoredEvent
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
 from tasks import inventory, payments, shipping
+from web import presenters
 from web.graphql.described import output
 from web.graphql.enums import (
     CancelDecision,
@@ -262,7 +263,7 @@ class Saga:
             state=row.state,
             current_step=row.current_step,
             state_history=[_milestone(reached) for reached in row.state_history],
-            context=JSON(row.payload),
+            context=JSON(presenters.context(row.payload)),
             error=row.trouble,
             cancel_requested_at=row.cancel_requested_at,
             cancel_decision=row.cancel_decision,
