@@ -19,6 +19,8 @@ from tests.browser_like import HTML, Browser
 from tests.web.conftest import get, lose_messages
 from tests.web.test_operate import STUCK, acts, place, status
 
+SOME_ID = "01a22ca9-306b-7765-9f08-25cc0cb7501f"
+
 Stick = Callable[[str, str], str]
 
 
