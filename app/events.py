@@ -184,9 +184,9 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
 
 
 def delivery_of(event_id: str, task_name: str) -> str:
-    """Return what identifies that a subscriber is told of an event, however often it is told.
+    """Return the id of an event's delivery to a subscriber, the same for every copy of its message.
 
-    The first message has it as its task id, too, so that pages can name that task without having stored it.
+    It is also the task id of the first copy, so that pages can name that task without having stored it.
     """
     return str(uuid5(UUID(event_id), task_name))
 

@@ -1,7 +1,7 @@
 """What a container's health check asks, in some milliseconds: run as ``python -IS``, it imports next to nothing.
 
-``heartbeat FILE [SECONDS]`` tells whether a worker's consumer, or beat, is on speaking terms with the broker:
-app/heartbeat.py sets the file's time to the moment until which that is believed. In a container younger than SECONDS it
+``heartbeat FILE [SECONDS]`` checks whether a worker's consumer, or beat, is connected to the broker: app/heartbeat.py
+sets the file's time to the moment at which the heartbeat expires. In a container younger than SECONDS it
 waits for the first heartbeat, so that a worker is healthy at once and not only when Docker asks again.
 ``http PORT PATH`` asks a server for a page. Exits with 0 if it is well, and with 1 and a line saying why if it is not.
 """

@@ -1,4 +1,4 @@
-"""What skipping a compensation records here, step by step, and what it only takes somebody's word for."""
+"""What skipping a step records in this shop, and what it assumes on the operator's word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.saga.definition import Operation
 
 @dataclass(frozen=True)
 class Consequence:
-    """What is written to this shop's own tables, and what nobody here can know; None if there is nothing of that."""
+    """What is recorded in this shop's own tables, and what cannot be verified from here (None if nothing)."""
 
     recorded: str
     believed: str | None

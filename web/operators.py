@@ -39,7 +39,7 @@ ADDRESS_ATTEMPTS = 5
 ACCOUNT_ATTEMPTS = 100
 """How many to all addresses together: operators share one password, so one account.
 
-It is much higher than an address's, because whoever exceeds it keeps every operator from logging in.
+It is much higher than an address's, because no operator can log in once it is exceeded.
 """
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 """What a proxy says of a request that it did not make itself."""

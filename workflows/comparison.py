@@ -1,8 +1,9 @@
 """The two patterns compared on the shop's own orders: what each took and what it undid, read from the log.
 
 Only pairs are compared: an orchestrated and a choreographed order of the same books and quantities, with the same
-faults, that ended alike. Orders in which a person had a hand are left out: they waited for somebody, or were cancelled
-by somebody. Of every kind of saga and each end the latest are looked at, so that the cost does not grow with the shop.
+faults, that ended alike. Orders that an operator acted on or that were cancelled on request are left out: their
+duration depends on people. Of every kind of saga and each end the latest are looked at, so that the cost does not grow
+with the shop.
 All numbers are counted from what was recorded; what was delivered twice, lost, or re-driven by the sweep left nothing
 in the log and is not in them. They are, for one order:
 

@@ -14,7 +14,7 @@ from app.errors import Invalid, NotFound
 from app.ids import new_id
 from app.saga.definition import SagaStatus
 from web import order_form, problems
-from web.pages.shop import tell_if_replayed
+from web.pages.shop import flash_if_replayed
 from web.ways import WAYS
 from workflows import comparison, ordering, queries, scenarios
 from workflows.comparison import Pairs
@@ -123,12 +123,12 @@ def play(name: str) -> AnyResponse:
     way = request.form.get("way", "")
     if way == BOTH:
         first, second = placed = [_place(scenario, saga_type, key) for saga_type in BOTH_WAYS]
-        tell_if_replayed(placed)
+        flash_if_replayed(placed)
         return redirect(url_for("pages.compare.show", first_id=first.saga_id, second_id=second.saga_id), 303)
     if way not in SAGA_TYPES:
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
     placed_one = _place(scenario, way, key)
-    tell_if_replayed([placed_one])
+    flash_if_replayed([placed_one])
     return redirect(url_for("pages.saga.show", saga_id=placed_one.saga_id), 303)
 
 

@@ -126,12 +126,12 @@ def place_order() -> Page:
         return _refused(form, form.complaints(problems.field_errors(error)), 422)
     except Refused as refusal:
         return _refused(form, form.complaint(refusal), refusal.status)
-    tell_if_replayed([placed])
+    flash_if_replayed([placed])
     return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
 
 
-def tell_if_replayed(placed: Iterable[Placed]) -> None:
-    """Say on the next page that nothing was placed, if all of these orders had been placed by an earlier request."""
+def flash_if_replayed(placed: Iterable[Placed]) -> None:
+    """Flash a notice if an earlier request had placed all of these orders."""
     if all(order.repeated for order in placed):
         flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
 
@@ -149,7 +149,7 @@ def _place_both(form: OrderForm, key: str) -> Page:
     except Refused as refusal:
         complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, complaints, refusal.status, placed=choreographed)
-    tell_if_replayed([choreographed, orchestrated])
+    flash_if_replayed([choreographed, orchestrated])
     first_id, second_id = orchestrated.saga_id, choreographed.saga_id
     return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
 
