@@ -9,6 +9,7 @@ hands the message to the next worker, and so on. So the form is checked here, be
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -41,8 +42,15 @@ MOST_RETRIES = 1000
 PUT_BACK_SECONDS = 1.0
 """How long a message that only a worker of another version understands is kept before it is put back."""
 
-MAX_PUT_BACK_AGE = 30.0
-"""How many seconds after it was sent such a message is dropped; the sweep sends it again if its saga waits for it."""
+MAX_PUT_BACK_SECONDS = 300.0
+"""How long after this worker first saw such a message it is dropped; the sweep sends it again if its saga waits for it.
+
+It is longer than a rolling deploy takes, and measured by this process alone: the sender's clock may differ, and a
+message may have waited in its queue for any time.
+"""
+
+MAX_PUT_BACK = 10_000
+"""How many such messages a worker keeps track of; beyond that it drops them at once."""
 
 
 def _text(value: Any) -> Any:
@@ -113,8 +121,26 @@ class UnknownTask(LookupError):
 
     def __init__(self, headers: _Headers) -> None:
         super().__init__(f"there is no task {headers.task[:100]}")
-        age = abs(time.time() - headers.sent_at) if headers.sent_at else MAX_PUT_BACK_AGE
-        self.may_be_elsewhere = queue_of(headers.task) in QUEUES and age < MAX_PUT_BACK_AGE
+        self.message_id = headers.id
+        self.may_be_elsewhere = queue_of(headers.task) in QUEUES
+
+
+class PutBackLimit:
+    """Bounds for how long each message is put back, by when this process first saw it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first_seen = OrderedDict[str, float]()
+
+    def allows(self, message_id: str) -> bool:
+        """Return whether a message may be put back once more."""
+        now = self._clock()
+        # oldest first; most were taken by another worker meanwhile, the rest are dropped when they come again
+        while self._first_seen and now - next(iter(self._first_seen.values())) > 2 * MAX_PUT_BACK_SECONDS:
+            self._first_seen.popitem(last=False)
+        if message_id not in self._first_seen and len(self._first_seen) >= MAX_PUT_BACK:
+            return False
+        return now - self._first_seen.setdefault(message_id, now) < MAX_PUT_BACK_SECONDS
 
 
 _BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments, _Embed | None])
@@ -129,6 +155,7 @@ class Inbox(Consumer):
     def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
         self._gathering: Gathering | None = None
+        self._put_back_limit = PutBackLimit()
         # elsewhere what is done together here would be done in another process than what Celery asks for it
         if isinstance(pool, SoloPool) and hub is not None:
             self._gathering = Gathering(on_task_request, hub, lambda: acked_together(self.connection))
@@ -160,7 +187,11 @@ class Inbox(Consumer):
             try:
                 use_own_clock(message, check(message, self.app))
             except Exception as error:
-                if isinstance(error, UnknownTask) and error.may_be_elsewhere:
+                if (
+                    isinstance(error, UnknownTask)
+                    and error.may_be_elsewhere
+                    and self._put_back_limit.allows(error.message_id)
+                ):
                     self._put_back_later(message, error)
                 else:
                     self._drop(message, error)

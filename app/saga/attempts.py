@@ -24,9 +24,8 @@ logger = logging.getLogger(__name__)
 
 CeleryTask = Task[Any, Any]
 
-LEFT_SECONDS, MAX_LEFT = 1.0, 30
-"""After how many seconds, and how often, a message that only another version of the code understands comes again."""
-
+HANDOVER_SECONDS, MAX_HANDOVERS = 1.0, 30
+"""Delay and maximum number of the retries of a message that only another version of the code can handle."""
 
 MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
 """How long a message waits for its next delivery, at most, when the database did not answer."""
@@ -34,7 +33,7 @@ MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
 
 @contextmanager
 def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
-    """Have the message delivered again when the database did not answer: nothing could be logged, so nothing counts."""
+    """Retry the message after a database fault. It does not count as an attempt: nothing could be logged."""
     try:
         yield
     except DatabaseFault as error:
@@ -181,13 +180,13 @@ def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:
 
 
 def leave_to_others(task: CeleryTask, reason: str) -> None:
-    """Have a message delivered again soon, perhaps to a worker whose version of the code can do what it asks.
+    """Retry a message soon, so that a worker of another version of the code may receive it.
 
-    Returns if it has come too often: the sweep sends it again as long as its saga waits for it.
+    Returns once it has been retried ``MAX_HANDOVERS`` times: the sweep sends it again as long as its saga waits for it.
     """
-    if task.request.retries < MAX_LEFT:
+    if task.request.retries < MAX_HANDOVERS:
         logger.info("message left to a process of another version", extra={"reason": reason})
-        raise task.retry(countdown=LEFT_SECONDS)
+        raise task.retry(countdown=HANDOVER_SECONDS)
     logger.warning("message dropped: no process of another version has taken it", extra={"reason": reason})
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import BindParameter, Row, Update, bindparam, insert, inspect, select, update
 from sqlalchemy.orm import Session
@@ -22,6 +23,9 @@ from app.saga.models import SagaInstance, SagaStep
 
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """An operation with one of these may still take effect."""
+
+NAME_BASED = 5
+"""The version of the UUIDs that ``events.delivery_of`` makes."""
 
 Entry = Row[Any]
 """What the log says of an operation, to be read only: those columns of ``SagaStep`` that something is decided by."""
@@ -96,6 +100,24 @@ _SAGA_COLUMNS = [SagaInstance.__mapper__.get_property_by_column(column).key for 
 def is_free(log: Log, step: str, operation: Operation) -> bool:
     """Tell whether the log says nothing of an operation: nobody has tried it, and nobody has shut its door."""
     return (step, operation) not in log
+
+
+def delivery_of(entry: Entry) -> str | None:
+    """Return the delivery (``events.delivery_of``) that last attempted an operation, if the log names it.
+
+    A version without the column ``delivery_id`` logged the task id, which is the delivery (a UUID of version 5) only
+    in a message's first copy: later copies have random ids.
+    """
+    logged: str | None = entry.delivery_id
+    if logged is None and is_uuid(entry.task_id) and UUID(entry.task_id).version == NAME_BASED:
+        logged = str(entry.task_id)
+    return logged
+
+
+def finished_deliveries(log: Log) -> frozenset[str | None]:
+    """Return the deliveries whose operations have ended: the events they published are written."""
+    open_ = OPEN | {StepStatus.CLOSING}
+    return frozenset(delivery_of(entry) for entry in log.values() if entry.status not in open_)
 
 
 def done(log: Log) -> frozenset[str]:

@@ -116,6 +116,7 @@ class Choreography:
         """Have the events of an unsettled saga said again: every reaction is safe against that."""
         past = history(session, saga.aggregate_id)
         here = runtime.current()
+        saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
             transitions.start_clock(saga, here.now(), here.settings.order_timeout_seconds)
@@ -124,15 +125,11 @@ class Choreography:
             saga.redrives = 0
             saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
             return
-        if saga.redrives > 1:
-            self._say_all_again(session, saga, past)
-        else:
+        # by turns: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
+        if saga.redrives % 2:
             self._say_again(session, saga, past)
-
-    def _say_all_again(self, session: Session, saga: SagaInstance, past: History) -> None:
-        """Say every event again: whoever repeats one may be of another version, and not know who waits for it."""
-        for event in past.events:
-            self._stream.say_again(session, saga.id, event)
+        else:
+            self._stream.say_unfinished(session, saga.id, past.events)
 
     def _say_again(self, session: Session, saga: SagaInstance, past: History) -> None:
         """Say the first event again, and those that no reaction said; reactions that are done say again the rest."""
@@ -173,7 +170,7 @@ class Choreography:
         if saga.status == SagaStatus.STUCK:
             self._unstick(saga)
             barrier.reopen_unsaid(session, saga.id)
-        self._say_all_again(session, saga, past)
+        self._stream.say_unfinished(session, saga.id, past.events)
 
     def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
         """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""

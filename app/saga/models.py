@@ -58,9 +58,11 @@ class SagaInstance(Base):
     wake_at: Mapped[datetime | None]
     """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
     cancel_requested_at: Mapped[datetime | None]
-    """When somebody first asked for it to be undone, whether or not that came in time: see ``cancel_decision``."""
+    """When its cancellation was first requested; see ``cancel_decision`` for the outcome."""
     redrives: Mapped[int] = mapped_column(default=0)
     """How often the sweep had to drive it on since it last made progress."""
+    unsupported_since: Mapped[datetime | None]
+    """When a process that cannot move it first swept it, since one that can last did or it made progress."""
     traceparent: Mapped[str | None] = mapped_column(String(55))
     """The span that started it, as W3C Trace Context writes one; what drives it on later goes on with that trace."""
     created_at: Mapped[datetime]
@@ -107,9 +109,9 @@ class SagaStep(Base):
     task_id: Mapped[str | None] = mapped_column(String(64), index=True)
     """The task that made the last attempt, as Flower knows it. A message that is sent again has another."""
     delivery_id: Mapped[str | None] = mapped_column(String(36))
-    """Which subscriber acted on which event (``events.delivery_of``), the same however often it is sent.
+    """The event's delivery that made the last attempt (``events.delivery_of``), the same for every copy of its message.
 
-    Only in a choreographed saga; rows older than the column have it as their ``task_id``.
+    Only in a choreographed saga; for rows of versions without the column see ``barrier.delivery_of``.
     """
     result: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)

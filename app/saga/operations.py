@@ -11,7 +11,7 @@ from app.errors import Conflict, NotFound
 from app.ids import is_uuid, new_id
 from app.saga import registry
 from app.saga.by_hand import Statement
-from app.saga.definition import ENDED, ActKind, Operation, SagaStatus, StepStatus
+from app.saga.definition import ENDED, FORWARD, ActKind, Operation, SagaStatus, StepStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.registry import Driver
 from app.saga.stuck_groups import StuckGroup, error_class
@@ -79,7 +79,7 @@ def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, 
         stuck = stuck.where(SagaInstance.id > after)
     with runtime.current().database.reading() as session:
         found = session.scalars(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
-    # somebody may have resumed it since it was found
+    # another operator may have resumed it since it was found
     done = _resume_each(found[:limit], lambda saga: saga.status == SagaStatus.STUCK, by)
     return Resumed(*done, found[limit - 1] if len(found) > limit else None)
 
@@ -149,6 +149,9 @@ def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
     if saga.status in ENDED:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
+    if saga.cancel_requested_at is not None and saga.status in FORWARD:
+        # a process that could not decide the request recorded it; the sweep of one that can decides it now
+        saga.wake_at = runtime.current().now()
     return True
 
 

@@ -90,7 +90,8 @@ def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
     return row
 
 
-@app.task(name=ERROR_CALLBACK, bind=True)
+# the log decides, not Celery's count: it is retried while the database is away, or left to another version
+@app.task(name=ERROR_CALLBACK, bind=True, max_retries=None)
 def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     """Undo a saga whose current step has failed for good: the error callback of every forward chain.
 
@@ -133,7 +134,7 @@ def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
 
 def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> str:
     if not saga.steps:
-        return NO_SUCH_SAGA  # nobody orchestrates it
+        return NO_SUCH_SAGA  # it is choreographed
     if saga.status not in FORWARD:
         return "nothing to undo"
     failure = _failure_in(saga, log)
@@ -230,7 +231,10 @@ class Orchestration:
         """Publish what is left of the chain, in the direction that the row says."""
         plan, now = self.plan(saga), runtime.current().now()
         has_deadline = saga.status in FORWARD and not plan.past_pivot(saga.current_step)
-        if saga.current_step in plan.undeclared and not has_deadline and transitions.out_of_patience(saga, now):
+        undeclared = saga.current_step in plan.undeclared
+        if not undeclared:
+            saga.unsupported_since = None
+        if undeclared and not has_deadline and transitions.is_abandoned(saga, now):
             transitions.stick(saga, now, f"{saga.current_step}: no running process declares this step")
         elif saga.status not in FORWARD:
             _publish_compensations(session, saga, plan)

@@ -1,6 +1,6 @@
-"""Sagas that only processes of another version of the code can move, as there are while a deploy replaces processes.
+"""Sagas that only processes of another version of the code can move, as during a rolling deploy.
 
-This process does not judge them: it leaves them to others until nobody has moved them for ``PATIENCE_SECONDS``.
+This process leaves them to other processes, and marks them stuck after ``transitions.ABANDONED_AFTER_SECONDS``.
 """
 
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from app.saga.models import SagaInstance
 class OtherVersion:
     """Stands in for the driver of a saga that this process cannot move; see ``registry.Driver``.
 
-    What is asked of the saga is written on its row, and the next sweep of a process that can move it does it.
+    Requests are recorded on the saga's row and executed by the next sweep of a process that can move it.
     """
 
     name = "another version"
@@ -26,26 +26,30 @@ class OtherVersion:
         return False
 
     def drive(self, session: Session, saga: SagaInstance) -> None:  # noqa: ARG002  (a driver's)
-        """Have a sweep look again soon; after too long without progress the saga is stuck."""
+        """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
         transitions.leave(saga, runtime.current().now(), f"no running process declares all of saga {saga.saga_type}")
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
-        """Leave the decision to a process that knows the point of no return."""
+        """Schedule another sweep: only a process that knows the point of no return can decide."""
         self.drive(session, saga)
 
-    def cancel(self, session: Session, saga: SagaInstance) -> bool:
-        """Have the next sweep that can decide about the request. Raises Conflict where the status decides."""
+    def cancel(self, session: Session, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
+        """Record the request for the next sweep that can decide it; return whether it is the first.
+
+        A stuck saga stays stuck: to resume it is for operators. Raises Conflict where the status decides.
+        """
         if saga.status == SagaStatus.COMPLETED:
             raise Conflict("too late to cancel: it is completed", status=saga.status)
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
-        self.resume(session, saga)
-        return True
+        if saga.status != SagaStatus.STUCK:
+            saga.wake_at = runtime.current().now()
+        return saga.cancel_requested_at is None
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Set a stuck saga moving again, and have the next sweep that can drive it on."""
+        """Set a stuck saga moving again and schedule a sweep at once."""
         here = runtime.current()
         if saga.status == SagaStatus.STUCK:
             transitions.unstick(saga, here.now(), here.settings.step_timeout_seconds)

@@ -281,8 +281,7 @@ class ReactionRun:
         return reply_of(row)
 
     def _repeat(self, row: Entry) -> Reply:
-        # a row from before a delivery was recorded has it as its task's id
-        if (row.delivery_id or row.task_id) not in {None, self.delivery_id}:
+        if barrier.delivery_of(row) not in {None, self.delivery_id}:
             # done by the message of another event, whose repetition says it again: both would double all that follows
             return reply_of(row)
         with self.here.database.transaction() as session:

@@ -1,16 +1,16 @@
 """The events of one choreography: written, told to its reactions, and projected on the saga's row for people."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.orm import Session
 
 from app.database import after_commit
-from app.events import History, Said, StoredEvent, emit, emit_all, history, subscribers, tell
+from app.events import History, Said, StoredEvent, delivery_of, emit, emit_all, history, subscribers, tell
 from app.messages import Event, EventType
 from app.publishing import sender, sent_by
-from app.saga import transitions
+from app.saga import barrier, transitions
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.outage import stop_clock
@@ -68,15 +68,32 @@ class Stream:
                 self._say(session, one.saga.id, event)
 
     def say_again(self, session: Session, saga_id: str, event: StoredEvent) -> None:
-        """Tell the reactions to an event of it once more, after the commit; as often as one likes."""
+        """Send an event of a saga to its reactions again after the commit; safe to repeat."""
         self._say(session, saga_id, event, again=True)
 
-    def _say(self, session: Session, saga_id: str, event: StoredEvent, *, again: bool = False) -> None:
-        after_commit(session, partial(self._tell, saga_id, event, sender(), again=again))
+    def say_unfinished(self, session: Session, saga_id: str, events: Iterable[StoredEvent]) -> None:
+        """Send events of a saga again, after the commit, to the reactions whose operations have not ended.
 
-    def _tell(self, saga_id: str, event: StoredEvent, parent_id: str | None, *, again: bool) -> None:
-        listening = subscribers(event.event_type, self.name)
-        tell(listening, event.id, saga_id, parent_id, not_taken=partial(stop_clock, saga_id), again=again)
+        The event that an operation published when it ended is one of the saga's events itself.
+        """
+        finished = barrier.finished_deliveries(barrier.logged(session, [saga_id])[saga_id])
+        for event in events:
+            self._say(session, saga_id, event, again=True, finished=finished)
+
+    def _say(
+        self,
+        session: Session,
+        saga_id: str,
+        event: StoredEvent,
+        *,
+        again: bool = False,
+        finished: Collection[str | None] = (),
+    ) -> None:
+        task_names = subscribers(event.event_type, self.name)
+        if finished:
+            task_names = [name for name in task_names if delivery_of(event.id, name) not in finished]
+        send = partial(tell, task_names, event.id, saga_id, sender())
+        after_commit(session, partial(send, not_taken=partial(stop_clock, saga_id), again=again))
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
         state = self.milestone(past)

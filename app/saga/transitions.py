@@ -20,13 +20,13 @@ from app.saga.definition import (
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance
 
-PATIENCE_SECONDS = 300.0
-"""How long a saga may make no progress before a process of another version, which cannot move it, marks it stuck.
+ABANDONED_AFTER_SECONDS = 300.0
+"""How long after a sweep first could not move a saga one of the same or another version may mark it stuck.
 
 It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are not affected by it.
 """
 
-LEFT_SECONDS = 2.0
+RECHECK_SECONDS = 2.0
 """When the next sweep, perhaps of a process that can move the saga, looks at one that this process cannot move."""
 
 
@@ -111,17 +111,21 @@ def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = Non
 
 
 def leave(saga: SagaInstance, now: datetime, reason: str) -> None:
-    """Leave a saga that this process cannot move to one that can; stuck if none has for too long."""
-    if out_of_patience(saga, now):
+    """Leave a saga that this process cannot move to one that can, or mark it stuck if it is abandoned."""
+    if is_abandoned(saga, now):
         stick(saga, now, reason)
     else:
         saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
-        saga.wake_at = now + timedelta(seconds=LEFT_SECONDS)
+        saga.wake_at = now + timedelta(seconds=RECHECK_SECONDS)
 
 
-def out_of_patience(saga: SagaInstance, now: datetime) -> bool:
-    """Return whether a saga has made no progress for longer than any deploy may take."""
-    return now - saga.updated_at > timedelta(seconds=PATIENCE_SECONDS)
+def is_abandoned(saga: SagaInstance, now: datetime) -> bool:
+    """Record that this process cannot move a saga; return whether no process has been able to for too long.
+
+    The time since its last progress would not do: it may have waited for a gateway, or been down, much longer.
+    """
+    saga.unsupported_since = saga.unsupported_since or now
+    return now - saga.unsupported_since > timedelta(seconds=ABANDONED_AFTER_SECONDS)
 
 
 def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
@@ -137,6 +141,7 @@ def progress(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     """Set the deadline (``timeout`` seconds from now, None for no deadline) and when the sweep has to look."""
     saga.updated_at = now
     saga.redrives = 0
+    saga.unsupported_since = None
     saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
     saga.wake_at = next_look(saga, now)
 

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
+from uuid import UUID, uuid5
 
 import pytest
 from sqlalchemy import text
 
 from app import runtime
 from app.errors import Conflict, StepRejected, StepUnavailable
-from app.events import subscribers
+from app.events import delivery_of, subscribers
 from app.gateways.carrier import SimulatedCarrier
 from app.gateways.payment_provider import SimulatedPaymentProvider
+from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.definition import StepStatus
@@ -369,6 +371,28 @@ def test_of_two_messages_that_come_again_only_the_one_that_did_it_says_so_again(
     assert set(post.names()) == told
     post.deliver_all()
     assert_clean(placed, "completed")
+
+
+@pytest.mark.parametrize(("of_this_event", "repeated"), [(None, [SHIP]), (True, [SHIP]), (False, [])])
+def test_a_row_of_a_version_without_deliveries_names_its_event_only_by_a_first_task_id(
+    post: Post, of_this_event: bool | None, repeated: list[str]
+) -> None:
+    order()
+    reserve = post.take(RESERVE)
+    run(reserve)
+    post.waiting.clear()
+    ids = {
+        None: new_id(),
+        True: delivery_of(reserve.kwargs["event_id"], RESERVE),
+        False: str(uuid5(UUID(int=0), "another")),
+    }
+    with runtime.current().database.transaction() as session:
+        logged = text("UPDATE saga_steps SET delivery_id = NULL, task_id = :task_id WHERE step = 'reserve_stock'")
+        session.execute(logged, {"task_id": ids[of_this_event]})
+
+    run(reserve)
+
+    assert post.names() == repeated
 
 
 def test_a_resume_says_what_no_repetition_would(post: Post) -> None:

@@ -392,7 +392,7 @@ def test_a_step_that_nobody_knows_anything_of_makes_the_saga_stuck_in_time_and_l
     clock.forward(60)
     recovery.sweep()
     assert (trip.saga(saga_id).status, trip.diary) == ("pending", [])
-    clock.forward(transitions.PATIENCE_SECONDS)
+    clock.forward(transitions.ABANDONED_AFTER_SECONDS + 1)
     recovery.sweep()
 
     saga = trip.saga(saga_id)
