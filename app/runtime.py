@@ -23,9 +23,6 @@ class Runtime:
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, so that nothing that waits holds it up."""
 
-    missed_sweep: bool = False
-    """Whether this process could not sweep, for the database did not answer, since it last did."""
-
     def __post_init__(self) -> None:
         self.now = lambda: self.database.now()
 

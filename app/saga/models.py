@@ -131,7 +131,7 @@ class SagaStep(Base):
 
 
 class Sweep(Base):
-    """When the recovery sweep last ran, and when it last noted an outage: a row each, whichever process ran it."""
+    """When the recovery sweep last ran, and what it noted of outages (see ``outage``): a row for each moment."""
 
     __tablename__ = "sweeps"
 

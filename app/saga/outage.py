@@ -1,17 +1,19 @@
-"""While the broker does not take a saga's message from us, that saga's clock stands still.
+"""Which deadlines are suspended, because it is not the service that is late.
 
-A deadline says that a worker did not do in time what it was told to do. One that was never told is not late. What
-follows in a chain that is under way is sent by the task before it: there the clock goes on.
+A deadline says that a worker did not do in time what it was told to do. One that was never told is not late: while the
+broker does not take a saga's message from us, that saga's clock stands still. What follows in a chain that is under way
+is sent by the task before it: there the clock goes on.
 
-Neither is a worker late that waits for the database: while that refuses connections, or does not answer, no deadline
-passes; and for a while after that, for those who were refused try again less and less often.
+Neither is a worker late that waits for the database. No deadline passes while the database refuses connections, nor
+for an interval without any sweep (the host, the database or every scheduler was down), nor for a while after either,
+because those who were refused try again less and less often.
 """
 
 import logging
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import Boolean, ColumnElement, Select, false, literal_column, select
+from sqlalchemy import literal_column, select
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -26,40 +28,93 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 30
 """How long after an outage of the database no deadline passes: longer than any task waits for its next try."""
 
-_OUTAGE = "database outage"
+GAP_SECONDS = 10.0
+"""An interval without a sweep is an outage if it is longer than this, and than three regular intervals."""
 
-# the limits of the role and of the database are not for superusers; what a standby takes is not counted
+MAX_TIMEOUTS = 10
+"""A saga that has made no progress for so many of the longer timeout is undone in spite of an outage."""
+
+RECOVERY = "recovery"
+"""The row of ``sweeps`` that says when the last sweep ran."""
+
+_EXHAUSTED_AT = "connections exhausted"
+_GAP_SINCE = "no sweep since"
+_GAP_UNTIL = "no sweep until"
+
+# the limits of the role and of the database, and the reserved connections, are not for superusers; what a standby
+# takes is not counted
 _EXHAUSTED = """
     (SELECT NOT rolsuper AND (
         (rolconnlimit >= 0 AND
             (SELECT count(*) FROM pg_stat_activity WHERE usesysid = pg_roles.oid) >= rolconnlimit)
-        OR (datconnlimit >= 0 AND pg_stat_get_db_numbackends(pg_database.oid) >= datconnlimit)
+        OR (datconnlimit >= 0 AND pg_stat_get_db_numbackends(pg_database.oid) >= datconnlimit))
         OR (SELECT sum(numbackends) FROM pg_stat_database) >=
-            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-            - coalesce(current_setting('reserved_connections', true), '0')::int)
+            current_setting('max_connections')::int - CASE WHEN rolsuper THEN 0 ELSE
+                current_setting('superuser_reserved_connections')::int
+                + coalesce(current_setting('reserved_connections', true), '0')::int END
     FROM pg_roles, pg_database WHERE rolname = session_user AND datname = current_database())"""
 
 
-def database_was_away(session: Session) -> bool:
-    """Return whether workers may have waited for the database lately, and note it if they may be waiting now.
+@dataclass(frozen=True)
+class Outage:
+    """What is known of the last outages when a sweep begins."""
 
-    That is so while all connections are taken that it gives to this role, and when this process could not sweep.
+    recent: bool
+    """Whether one lasts, or ended less than ``GRACE_SECONDS`` ago."""
+    gap: tuple[datetime, datetime] | None
+    """The last interval without a sweep."""
+
+    def suspends(self, saga: SagaInstance, now: datetime) -> bool:
+        """Return whether an overdue saga gets a new deadline instead of being undone.
+
+        Each saga gets it for a bounded time: a connection shortage may last, and the saga's service may be down for
+        another reason. The last interval without a sweep does not count towards that time, however long it was.
+        """
+        if not self.recent:
+            return False
+        silent = now - saga.updated_at
+        if self.gap:
+            since, until = self.gap
+            silent -= max(until - max(since, saga.updated_at), timedelta())
+        settings = runtime.current().settings
+        longest = max(settings.step_timeout_seconds, settings.order_timeout_seconds)
+        return silent <= timedelta(seconds=MAX_TIMEOUTS * longest)
+
+
+def note_time(session: Session, name: str, moment: datetime) -> None:
+    """Write a row of ``sweeps``, over what it said before."""
+    written = insert_if_absent(session, Sweep).values(name=name, swept_at=moment)
+    session.execute(written.on_conflict_do_update(index_elements=["name"], set_={"swept_at": moment}))
+
+
+def note_outages(session: Session) -> Outage:
+    """Return what is known of outages, and note one that lasts or has just ended; to be called before a sweep is noted.
+
+    All of it is judged by stored rows and by the server, so it makes no difference which process sweeps, or whether it
+    has been restarted. Without a row for the last sweep nothing is known about the time before.
     """
     here = runtime.current()
     now = here.now()
-    exhausted, last = session.execute(_state(dialect_of(session))).one()
-    if not exhausted and not here.missed_sweep:
-        return last is not None and now - last < timedelta(seconds=GRACE_SECONDS)
-    here.missed_sweep = False
-    noted = insert_if_absent(session, Sweep).values(name=_OUTAGE, swept_at=now)
-    session.execute(noted.on_conflict_do_update(index_elements=["name"], set_={"swept_at": now}))
-    return True
+    rows = select(Sweep.name, Sweep.swept_at).where(Sweep.name.in_([RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL]))
+    noted = dict(session.execute(rows).all())
+    if _connections_exhausted(session):
+        noted[_EXHAUSTED_AT] = now
+        note_time(session, _EXHAUSTED_AT, now)
+    longest = timedelta(seconds=max(GAP_SECONDS, 3 * here.settings.sweep_seconds))
+    if RECOVERY in noted and now - noted[RECOVERY] > longest:
+        noted |= {_GAP_SINCE: noted[RECOVERY], _GAP_UNTIL: now}
+        for name in (_GAP_SINCE, _GAP_UNTIL):
+            note_time(session, name, noted[name])
+    # one in the future is from before the database's clock was set back
+    ends = [noted[name] for name in (_EXHAUSTED_AT, _GAP_UNTIL) if name in noted]
+    recent = any(abs(now - end) < timedelta(seconds=GRACE_SECONDS) for end in ends)
+    gap = (noted[_GAP_SINCE], noted[_GAP_UNTIL]) if _GAP_SINCE in noted else None
+    return Outage(recent, gap)
 
 
-def _state(dialect: str) -> Select[Any, Any]:
-    exhausted: ColumnElement[bool] = literal_column(_EXHAUSTED, Boolean) if dialect == "postgresql" else false()
-    last = select(Sweep.swept_at).where(Sweep.name == _OUTAGE).scalar_subquery()
-    return select(exhausted, last)
+def _connections_exhausted(session: Session) -> bool:
+    """Return whether PostgreSQL would refuse this process another connection."""
+    return dialect_of(session) == "postgresql" and bool(session.scalar(select(literal_column(_EXHAUSTED))))
 
 
 def stop_clock(saga_id: str) -> None:

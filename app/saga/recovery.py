@@ -14,14 +14,13 @@ from sqlalchemy.orm import Session
 
 from app import runtime, tracing
 from app.celery import app
-from app.database import insert_if_absent
 from app.errors import Conflict, DatabaseFault
 from app.events import resend_outbox
 from app.saga import happenings, registry, transitions
 from app.saga.definition import FORWARD, MOVING
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, Sweep
-from app.saga.outage import database_was_away
+from app.saga.outage import RECOVERY, Outage, note_outages, note_time
 from app.saga.registry import Driver
 
 logger = logging.getLogger(__name__)
@@ -29,19 +28,17 @@ logger = logging.getLogger(__name__)
 BATCH = 100
 
 LOCKED_FOR_SECONDS = 30
-"""A due saga that no sweep could lock for so long is reported: a transaction of the shop itself ends sooner."""
+"""A locked saga that has been due for so long is reported: a transaction of the shop itself ends sooner."""
 
 LATE_SECONDS = 60.0
-"""After so many seconds without a sweep, people are told. ``deploy/prometheus`` has the same number."""
-
-_RECOVERY = "recovery"
+"""After so many seconds without a sweep, pages and alerts report it. ``deploy/prometheus`` has the same number."""
 
 
 @dataclass(frozen=True)
 class Swept:
     """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners.
 
-    ``locked`` counts the sagas that should have been driven on long ago, and whose rows somebody else holds locked.
+    ``locked`` counts the sagas that have been due for long, and whose rows another transaction holds locked.
     """
 
     driven: int
@@ -57,12 +54,13 @@ def sweep() -> Swept:
     """
     database = runtime.current().database
     with database.transaction() as session:
-        was_away = database_was_away(session)
+        outage = note_outages(session)
+        # before claiming: another sweep waits for this row, and then sees no saga that this one has claimed
+        note_time(session, RECOVERY, runtime.current().now())
         claimed = _claim(session)
         locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
-        _note_sweep(session)  # last: another sweep that claims side by side waits for this row
-    outcomes = [_drive(saga_id, was_away) for saga_id in claimed]
+    outcomes = [_drive(saga_id, outage) for saga_id in claimed]
     return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
@@ -71,12 +69,11 @@ def try_sweep() -> Swept | None:
     try:
         return sweep()
     except DatabaseFault as fault:
-        _miss_sweep(fault)
+        _log_missed_sweep(fault)
         return None
 
 
-def _miss_sweep(fault: DatabaseFault) -> None:
-    runtime.current().missed_sweep = True
+def _log_missed_sweep(fault: DatabaseFault) -> None:
     logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
 
 
@@ -91,7 +88,7 @@ def run_sweep() -> dict[str, int] | None:
         if _swept_just_now():
             return None
     except DatabaseFault as fault:
-        _miss_sweep(fault)
+        _log_missed_sweep(fault)
         return None
     swept = try_sweep()
     return asdict(swept) if swept else None
@@ -100,11 +97,11 @@ def run_sweep() -> dict[str, int] | None:
 def last_swept() -> datetime | None:
     """Return when the last sweep ran, or None if there has been none."""
     with runtime.current().database.reading() as session:
-        return session.scalar(select(Sweep.swept_at).where(Sweep.name == _RECOVERY))
+        return session.scalar(select(Sweep.swept_at).where(Sweep.name == RECOVERY))
 
 
 def is_late(swept_at: datetime | None) -> bool:
-    """Return whether nothing has been swept for so long that somebody should know."""
+    """Return whether the last sweep was so long ago that pages and alerts should report it."""
     here = runtime.current()
     patience = timedelta(seconds=max(LATE_SECONDS, 2 * here.settings.sweep_seconds))
     return swept_at is None or here.now() - swept_at > patience
@@ -116,12 +113,6 @@ def _swept_just_now() -> bool:
     # half an interval, because the scheduler is not exact; one in the future is from before the clock was set back
     interval = timedelta(seconds=here.settings.sweep_seconds / 2)
     return swept_at is not None and abs(here.now() - swept_at) < interval
-
-
-def _note_sweep(session: Session) -> None:
-    now = runtime.current().now()
-    noted = insert_if_absent(session, Sweep).values(name=_RECOVERY, swept_at=now)
-    session.execute(noted.on_conflict_do_update(index_elements=["name"], set_={"swept_at": now}))
 
 
 def _claim(session: Session) -> list[str]:
@@ -142,14 +133,14 @@ def _locked(session: Session) -> int:
     locked = session.scalars(select(SagaInstance.id).where(SagaInstance.wake_at <= long_ago).limit(BATCH)).all()
     if locked:
         logger.warning(
-            f"{len(locked)} sagas cannot be driven on: another transaction has held their rows locked "
-            f"for more than {LOCKED_FOR_SECONDS} s",
+            f"{len(locked)} sagas cannot be driven on: they have been due for more than {LOCKED_FOR_SECONDS} s, "
+            "and another transaction holds their rows locked",
             extra={"saga_id": locked[0]},
         )
     return len(locked)
 
 
-def _drive(saga_id: str, was_away: bool) -> str:
+def _drive(saga_id: str, outage: Outage) -> str:
     here = runtime.current()
     try:
         with here.database.transaction() as session:
@@ -162,7 +153,7 @@ def _drive(saga_id: str, was_away: bool) -> str:
                 driver.drive(session, saga)
                 return "left"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
-            if overdue and was_away:
+            if overdue and outage.suspends(saga, here.now()):
                 # its service may have waited for a connection: the clock starts again when the saga is driven on
                 logger.warning("deadline passed during an outage of the database", extra={"saga_id": saga_id})
                 transitions.stop_clock(saga, here.now())

@@ -11,14 +11,16 @@ from sqlalchemy.engine import make_url
 from app.database import Database
 from app.errors import DatabaseFault
 from app.runtime import Runtime
-from app.saga import recovery
+from app.saga import outage, recovery
 from app.saga.models import SagaInstance
-from app.saga.outage import GRACE_SECONDS
+from app.saga.outage import GAP_SECONDS, GRACE_SECONDS, MAX_TIMEOUTS
 from app.settings import Settings
 from tests.post import Clock, Post
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
 TIMEOUT = 10
+STEP = 5
+"""How many seconds pass between two sweeps of these tests."""
 on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 both = pytest.mark.parametrize("pattern", Pattern)
 
@@ -86,37 +88,82 @@ def test_no_deadline_passes_while_connections_are_short_nor_at_once_afterwards(
         session.execute(text("SELECT 1"))
         with here.database.reading(), pytest.raises(DatabaseFault, match="too many connections"):
             order(pattern)
-        clock.forward(TIMEOUT + 1)
-        assert timed_out() == 0
+        assert timed_out_within(TIMEOUT, clock) == 0
     assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
 
     limit(-1)  # those who were refused have not noticed yet
-    clock.forward(TIMEOUT + 1)
-    assert timed_out() == 0
-    assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
-
-    clock.forward(GRACE_SECONDS)
-    assert timed_out() == 1
+    assert timed_out_within(GRACE_SECONDS - STEP, clock) == 0
+    assert timed_out_within(STEP, clock) == 1
 
 
 @both
-def test_no_deadline_passes_for_the_time_in_which_the_database_was_away(
+def test_a_lasting_shortage_of_connections_does_not_keep_a_silent_service_from_timing_out(
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "_connections_exhausted", lambda _: True)
+    order(pattern)
+
+    assert timed_out_within(MAX_TIMEOUTS * TIMEOUT, clock) == 0
+    assert timed_out_within(TIMEOUT, clock) == 1
+
+
+@both
+def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_afterwards(
     here: Runtime, post: Post, clock: Clock, pattern: Pattern, deadline_of: Callable[[Placed], timedelta]
 ) -> None:
     placed = order(pattern)
-    clock.forward(TIMEOUT + 1)
+    assert timed_out_within(STEP, clock) == 0
+    clock.forward(3600)  # the host was down, and every process of the shop with it
     with pytest.MonkeyPatch.context() as away:
         away.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
         assert recovery.try_sweep() is None
+    clock.forward(1)
 
-    assert timed_out() == 0
+    assert timed_out_within(0, clock) == 0
     assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
 
-    clock.forward(GRACE_SECONDS + TIMEOUT)
-    assert timed_out() == 1
+    assert timed_out_within(GRACE_SECONDS - STEP, clock) == 0
+    assert timed_out_within(STEP, clock) == 1
 
 
-def timed_out() -> int:
-    swept = recovery.try_sweep()
-    assert swept
-    return swept.timed_out
+@both
+def test_sweeps_that_are_always_late_do_not_keep_a_silent_service_from_timing_out(
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern
+) -> None:
+    order(pattern)
+    assert timed_out_within(0, clock) == 0
+    late = GAP_SECONDS * 1.5
+
+    enough = int(MAX_TIMEOUTS * TIMEOUT / late) + 2
+    assert sum(timed_out_within(late, clock, step=late) for _ in range(enough)) == 1
+
+
+def test_a_long_interval_between_sweeps_that_was_asked_for_is_no_outage(
+    here: Runtime, post: Post, clock: Clock
+) -> None:
+    here.settings = here.settings.but(sweep_seconds=60)
+    order(Pattern.ORCHESTRATION)
+    assert timed_out_within(0, clock) == 0
+
+    assert timed_out_within(61, clock, step=61) == 1
+
+
+def test_an_outage_of_the_future_is_from_before_the_clock_was_set_back_and_suspends_nothing(
+    here: Runtime, post: Post, clock: Clock
+) -> None:
+    with here.database.transaction() as session:
+        outage.note_time(session, outage._EXHAUSTED_AT, here.now() + timedelta(hours=1))
+    order(Pattern.ORCHESTRATION)
+
+    assert timed_out_within(TIMEOUT, clock) == 1
+
+
+def timed_out_within(seconds: float, clock: Clock, step: float = STEP) -> int:
+    """Return how many sagas time out while the clock goes on and a sweep runs after every ``step`` seconds."""
+    found = 0
+    for _ in range(max(1, round(seconds / step))):
+        clock.forward(min(step, seconds))
+        swept = recovery.try_sweep()
+        assert swept
+        found += swept.timed_out
+    return found

@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from app.database import Database
+from app.events import resend_outbox
 from app.runtime import Runtime
+from app.saga import recovery
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.recovery import LOCKED_FOR_SECONDS, sweep
+from app.saga.recovery import LOCKED_FOR_SECONDS, Swept, sweep, try_sweep
 from app.settings import Settings
 from tests.post import Clock, Post
 from tests.stacks import ROOT, process_environment
@@ -99,3 +103,21 @@ def test_the_sweep_reports_what_has_been_locked_for_too_long_and_drives_on_the_r
 
     assert (swept := sweep()).driven == 1
     assert swept.locked == 0
+
+
+def test_a_sweep_does_not_report_what_another_has_just_claimed(
+    here: Runtime, orders: list[Placed], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = list[Swept | None]()
+
+    def with_another_sweep_beside(*args: Any, **options: Any) -> int:
+        monkeypatch.setattr(recovery, "resend_outbox", resend_outbox)
+        with ThreadPoolExecutor(1) as pool:
+            beside.append(pool.submit(try_sweep).result(60))
+        return resend_outbox(*args, **options)
+
+    monkeypatch.setattr(recovery, "resend_outbox", with_another_sweep_beside)
+    clock.forward(here.settings.stall_seconds + LOCKED_FOR_SECONDS + 1)
+
+    assert sweep().driven == len(orders)
+    assert beside == [None]  # it waited for the other until its lock timeout

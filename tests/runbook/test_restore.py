@@ -1,5 +1,6 @@
 """The restore drill of docs/operations.md: a database that went back in time beside gateways that did not."""
 
+import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from app import runtime
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.models import SagaInstance
+from app.saga.outage import GAP_SECONDS, GRACE_SECONDS
 from app.settings import Settings
 from tests.post import Clock, Post, run
 from tests.runbook.document import statements
@@ -132,6 +134,7 @@ def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: 
         "cancelled later": ("pending", "create_order"),
         "cancelled later, charged": ("running", "arrange_shipping"),
     }
+    recovery.sweep()
     dump(here.settings.database_url, tmp_path / "dump")
 
     for name in ("cancelled later", "cancelled later, charged"):
@@ -169,6 +172,12 @@ def test_what_was_in_flight_goes_on_as_it_did_before(drill: Drill, post: Post, c
 def test_without_time_to_go_on_the_sweep_undoes_what_the_outside_completed(
     drill: Drill, post: Post, clock: Clock
 ) -> None:
+    recovery.sweep()  # after so long an interval without one it undoes nothing yet
+    settings = drill.here.settings
+    longest = max(settings.step_timeout_seconds, settings.order_timeout_seconds)
+    for _ in range(math.ceil((GRACE_SECONDS + longest) / GAP_SECONDS)):  # but the workers need longer than a deadline
+        clock.forward(GAP_SECONDS)
+        recovery.sweep()
     settle(drill.here, post, clock)
 
     undone = dict.fromkeys(("accepted", "charged", "joined"), "compensated")
