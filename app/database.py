@@ -180,7 +180,7 @@ class Database:
         """Run the block in one transaction that only reads, and all of whose statements see the same moment.
 
         On PostgreSQL what is deleted meanwhile is not cleaned up before its end. It may take any time, and wait for
-        whoever reads its results: it locks no rows.
+        the reader of its results: it locks no rows.
         """
         # SQLite has only such transactions
         postgresql = self.engine.dialect.name == "postgresql"
@@ -341,6 +341,7 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     engine = create_engine(
         driven,
         pool_size=10,
+        pool_use_lifo=True,  # surplus connections stay unused, so that they are closed
         max_overflow=20,
         connect_args=arguments,
         # the engine relies on seeing what was committed while it waited for a row lock

@@ -1,7 +1,7 @@
 """The database server's clock, known to this process without asking for it each time.
 
 Every deadline and lease is written by one machine and judged by another, so they share one clock: the database's. What
-a process keeps is how far that clock is from one of its own that nobody sets: a wall clock that is wrong, or is
+a process keeps is the offset of that clock from its own monotonic one: a wall clock that is wrong, or is
 corrected while the process runs, changes nothing.
 """
 

@@ -1,54 +1,63 @@
-"""Connections that nobody uses are closed: PostgreSQL refuses others beyond its limit, whether they are used or not."""
+"""Close unused connections: PostgreSQL refuses others beyond its limit, whether the open ones are used or not."""
 
 import threading
 import time
-from typing import cast
 
-from sqlalchemy import Engine, QueuePool, event
+from sqlalchemy import Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 IDLE_SECONDS = 10.0
-"""How long no connection of a process has been used when all are closed."""
+"""How long a pooled connection has not been used when it is closed."""
 
 
 class IdleCloser:
-    """Closes an engine's pooled connections once none of them has been used for ``IDLE_SECONDS``.
+    """Closes each of an engine's pooled connections that has not been used for ``IDLE_SECONDS``.
 
-    A thread waits for that from the first use on, and ends with it.
+    A thread looks for them from the first use on, and ends once the pool holds none.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
         self.reset()
-        event.listen(engine, "checkin", self._note)
+        event.listen(engine, "checkin", self._add)
+        event.listen(engine, "checkout", self._remove)
 
     def reset(self) -> None:
         """Forget the thread: for a child process right after a fork, which has none and may have a locked lock."""
         self._lock = threading.Lock()
-        self._used_at = 0.0
-        self._waiting = False
-        self._closed = threading.Event()
+        self._returned_at: dict[ConnectionPoolEntry, float] = {}
+        self._running = False
+        self._stopped = threading.Event()
 
     def stop(self) -> None:
         """End the thread, if there is one."""
-        self._closed.set()
+        self._stopped.set()
 
-    def _note(self, *_: object) -> None:
+    def _add(self, _connection: object, entry: ConnectionPoolEntry) -> None:
         with self._lock:
-            self._used_at = time.monotonic()
-            if self._waiting:
+            self._returned_at[entry] = time.monotonic()
+            if self._running:
                 return
-            self._waiting = True
-            self._closed = threading.Event()
-        threading.Thread(target=self._wait, args=[self._closed], name="idle-connections", daemon=True).start()
+            self._running = True
+            self._stopped = threading.Event()
+        threading.Thread(target=self._run, args=[self._stopped], name="idle-connections", daemon=True).start()
 
-    def _wait(self, closed: threading.Event) -> None:
-        waiting = True
-        while waiting:
-            stopped = closed.wait(IDLE_SECONDS / 4)
+    def _remove(self, _connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        with self._lock:
+            self._returned_at.pop(entry, None)
+
+    def _run(self, stopped: threading.Event) -> None:
+        running = True
+        while running:
+            is_stopped = stopped.wait(IDLE_SECONDS / 4)
             with self._lock:
-                waiting = self._waiting = not (stopped or self._is_idle())
-        self._engine.dispose()
+                if not is_stopped:
+                    self._close_idle()
+                running = self._running = bool(self._returned_at) and not is_stopped
 
-    def _is_idle(self) -> bool:
-        pool = cast(QueuePool, self._engine.pool)
-        return time.monotonic() - self._used_at >= IDLE_SECONDS and not pool.checkedout()
+    def _close_idle(self) -> None:
+        unused_since = time.monotonic() - IDLE_SECONDS
+        for entry, returned_at in list(self._returned_at.items()):
+            if returned_at <= unused_since:
+                # one that is taken from the pool at this very moment is pinged, and replaced, before it is used
+                entry.invalidate()
+                del self._returned_at[entry]

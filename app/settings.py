@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         """Return whether a request may ask for a host of this name, which is in lower case and without a port."""
         if is_loopback(name) or name == self.host.lower():
             return True
-        # a name can be pointed here by whoever owns it; an address is the one that the client connected to
+        # a name can be pointed here by its owner; an address is the one that the client connected to
         if is_address(name) and is_address(self.host) and ip_address(self.host).is_unspecified:
             return True
         known = self.allowed_hosts.split(",") if self.allowed_hosts else []

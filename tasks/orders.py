@@ -155,7 +155,7 @@ def place(session: Session, orders: Sequence[Order], requests: Sequence[OrderReq
     connection = session.connection()
     insert_new = _insert_new(dialect_of(session))
     lines = [{**_row(_LINE, item), "order_id": order.id} for order in orders for item in order.items]
-    # requests first: whoever waits for another with the same key has then written nothing else
+    # requests first: a transaction that waits for another with the same key has then written nothing else
     for insert_rows, rows in (
         (insert_new[OrderRequest], [_row(_REQUEST, request) for request in requests]),
         (insert_new[Order], [_row(_ORDER, order) for order in orders]),

@@ -103,7 +103,7 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
     used = Invalid("the key was used before, for a different request", field="Idempotency-Key")
     with runtime.current().database.transaction() as session:
         book = _locked(session, book_id)
-        # whoever sends the same for the same book waits for its lock
+        # a concurrent request with the same key for the same book waits for its lock
         if key and (earlier := session.get(Delivery, key)):
             if (earlier.book_id, earlier.quantity) != (book_id, quantity):
                 raise used

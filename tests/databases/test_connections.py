@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -172,6 +172,23 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
         first.close()
         second.close()
         by_another(f"DROP ROLE {role}")
+
+
+def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_postgresql()
+    monkeypatch.setattr(database_idle, "IDLE_SECONDS", 0.2)
+    database = Database(POSTGRESQL)
+    closed: list[object] = []
+    event.listen(database.engine, "close", lambda connection, _: closed.append(connection))
+    try:
+        with database.reading() as held:
+            held.execute(text("SELECT 1"))
+            with database.reading(), database.reading():
+                pass
+            wait_for("the two others to be closed", lambda: len(closed) == 2)
+            held.execute(text("SELECT 1"))
+    finally:
+        database.close()
 
 
 def connects(database: Database) -> bool:
