@@ -76,14 +76,15 @@ logs:  ## follow what the containers say (SERVICE for one of them)
 	@docker compose logs --follow --tail 50 $(SERVICE)
 
 scale: env  ## run so many containers of a service, and touch no other (SERVICE=payments REPLICAS=4)
+	@set -eu; version=$$($(PYTHON) deploy/roll.py --version-of $(SERVICE)); \
+	test -z "$$version" || export CLOUDMART_VERSION=$$version; \
 	docker compose up --detach --wait --no-deps --no-build --no-recreate \
 		--scale $(or $(SERVICE),$(error SERVICE is missing))=$(or $(REPLICAS),$(error REPLICAS is missing)) $(SERVICE)
 
 roll: env  ## build, migrate, and replace the containers under load, one at a time (SERVICES for some of them, VERSION to go back)
 	@set -eu; version=$${VERSION:-$$(sh deploy/build-image)}; export CLOUDMART_VERSION=$$version; \
 	test -n "$${VERSION:-}" || docker compose run --rm --no-deps migrate; \
-	$(PYTHON) deploy/roll.py $(SERVICES); \
-	sh deploy/make-env CLOUDMART_VERSION=$$version
+	$(PYTHON) deploy/roll.py $(SERVICES)
 
 services:  ## install (Debian, as root) what the tests need: PostgreSQL, RabbitMQ, Redis, Prometheus, nginx, Chromium
 	bash .ci/services

@@ -2,6 +2,9 @@
 
 One container at a time, and first the new one: it must be healthy before the old one is asked to end. So nothing ever
 has fewer containers than before, and a version that does not come up replaces nothing. Needs only Python and Docker.
+
+``.env`` names the version that ``docker compose up`` starts. It is set once all services run the same version, so after
+a roll of some services it still names the version of before.
 """
 
 import json
@@ -17,6 +20,8 @@ SERVICES = ("orders", "inventory", "payments", "shipping", "notifications", "orc
 """What is made of our own image and keeps running. The servers keep data, and nginx holds visitors: not in passing."""
 
 PATIENCE_SECONDS = 180
+
+CREATED_SERVICE_IMAGE = '{{.Created}} {{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}}'
 
 ENV_FILE = Path(__file__).parent.parent / ".env"
 """Where `make up` and `make roll` record the version that runs."""
@@ -74,6 +79,13 @@ class Docker:
         _told("docker", "stop", container)
         _told("docker", "rm", container)
 
+    def versions(self) -> list[tuple[str, str]]:
+        """Return the service and the version of every container that is made of our image, oldest first."""
+        found = _told("docker", "compose", "ps", "--all", "--quiet", *SERVICES).split()
+        lines = _told("docker", "inspect", "-f", CREATED_SERVICE_IMAGE, *found).splitlines() if found else []
+        described = [line.split() for line in sorted(lines)]
+        return [(service, image.removeprefix("cloudmart:")) for _, service, image in described]
+
 
 def roll(engine: Engine, services: Iterable[str], say: Callable[[str], object]) -> None:
     """Replace the containers of services, one after the other. Raises NotHealthy, and what the engine raises."""
@@ -106,12 +118,17 @@ def _told(*command: str) -> str:
 
 def main(asked: list[str]) -> int:
     """Roll the services that are asked for, or all; returns the exit code."""
+    if asked[:1] == ["--version-of"]:
+        # after a roll that stopped half-way the oldest container runs the version that was not refused
+        sys.stdout.write(next((version for service, version in Docker().versions() if service in asked), ""))
+        return 0
     unknown = [service for service in asked if service not in SERVICES]
     if unknown:
         sys.stderr.write(f"{', '.join(unknown)}: not to be rolled. What can be: {', '.join(SERVICES)}\n")
         return 2
     try:
         roll(Docker(), asked or SERVICES, lambda line: sys.stdout.write(f"{line}\n"))
+        _record(Docker())
     except NotHealthy as error:
         return _refused(str(error))
     except subprocess.CalledProcessError as error:
@@ -119,12 +136,32 @@ def main(asked: list[str]) -> int:
     return 0
 
 
+def _record(docker: Docker) -> None:
+    """Set the version in .env if all services run the same one; else say which services run which."""
+    running = docker.versions()
+    versions = sorted({version for _, version in running})
+    if len(versions) == 1:
+        _told("sh", str(ENV_FILE.parent / "deploy" / "make-env"), f"CLOUDMART_VERSION={versions[0]}")
+        return
+    for version in versions:
+        services = sorted({service for service, its_version in running if its_version == version})
+        sys.stdout.write(f"version {version}: {', '.join(services)}\n")
+    sys.stdout.write(
+        f".env keeps version {_recorded_version()}, which `docker compose up` starts, until all services run the same: "
+        "roll the other services too\n"
+    )
+
+
 def _refused(reason: str) -> int:
+    version = _recorded_version()
     sys.stderr.write(f"{reason}\n")
-    if recorded := re.search(r"^CLOUDMART_VERSION=(.+)$", ENV_FILE.read_text(), re.MULTILINE):
-        version = recorded[1]
-        sys.stderr.write(f".env keeps version {version}; `make roll VERSION={version}` takes back what was replaced\n")
+    sys.stderr.write(f".env keeps version {version}; `make roll VERSION={version}` takes back what was replaced\n")
     return 1
+
+
+def _recorded_version() -> str:
+    recorded = re.search(r"^CLOUDMART_VERSION=(.+)$", ENV_FILE.read_text(), re.MULTILINE)
+    return recorded[1] if recorded else "local"
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from deploy.roll import SERVICES
 from tests.stacks import ROOT
 
 ROLLED = ("payments", "web")
-ONLY = f"SERVICES={' '.join(ROLLED)}"
+"""The services that the stub has."""
 STUB = Path(__file__).with_name("docker_stub.py")
 
 
@@ -66,7 +65,7 @@ def test_the_running_version_is_recorded_and_the_same_source_has_the_same_tag(ma
     assert machine.make("up").returncode == 0
 
     first = machine.variables()["CLOUDMART_VERSION"]
-    assert {machine.versions(service)[0] for service in SERVICES} == {first}
+    assert {machine.versions(service)[0] for service in ROLLED} == {first}
     before = machine.docker["containers"]
     assert machine.make("up").returncode == 0
     assert (machine.variables()["CLOUDMART_VERSION"], machine.docker["containers"]) == (first, before)
@@ -78,7 +77,7 @@ def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machi
     image = machine.docker["tags"][before["CLOUDMART_VERSION"]]
 
     machine.write_source("broken")
-    refused = machine.make("roll", ONLY)
+    refused = machine.make("roll")
 
     assert refused.returncode != 0
     assert f"make roll VERSION={before['CLOUDMART_VERSION']}" in refused.stderr
@@ -100,13 +99,13 @@ def test_a_roll_records_its_version_and_an_older_one_can_be_rolled_back_to(machi
     first = machine.variables()["CLOUDMART_VERSION"]
 
     machine.write_source("second")
-    assert machine.make("roll", ONLY).returncode == 0
+    assert machine.make("roll").returncode == 0
     second = machine.variables()["CLOUDMART_VERSION"]
     assert second != first
     assert [machine.versions(service) for service in ROLLED] == [[second], [second]]
 
     commands = len(machine.docker["commands"])
-    assert machine.make("roll", ONLY, f"VERSION={first}").returncode == 0
+    assert machine.make("roll", f"VERSION={first}").returncode == 0
     assert machine.variables()["CLOUDMART_VERSION"] == first
     assert [machine.versions(service) for service in ROLLED] == [[first], [first]]
     # an older version does not know the newer schema
@@ -114,11 +113,43 @@ def test_a_roll_records_its_version_and_an_older_one_can_be_rolled_back_to(machi
     assert [line for line in later if line.startswith(("compose build", "compose run"))] == []
 
 
+def test_services_rolled_one_after_the_other_are_recorded_with_the_last(machine: Machine) -> None:
+    machine.make("up")
+    first = machine.variables()["CLOUDMART_VERSION"]
+    machine.write_source("second")
+
+    partial = machine.make("roll", "SERVICES=payments")
+
+    [second] = machine.versions("payments")
+    assert (partial.returncode, machine.variables()["CLOUDMART_VERSION"]) == (0, first)
+    assert f"version {second}: payments\n" in partial.stdout
+    assert f".env keeps version {first}" in partial.stdout
+    assert machine.make("roll", "SERVICES=web").returncode == 0
+    assert machine.variables()["CLOUDMART_VERSION"] == second
+
+
+def test_a_version_refused_by_a_later_service_is_neither_recorded_nor_scaled(machine: Machine) -> None:
+    machine.make("up")
+    first = machine.variables()["CLOUDMART_VERSION"]
+    machine.write_source("broken for web")
+    assert machine.make("roll", "SERVICES=payments").returncode == 0
+    [second] = machine.versions("payments")
+
+    refused = machine.make("roll", "SERVICES=web")
+
+    assert refused.returncode != 0
+    assert machine.variables()["CLOUDMART_VERSION"] == first
+    assert f"make roll VERSION={first}" in refused.stderr
+    for service, version in (("web", first), ("payments", second)):
+        assert machine.make("scale", f"SERVICE={service}", "REPLICAS=2").returncode == 0
+        assert machine.versions(service) == [version, version]
+
+
 def test_scaling_touches_no_other_service(machine: Machine) -> None:
     machine.make("up")
     before = machine.docker["containers"]
     machine.write_source("broken")
-    machine.make("roll", ONLY)
+    machine.make("roll")
 
     assert machine.make("scale", "SERVICE=payments", "REPLICAS=2").returncode == 0
 
