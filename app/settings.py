@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     gateway_latency_seconds: Annotated[float, Field(ge=0)] = 0
     """How long the simulated payment provider and carrier take to answer."""
 
-    sweep_seconds: Seconds = 1
-    """How often the scheduler runs the sweep."""
+    sweep_seconds: Annotated[Seconds, Field(le=30)] = 1
+    """How often the scheduler runs the sweep; half of what ``LATE_SECONDS`` and the alert take for late, at most."""
 
     worker_concurrency: Annotated[int, Field(ge=1, le=100)] = 2
     """How many steps ``python -m app worker`` runs at the same time."""

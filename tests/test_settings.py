@@ -43,6 +43,7 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
         ("PORT", "0"),
         ("PORT", "http"),
         ("STALL_SECONDS", "-1"),
+        ("SWEEP_SECONDS", "30.1"),
         ("DATABASE_LOCK_TIMEOUT_SECONDS", "0"),
         ("DATABASE_STATEMENT_TIMEOUT_SECONDS", "inf"),
         ("GATEWAY_LATENCY_SECONDS", "-0.1"),

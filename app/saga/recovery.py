@@ -31,7 +31,10 @@ LOCKED_FOR_SECONDS = 30
 """A locked saga that has been due for so long is reported: a transaction of the shop itself ends sooner."""
 
 LATE_SECONDS = 60.0
-"""After so many seconds without a sweep, pages and alerts report it. ``deploy/prometheus`` has the same number."""
+"""After so many seconds without a sweep, pages and alerts report it: twice the longest ``sweep_seconds``.
+
+``deploy/prometheus`` has the same number.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,7 @@ def last_swept() -> datetime | None:
 def is_late(swept_at: datetime | None) -> bool:
     """Return whether the last sweep was so long ago that pages and alerts should report it."""
     here = runtime.current()
-    patience = timedelta(seconds=max(LATE_SECONDS, 2 * here.settings.sweep_seconds))
-    return swept_at is None or here.now() - swept_at > patience
+    return swept_at is None or here.now() - swept_at > timedelta(seconds=LATE_SECONDS)
 
 
 def _swept_just_now() -> bool:
