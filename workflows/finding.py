@@ -25,12 +25,12 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
 from app.events import StoredEvent
-from app.saga.definition import ENDED, ActKind, SagaStatus
+from app.saga.definition import ENDED, MOVING, ActKind, SagaStatus
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.stuck_groups import StuckGroup, error_class
 from tasks.payments import Payment
@@ -56,6 +56,21 @@ customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", 
 _AT_A_STEP = text("current_step IS NOT NULL")
 STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
 """What sagas are sorted by in the index that the search walks along."""
+
+SHOWN_COLUMNS = (
+    SagaInstance.id,
+    SagaInstance.saga_type,
+    SagaInstance.aggregate_id,
+    SagaInstance.status,
+    SagaInstance.state,
+    SagaInstance.current_step,
+    SagaInstance.payload,
+    SagaInstance.error,
+    SagaInstance.stuck_reason,
+    SagaInstance.created_at,
+    SagaInstance.updated_at,
+)
+"""What a table of sagas shows of each."""
 
 # a last column spares a look at the rows that another filter does not want
 Index("ix_saga_instances_customer", customer_of, *STRETCH, SagaInstance.current_step)
@@ -109,6 +124,18 @@ class StuckSagas:
     number: int
     more: bool
     """Whether more are stuck on this step than were looked at."""
+
+
+@dataclass(frozen=True)
+class ResumedSagas:
+    """The sagas that were resumed together, as they are now: how many of each status, and the newest that are shown."""
+
+    number: int
+    ended: int
+    stuck_count: int
+    active_count: int
+    stuck: Sequence[SagaInstance]
+    active: Sequence[SagaInstance]
 
 
 @dataclass(frozen=True)
@@ -175,17 +202,30 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
     return StuckSagas(StuckGroup(step, error, until), sagas, len(found), len(rows) > EXAMINED)
 
 
-def resumed_together(first: str, last: str, by: str) -> Sequence[SagaInstance]:
-    """Return the sagas that an operator resumed as parts of groups, as they are now, newest first.
+def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas:
+    """Return the sagas that an operator resumed as parts of groups: the newest ``limit`` that are stuck, or active.
 
-    ``first`` and ``last`` are ids that were made before and after the operator's acts were recorded.
+    ``first`` and ``last`` are ids that were made before and after the operator's acts were recorded. Of the rows only
+    the columns that a table of sagas shows are loaded.
     """
     acts = select(OperatorAct.saga_id).where(
         OperatorAct.id.between(first, last), OperatorAct.by == by, OperatorAct.act == ActKind.RESUME_STUCK
     )
+    resumed = SagaInstance.id.in_(acts)
+    counted = select(SagaInstance.status, func.count()).where(resumed).group_by(SagaInstance.status)
+    newest_first = select(SagaInstance).options(load_only(*SHOWN_COLUMNS)).order_by(SagaInstance.id.desc()).limit(limit)
     with runtime.current().database.reading() as session:
-        resumed = select(SagaInstance).where(SagaInstance.id.in_(acts))
-        return session.scalars(resumed.order_by(SagaInstance.id.desc())).all()
+        numbers = {SagaStatus(status): number for status, number in session.execute(counted)}
+        stuck = session.scalars(newest_first.where(resumed, SagaInstance.status == SagaStatus.STUCK)).all()
+        active = session.scalars(newest_first.where(resumed, SagaInstance.status.in_(MOVING))).all()
+    return ResumedSagas(
+        number=sum(numbers.values()),
+        ended=sum(numbers.get(status, 0) for status in ENDED),
+        stuck_count=numbers.get(SagaStatus.STUCK, 0),
+        active_count=sum(numbers.get(status, 0) for status in MOVING),
+        stuck=stuck,
+        active=active,
+    )
 
 
 def known_steps() -> Sequence[str]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import event, inspect
 from werkzeug.test import TestResponse
 
 from app import runtime
@@ -131,6 +132,30 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
     assert "data-live-end" in ended.text
     assert f"/sagas/{sagas[1]}" in ended.text
     assert "data-poll" not in operator.get(result).text
+
+
+def test_the_result_counts_all_and_loads_what_it_shows(
+    operator: Browser, stuck_on_refund: Stick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sagas = [stuck_on_refund("busy", "process_payment") for _ in range(3)]
+    with monkeypatch.context() as stopped:
+        lose_messages(stopped)
+        result = operator.post("/stuck/process_payment/resume").headers["Location"]
+    monkeypatch.setattr("web.pages.stuck.MAX_SHOWN", 2)
+    rows: list[SagaInstance] = []
+
+    def note(saga: SagaInstance, _: Any) -> None:
+        rows.append(saga)
+
+    event.listen(SagaInstance, "load", note)
+    try:
+        page = operator.get(result)
+    finally:
+        event.remove(SagaInstance, "load", note)
+
+    assert "▶ Under way 3" in text_of(page)
+    assert [saga.id for saga in rows] == sagas[:0:-1]
+    assert all({"steps", "outline", "state_history"} <= inspect(saga).unloaded for saga in rows)
 
 
 @pytest.mark.parametrize("path", [f"/stuck/resumed/{SOME_ID}/x?by=Ann", f"/stuck/resumed/{SOME_ID}/{SOME_ID}"])

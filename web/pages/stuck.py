@@ -11,7 +11,6 @@ from flask_login import login_required
 from app.errors import Invalid, NotFound
 from app.ids import is_uuid, new_id
 from app.saga import operations
-from app.saga.definition import ENDED, SagaStatus
 from app.saga.operations import Resumed
 from app.saga.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
 from web import operators
@@ -102,18 +101,7 @@ def _outcome(first: str, last: str) -> dict[str, object]:
     by = request.args.get("by", "")
     if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= LONGEST_NAME or not is_storable(by):
         raise NotFound("nothing was resumed together under this address")
-    sagas = finding.resumed_together(first, last, by)
-    stuck = [saga for saga in sagas if saga.status == SagaStatus.STUCK]
-    ended = sum(saga.status in ENDED for saga in sagas)
-    moving = [saga for saga in sagas if saga.status not in ENDED and saga.status != SagaStatus.STUCK]
-    return {
-        "by": by,
-        "number": len(sagas),
-        "ended": ended,
-        "stuck": stuck,
-        "moving": moving,
-        "most": MAX_SHOWN,
-    }
+    return {"by": by, "resumed": finding.resumed_together(first, last, by, MAX_SHOWN), "most": MAX_SHOWN}
 
 
 def _step(step: str) -> str:
