@@ -158,6 +158,38 @@ def test_the_result_counts_all_and_loads_what_it_shows(
     assert all({"steps", "outline", "state_history"} <= inspect(saga).unloaded for saga in rows)
 
 
+def test_a_group_of_which_only_some_were_looked_at_says_that_all_are_resumed(
+    operator: Browser, stuck_on_refund: Stick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.finding.EXAMINED", 2)
+    sagas = [stuck_on_refund("busy", "process_payment") for _ in range(3)]
+    path = "/stuck/process_payment/resume?error=busy"
+
+    page = operator.get(path)
+
+    shown = text_of(page)
+    assert "only the newest 2 were looked at. The button also resumes the older ones that have this error." in shown
+    assert "At least: 2 sagas are stuck on this step with this error." in shown
+    assert "Resume all with this error" in shown
+    assert "Resume all 2" not in shown
+    operator.post(path, data={"until": until(page)})
+    assert [status(operator, saga_id) for saga_id in sagas] == ["compensated"] * 3
+
+
+def test_an_error_that_only_older_sagas_have_is_not_said_to_be_away(
+    operator: Browser, stuck_on_refund: Stick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck_on_refund("busy", "process_payment")
+    monkeypatch.setattr("workflows.finding.EXAMINED", 1)
+    stuck_on_refund("closed", "process_payment")
+
+    for path in ("/stuck/process_payment", "/stuck/process_payment/resume"):
+        shown = text_of(operator.get(f"{path}?error=busy"))
+        assert "only" in shown
+        assert "None of those looked at has this error." in shown
+        assert "No saga is stuck" not in shown
+
+
 @pytest.mark.parametrize("path", [f"/stuck/resumed/{SOME_ID}/x?by=Ann", f"/stuck/resumed/{SOME_ID}/{SOME_ID}"])
 def test_what_is_no_result_is_not_found(operator: Browser, path: str) -> None:
     assert operator.get(path, headers=HTML).status_code == 404

@@ -45,7 +45,14 @@ def resume(step: str) -> Page:
     if error is None:
         return render_template("stuck/resume.html", step=step, error=None, number=operations.count_stuck(step))
     stuck = finding.stuck_sagas(step, error, 1)
-    return render_template("stuck/resume.html", step=step, error=error, number=stuck.number, until=stuck.group.until)
+    return render_template(
+        "stuck/resume.html",
+        step=step,
+        error=error,
+        number=stuck.number,
+        until=stuck.group.until,
+        examined=finding.EXAMINED if stuck.more else None,
+    )
 
 
 @blueprint.get("/resumed/<first>/<last>")
