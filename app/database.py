@@ -137,15 +137,19 @@ class Database:
     """
 
     _writer: "threading.RLock | None" = None
+    _clock: ServerClock | None = None
+    _idle_closer: IdleCloser | None = None
 
     def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
         self.url = url
         if url.startswith("sqlite"):
             # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
             self._writer = threading.RLock()
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, timeouts)
-        self._clock = None if url.startswith("sqlite") else ServerClock(self.engine)
-        self._idle_closer = None if url.startswith("sqlite") else IdleCloser(self.engine)
+            self.engine = _sqlite_engine(url)
+        else:
+            self.engine = _postgresql_engine(url, timeouts)
+            self._clock = ServerClock(self.engine)
+            self._idle_closer = IdleCloser(self.engine)
         tracing.watch(self.engine)
 
     def now(self) -> datetime:

@@ -58,12 +58,12 @@ ORDERS = {
   messages     reads    writes   commits
          0         4         6         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1         5         3         2  payments.charge_on_order_created
+         1         6         3         2  payments.charge_on_order_created
          2         8         3         3  shipping.ship_when_reserved_and_paid
          1         3         4         1  orders.complete_on_shipping_arranged
          1         3         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        28        27        10  in all
+         7        29        27        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits

@@ -182,8 +182,8 @@ def test_a_no_is_recorded_and_said_with_what_the_others_did(here: Runtime, wire:
 def test_an_undoing_finds_what_there_is_to_undo(here: Runtime, wire: Wire) -> None:
     reserved, refused, never = order(payments="decline"), order(SOLD_OUT, payments="decline"), order(payments="decline")
     reserving = by_saga(wire.take(RESERVE))
-    run_together([reserving[one.saga_id] for one in (reserved, refused)])
     wire.deliver(CHARGE)
+    run_together([reserving[one.saga_id] for one in (reserved, refused)])
     messages = wire.take(RELEASE)
     counted = Counted(here.database.engine)
 
