@@ -179,6 +179,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
         if not isinstance(conn.sock, ClientSocket):
             super().finish_request(conn, fs)
             return
+        if conn.sock.fileno() < 0:  # gunicorn has closed it in the thread: the answer failed after its head was sent
+            self.nr_conns -= 1
+            return
         keep = not fs.cancelled() and fs.exception() is None and fs.result()
         go_on = partial(super().finish_request, conn, fs) if keep else partial(self._close_gracefully, conn)
         if not conn.sock.unsent:
@@ -218,7 +221,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
             self._hand_over(conn)
         elif request.expects_continue:
             request.expects_continue = False
-            conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            try:
+                conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            except OSError:  # the client has gone; raised here it would end the worker
+                self._drop(conn)
 
     def _hand_over(self, conn: TConn) -> None:
         self.poller.unregister(conn.sock)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import free_port, process_environment
@@ -206,3 +208,42 @@ def test_the_limit_of_a_body_is_the_same_in_chunks(port: int, length: int, statu
         parts = [order(f"Content-Length: {length}", "Connection: close"), body]
 
     assert exchange(port, *parts).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.fixture
+def failing_port(here: Runtime, tmp_path: Path) -> Iterator[int]:
+    """The port of a gunicorn whose answers break off, but for ``/pid``."""
+    settings = here.settings.but(port=free_port())
+    gunicorn = ["gunicorn", "tests.web.broken_stream:app", "--bind", f"127.0.0.1:{settings.port}"]
+    command = [sys.executable, "-m", *gunicorn, "--no-control-socket"]
+    process = spawn(command, process_environment(settings), tmp_path / "log")
+    try:
+        wait_for(f"the server, see {tmp_path / 'log'}", lambda: listens(settings.port))
+        yield settings.port
+    finally:
+        kill_group(process)
+
+
+def worker_of(port: int) -> bytes:
+    return exchange(port, b"GET /pid HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").split()[-2]
+
+
+def test_an_answer_that_breaks_off_does_not_end_the_process(failing_port: int) -> None:
+    worker = worker_of(failing_port)
+
+    broken = exchange(failing_port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+
+    assert broken.startswith(b"HTTP/1.1 200")
+    assert not broken.endswith(b"0\r\n\r\n"), "the client must see that it is not whole"
+    assert worker_of(failing_port) == worker
+
+
+def test_a_client_that_asks_to_be_asked_and_goes_does_not_end_the_process(failing_port: int) -> None:
+    worker = worker_of(failing_port)
+
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", failing_port), PATIENCE_SECONDS) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+            client.sendall(order("Content-Length: 10", "Expect: 100-continue"))
+
+    assert worker_of(failing_port) == worker
