@@ -80,7 +80,7 @@ class IncomingRequest:
     deadline: float
     data: bytearray = field(default_factory=bytearray)
     expects_continue: bool = False
-    """Whether the client sends the body only when it is told to go on."""
+    """Whether the client waits for ``100 Continue`` before it sends the body."""
     _body: int | None = None
     """Where the body begins."""
     _length: int | None = None

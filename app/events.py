@@ -203,7 +203,7 @@ def tell(
     """Send an event's task to each of these subscribers; ``not_taken`` is called for each that the broker did not take.
 
     ``parent_id`` is the task that wrote the event. What may have been sent before is sent ``again``: under a new task
-    id, which nobody can have revoked.
+    id, which cannot have been revoked.
     """
     for task_name in task_names:
         send(

@@ -61,7 +61,7 @@ class OtherVersion:
         saga.wake_at = here.now()
 
     def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:  # noqa: ARG002  (a driver's)
-        """Raise Conflict: only the service's own code can record what was done by hand."""
+        """Raise Conflict: only the service's own code can record a manual completion."""
         raise Conflict(
             f"this process does not declare all of saga {saga.saga_type}: ask one of the version that does",
             status=saga.status,

@@ -1,6 +1,6 @@
 """Which deadlines are suspended, because it is not the service that is late.
 
-A deadline says that a worker did not do in time what it was told to do. One that was never told is not late: while the
+A deadline says that a worker did not finish its task in time. One without the task's message is not late: while the
 broker does not take a saga's message from us, that saga's clock stands still. What follows in a chain that is under way
 is sent by the task before it: there the clock goes on.
 

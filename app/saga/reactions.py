@@ -146,7 +146,7 @@ class ReactionRun:
         return reply_of(row)
 
     def _is_called_off(self, session: Session, saga: SagaInstance, act: Act) -> bool:
-        """Return whether an action was called off while its gateway was asked; whoever undoes it voids its key."""
+        """Return whether an action was called off during its gateway call; its compensation voids the key."""
         return act.unless is not None and act.unless in history(session, saga.aggregate_id).types
 
     def _act_failed(self, command: Command, error: Exception) -> Reply:
