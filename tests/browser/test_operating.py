@@ -139,5 +139,5 @@ def test_passwords_cannot_be_guessed(visitor: Visitor, operator_session: object,
 
     log_in(page, "Eve", PASSWORD)
 
-    expect(page.get_by_text("Too many wrong passwords came from your address.")).to_be_visible()
+    expect(page.get_by_text("Too many wrong passwords were tried.")).to_be_visible()
     expect(page.get_by_role("link", name="Operator login")).to_be_visible()
