@@ -7,6 +7,7 @@ seconds, gets a snapshot then if there is something new, and so needs a thread f
 
 import logging
 import re
+import select
 import socket
 import ssl
 import threading
@@ -214,9 +215,10 @@ def gone_of(environ: dict[str, object]) -> Callable[[], bool]:
 
 
 def _hung_up(connection: socket.socket) -> bool:
+    # asked of the system: recv() of a socket with a timeout waits, although MSG_DONTWAIT is set
+    poller = select.poll()
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+        poller.register(connection, select.POLLIN)
+        return bool(poller.poll(0)) and connection.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):  # it is closed
         return True

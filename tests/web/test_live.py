@@ -339,6 +339,19 @@ def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Li
         assert list(chunks) == []
 
 
+@pytest.mark.parametrize("timeout", [None, 0.0, 0.1])
+def test_asking_whether_a_client_hung_up_does_not_wait(timeout: float | None) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(timeout)
+    gone = gone_of({"gunicorn.socket": ours})
+
+    with ours, theirs:
+        assert not gone()
+        theirs.sendall(b"more")
+        assert not gone()
+    assert gone(), "a closed socket has nobody behind it"
+
+
 def test_whether_a_client_hung_up_is_asked_of_the_server() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
