@@ -31,7 +31,7 @@ from workflows.audit import audit
 from workflows.ordering import Item, NewOrder, Pattern, place
 from workflows.retention import KEPT, prune
 
-STAYS = {"customers", "categories", "inventory", "deliveries", "installation"}
+STAYS = {"customers", "categories", "inventory", "deliveries", "installation", "sweeps"}
 """What belongs to no order: the shop's own."""
 
 EMPTY_BY_THEN = {"outbox"}

@@ -163,9 +163,14 @@ def test_a_pending_saga_can_be_cancelled_and_asking_again_changes_nothing(
 
     answers = [client.post(f"/api/v1/sagas/{placed['saga_id']}/cancel") for _ in range(2)]
 
-    for answer in answers:
-        assert answer.status_code == 202
-        assert answer.get_json() == {"saga_id": placed["saga_id"], "status": "compensating"}
+    assert [answer.status_code for answer in answers] == [202, 202]
+    first, second = (answer.get_json() for answer in answers)
+    assert (first["saga_id"], first["status"], first["cancel_decision"]) == (
+        placed["saga_id"],
+        "compensating",
+        "undone",
+    )
+    assert second == first
     assert get(client, f"/api/v1/sagas/{placed['saga_id']}")["error"] == "cancelled on request"
 
 
