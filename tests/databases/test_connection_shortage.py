@@ -141,7 +141,7 @@ def test_sweeps_that_are_always_late_do_not_keep_a_silent_service_from_timing_ou
 def test_a_long_interval_between_sweeps_that_was_asked_for_is_no_outage(
     here: Runtime, post: Post, clock: Clock
 ) -> None:
-    here.settings = here.settings.but(sweep_seconds=60)
+    here.settings = here.settings.but(sweep_seconds=30)
     order(Pattern.ORCHESTRATION)
     assert timed_out_within(0, clock) == 0
 

@@ -21,6 +21,7 @@ from app.saga import transitions
 from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.orchestrator import ERROR_CALLBACK
+from app.saga.outage import RECOVERY, note_time
 from app.saga.recovery import sweep
 from tasks.orders import Order
 from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
@@ -110,6 +111,9 @@ class Shop:
         else:
             self.breaker.begin()
         self.has_swept = True
+        with self.observed.transaction() as session:
+            # another scheduler swept while the clock went on: an interval without a sweep would be an outage
+            note_time(session, RECOVERY, self.here.now())
         try:
             sweep()
         except DatabaseFault:
