@@ -63,7 +63,8 @@ def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema, "example": problem_types.with_status(status).document}},
         }
-        for status in sorted({*statuses, 422, 500, 503})
+        # any request may be refused for its Host, or for a parameter that is repeated
+        for status in sorted({*statuses, 400, 422, 500, 503})
     }
 
 

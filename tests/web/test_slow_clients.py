@@ -48,13 +48,6 @@ def port(server: tuple[str, int]) -> int:
     return server[1]
 
 
-@pytest.fixture
-def gunicorn_port(server: tuple[str, int]) -> int:
-    if server[0] != "gunicorn":
-        pytest.skip("waitress hands no request on that has not come whole")
-    return server[1]
-
-
 @contextmanager
 def connections(port: int, number: int, said: bytes = b"", receive_buffer: int | None = None) -> Iterator[None]:
     """Hold connections on which this was said, and on which nothing is read."""
@@ -187,8 +180,10 @@ def test_a_malformed_chunk_is_refused(port: int, body: bytes) -> None:
     assert exchange(port, order("Transfer-Encoding: chunked", "Connection: close") + body).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_body_shorter_than_its_length_is_refused(gunicorn_port: int) -> None:
-    answered = exchange(gunicorn_port, order("Content-Length: 500") + ORDER, hang_up=True)
+# waitress passes on no request that has not come whole
+@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+def test_a_body_shorter_than_its_length_is_refused(port: int) -> None:
+    answered = exchange(port, order("Content-Length: 500") + ORDER, hang_up=True)
 
     assert answered.startswith(b"HTTP/1.1 400 ")
 
