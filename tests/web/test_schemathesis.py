@@ -25,7 +25,7 @@ from tests.shop import OPERATOR_TOKEN
 from tests.web.conftest import SEED_ORDER, post
 
 SEED = 20260101
-EXAMPLES = 20
+EXAMPLES = 32
 KNOWN = 0.3
 """How often an id is one of those made here; schemathesis also takes up those it finds in answers."""
 
@@ -88,6 +88,7 @@ def configuration(known: dict[str, list[str]]) -> SchemathesisConfig:
         "query.customer_id": "customers",
         "body.items[*].product_id": "books",
         "body.productId": "books",
+        "body.bookId": "books",
         "body.customer_id": "customers",
         "body.customerId": "customers",
     }
