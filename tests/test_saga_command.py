@@ -23,6 +23,7 @@ def its_environment(here: Runtime, settings: Settings, monkeypatch: pytest.Monke
     """The command finds the tests' database as it finds everything: in the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("STALL_SECONDS", "1")
+    here.settings = here.settings.but(step_timeout_seconds=600)  # no deadline passes, however slow the commands are
     monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
 
 

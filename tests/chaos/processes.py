@@ -15,6 +15,9 @@ from tests.stacks import ROOT
 
 PATIENCE_SECONDS = 120
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = (130, -signal.SIGINT)
+"""How ``python -m`` of a command that exits with 130 on Ctrl-C ends: where the signal interrupts the exec() of a string
+(modules that build functions do this), CPython kills itself by the signal instead; a shell shows 130 for both."""
 
 
 def spawn(command: list[str], environment: dict[str, str], log: Path, **options: Any) -> "subprocess.Popen[bytes]":
