@@ -25,30 +25,46 @@ from app.http_limits import ANSWER_TIMEOUT_SECONDS, LARGEST_BODY, REQUEST_TIMEOU
 MAX_HEAD = 64 * 1024
 MAX_BUFFERED = 8 * LARGEST_BODY
 """Of a body in parts: each part has a line that says how long it is."""
+MAX_BUFFERED_IN_ALL = 64 * 1024 * 1024
+"""Of the unfinished requests and unsent responses of a process; beyond it those that hold most are dropped."""
+READ_TIMEOUT_SECONDS = 0.2
+"""How long a thread may read in all what was not received before: the rest of a request that is refused anyway."""
 RECEIVE_BYTES = 64 * 1024
 CLOSE_TIMEOUT_SECONDS = 2.0
 DRAIN_SECONDS = 0.05
 
 _HEAD_END = b"\r\n\r\n"
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,12})[ \t]*[;\r]")
+_CHUNK_SIZE = re.compile(rb"0*([0-9a-fA-F]{1,12})[ \t]*[;\r]")
 
 
 class ClientSocket(socket.socket):
-    """A client's socket. What cannot be sent at once is kept in ``unsent``, and no call waits without bound."""
+    """A client's socket. What cannot be sent at once is kept in ``unsent``; a thread may wait for data only briefly."""
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self.unsent = bytearray()
         self.last_progress = time.monotonic()
+        self._read_until: float | None = None
 
     def setblocking(self, flag: bool) -> None:
-        """Set how long calls wait; what gunicorn calls blocking is bounded here."""
-        self.settimeout(REQUEST_TIMEOUT_SECONDS if flag else 0)
+        """Set whether reading may wait; gunicorn says so when a thread begins with a request."""
+        self._read_until = time.monotonic() + READ_TIMEOUT_SECONDS if flag else None
+        self.settimeout(READ_TIMEOUT_SECONDS if flag else 0)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive what has come. Raises TimeoutError once a thread has waited for too long in all."""
+        if self._read_until is not None:
+            left = self._read_until - time.monotonic()
+            if left <= 0:
+                # gunicorn logs this error number as a client's fault, others with a traceback as its own
+                raise TimeoutError(errno.ECONNRESET, "the rest of the request has not come")
+            self.settimeout(min(left, self.gettimeout() or left))
+        return super().recv(bufsize, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002  (a socket's)
         """Send what can be sent without waiting, and keep the rest. Raises OSError if the client takes nothing."""
         if not self.unsent:
             self.last_progress = time.monotonic()
@@ -93,7 +109,7 @@ class IncomingRequest:
     def is_ready(self) -> bool:
         """Return whether a thread can answer it without waiting: it is complete, or can be refused as it is."""
         if self._body is None and not self._read_head():
-            # a head whose lines end otherwise is refused
+            # a head that is too long, or whose lines end otherwise, is refused
             return len(self.data) > MAX_HEAD or b"\n\n" in self.data
         assert self._body is not None
         if self._length is None:
@@ -122,9 +138,10 @@ class IncomingRequest:
                 return True
             length = int(size[1], 16)
             if length == 0:
-                return self.data.find(_HEAD_END, line_end) >= 0
+                trailer = len(self.data) - line_end
+                return self.data.find(_HEAD_END, line_end) >= 0 or trailer > MAX_HEAD
             begin = line_end + 2
-            if self._content + len(self.data) - begin > LARGEST_BODY + 2:
+            if self._content + min(length, len(self.data) - begin) > LARGEST_BODY:
                 return True
             if len(self.data) < begin + length + 2:
                 return False
@@ -189,9 +206,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
             return
         self._sending[conn] = go_on
         self.poller.register(conn.sock, EVENT_WRITE, partial(self._send, conn))
+        self._bound_buffers()
 
     def murder_pending(self) -> None:
         """Drop the connections of clients that took too long; the main loop calls this once a second."""
+        super().murder_pending()
         now = time.monotonic()
         for conn, request in list(self._incoming.items()):
             if now > request.deadline or not (self.alive or request.data):
@@ -225,6 +244,16 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
                 conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             except OSError:  # the client has gone; raised here it would end the worker
                 self._drop(conn)
+        self._bound_buffers()
+
+    def _bound_buffers(self) -> None:
+        """Drop the connections that hold most, until all together hold no more than ``MAX_BUFFERED_IN_ALL``."""
+        held = {conn: len(request.data) for conn, request in self._incoming.items()}
+        held |= {conn: len(conn.sock.unsent) for conn in self._sending}
+        while sum(held.values()) > MAX_BUFFERED_IN_ALL:
+            largest = max(held, key=lambda conn: held[conn])
+            del held[largest]
+            self._drop(largest)
 
     def _hand_over(self, conn: TConn) -> None:
         self.poller.unregister(conn.sock)

@@ -4,6 +4,7 @@ The database's log decides what happened; a message only says that it is time to
 prefers delivering twice over losing, and none of them has to be perfect: the recovery sweep sends again.
 """
 
+import ssl
 import sys
 import time
 from typing import Any
@@ -36,6 +37,7 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
 _TRANSPORTS = {
     "memory": "app.memory_broker:Transport",
     "redis": "app.redis_broker:Transport",
+    "rediss": "app.redis_broker:Transport",
     "amqp": "app.amqp_broker:Transport",
     "amqps": "app.amqp_broker:TlsTransport",
     "pyamqp": "app.amqp_broker:Transport",
@@ -64,8 +66,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": broker_url,
         "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
-        # redis with TLS is kombu's own, which takes it from its name that it is to use TLS
         "broker_transport": _TRANSPORTS.get(broker_url.partition(":")[0]),
+        # kombu knows only its own transport for Redis with TLS; options in the URL, such as ssl_ca_certs, win
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss:") else None,
         "broker_connection_retry_on_startup": True,
         # a broker may answer and refuse: Redis that is out of memory or has become a replica. The worker connects again
         # until it takes messages; otherwise it would end

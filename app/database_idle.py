@@ -19,7 +19,8 @@ class IdleCloser:
     def __init__(self, engine: Engine) -> None:
         self.reset()
         event.listen(engine, "checkin", self._add)
-        event.listen(engine, "checkout", self._remove)
+        # before it is pinged: one that is closed before this is found out by the ping, after this none is closed
+        event.listen(engine, "checkout", self._remove, insert=True)
 
     def reset(self) -> None:
         """Forget the thread: for a child process right after a fork, which has none and may have a locked lock."""
@@ -58,6 +59,6 @@ class IdleCloser:
         unused_since = time.monotonic() - IDLE_SECONDS
         for entry, returned_at in list(self._returned_at.items()):
             if returned_at <= unused_since:
-                # one that is taken from the pool at this very moment is pinged, and replaced, before it is used
+                # one that leaves the pool at this very moment is pinged, and replaced, before it is used: see __init__
                 entry.invalidate()
                 del self._returned_at[entry]

@@ -39,8 +39,12 @@ MAX_BODY_BYTES = 64 * 1024
 
 MOST_RETRIES = 1000
 
-PUT_BACK_SECONDS = 1.0
-"""How long a message that only a worker of another version understands is kept before it is put back."""
+MIN_PUT_BACK_DELAY_SECONDS = 1.0
+MAX_PUT_BACK_DELAY_SECONDS = 30.0
+"""How long a message that only a worker of another version understands is kept before it is put back.
+
+The longer it has been coming back, the longer it is kept: a backlog of them leaves the worker time for others.
+"""
 
 MAX_PUT_BACK_SECONDS = 300.0
 """How long after this worker first saw such a message it is dropped; the sweep sends it again if its saga waits for it.
@@ -50,7 +54,7 @@ message may have waited in its queue for any time.
 """
 
 MAX_PUT_BACK = 10_000
-"""How many such messages a worker keeps track of; beyond that it drops them at once."""
+"""How many such messages a worker keeps track of; what is beyond that is put back after the longest delay."""
 
 
 def _text(value: Any) -> Any:
@@ -133,15 +137,18 @@ class PutBackLimit:
         self._clock = clock
         self._first_seen = OrderedDict[str, float]()
 
-    def allows(self, message_id: str) -> bool:
-        """Return whether a message may be put back once more."""
+    def delay(self, message_id: str) -> float | None:
+        """Return how many seconds to keep a message before it is put back once more; None if it is to be dropped."""
         now = self._clock()
         # oldest first; most were taken by another worker meanwhile, the rest are dropped when they come again
         while self._first_seen and now - next(iter(self._first_seen.values())) > 2 * MAX_PUT_BACK_SECONDS:
             self._first_seen.popitem(last=False)
         if message_id not in self._first_seen and len(self._first_seen) >= MAX_PUT_BACK:
-            return False
-        return now - self._first_seen.setdefault(message_id, now) < MAX_PUT_BACK_SECONDS
+            return MAX_PUT_BACK_DELAY_SECONDS
+        age = now - self._first_seen.setdefault(message_id, now)
+        if age >= MAX_PUT_BACK_SECONDS:
+            return None
+        return min(max(age / 2, MIN_PUT_BACK_DELAY_SECONDS), MAX_PUT_BACK_DELAY_SECONDS)
 
 
 _BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments, _Embed | None])
@@ -188,14 +195,13 @@ class Inbox(Consumer):
             try:
                 use_own_clock(message, check(message, self.app))
             except Exception as error:
-                if (
-                    isinstance(error, UnknownTask)
-                    and error.may_be_elsewhere
-                    and self._put_back_limit.allows(error.message_id)
-                ):
-                    self._put_back_later(message, error)
-                else:
+                delay = None
+                if isinstance(error, UnknownTask) and error.may_be_elsewhere:
+                    delay = self._put_back_limit.delay(error.message_id)
+                if delay is None:
                     self._drop(message, error)
+                else:
+                    self._put_back_later(message, delay, error)
             else:
                 handle(message)
 
@@ -207,12 +213,12 @@ class Inbox(Consumer):
         logger.error(f"message dropped from queue {queue}: it is no task of ours", extra=reason)
         message.reject_log_error(logger, self.connection_errors)
 
-    def _put_back_later(self, message: Message, error: Exception) -> None:
+    def _put_back_later(self, message: Message, delay: float, error: Exception) -> None:
         """Put a message back into its queue after a while: at once, this worker could do nothing else."""
         logger.info("message left to a worker of another version", extra={"reason": describe(error)})
         self.qos.increment_eventually()  # those that are kept must not use up what may be prefetched
         # a thread of its own has the timer of some pools, and may not use the connection
-        self.timer.call_after(PUT_BACK_SECONDS, self.call_soon, (self._put_back, message, self.connection))
+        self.timer.call_after(delay, self.call_soon, (self._put_back, message, self.connection))
 
     def _put_back(self, message: Message, connection: Connection) -> None:
         if connection is self.connection:  # else the broker has put it back, and begun to count anew

@@ -30,7 +30,10 @@ def worker(queue: str) -> None:
     # Celery's own command by itself: beside the others, Flower's and a shell's among them, it takes 20 MB more.
     # With events, which is what Flower shows
     context = CLIContext(celery, no_color=False, workdir=None, quiet=True)
-    celery_worker.main(["-Q", queue, "-n", name, "-E", *_pool(queue, here.settings)], "celery worker", obj=context)
+    # without gossip, whose consumer a message that cannot be decoded ends
+    celery_worker.main(
+        ["-Q", queue, "-n", name, "-E", "--without-gossip", *_pool(queue, here.settings)], "celery worker", obj=context
+    )
 
 
 def _pool(queue: str, settings: Settings) -> list[str]:

@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         validation_error_model=problems.Problem,
         validation_error_callback=problems.refuse_fields,
     )
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_BODY
     traced.register(app)
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     app.before_request(refuse_repetition)

@@ -3,6 +3,7 @@
 import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -17,6 +18,8 @@ PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.
 MOST_COPIES = 1000
 MOST_DIGITS = 12
 MAX_ID_LENGTH = 64
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
 MAX_TITLE_LENGTH = 500
 MAX_PATH_LENGTH = 2000
 """Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
@@ -31,18 +34,17 @@ def is_storable(text: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether nothing of a text can be seen: it is empty, or all white space, controls and invisible marks."""
-    # categories C* are controls, formats such as the zero-width space, and what is no character; Z* is white space
-    return all(unicodedata.category(character)[0] in "CZ" or character in BLANK_LETTERS for character in text)
+    """Return whether nothing of a text can be seen: empty, white space, controls, marks without a letter."""
+    # categories C* are controls, formats such as the zero-width space, and what is no character; Z* is white space; M*
+    # are marks on a letter, some of which, such as the variation selectors, are invisible
+    return all(unicodedata.category(character)[0] in "CZM" or character in BLANK_LETTERS for character in text)
 
 
 def own_path(path: str) -> str | None:
     """Return a path of this site to go on to; None for what a browser would take for another site's address."""
     # "//host" and "/\\host" lead to another site; tabs and line ends are dropped before a browser looks
-    plain = (
-        path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"} and len(path) <= MAX_PATH_LENGTH
-    )
-    return path if plain else None
+    plain = path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"}
+    return path if plain and len(path) <= MAX_PATH_LENGTH and len(quote(path)) <= MAX_PATH_LENGTH else None
 
 
 def _storable(text: str) -> str:

@@ -100,7 +100,7 @@ class OrdersReply(Answer):
 
 
 class CancelReply(Answer):
-    """A cancellation that was requested, not decided: the order says later what became of it.
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the order says later what it becomes.
 
     ``status`` is the saga's at the time of the answer.
     """
@@ -224,7 +224,7 @@ class RefusedReply(Answer):
 
 
 class CancelRequestedReply(AskedReply):
-    """A cancellation that was requested, not decided: the saga says later what became of it."""
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the saga says later what it becomes."""
 
     cancel_requested_at: datetime | None
     cancel_decision: CancelDecision | None
@@ -320,7 +320,7 @@ class CamelOrdersReply(Camel):
 
 
 class CamelCancelReply(Camel, CancelReply):
-    """A cancellation that was requested, not decided: the saga's status says later what became of it."""
+    """An accepted request to cancel; while ``cancelDecision`` is pending, the status says later what it becomes."""
 
 
 class FlatItemReply(Camel):

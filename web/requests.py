@@ -7,6 +7,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from flask import Request, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
@@ -15,8 +16,8 @@ from app.errors import BadRequest, Invalid
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-MAX_DIGITS = 100
-"""Of a whole number in JSON; what a field accepts is far less."""
+MAX_NUMBER_LENGTH = 100
+"""How many characters a number in JSON may have; what a field accepts is far less."""
 MAX_SHOWN = 100
 """How many characters of what a client sent a refusal repeats."""
 
@@ -31,10 +32,14 @@ class StrictFormParser(FormDataParser):
             stream, fields, files = super().parse(*args, **kwargs)
         except ValueError as error:
             raise BadRequest("the form cannot be read: it is not what its Content-Type says") from error
-        if None in fields or None in files:
+        try:
+            if None in fields or None in files:
+                raise BadRequest("the form cannot be read: a part of it has no name")
+            _refuse_repetition(fields, "the form has the field")
+        except BadRequest:
             for file in chain.from_iterable(files.listvalues()):
                 file.close()
-            raise BadRequest("the form cannot be read: a part of it has no name")
+            raise
         return stream, fields, files
 
 
@@ -85,9 +90,13 @@ class StrictRequest(Request):
 
 def refuse_repetition() -> None:
     """Raise BadRequest if the query names a parameter twice: only one of the two would be taken."""
-    for name, values in request.args.lists():
+    _refuse_repetition(request.args, "the query has the parameter")
+
+
+def _refuse_repetition(fields: MultiDict[str, str], what: str) -> None:
+    for name, values in fields.lists():
         if len(values) > 1:
-            raise BadRequest(f"the query has the parameter {name[:MAX_SHOWN]!a} more than once")
+            raise BadRequest(f"{what} {name[:MAX_SHOWN]!a} more than once")
 
 
 def json_object(text: str | bytes, name: str) -> dict[str, Any]:
@@ -115,6 +124,7 @@ def json_value(text: str | bytes) -> Any:
 
 def exact(text: str) -> Decimal:
     """Return a number as it is written. Raises ValueError."""
+    _refuse_length(text)
     try:
         return Decimal(text)
     except InvalidOperation as error:
@@ -122,16 +132,21 @@ def exact(text: str) -> Decimal:
 
 
 def _whole(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number has {len(text)} digits, at most {MAX_DIGITS} are allowed")
+    _refuse_length(text)
     return int(text)
 
 
+def _refuse_length(number: str) -> None:
+    if len(number) > MAX_NUMBER_LENGTH:
+        raise ValueError(f"a number has {len(number)} characters, at most {MAX_NUMBER_LENGTH} are allowed")
+
+
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)[:MAX_SHOWN]!a} is repeated")
+    found = dict[str, Any]()
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name[:MAX_SHOWN]!a} is repeated")
+        found[name] = value
     return found
 
 

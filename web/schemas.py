@@ -20,6 +20,8 @@ from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod
 from web import cursors
 from web.fields import (
+    DEFAULT_PAGE,
+    MAX_PAGE,
     PATTERN_OF,
     Address,
     Amount,
@@ -313,7 +315,7 @@ class BookPath(BaseModel):
 class PageQuery(Strict, KnownSchema):
     """Which page of a list."""
 
-    limit: int = Field(20, ge=1, le=100)
+    limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
     cursor: str | None = Field(None, max_length=cursors.MAX_LENGTH, description="The next_cursor of the page before.")
 
 

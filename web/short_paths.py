@@ -52,7 +52,7 @@ def change_order(path: OrderPath, body: ChangeShortOrder) -> Response:
 
 @api.delete("/orders/<order_id>", responses={202: replies.CamelCancelReply, **problems.responses(404, 409)})
 def cancel_order(path: OrderPath) -> Response:
-    """Cancel an order: what was done for it is undone. Too late once the carrier is booked."""
+    """Request that an order be cancelled. Its cancelDecision says whether that came before the carrier was booked."""
     return _cancel(path.order_id)
 
 

@@ -193,12 +193,15 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
     """Return the sagas that are stuck on a step with a class of error, at most ``limit`` of them as rows."""
     columns = select(SagaInstance.id, SagaInstance.stuck_reason, SagaInstance.updated_at)
     stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == step)
-    with runtime.current().database.reading() as session:
+    here = runtime.current()
+    until: datetime | None = here.now()  # for those that were not looked at
+    with here.database.reading() as session:
         rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(EXAMINED + 1)).all()
         found = [row for row in rows[:EXAMINED] if error_class(row.stuck_reason, step) == error]
         shown = select(SagaInstance).where(SagaInstance.id.in_([row.id for row in found[:limit]]))
         sagas = session.scalars(shown.order_by(SagaInstance.id.desc())).all()
-    until = max((row.updated_at for row in found), default=None)
+    if len(rows) <= EXAMINED:
+        until = max((row.updated_at for row in found), default=None)
     return StuckSagas(StuckGroup(step, error, until), sagas, len(found), len(rows) > EXAMINED)
 
 

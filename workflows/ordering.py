@@ -110,6 +110,7 @@ class NewOrder:
             "order_id": self.order_id,
         }
         known = _sent(self).keys() <= first.keys()
+        known &= all(_sent(item).keys() <= {"book_id", "quantity", "unit_price"} for item in self.items)
         return hashlib.sha256(_canonical(first)).hexdigest() if known else None
 
 

@@ -30,15 +30,16 @@ class Resumed:
 
 
 def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
-    """Ask for a saga to be undone; returns it as it stands after the commit.
+    """Request that a saga be undone; returns it as it stands after the commit, with ``cancel_requested_at`` set.
 
-    ``by`` is the operator who does, and is kept; None is for a customer. Asking again changes nothing, and nothing is
-    kept of it. Raises NotFound, and Conflict past the point of no return.
+    ``by`` is the operator who does, and is kept unless the saga is being compensated already; None is for a customer.
+    A second request changes nothing. Raises NotFound, and Conflict past the point of no return.
     """
 
     def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
         done = driver.cancel(session, saga)
-        if done and saga.cancel_requested_at is None:
+        # also of a saga that is being compensated anyway: the request was accepted, and its decision can be looked up
+        if saga.cancel_requested_at is None:
             saga.cancel_requested_at = runtime.current().now()
         return done
 

@@ -40,6 +40,7 @@ RECOVERY = "recovery"
 _EXHAUSTED_AT = "connections exhausted"
 _GAP_SINCE = "no sweep since"
 _GAP_UNTIL = "no sweep until"
+_SWEPT_AGAIN_AT = "swept again"
 
 # the limits of the role and of the database, and the reserved connections, are not for superusers; what a standby
 # takes is not counted
@@ -56,21 +57,23 @@ _EXHAUSTED = """
 
 
 @dataclass(frozen=True)
-class Outage:
+class Outages:
     """What is known of the last outages when a sweep begins."""
 
-    recent: bool
-    """Whether one lasts, or ended less than ``GRACE_SECONDS`` ago."""
+    ended_at: list[datetime]
+    """When a shortage of connections, and an interval without a sweep, were last seen; now if that lasts."""
     gap: tuple[datetime, datetime] | None
-    """The last interval without a sweep."""
+    """The last interval without a sweep, or the longer one that it followed soon."""
 
-    def suspends(self, saga: SagaInstance, now: datetime) -> bool:
+    def suspend(self, saga: SagaInstance, now: datetime) -> bool:
         """Return whether an overdue saga gets a new deadline instead of being undone.
 
-        Each saga gets it for a bounded time: a connection shortage may last, and the saga's service may be down for
-        another reason. The last interval without a sweep does not count towards that time, however long it was.
+        It does if its deadline passed in an outage, or within ``GRACE_SECONDS`` afterwards, even if the sweeps take
+        longer to come to it. Each saga gets it for a bounded time: a connection shortage may last, and the saga's
+        service may be down for another reason. The interval without a sweep does not count towards that time.
         """
-        if not self.recent:
+        deadline = saga.deadline_at
+        if deadline is None or not any(deadline < end + timedelta(seconds=GRACE_SECONDS) for end in self.ended_at):
             return False
         silent = now - saga.updated_at
         if self.gap:
@@ -87,7 +90,7 @@ def note_time(session: Session, name: str, moment: datetime) -> None:
     session.execute(written.on_conflict_do_update(index_elements=["name"], set_={"swept_at": moment}))
 
 
-def note_outages(session: Session) -> Outage:
+def note_outages(session: Session) -> Outages:
     """Return what is known of outages, and note one that lasts or has just ended; to be called before a sweep is noted.
 
     All of it is judged by stored rows and by the server, so it makes no difference which process sweeps, or whether it
@@ -95,21 +98,29 @@ def note_outages(session: Session) -> Outage:
     """
     here = runtime.current()
     now = here.now()
-    rows = select(Sweep.name, Sweep.swept_at).where(Sweep.name.in_([RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL]))
-    noted = dict(session.execute(rows).all())
-    if _connections_exhausted(session):
-        noted[_EXHAUSTED_AT] = now
-        note_time(session, _EXHAUSTED_AT, now)
+    names = [RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL, _SWEPT_AGAIN_AT]
+    noted = dict(session.execute(select(Sweep.name, Sweep.swept_at).where(Sweep.name.in_(names))).all())
+    found = {_EXHAUSTED_AT: now} if _connections_exhausted(session) else dict[str, datetime]()
     longest = timedelta(seconds=max(GAP_SECONDS, 3 * here.settings.sweep_seconds))
     if RECOVERY in noted and now - noted[RECOVERY] > longest:
-        noted |= {_GAP_SINCE: noted[RECOVERY], _GAP_UNTIL: now}
-        for name in (_GAP_SINCE, _GAP_UNTIL):
-            note_time(session, name, noted[name])
+        found[_SWEPT_AGAIN_AT] = now
+        if not _follows_a_longer_gap(noted, now):
+            found |= {_GAP_SINCE: noted[RECOVERY], _GAP_UNTIL: now}
+    for name, moment in found.items():
+        note_time(session, name, moment)
+    noted |= found
     # one in the future is from before the database's clock was set back
-    ends = [noted[name] for name in (_EXHAUSTED_AT, _GAP_UNTIL) if name in noted]
-    recent = any(abs(now - end) < timedelta(seconds=GRACE_SECONDS) for end in ends)
+    ended_at = [noted[name] for name in (_EXHAUSTED_AT, _SWEPT_AGAIN_AT) if name in noted and noted[name] <= now]
     gap = (noted[_GAP_SINCE], noted[_GAP_UNTIL]) if _GAP_SINCE in noted else None
-    return Outage(recent, gap)
+    return Outages(ended_at, gap)
+
+
+def _follows_a_longer_gap(noted: dict[str, datetime], now: datetime) -> bool:
+    """Return whether the interval since the last sweep is an aftermath of a longer one, such as a second restart."""
+    if _GAP_UNTIL not in noted:
+        return False
+    is_soon = noted[RECOVERY] - noted[_GAP_UNTIL] < timedelta(seconds=GRACE_SECONDS)
+    return is_soon and now - noted[RECOVERY] < noted[_GAP_UNTIL] - noted[_GAP_SINCE]
 
 
 def _connections_exhausted(session: Session) -> bool:

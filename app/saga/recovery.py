@@ -20,7 +20,7 @@ from app.saga import happenings, registry, transitions
 from app.saga.definition import FORWARD, MOVING
 from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, Sweep
-from app.saga.outage import RECOVERY, Outage, note_outages, note_time
+from app.saga.outage import RECOVERY, Outages, note_outages, note_time
 from app.saga.registry import Driver
 
 logger = logging.getLogger(__name__)
@@ -57,13 +57,16 @@ def sweep() -> Swept:
     """
     database = runtime.current().database
     with database.transaction() as session:
-        outage = note_outages(session)
+        outages = note_outages(session)
         # before claiming: another sweep waits for this row, and then sees no saga that this one has claimed
         note_time(session, RECOVERY, runtime.current().now())
         claimed = _claim(session)
         locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
-    outcomes = [_drive(saga_id, outage) for saga_id in claimed]
+    outcomes = [_drive(saga_id, outages) for saga_id in claimed]
+    if len(claimed) == BATCH:
+        with database.transaction() as session:  # else the time that a whole batch takes would look like an outage
+            note_time(session, RECOVERY, runtime.current().now())
     return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
@@ -142,7 +145,7 @@ def _locked(session: Session) -> int:
     return len(locked)
 
 
-def _drive(saga_id: str, outage: Outage) -> str:
+def _drive(saga_id: str, outages: Outages) -> str:
     here = runtime.current()
     try:
         with here.database.transaction() as session:
@@ -155,9 +158,9 @@ def _drive(saga_id: str, outage: Outage) -> str:
                 driver.drive(session, saga)
                 return "left"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
-            if overdue and outage.suspends(saga, here.now()):
+            if overdue and outages.suspend(saga, here.now()):
                 # its service may have waited for a connection: the clock starts again when the saga is driven on
-                logger.warning("deadline passed during an outage of the database", extra={"saga_id": saga_id})
+                logger.warning("deadline passed during an outage", extra={"saga_id": saga_id})
                 transitions.stop_clock(saga, here.now())
                 overdue = False
             kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN

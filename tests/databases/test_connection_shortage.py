@@ -127,6 +127,38 @@ def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_
 
 
 @both
+def test_a_saga_to_which_the_sweeps_come_late_after_an_outage_is_judged_by_its_deadline(
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(pattern)
+    assert timed_out_within(0, clock) == 0
+    clock.forward(3600)
+    with monkeypatch.context() as others_first:
+        others_first.setattr(recovery, "_claim", lambda _: [])
+        assert timed_out_within(GRACE_SECONDS + 2 * STEP, clock) == 0
+
+    assert timed_out_within(0, clock) == 0
+    assert timed_out_within(TIMEOUT, clock) == 1
+
+
+@both
+def test_a_second_restart_soon_after_an_outage_does_not_hide_how_long_that_was(
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(pattern)
+    assert timed_out_within(0, clock) == 0
+    clock.forward(3600)
+    with monkeypatch.context() as others_first:
+        others_first.setattr(recovery, "_claim", lambda _: [])
+        assert timed_out_within(STEP, clock) == 0
+        clock.forward(GAP_SECONDS + 2)
+        assert timed_out_within(0, clock) == 0
+
+    assert timed_out_within(0, clock) == 0
+    assert timed_out_within(TIMEOUT + GRACE_SECONDS, clock) == 1
+
+
+@both
 def test_sweeps_that_are_always_late_do_not_keep_a_silent_service_from_timing_out(
     here: Runtime, post: Post, clock: Clock, pattern: Pattern
 ) -> None:

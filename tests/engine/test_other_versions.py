@@ -472,16 +472,24 @@ def test_a_task_that_may_be_another_versions_is_told_from_garbage_whenever_it_wa
 def test_a_message_is_put_back_for_a_while_after_it_was_first_seen_here(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     limit = inbox.PutBackLimit(lambda: now[0])
-    assert limit.allows("early")
+    assert limit.delay("early") == 1
 
-    now[0] += inbox.MAX_PUT_BACK_SECONDS - 1
-    assert limit.allows("early")
-    assert limit.allows("late")
+    now[0] += 8
+    assert limit.delay("early") == 4, "a backlog of them leaves time for others"
+    now[0] += inbox.MAX_PUT_BACK_SECONDS - 9
+    assert limit.delay("early") == inbox.MAX_PUT_BACK_DELAY_SECONDS
+    assert limit.delay("late") == 1
     now[0] += 1
-    assert not limit.allows("early")
-    assert limit.allows("late")
+    assert limit.delay("early") is None
+    assert limit.delay("late") == 1
 
+
+def test_more_messages_than_are_kept_track_of_are_put_back_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    limit = inbox.PutBackLimit(lambda: now[0])
     monkeypatch.setattr(inbox, "MAX_PUT_BACK", 2)
-    assert not limit.allows("too many")
-    now[0] += inbox.MAX_PUT_BACK_SECONDS + 1
-    assert limit.allows("of another deploy")
+    assert [limit.delay(message_id) for message_id in ("one", "two")] == [1, 1]
+
+    assert limit.delay("too many") == inbox.MAX_PUT_BACK_DELAY_SECONDS
+    now[0] += 2 * inbox.MAX_PUT_BACK_SECONDS + 1
+    assert limit.delay("of another deploy") == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.http_limits import LARGEST_BODY
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
@@ -49,8 +50,11 @@ def port(server: tuple[str, int]) -> int:
 
 
 @contextmanager
-def connections(port: int, number: int, said: bytes = b"", receive_buffer: int | None = None) -> Iterator[None]:
+def connections(
+    port: int, number: int, said: bytes = b"", receive_buffer: int | None = None
+) -> Iterator[list[socket.socket]]:
     """Hold connections on which this was said, and on which nothing is read."""
+    clients: list[socket.socket] = []
     with ExitStack() as stack:
         for _ in range(number):
             client = stack.enter_context(socket.socket())
@@ -59,7 +63,8 @@ def connections(port: int, number: int, said: bytes = b"", receive_buffer: int |
             client.settimeout(PATIENCE_SECONDS)
             client.connect(("127.0.0.1", port))
             client.sendall(said)
-        yield
+            clients.append(client)
+        yield clients
 
 
 def is_served(port: int) -> bool:
@@ -68,6 +73,17 @@ def is_served(port: int) -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_SECONDS) as answer:
             answer.read()
     return True
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Return whether a server has closed a connection on which it answers nothing."""
+    client.settimeout(0)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 def exchange(port: int, said: bytes, *more: bytes, hang_up: bool = False) -> bytes:
@@ -102,10 +118,24 @@ def chunk(data: bytes) -> bytes:
         (40, order("Content-Length: 1000") + b'{"customer_id":'),
         (40, order("Transfer-Encoding: chunked") + b"ff\r\n{"),
         (40, order("Content-Length: 9999999") + b"{"),
+        (40, order("Content-Length: 00000000000000001000") + b"{"),
+        (40, order("Transfer-Encoding: chunked") + b"00000000000000ff\r\n{"),
+        (40, order("Transfer-Encoding: chunked") + chunk(b" " * 1_024_000) + chunk(b" ") * 5000),
         (40, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"),
+        (40, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-Long: %s\r\n" % (b"x" * 8000) * 9),
         (110, b""),
     ],
-    ids=["unfinished bodies", "unfinished chunks", "bodies too large", "unfinished heads", "silence"],
+    ids=[
+        "unfinished bodies",
+        "unfinished chunks",
+        "bodies too large",
+        "lengths with zeros",
+        "chunks with zeros",
+        "many small chunks",
+        "unfinished heads",
+        "long heads",
+        "silence",
+    ],
 )
 def test_who_sends_too_little_keeps_nobody_waiting(port: int, number: int, said: bytes) -> None:
     with connections(port, number, said):
@@ -178,6 +208,18 @@ def test_two_requests_at_once_get_two_answers(port: int) -> None:
 @pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"])
 def test_a_malformed_chunk_is_refused(port: int, body: bytes) -> None:
     assert exchange(port, order("Transfer-Encoding: chunked", "Connection: close") + body).startswith(b"HTTP/1.1 400 ")
+
+
+# waitress keeps what has come of a large body in a file
+@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+def test_what_is_kept_of_unfinished_requests_is_bounded_in_all(port: int) -> None:
+    almost = order(f"Content-Length: {LARGEST_BODY}") + b" " * (LARGEST_BODY - 1)
+
+    with connections(port, 70, almost) as clients:
+        assert is_served(port)
+        dropped = [client for client in clients if is_closed(client)]
+
+    assert 0 < len(dropped) <= 10
 
 
 # waitress passes on no request that has not come whole

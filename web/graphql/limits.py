@@ -16,6 +16,7 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from web.fields import DEFAULT_PAGE, MAX_PAGE
 from web.graphql.scalars import int_from_document, int_from_variable
 
 MOST_TOKENS = 3000
@@ -25,12 +26,20 @@ MOST_FIELDS = 300
 MAX_ROWS = 5000
 
 PAGES = frozenset({"products", "categories", "orders", "sagas"})
-"""The fields that answer with a page of a list, as long as their argument ``first`` says."""
-MAX_PAGE, DEFAULT_PAGE = 100, 20
+"""The fields that answer with a page of a list; their argument ``first`` is its length."""
 PAGE_ROW = 10
 """How many rows one of a page counts as: it is read whole, with its JSON, and what it is shown with."""
-LISTS = {"steps": 10, "events": 10, "items": 3, "order": 1, "saga": 1, "category": 1}
-"""How many rows a field adds to the row that it belongs to; of lists about as many as an order usually has."""
+ROWS = {
+    **dict.fromkeys(("steps", "events", "context", "payload", "result"), 10),
+    "items": 15,
+    "order": 1,
+    "saga": 1,
+    "category": 1,
+}
+"""How many rows a field adds to the row that it belongs to.
+
+Of lists and of JSON it is more than an order usually has, because some have a hundred items.
+"""
 
 VAGUE = "the document has several operations: say in operationName which one is meant"
 
@@ -91,7 +100,7 @@ class Measure:
         if name in PAGES:
             return self._page(node) * (PAGE_ROW + inner)
         # not multiplied: what belongs to the steps of a saga is read with them
-        return LISTS.get(name, 0) + inner
+        return ROWS.get(name, 0) + inner
 
     def _page(self, node: FieldNode) -> int:
         given = next((argument.value for argument in node.arguments or () if argument.name.value == "first"), None)

@@ -7,6 +7,7 @@ import strawberry
 from strawberry import ID
 
 from web import cursors
+from web.fields import DEFAULT_PAGE
 from web.graphql.described import output
 from web.graphql.enums import OrderStatus, SagaStatus
 from web.graphql.spelling import checked, spelled
@@ -25,7 +26,9 @@ class Query:
     """What can be asked. `first` is at most 100; `after` is the `endCursor` of the page before."""
 
     @strawberry.field
-    def products(self, category_id: ID | None = None, first: int = 20, after: str | None = None) -> Page[Product]:
+    def products(
+        self, category_id: ID | None = None, first: int = DEFAULT_PAGE, after: str | None = None
+    ) -> Page[Product]:
         """List the books on sale, by id."""
         with spelled(**NAMES):
             asked = checked(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
@@ -41,7 +44,7 @@ class Query:
             return Product.page([queries.book(checked(BookPath, {"book_id": id}).book_id)])[0]
 
     @strawberry.field
-    def categories(self, first: int = 20, after: str | None = None) -> Page[Category]:
+    def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
         """List the categories, by id."""
         with spelled(**NAMES):
             asked = checked(PageQuery, {"limit": first, "cursor": after})
@@ -53,7 +56,7 @@ class Query:
         self,
         status: OrderStatus | None = None,
         user_id: ID | None = None,
-        first: int = 20,
+        first: int = DEFAULT_PAGE,
         after: str | None = None,
     ) -> Page[Order]:
         """List orders, newest first."""
@@ -80,7 +83,7 @@ class Query:
         status: SagaStatus | None = None,
         saga_type: str | None = None,
         step: str | None = None,
-        first: int = 20,
+        first: int = DEFAULT_PAGE,
         after: str | None = None,
     ) -> Page[Saga]:
         """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""

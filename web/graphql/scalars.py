@@ -69,10 +69,18 @@ def int_from_document(node: ValueNode, _variables: Any = None) -> int:
 def _int(value: Any) -> int:
     number = whole(value)
     if isinstance(number, bool) or not isinstance(number, int):
-        raise ValueError(f"Int must be a whole number, not {str(value)[:MAX_SHOWN]}")
+        if isinstance(number, Decimal) and number.adjusted() >= len(str(MAX_INT)):
+            raise ValueError(OUT_OF_RANGE)
+        # a list or an object of a whole body is not written out
+        shown = str(value)[:MAX_SHOWN] if isinstance(value, str | bool | Decimal) else f"{type(value).__name__}"
+        raise ValueError(f"Int must be a whole number, not {shown}")
     if not -MAX_INT - 1 <= number <= MAX_INT:
-        raise ValueError(f"Int must lie between {-MAX_INT - 1} and {MAX_INT}")
+        raise ValueError(OUT_OF_RANGE)
     return number
+
+
+MAX_INT = 2**31 - 1
+OUT_OF_RANGE = f"Int must lie between {-MAX_INT - 1} and {MAX_INT}"
 
 
 class _Int(GraphQLScalarType):
@@ -80,8 +88,6 @@ class _Int(GraphQLScalarType):
 
     reserved_types: Mapping[str, GraphQLNamedType] = MappingProxyType({})
 
-
-MAX_INT = 2**31 - 1
 
 INT = ScalarDefinition(
     name=GraphQLInt.name,
