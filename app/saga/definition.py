@@ -82,9 +82,13 @@ class StepStatus(StrEnum):
     """Of a compensation: out of retries, and then a person said that they had done it outside the system."""
 
 
+MAX_RETRY_DELAY_SECONDS = 120.0
+"""A worker holds a message that waits for its retry, and Redis gives it to another worker after five minutes."""
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a transient fault is tried again, and after how many seconds."""
+    """How often a transient fault is retried, and after how many seconds, at most ``MAX_RETRY_DELAY_SECONDS``."""
 
     attempts: int
     delay: float
@@ -93,7 +97,8 @@ class RetryPolicy:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+        usable = self.attempts >= 1 and self.delay >= 0 and self.factor >= 1 and 0 <= self.jitter <= 1
+        if not usable or self.limit > MAX_RETRY_DELAY_SECONDS:
             raise DefinitionError(f"not a usable retry policy: {self}")
 
     @classmethod

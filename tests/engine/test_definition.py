@@ -129,7 +129,13 @@ def test_a_reaction_that_could_not_be_voided_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"attempts": 0, "delay": 1}, {"attempts": 1, "delay": -1}, {"attempts": 1, "delay": 1, "jitter": 2}]
+    "values",
+    [
+        {"attempts": 0, "delay": 1},
+        {"attempts": 1, "delay": -1},
+        {"attempts": 1, "delay": 1, "jitter": 2},
+        {"attempts": 1, "delay": 1, "limit": 600},
+    ],
 )
 def test_a_senseless_policy_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):
