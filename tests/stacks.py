@@ -3,12 +3,15 @@
 Every stack is driven through its public HTTP API, so one suite fits all.
 """
 
+import fcntl
+import hashlib
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -43,6 +46,12 @@ BROKERS = {
 }
 _in_use: set[str] = set()
 """The brokers that a shop is open on: a second one's workers would take the first one's messages, and drop them."""
+
+ENDS_WITHIN_SECONDS = 60
+"""How long a process that is asked to end may take."""
+
+PORTS = range(20_000, 32_000)
+_ports_given: set[int] = set()
 
 SHOWN_OF_A_LOG = 4000
 """How much of each process's log a test that fails shows, in characters."""
@@ -122,10 +131,8 @@ def _server_shop(
     """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
     _require(POSTGRESQL, "PostgreSQL", "TEST_DATABASE_URL")
     _require(BROKERS[broker], broker, f"TEST_{broker.upper()}_URL")
-    assert broker not in _in_use, f"another test's shop is still open on {broker}"
     with ExitStack() as stack:
-        _in_use.add(broker)
-        stack.callback(_in_use.remove, broker)
+        stack.enter_context(_broker_to_itself(broker))
         database_url = stack.enter_context(fresh_postgresql_database())
         empty_queues(BROKERS[broker])
         settings = short_settings(database_url=database_url, broker_url=BROKERS[broker], port=free_port(), **changes)
@@ -140,7 +147,26 @@ def _server_shop(
         stack.enter_context(roles(commands, settings, folder))
         shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
         shop.wait_for(lambda: is_ready(shop), lambda ready: ready)
+        # an order's deadlines must not pay for workers that are still starting
+        workers = [folder / f"{queue}.log" for queue in queues if queue in commands]
+        shop.wait_for(
+            lambda: [log.name for log in workers if b" ready." not in log.read_bytes()], lambda late: not late
+        )
         yield shop
+
+
+@contextmanager
+def _broker_to_itself(broker: str) -> Iterator[None]:
+    """Keep every other test, of this process or another, from a broker: its workers would take this one's messages."""
+    assert broker not in _in_use, f"another test's shop is still open on {broker}"
+    name = hashlib.sha256(BROKERS[broker].encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"cloudmart-tests-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _in_use.add(broker)
+        try:
+            yield
+        finally:
+            _in_use.remove(broker)
 
 
 def role_commands(settings: Settings, web_workers: int = 1, queues: Sequence[str] = QUEUES) -> dict[str, list[str]]:
@@ -183,7 +209,7 @@ def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> I
             process.terminate()
         for process in processes:
             try:
-                process.wait(15)
+                process.wait(ENDS_WITHIN_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -214,15 +240,17 @@ def require_redis() -> None:
     _require(BROKERS["redis"], "Redis", "TEST_REDIS_URL")
 
 
-def open_broker(name: str) -> str:
-    """Return the URL of a broker whose queues are empty and which no shop uses; skip, or fail, if it is not there."""
+@contextmanager
+def open_broker(name: str) -> Iterator[str]:
+    """Keep a broker from every other test; yields its URL. Its queues are empty. Skip, or fail, if it is not there."""
     if name == "memory":
         empty_queues("memory://")  # this process's, in which another test may have left something
-        return "memory://"
+        yield "memory://"
+        return
     _require(BROKERS[name], name, f"TEST_{name.upper()}_URL")
-    assert name not in _in_use, f"another test's shop is still open on {name}"
-    empty_queues(BROKERS[name])
-    return BROKERS[name]
+    with _broker_to_itself(name):
+        empty_queues(BROKERS[name])
+        yield BROKERS[name]
 
 
 def _require(url: str, server: str, variable: str) -> None:
@@ -268,12 +296,23 @@ def free_port(*addresses: str) -> int:
     The system gives ports from 32768 on to connections: one of those may be taken before, or while, a server is down,
     even by a client that tried to reach the server and met itself.
     """
+    ports = _ports_of_this_process()
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.choice(ports)
+        if port in _ports_given:
+            continue
         with ExitStack() as probes, suppress(OSError):
             for address in addresses or ("127.0.0.1",):
                 probes.enter_context(socket.socket()).bind((address, port))
+            _ports_given.add(port)
             return port
+
+
+def _ports_of_this_process() -> range:
+    """Return the ports that no other of xdist's processes hands out: both might find the same one free."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return PORTS[number % count :: count]
 
 
 def is_ready(shop: Shop) -> bool:

@@ -50,7 +50,14 @@ def blocked(shop: Shop) -> bool:
 def test_a_worker_that_is_asked_to_end_finishes_its_step_and_gives_the_rest_back(
     seeded_database: Path, tmp_path: Path
 ) -> None:
-    patient = {"step_timeout_seconds": 90, "stall_seconds": 90}  # so that it is no sweep that saves the orders
+    # so that it is neither a sweep nor a retry that saves the orders
+    patient = {
+        "step_timeout_seconds": 90,
+        "stall_seconds": 90,
+        "database_lock_timeout_seconds": 90,
+        "database_statement_timeout_seconds": 90,
+        "database_idle_transaction_seconds": 90,
+    }
     with open_shop("postgresql+rabbitmq", seeded_database, tmp_path, absent="inventory", **patient) as shop:
         settings = shop.here.settings.but(worker_concurrency=1)
         book = shop.add_book(stock=4)
@@ -113,9 +120,10 @@ class Line:
 
 
 @pytest.fixture
-def rabbitmq() -> str:
+def rabbitmq() -> Iterator[str]:
     """The URL of a RabbitMQ that answers and that no shop uses."""
-    return open_broker("rabbitmq")
+    with open_broker("rabbitmq") as url:
+        yield url
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from app.metrics.source import Source
 from app.runtime import Runtime
 from app.saga import recovery
 from app.settings import Settings
+from tests.chaos.processes import wait_for
 from tests.metrics.scrapes import Samples, of, parse
 from tests.post import Clock, Post
 from tests.stacks import empty_queues, open_broker
@@ -86,21 +87,23 @@ def test_sagas_are_counted_as_far_as_anybody_needs(here: Runtime, post: Post, mo
 
 @pytest.mark.parametrize("broker", ["rabbitmq", "redis", "memory"])
 def test_messages_that_nobody_has_taken_are_told_by_queue(here: Runtime, broker: str) -> None:
-    url = open_broker(broker)
-    here.settings = here.settings.but(broker_url=url)
-    celery.conf.update(configuration(here.settings))
-    celery.conf.task_always_eager = False
-    before = queue_depths()
+    with open_broker(broker) as url:
+        here.settings = here.settings.but(broker_url=url)
+        celery.conf.update(configuration(here.settings))
+        celery.conf.task_always_eager = False
+        before = queue_depths()
 
-    with celery.connection_for_write() as connection:  # not the pool's, which goes on with the broker it was made for
-        for _ in range(3):
-            Producer(connection).publish({}, routing_key="payments", declare=[Queue("payments")])
+        with celery.connection_for_write() as connection:  # not the pool's, which goes on with its first broker
+            for _ in range(3):
+                Producer(connection).publish({}, routing_key="payments", declare=[Queue("payments")])
 
-    try:
-        assert queue_depths() == {**dict.fromkeys(QUEUES, 0), "payments": 3}
-        assert before == dict.fromkeys(QUEUES, 0)
-    finally:
-        empty_queues(url)
+        try:
+            # RabbitMQ puts a message into its queue some time after the publisher has sent it
+            wait_for("the messages to be in their queue", lambda: queue_depths()["payments"] == 3)
+            assert queue_depths() == {**dict.fromkeys(QUEUES, 0), "payments": 3}
+            assert before == dict.fromkeys(QUEUES, 0)
+        finally:
+            empty_queues(url)
 
 
 def test_of_a_silent_broker_and_a_silent_database_only_that_is_told(

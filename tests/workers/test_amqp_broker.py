@@ -21,7 +21,7 @@ from tests.chaos.processes import wait_for
 from tests.stacks import connection_to, open_broker
 
 MESSAGES = 50
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 
 class Counted:
@@ -51,19 +51,25 @@ class Counted:
 
 
 @pytest.fixture
-def connection() -> Iterator[Connection]:
-    with connection_to(open_broker("rabbitmq")) as connection:
+def broker_url() -> Iterator[str]:
+    with open_broker("rabbitmq") as url:
+        yield url
+
+
+@pytest.fixture
+def connection(broker_url: str) -> Iterator[Connection]:
+    with connection_to(broker_url) as connection:
         connection.connect()
         yield connection
 
 
 @pytest.fixture
-def queue(connection: Connection) -> Iterator[Queue]:
+def queue(broker_url: str, connection: Connection) -> Iterator[Queue]:
     name = f"test-{uuid4()}"
     queue = Queue(name)(connection.default_channel)
     queue.declare()
     yield queue
-    with connection_to(open_broker("rabbitmq")) as another:  # the test may have broken its own
+    with connection_to(broker_url) as another:  # the test may have broken its own
         Queue(name)(another.default_channel).delete()
 
 
@@ -102,6 +108,17 @@ def waiting(queue: Queue) -> int:
 def wait_until_waiting(queue: Queue, messages: int) -> None:
     """Wait until so many messages are in the queue: RabbitMQ says how many they are before it has put the last in."""
     wait_for(f"{messages} messages in {queue.name}", lambda: waiting(queue) == messages, PATIENCE_SECONDS)
+
+
+def wait_until_arrived(connection: Connection, messages: int) -> None:
+    """Wait until so many messages are in the connection's socket, of which nothing is taken."""
+    sock: socket.socket = connection.connection.sock
+    assert readable(connection, PATIENCE_SECONDS)
+    wait_for(
+        f"{messages} messages in the socket",
+        lambda: sock.recv(1 << 20, socket.MSG_PEEK).count(b'"number"') == messages,
+        PATIENCE_SECONDS,
+    )
 
 
 def test_what_is_sent_together_is_one_write(connection: Connection, queue: Queue) -> None:
@@ -165,7 +182,7 @@ def test_a_broken_connection_is_told_to_whoever_sends_together(connection: Conne
         send_and_break()
 
 
-def test_what_is_acknowledged_together_is_one_write(connection: Connection, queue: Queue) -> None:
+def test_what_is_acknowledged_together_is_one_write(broker_url: str, connection: Connection, queue: Queue) -> None:
     publish(Producer(connection), queue)
     got: list[Message] = []
     with Consumer(connection, [queue], on_message=got.append, prefetch_count=MESSAGES):
@@ -179,12 +196,12 @@ def test_what_is_acknowledged_together_is_one_write(connection: Connection, queu
 
         assert counted.writes == 1
     connection.close()  # what is not acknowledged would come back now
-    with connection_to(open_broker("rabbitmq")) as another:
+    with connection_to(broker_url) as another:
         assert waiting(Queue(queue.name)(another.default_channel)) == 0
 
 
 def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_come_again(
-    connection: Connection, queue: Queue, caplog: pytest.LogCaptureFixture
+    broker_url: str, connection: Connection, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(Producer(connection), queue, range(3))
     got: list[Message] = []
@@ -198,7 +215,7 @@ def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_com
 
     assert "delivered again" in caplog.text
     connection.collect()
-    with connection_to(open_broker("rabbitmq")) as another:
+    with connection_to(broker_url) as another:
         again: list[Message] = []
         with Consumer(another, [Queue(queue.name)], on_message=again.append, no_ack=True):
             read_in_a_loop(another, lambda: len(again) == 3)
@@ -219,7 +236,7 @@ def test_many_messages_are_read_by_few_calls(connection: Connection, queue: Queu
     wait_until_waiting(queue, MESSAGES)
     got: list[Message] = []
     with Consumer(connection, [queue], on_message=got.append, prefetch_count=MESSAGES):
-        assert readable(connection, PATIENCE_SECONDS)
+        wait_until_arrived(connection, MESSAGES)
         counted = Counted(connection)
 
         read_in_a_loop(connection, lambda: len(got) == MESSAGES)
@@ -229,11 +246,13 @@ def test_many_messages_are_read_by_few_calls(connection: Connection, queue: Queu
         assert counted.settings < MESSAGES  # three
 
 
-def test_who_waits_for_a_message_takes_no_other_from_the_loop(connection: Connection, queue: Queue) -> None:
+def test_who_waits_for_a_message_takes_no_other_from_the_loop(
+    broker_url: str, connection: Connection, queue: Queue
+) -> None:
     few = range(10)
     publish(Producer(connection), queue, few)
     got: list[Message] = []
-    with Consumer(connection, [queue], on_message=got.append), connection_to(open_broker("rabbitmq")) as another:
+    with Consumer(connection, [queue], on_message=got.append), connection_to(broker_url) as another:
         wait_until_waiting(Queue(queue.name)(another.default_channel), 0)  # they are all on their way
 
         connection.drain_events(timeout=PATIENCE_SECONDS)
