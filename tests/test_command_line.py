@@ -35,7 +35,7 @@ class Running:
         self.call = http_transport(f"http://127.0.0.1:{port}")
 
     def settle(self, saga_id: str) -> dict[str, Any]:
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 200
         while True:
             saga = dict(self.call("GET", f"/api/v1/sagas/{saga_id}", None, {}).body)
             if saga["status"] in {"completed", "compensated"}:
@@ -172,8 +172,9 @@ def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_demo_ends_as_the_seeds_say() -> None:
+    patient = environment(STEP_TIMEOUT_SECONDS="15", ORDER_TIMEOUT_SECONDS="15")  # good orders are to complete
     ended = subprocess.run(
-        command("demo"), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=200
+        command("demo"), cwd=ROOT, env=patient, capture_output=True, text=True, check=False, timeout=200
     )
 
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
