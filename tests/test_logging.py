@@ -19,6 +19,9 @@ from tests.stacks import open_shop
 
 logger = logging.getLogger("a.module")
 
+PATIENT = {"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 120}
+"""No deadline passes and nothing stalls, however slow the machine is."""
+
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
@@ -108,7 +111,7 @@ def test_lines_carry_what_the_blocks_around_them_say(log: io.StringIO) -> None:
 def test_every_line_of_a_step_says_whose_it_is(
     pattern: str, log: io.StringIO, seeded_database: Path, tmp_path: Path
 ) -> None:
-    with open_shop("memory", seeded_database, tmp_path) as shop:
+    with open_shop("memory", seeded_database, tmp_path, **PATIENT) as shop:
         configure_logging("INFO", LogFormat.JSON, log)
         order = place(shop, pattern, {"payments": "fail:1", "shipping": "decline"})
         shop.settle(order["saga_id"])
@@ -125,7 +128,7 @@ def test_every_line_of_a_step_says_whose_it_is(
 
 
 def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path: Path) -> None:
-    with open_shop("memory", seeded_database, tmp_path) as shop:
+    with open_shop("memory", seeded_database, tmp_path, **PATIENT) as shop:
         configure_logging("INFO", LogFormat.TEXT, log)
         good = place(shop, "orchestration", {})["saga_id"]
         bad = place(shop, "orchestration", {"payments": "decline"})["saga_id"]
@@ -144,7 +147,7 @@ def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path
 
 def test_no_personal_data(log: io.StringIO, seeded_database: Path, tmp_path: Path) -> None:
     address = "東京都千代田区1-1"
-    with open_shop("memory", seeded_database, tmp_path) as shop:
+    with open_shop("memory", seeded_database, tmp_path, **PATIENT) as shop:
         configure_logging("DEBUG", LogFormat.JSON, log)
         order = place(shop, "choreography", {"shipping": "fail:1"}, shipping_address=address)
         shop.settle(order["saga_id"])

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from app.database import Database
 from app.errors import DatabaseFault
@@ -15,7 +16,9 @@ from app.saga import outage, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import GAP_SECONDS, GRACE_SECONDS, MAX_TIMEOUTS
 from app.settings import Settings
+from tests.chaos.processes import wait_for
 from tests.post import Clock, Post
+from tests.stacks import POSTGRESQL
 from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
 TIMEOUT = 10
@@ -50,7 +53,8 @@ def limit(request: pytest.FixtureRequest, here: Runtime) -> Iterator[Limit]:
         of = role if request.param == "ROLE" else database
         with whole.connect() as connection:
             connection.execute(text(f"ALTER {request.param} {of} CONNECTION LIMIT {connections}"))
-        whole.dispose()  # it counts among the database's
+        whole.dispose()  # it counts among the database's, until the server has noticed that it is gone
+        wait_for("the connections of others to be gone", lambda: others(role, str(database)) == 0)
 
     yield set_limit
     here.close()
@@ -58,6 +62,14 @@ def limit(request: pytest.FixtureRequest, here: Runtime) -> Iterator[Limit]:
         connection.execute(text(f"DROP OWNED BY {role}"))
         connection.execute(text(f"DROP ROLE {role}"))
     whole.dispose()
+
+
+def others(role: str, database: str) -> int:
+    """Return how many connections to a database are not of a role; asked from another database."""
+    server = create_engine(POSTGRESQL, poolclass=NullPool)
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = :database AND usename <> :role"
+    with server.connect() as connection:
+        return int(connection.scalar(text(asked), {"database": database, "role": role}) or 0)
 
 
 @pytest.fixture
