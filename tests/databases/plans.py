@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.runtime import Runtime
+from tests.chaos.processes import wait_for
 
 Executed = tuple[str, Any]
 """A statement as it went to the driver, and its parameters."""
@@ -20,6 +21,32 @@ def maintain(here: Runtime, command: str) -> None:
     """Do what PostgreSQL's autovacuum does in its own time."""
     with here.database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(command))
+
+
+def leave_to_the_test(here: Runtime, *tables: str) -> None:
+    """Keep PostgreSQL's autovacuum from tables: when they are vacuumed and analyzed is the test's to choose."""
+    for table in tables:
+        maintain(here, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+
+
+def wait_until_dead_to_all(here: Runtime, transaction: int) -> None:
+    """Wait until what a transaction of PostgreSQL deleted is dead to every snapshot.
+
+    Only then do scans mark its index entries and does VACUUM remove it. A transaction that writes in another database
+    keeps the oldest transaction of every new snapshot as low as itself.
+    """
+    seen = text(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint <= :transaction OR EXISTS"
+        " (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND age(backend_xmin) >= age(CAST(CAST(:transaction AS text) AS xid8)::xid))"
+    )
+
+    def dead() -> bool:
+        with here.database.engine.connect() as connection:
+            each = connection.execution_options(isolation_level="AUTOCOMMIT")
+            return not each.scalar(seen, {"transaction": transaction})
+
+    wait_for("every transaction to be gone that sees what was deleted", dead)
 
 
 def explain(here: Runtime, one: Executed) -> dict[str, Any]:

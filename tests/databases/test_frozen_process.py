@@ -27,8 +27,9 @@ from workflows.ordering import Item, NewOrder, Pattern, Placed, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
-LOCK_TIMEOUT, IDLE_TIMEOUT = 0.3, 10.0
-IDLE_TIMEOUT_OF_THE_FROZEN = 1.0
+LOCK_TIMEOUT, IDLE_TIMEOUT = 1.0, 10.0
+IDLE_TIMEOUT_OF_THE_FROZEN = 6.0
+"""So much longer than the lock timeout that another, however slowly it starts, meets the lock first."""
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from app.runtime import Runtime
 from tests.databases.plans import (
     Executed,
     explain,
+    leave_to_the_test,
     maintain,
     nodes,
     on_postgresql,
@@ -47,6 +48,7 @@ def test_on_sqlite_a_scrape_does_as_little_beside_many_finished_sagas_as_beside_
 def test_on_postgresql_a_scrape_finds_what_is_unfinished_by_the_index(
     here: Runtime, post: Post, executed: list[Executed]
 ) -> None:
+    leave_to_the_test(here, "saga_instances")
     place_each()
     finish_sagas(here, 1, MANY)
     maintain(here, "VACUUM ANALYZE")

@@ -15,7 +15,16 @@ from app.celery import app as celery
 from app.runtime import Runtime
 from cli.embedded import EmbeddedStack
 from tests.databases.aged import ORDERS, old, sagas  # noqa: F401
-from tests.databases.plans import Executed, explain, nodes, on_postgresql, on_sqlite, sqlite_plan
+from tests.databases.plans import (
+    Executed,
+    explain,
+    leave_to_the_test,
+    maintain,
+    nodes,
+    on_postgresql,
+    on_sqlite,
+    sqlite_plan,
+)
 from tests.databases.test_audit_on_a_live_database import unfinished
 from tests.databases.test_sweep_cost import finish_sagas
 from tests.stacks import ROOT
@@ -136,7 +145,9 @@ def test_a_shop_at_work_loses_nothing(here: Runtime, old: set[str]) -> None:  # 
 
 @on_postgresql
 def test_on_postgresql_what_is_old_is_found_by_an_index(here: Runtime, executed: list[Executed]) -> None:
+    leave_to_the_test(here, "saga_instances")
     finish_sagas(here, 1, 20_000)
+    maintain(here, "ANALYZE saga_instances")
     for before, rows in ((datetime(1970, 1, 1, tzinfo=UTC), 0), (datetime(2002, 1, 1, tzinfo=UTC), 50)):
         executed.clear()
         next(prune(before, batch=50), None)

@@ -10,6 +10,7 @@ from app.saga.recovery import sweep
 from tests.databases.plans import (
     Executed,
     explain,
+    leave_to_the_test,
     maintain,
     nodes,
     on_postgresql,
@@ -17,6 +18,7 @@ from tests.databases.plans import (
     pages,
     sqlite_plan,
     steps_of_the_machine,
+    wait_until_dead_to_all,
 )
 from tests.post import Clock, Post
 from workflows.ordering import Item, NewOrder, Pattern, place
@@ -46,6 +48,8 @@ FINISH_SAGAS = """
     SELECT id, 'notifications.told', id, timestamp, 0 FROM events WHERE event_type = 'OrderCompleted';
     DELETE FROM outbox WHERE subscriber = 'notifications.told'"""
 
+THIS_TRANSACTION = "SELECT pg_current_xact_id()::text::bigint"
+
 IDS = {
     "sqlite": "printf('00000000-0000-7000-8000-%012x', n)",
     "postgresql": "('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid",
@@ -65,11 +69,15 @@ def due(here: Runtime, post: Post, clock: Clock) -> None:
 
 
 def finish_sagas(here: Runtime, first: int, last: int) -> None:
+    """Store sagas that are done; on PostgreSQL, return once what they were before is dead to every snapshot."""
     dialect = here.database.engine.dialect.name
     script = FINISH_SAGAS.format(first=first, last=last, id=IDS[dialect])
     with here.database.transaction() as session:
         for statement in script.split(";"):
             session.execute(text(statement))
+        transaction = session.scalar(text(THIS_TRANSACTION)) if dialect == "postgresql" else None
+    if transaction is not None:
+        wait_until_dead_to_all(here, transaction)
 
 
 def sweep_with_something_due(here: Runtime, clock: Clock, executed: list[Executed]) -> list[Executed]:
@@ -92,8 +100,7 @@ def test_on_postgresql_a_sweep_reads_as_little_beside_many_finished_sagas_as_bes
     here: Runtime, clock: Clock, executed: list[Executed]
 ) -> None:
     clock.forward(60)
-    for table in ("saga_instances", "saga_steps", "events", "outbox"):
-        maintain(here, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")  # its moment is the test's to choose
+    leave_to_the_test(here, "saga_instances", "saga_steps", "events", "outbox")
     read = {}
     for first, last in ((1, FEW), (FEW + 1, MANY)):
         finish_sagas(here, first, last)

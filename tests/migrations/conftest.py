@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
 from tests.stacks import fresh_postgresql_database, require_postgresql
@@ -26,6 +26,11 @@ def empty() -> Iterator[str]:
 
 @pytest.fixture
 def engine(filled: str) -> Iterator[Engine]:
+    """Connections to ``filled``, where no autovacuum has a table when a test wants it."""
     engine = create_engine(filled)
+    with engine.begin() as connection:
+        tables = connection.scalars(text("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"))
+        for table in tables.all():
+            connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
     yield engine
     engine.dispose()
