@@ -1,3 +1,4 @@
+import math
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from flask_babel import get_locale
 from werkzeug.test import TestResponse
 
+import web.live
 from app.errors import DatabaseFault
 from app.runtime import Runtime
 from app.saga import operations
@@ -187,7 +189,7 @@ def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
 def test_how_long_a_saga_has_been_stuck_is_said_anew_too(client: FlaskClient, clock: Clock, live: Live) -> None:
     broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
     saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
-    live.pace = Pace(poll=0.005, renewal=0.01, life=2)
+    live.pace = Pace(poll=0.005, renewal=0.01)
 
     with opened(client, saga_id) as stream:
         first = following(stream, "saga")
@@ -439,6 +441,7 @@ def test_nothing_of_one_reader_is_shown_to_another(
 def test_what_many_watch_is_rendered_once_for_each_change(
     client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(web.live, "KEPT_SECONDS", math.inf)  # however long the six take
     done = rendered_by(live, monkeypatch, lambda: "page")
     for _ in range(3):
         listen(client, saga_id)
