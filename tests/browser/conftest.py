@@ -16,7 +16,11 @@ from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
 from tests.shop import Shop
 from tests.stacks import free_port, not_here, short_settings
 
-TIME_TO_CANCEL_SECONDS = 10
+TIME_TO_CANCEL_SECONDS = 30
+"""Also what the one test waits that plays every scenario: in one of them a service hangs."""
+
+TO_WATCH = 4
+"""How many tests want a stuck saga of their own."""
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
@@ -92,6 +96,21 @@ def operator(visitor: Visitor, operator_session: StorageState) -> Page:
 def placed(server: Server) -> Scene:
     """Sagas on their way into every state; placed early, for a saga gets stuck only after many a retry."""
     return set_scene(server.shop)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def to_watch(server: Server) -> list[str]:
+    """Sagas that get stuck, placed as early, for tests that watch one until they resume it."""
+    broken = {"shipping": "decline", "inventory": "undo-fail:7"}
+    return [server.shop.order("item-001", simulate=broken)["saga_id"] for _ in range(TO_WATCH)]
+
+
+@pytest.fixture
+def stuck(to_watch: list[str], shop: Shop) -> str:
+    """A saga of the test's own: it stays stuck for as long as the test wants it to, and is undone when resumed."""
+    saga_id = to_watch.pop()
+    assert shop.settle(saga_id)["status"] == "stuck"
+    return saga_id
 
 
 @pytest.fixture(scope="package")

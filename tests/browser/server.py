@@ -9,7 +9,7 @@ from app import runtime
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.shop import Shop, http_transport
-from tests.stacks import ROOT, end_of, process_environment
+from tests.stacks import ENDS_WITHIN_SECONDS, ROOT, end_of, process_environment
 
 STARTING_SECONDS = 120
 PASSWORD = "correct horse battery staple"
@@ -56,7 +56,7 @@ class Server:
         assert self._process
         self._process.terminate()
         try:
-            self._process.wait(15)
+            self._process.wait(ENDS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
         self.shop.here.close()

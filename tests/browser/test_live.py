@@ -12,7 +12,8 @@ from tests.shop import Shop
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 SLOWLY = {"inventory": "undo-fail:5", "shipping": "decline"}
-"""Undone only after some seconds of retries, so that there is time to do something to the page."""
+"""Undone only after some seconds of retries."""
+STUCK = "Stuck: needs you"
 
 
 def watch(page: Page, saga_id: str) -> None:
@@ -25,6 +26,11 @@ def shows(page: Page, word: str) -> None:
     """Wait until the page shows this status, without having been loaded again."""
     see(page, word)
     assert page.evaluate("window.watched"), "the page was loaded again"
+
+
+def resume(shop: Shop, saga_id: str) -> None:
+    answer = shop.post(f"/api/v1/sagas/{saga_id}/resume")
+    assert answer.status == 202, answer
 
 
 @pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
@@ -42,15 +48,15 @@ def test_a_saga_is_watched_to_its_end_without_reloading(
         expect(page.get_by_text(event, exact=True).first).to_be_attached()
 
 
-def test_updates_wait_while_they_are_paused(page: Page, shop: Shop) -> None:
-    order = shop.order("item-001", simulate=SLOWLY)
-    watch(page, order["saga_id"])
-    shows(page, "Undoing")
+def test_updates_wait_while_they_are_paused(page: Page, shop: Shop, stuck: str) -> None:
+    watch(page, stuck)
+    shows(page, STUCK)
 
     page.get_by_role("button", name="Pause updates").click()
-    shop.settle(order["saga_id"])
+    resume(shop, stuck)
+    shop.wait_for(lambda: shop.saga(stuck)["status"], lambda status: status == "compensated")
 
-    shows(page, "Undoing")
+    shows(page, STUCK)
     page.get_by_role("button", name="Resume updates").click()
     shows(page, "Undone")
 
@@ -78,37 +84,42 @@ def mortal(server: Server) -> Iterator[Server]:
     server.start_if_dead()
 
 
-def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Server) -> None:
+def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Server, stuck: str) -> None:
     visitor.expect(CUT_OFF)
     page = visitor.open(None)
-    order = shop.order("item-001", simulate=SLOWLY)
-    watch(page, order["saga_id"])
-    shows(page, "Undoing")
+    watch(page, stuck)
+    shows(page, STUCK)
+    under_way = shop.order("item-001", simulate=SLOWLY)["saga_id"]
 
     mortal.kill()
     expect(page.get_by_text("Connection lost, reconnecting…")).to_be_visible()
     mortal.start()
+    resume(shop, stuck)
 
     shows(page, "Undone")
+    page.goto(f"/sagas/{under_way}")
+    see(page, "Undone")
 
 
-def test_the_focus_and_what_was_opened_survive_an_update(page: Page, shop: Shop) -> None:
-    order = shop.order("item-001", simulate=SLOWLY)
-    watch(page, order["saga_id"])
+def test_the_focus_and_what_was_opened_survive_an_update(page: Page, shop: Shop, stuck: str) -> None:
+    watch(page, stuck)
     first_event = page.locator("#event-1")  # what stands above it may come later
     summary = first_event.locator("summary")
     summary.focus()
     page.keyboard.press("Enter")
 
+    resume(shop, stuck)
     shows(page, "Undone")
 
     expect(summary).to_be_focused()
     expect(first_event).to_have_attribute("open", "")
 
 
-def test_readers_are_told_in_words_what_changed(page: Page, shop: Shop) -> None:
-    order = shop.order("item-001", simulate=SLOWLY)
-    watch(page, order["saga_id"])
+def test_readers_are_told_in_words_what_changed(page: Page, shop: Shop, stuck: str) -> None:
+    watch(page, stuck)
+    shows(page, STUCK)
+
+    resume(shop, stuck)
 
     expect(page.locator("[data-live-words]")).to_have_text("Undone")
     expect(page.locator("[data-live-words]")).to_have_attribute("role", "status")

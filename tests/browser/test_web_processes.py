@@ -11,14 +11,16 @@ from playwright.sync_api import Browser
 from tests.browser.acts import see
 from tests.browser.visitor import CUT_OFF, Visitor
 from tests.shop import Shop
-from tests.stacks import open_shop
-
-SLOWLY = {"inventory": "undo-fail:6", "shipping": "decline"}
+from tests.stacks import open_shop, role_commands, roles
 
 
 @pytest.fixture
 def served_by_two(seeded_database: Path, tmp_path: Path, browser: Browser) -> Iterator[Shop]:
-    with open_shop("postgresql+rabbitmq", seeded_database, tmp_path, web_workers=2, step_timeout_seconds=30) as shop:
+    """A shop whose orders are under way until somebody starts the worker of shipping."""
+    patient = {"step_timeout_seconds": 600, "stall_seconds": 5}
+    with open_shop(
+        "postgresql+rabbitmq", seeded_database, tmp_path, web_workers=2, absent="shipping", **patient
+    ) as shop:
         yield shop
 
 
@@ -43,17 +45,17 @@ def parent(pid: int) -> int | None:
         return None
 
 
-def test_a_page_outlives_each_process_that_serves_it(served_by_two: Shop, browser: Browser) -> None:
+def test_a_page_outlives_each_process_that_serves_it(served_by_two: Shop, browser: Browser, tmp_path: Path) -> None:
     shop = served_by_two
     visitor = Visitor(browser, f"http://127.0.0.1:{shop.here.settings.port}")
     visitor.expect(CUT_OFF)
     page = visitor.open(None)
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.resource_type))
-    saga_id = shop.order("item-001", simulate=SLOWLY)["saga_id"]
+    saga_id = shop.order("item-001")["saga_id"]
     page.goto(f"/sagas/{saga_id}")
     page.evaluate("window.watched = true")
-    see(page, "Undoing")
+    see(page, "Running")
 
     killed: set[int] = set()
     for pid in shop.wait_for(lambda: web_workers(shop), lambda found: len(found) == 2):
@@ -61,8 +63,9 @@ def test_a_page_outlives_each_process_that_serves_it(served_by_two: Shop, browse
         os.kill(pid, signal.SIGKILL)
         shop.wait_for(lambda: web_workers(shop) - killed, lambda others: len(others) == 2)
 
-    shop.settle(saga_id)
-    see(page, "Undone")
+    with roles({"shipping": role_commands(shop.here.settings)["shipping"]}, shop.here.settings, tmp_path):
+        assert shop.settle(saga_id)["status"] == "completed"
+    see(page, "Done")
     assert page.evaluate("window.watched"), "the page was loaded again"
     assert requested.count("eventsource") > 1, "no stream was cut off"
     visitor.leave()

@@ -14,7 +14,7 @@ from playwright.sync_api import (
     ViewportSize,
 )
 
-PATIENCE_MILLISECONDS = 10_000
+PATIENCE_MILLISECONDS = 60_000
 DESK: ViewportSize = {"width": 1200, "height": 900}
 CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
 """What a page that follows a saga complains of when its server is killed."""
