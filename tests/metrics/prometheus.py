@@ -15,6 +15,8 @@ from tests.stacks import ROOT, free_port, not_here
 
 DEPLOYED = ROOT / "deploy" / "prometheus"
 PATIENCE_SECONDS = 60
+SCRAPE_INTERVAL = "2s"
+"""Also how long a target may take to answer, which cannot be longer: one that is late counts as down."""
 
 
 def promtool(*arguments: object, stdin: str = "") -> str:
@@ -58,11 +60,11 @@ class Prometheus:
 
 @contextmanager
 def running(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
-    """Run Prometheus with the deployed rules; it scrapes, every second, each job on its port of this machine."""
+    """Run Prometheus with the deployed rules; it scrapes, every few seconds, each job on its port of this machine."""
     _require("prometheus")
     scraped = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in ports.items()]
     config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL, "evaluation_interval": "1s"},
         "rule_files": [str(DEPLOYED / "rules" / "*.yml")],
         "scrape_configs": scraped,
     }
