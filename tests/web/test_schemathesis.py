@@ -6,8 +6,8 @@ sequences. The run repeats exactly, but for the ids that the server gives.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -22,10 +22,10 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.shop import OPERATOR_TOKEN
-from tests.web.conftest import SEED_ORDER, post
+from tests.web.conftest import SEED_ORDER, get, post
 
 SEED = 20260101
-EXAMPLES = 32
+EXAMPLES = 20
 KNOWN = 0.3
 """How often an id is one of those made here; schemathesis also takes up those it finds in answers."""
 
@@ -142,21 +142,48 @@ def recorded(api: Any) -> Iterator[ScenarioRecorder]:
 @pytest.mark.timeout(300)  # a minute of work, on a machine that has nothing else to do
 def test_the_api_answers_as_its_document_says(flask_app: Flask, known: dict[str, list[str]]) -> None:
     api = schemathesis.openapi.from_wsgi("/openapi/openapi.json", flask_app, config=configuration(known))
-    answered: Counter[tuple[str, int]] = Counter()
+    answered = set[str]()
     complaints: dict[tuple[str, str], str] = {}
 
     for recorder in recorded(api):
         for case_id, interaction in recorder.interactions.items():
             assert interaction.response is not None
             operation = recorder.cases[case_id].value.operation.label
-            answered[operation, interaction.response.status_code] += 1
+            answered.add(operation)
             for check in recorder.checks.get(case_id, []):
                 if check.failure_info:
                     said = f"{check.failure_info.failure.message}\n{check.failure_info.code_sample}"
                     complaints.setdefault((operation, check.name), f"{said}\n{interaction.response.text}")
 
     assert not complaints, "\n\n".join(f"{where}: {what}" for where, what in complaints.items())
-    # a run that was always refused would prove nothing
-    for label in {label for label, _ in answered}:
-        assert any(answered[label, status] for status in (200, 201, 202)), label
-    assert len({label for label, _ in answered}) == len(list(api.get_all_operations())) > 20
+    assert len(answered) == len(list(api.get_all_operations())) > 20
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """Yield method, path and, where there is a body, its example, of every operation of the document."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            schema = document["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]] if body else {}
+            yield method.upper(), path, schema.get("example")
+
+
+# what is generated is refused more often than not, and must not be relied upon to be accepted now and then
+def test_every_operation_accepts_its_example(client: FlaskClient, known: dict[str, list[str]]) -> None:
+    statuses = {saga: get(client, f"/api/v1/sagas/{saga}")["status"] for saga in known["sagas"]}
+    orders = dict(zip(known["sagas"], known["orders"], strict=True))
+    to_cancel = (saga for saga, status in statuses.items() if status in {"pending", "running"})
+    to_repair = (saga for saga, status in statuses.items() if status == "stuck")
+    tried = 0
+
+    for method, path, body in operations(get(client, "/openapi/openapi.json")):
+        saga = next(to_repair if path.endswith(("/resume", "/skip")) else to_cancel)
+        ids = {"{saga_id}": saga, "{order_id}": orders[saga], "{book_id}": known["books"][0]}
+        asked = reduce(lambda url, one: url.replace(*one), ids.items(), path)
+        query = {"step": "process_payment"} if path == "/api/v1/stuck-sagas/resume" else None
+        headers = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+        answer = client.open(asked, method=method, json=body, query_string=query, headers=headers)
+        assert answer.status_code in {200, 201, 202}, (method, asked, answer.text)
+        tried += 1
+
+    assert tried > 20
