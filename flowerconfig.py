@@ -4,7 +4,7 @@ import ast
 from typing import Any
 
 from app import runtime
-from app.telemetry import configure_logging
+from app.observability.logging import configure_logging
 
 # as the rest log: Flower has its own way only where nobody has said how
 configure_logging(runtime.current().settings.log_level, runtime.current().settings.log_format)

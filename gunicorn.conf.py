@@ -13,11 +13,11 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 
 from app import runtime
-from app.buffering_worker import BufferingWorker
-from app.http_limits import MAX_CONNECTIONS
-from app.metrics.folders import FOLDER, make_folder
+from app.observability.logging import configure_logging
+from app.observability.metrics.folders import FOLDER, make_folder
 from app.settings import Settings
-from app.telemetry import configure_logging
+from web.server.buffering_worker import BufferingWorker
+from web.server.limits import MAX_CONNECTIONS
 
 settings = Settings()
 threads = settings.web_threads
@@ -46,9 +46,9 @@ logger_class = OneLog
 
 
 def post_worker_init(_worker: object) -> None:
-    """Have a worker answer as `web.whole_answers` says, and its live pages end when it is asked to: it would wait."""
+    """Send responses as `web.server.gunicorn_response` does, and end live pages when the worker is to stop."""
     # here, and not above: the parent may know nothing of the application, or SIGHUP would load no new code
-    from web.whole_answers import WholeAnswer
+    from web.server.gunicorn_response import WholeAnswer
 
     wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
     stop_on_signals(runtime.current().stopping)

@@ -13,12 +13,13 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
 from kombu import Queue
 
-from app import runtime, traced_processes  # noqa: F401  (traces this process, if it is Celery's, by being imported)
-from app.expected_failures import be_brief
+from app import runtime
 from app.heartbeat import Heartbeat
-from app.message_json import SERIALIZER
+from app.messaging.serialization import SERIALIZER
+from app.messaging.tracebacks import be_brief
+from app.observability.logging import configure_logging, log_context
+from app.observability.tracing import processes  # noqa: F401  (traces this process, if it is Celery's, by being imported)
 from app.settings import Settings
-from app.telemetry import configure_logging, log_context
 
 QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
 DEFAULT_QUEUE = "orchestrator"
@@ -35,12 +36,12 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 _TRANSPORTS = {
-    "memory": "app.memory_broker:Transport",
-    "redis": "app.redis_broker:Transport",
-    "rediss": "app.redis_broker:Transport",
-    "amqp": "app.amqp_broker:Transport",
-    "amqps": "app.amqp_broker:TlsTransport",
-    "pyamqp": "app.amqp_broker:Transport",
+    "memory": "app.messaging.transports.memory:Transport",
+    "redis": "app.messaging.transports.redis:Transport",
+    "rediss": "app.messaging.transports.redis:Transport",
+    "amqp": "app.messaging.transports.amqp:Transport",
+    "amqps": "app.messaging.transports.amqp:TlsTransport",
+    "pyamqp": "app.messaging.transports.amqp:Transport",
 }
 
 
@@ -92,7 +93,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "worker_consumer": "app.inbox:Inbox",
+        "worker_consumer": "app.messaging.consumer:Inbox",
         # a broker that has gone without a word is noticed within a minute; unless told, Celery takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
@@ -123,7 +124,7 @@ app: "Celery[Task[Any, Any]]" = Celery(
     "cloudmart",
     set_as_current=True,
     task_cls=LoggedTask,
-    include=["workflows", "app.saga.recovery", "app.metrics.exporter"],
+    include=["workflows", "app.saga.recovery", "app.observability.metrics.exporter"],
 )
 app.add_defaults(lambda: configuration(runtime.current().settings))
 app.steps["consumer"].add(Heartbeat)
@@ -137,7 +138,7 @@ def _log_as_the_rest(**_: object) -> None:
 
 @before_task_publish.connect
 def _say_when_it_was_sent(headers: dict[str, Any], **_: object) -> None:
-    # whoever takes the message can tell how long it has waited: see app.metrics
+    # whoever takes the message can tell how long it has waited: see app.observability.metrics
     headers["sent_at"] = time.time()
 
 

@@ -21,12 +21,13 @@ from uuid import UUID, uuid5
 from sqlalchemy import ForeignKey, String, UniqueConstraint, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app import runtime, tracing
+from app import runtime
 from app.celery import app
 from app.database import Base, UuidText, after_commit, as_loaded, table_of
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType, Reply
-from app.publishing import NotTaken, send, sender
+from app.messaging.publisher import NotTaken, send, sender
+from app.observability import tracing
 from app.retention import Kept
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, func, select, table, text
 from sqlalchemy.exc import DBAPIError
 
 from app.database import Database
-from app.database_faults import faults_named
+from app.database.errors import faults_named
 from app.errors import MigrationFailed
 from app.settings import ROOT
 

@@ -1,6 +1,6 @@
 """What every table says of itself so that its rows can go: whose they are, and what is to be done before they do.
 
-A service owns its tables, so it says this beside them; ``workflows.retention`` puts it together.
+A service owns its tables, so it says this beside them; ``workflows.operations.retention`` puts it together.
 """
 
 from collections import defaultdict

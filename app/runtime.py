@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from app.announcements import Announcer
+from app.change_feed import Announcer
 from app.database import Database, Timeouts
 from app.settings import Settings
 

@@ -25,8 +25,8 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import ROOT, Settings
 from bench.audited_orders import FILL, VIOLATIONS
-from workflows.audit import CHECKS
-from workflows.first_data import seed
+from workflows.operations.audit import CHECKS
+from workflows.seed_data import seed
 
 SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres")
 

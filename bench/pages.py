@@ -30,7 +30,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from bench.generated_sagas import generate, saga_id
 from web import create_app
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 LIMIT_MS = 100
 PASSWORD = "long enough for a bench"

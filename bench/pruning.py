@@ -20,8 +20,8 @@ from app.runtime import Runtime
 from app.settings import ROOT, Settings
 from bench.million_orders import SERVER, shop
 from cli.embedded import EmbeddedStack
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, place
 
 AT_ONCE = 50
 """How many orders are unsettled at most."""

@@ -25,7 +25,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.stacks import fresh_postgresql_database
 from web import create_app
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 READS = ("/sagas/{saga}", "/sagas", "/api/v1/sagas/{saga}", "/api/v1/sagas/{saga}/history", "/api/v1/orders/{order}")
 PATTERNS = ("orchestration", "choreography")

@@ -17,11 +17,11 @@ from cli.embedded import EmbeddedStack
 from cli.output import write_line
 from cli.table import table
 from tasks.orders import Order
-from workflows import queries
-from workflows.audit import audit
-from workflows.first_data import seed
-from workflows.ordering import place
+from workflows.operations.audit import audit
+from workflows.orders import place
+from workflows.read_side import queries
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
+from workflows.seed_data import seed
 
 PATIENCE_SECONDS = 120
 

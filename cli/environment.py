@@ -7,9 +7,9 @@ import click
 from pydantic import ValidationError
 
 from app import runtime
+from app.observability.logging import configure_logging
 from app.runtime import Runtime
 from app.settings import SECRETS, Settings
-from app.telemetry import configure_logging
 
 USAGE_ERROR = 2
 

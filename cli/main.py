@@ -7,8 +7,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app import migrations
 from app.errors import DatabaseFault, MigrationFailed
+from app.observability.logging import configure_logging
 from app.runtime import Runtime
-from app.telemetry import configure_logging
 from cli.environment import USAGE_ERROR, open_runtime
 from cli.migrate import migrate
 from cli.output import write_line
@@ -46,8 +46,8 @@ def demo() -> None:
 @commands.command()
 def audit() -> None:
     """Check every invariant on the database; exit 1 naming each violation."""
-    from workflows.audit import CHECKS
-    from workflows.audit import audit as find_violations
+    from workflows.operations.audit import CHECKS
+    from workflows.operations.audit import audit as find_violations
 
     open_runtime()
     found: set[str] = set()
@@ -63,7 +63,7 @@ def audit() -> None:
 @commands.command("seed")
 def seed_command() -> None:
     """Write the first books and customers where they are missing."""
-    from workflows.first_data import seed
+    from workflows.seed_data import seed
 
     open_runtime()
     click.echo(f"{seed()} rows written.")
@@ -72,7 +72,7 @@ def seed_command() -> None:
 @commands.command()
 def password() -> None:
     """Make a new operator password, print it once, and end every operator's session."""
-    from workflows import operator_password
+    from workflows.operations import operator_password
 
     open_runtime()
     if operator_password.is_configured():
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def _prepared() -> Runtime:
-    from workflows.first_data import seed
+    from workflows.seed_data import seed
 
     here = open_runtime(log_to=sys.stdout)
     migrations.migrate(here.settings.database_url)

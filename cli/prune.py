@@ -12,8 +12,8 @@ import click
 
 from app.errors import ArchiveUnusable
 from cli.environment import USAGE_ERROR, open_runtime
-from workflows import retention
-from workflows.archive import Archive
+from workflows.operations import retention
+from workflows.operations.archive import Archive
 
 AGE = re.compile(r"([0-9]{1,6})([hdw])")
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

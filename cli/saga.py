@@ -8,20 +8,21 @@ from functools import partial
 
 import click
 
-from app import runtime, tracing
+from app import runtime
 from app.celery import app
 from app.errors import Conflict, NotFound
 from app.ids import is_uuid
-from app.metrics import counting
+from app.observability import tracing
+from app.observability.metrics import registry
 from app.saga import operations
-from app.saga.by_hand import Statement
 from app.saga.definition import MOVING, CancelDecision, SagaStatus
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance
 from app.saga.timeline import attempts
 from cli.environment import open_runtime
 from cli.output import write_line
 from cli.table import table
-from workflows import queries
+from workflows.read_side import queries
 
 ID = click.argument("identifier", metavar="ID")
 
@@ -173,7 +174,7 @@ def _open() -> None:
     tracing.start(here.settings, "operator")
     app.set_default()
     if here.settings.prometheus_multiproc_dir:
-        counting.start()  # what is asked for here happens here, and stays counted when this process has ended
+        registry.start()  # what is asked for here happens here, and stays counted when this process has ended
 
 
 @contextmanager

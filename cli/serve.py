@@ -12,13 +12,13 @@ import click
 from waitress import wasyncore
 from waitress.server import create_server
 
-from app import tracing
-from app.http_limits import LARGEST_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT_SECONDS
+from app.observability import tracing
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from web import create_app
-from workflows import operator_password
+from web.server.limits import LARGEST_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT_SECONDS
+from workflows.operations import operator_password
 
 logger = logging.getLogger(__name__)
 

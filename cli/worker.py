@@ -9,11 +9,11 @@ from celery.bin.worker import worker as celery_worker
 
 from app.celery import QUEUES
 from app.celery import app as celery
-from app.gathering import MOST
-from app.saga.participant import calls_outside
+from app.messaging.batcher import MOST
+from app.saga.commands import calls_outside
 from app.settings import Settings
 from cli.environment import USAGE_ERROR, open_runtime
-from cli.priority import give_way
+from cli.niceness import give_way
 
 
 @click.command()

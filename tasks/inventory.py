@@ -28,8 +28,8 @@ from app.database import Base, insert_if_absent, table_of
 from app.errors import StepRejected
 from app.messages import Event, EventType
 from app.retention import Ids, Kept
+from app.saga.commands import command
 from app.saga.definition import PERSISTENT, RetryPolicy
-from app.saga.participant import command
 
 StockReserved = EventType("StockReserved")
 StockUnavailable = EventType("StockUnavailable")

@@ -28,8 +28,8 @@ from app.database import Base, dialect_of, insert_in, table_of
 from app.errors import CloudMartError, StepRejected
 from app.messages import Event, EventType, number
 from app.retention import Kept
+from app.saga.commands import command
 from app.saga.definition import PERSISTENT, RetryPolicy
-from app.saga.participant import command
 
 OrderCreated = EventType("OrderCreated")
 OrderCompleted = EventType("OrderCompleted")

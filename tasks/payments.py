@@ -14,8 +14,8 @@ from app.gateways.payment_provider import Receipt
 from app.ids import new_id
 from app.messages import Event, EventType, number
 from app.retention import Kept
+from app.saga.commands import command
 from app.saga.definition import RetryPolicy
-from app.saga.participant import command
 
 PaymentCompleted = EventType("PaymentCompleted")
 PaymentFailed = EventType("PaymentFailed")

@@ -12,8 +12,8 @@ from app.gateways import carrier
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.retention import Kept
+from app.saga.commands import command
 from app.saga.definition import RetryPolicy
-from app.saga.participant import command
 
 ShippingArranged = EventType("ShippingArranged")
 ShippingFailed = EventType("ShippingFailed")

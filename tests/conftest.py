@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from sqlalchemy.engine import make_url
 from xdist.remote import Producer
 
-from app import publishing, runtime
+from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
+from app.messaging import publisher
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -23,7 +24,7 @@ from tests.post import Clock, Post
 from tests.side_by_side import OneShopPerServer
 from tests.stacks import fresh_postgresql_database, require_postgresql
 from web import create_app
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneShopPerServer:
@@ -114,7 +115,7 @@ def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
             held.waiting.extend(signature.tasks if isinstance(signature, _chain) else [signature.set(task_id=task_id)])
         return not held.away
 
-    monkeypatch.setattr(publishing, "_publish", hold)
+    monkeypatch.setattr(publisher, "_publish", hold)
     return held
 
 

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 from celery.canvas import Signature
 
-from app import publishing, runtime
+from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
+from app.messaging import publisher
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.by_hand import Statement
+from app.saga.manual_completion import Statement
 from app.saga.recovery import sweep
 from app.settings import Settings
-from workflows import catalogue, operator_password
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows import catalogue
+from workflows.operations import operator_password
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 PLAYED = {"success", "payment-declined", "carrier-failure", "answer-lost", "several-items", "stuck"}
@@ -66,12 +68,12 @@ def unfinished() -> list[Placed]:
 @contextmanager
 def losing(tasks: str) -> Iterator[None]:
     """Lose every message whose task's name, or first task's of a chain, begins like this."""
-    publish = publishing._publish
+    publish = publisher._publish
 
     def lose(signature: Signature, saga_id: str, **options: Any) -> bool:
         first = getattr(signature, "tasks", [signature])[0]
         return first.task.startswith(tasks) or publish(signature, saga_id, **options)  # the broker said yes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "_publish", lose)
+        patch.setattr(publisher, "_publish", lose)
         yield

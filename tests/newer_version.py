@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 import workflows  # noqa: F401  (declares the release that is deployed)
 from app.celery import app as celery
 from app.saga import registry
+from app.saga.commands import command
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import Orchestration
-from app.saga.participant import command
 from web import create_app
 from workflows.order_orchestration import ORDER
-from workflows.ordering import SAGAS
+from workflows.orders import SAGAS
 
 __all__ = ["celery", "create_app"]
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app import runtime
 from app.runtime import Runtime
-from workflows.audit import audit
+from workflows.operations.audit import audit
 
 UNKNOWN_ID = "019b7a3c-0000-7000-8000-000000000000"
 """An id that nothing has."""

@@ -36,7 +36,7 @@ from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from tests.shop import OPERATOR_TOKEN, Shop, flask_transport, http_transport
 from web import create_app
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres")

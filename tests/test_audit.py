@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from app import runtime
 from app.runtime import Runtime
-from workflows.audit import CHECKS, audit
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.operations.audit import CHECKS, audit
+from workflows.orders import Item, NewOrder, Pattern, place
 
 BREAKS = {
     "completed orders are paid, shipped and handed over": "UPDATE shipments SET status = 'cancelled'",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from app import redis_broker
 from app.celery import configuration
+from app.messaging.transports import redis
 from app.settings import Settings
 
 
@@ -26,5 +26,5 @@ def test_redis_with_tls_has_our_transport_and_a_certificate_that_is_checked(
     celery.conf.update(configuration(Settings(broker_url=f"rediss://127.0.0.1:1/0{options}")))
 
     with celery.connection_for_write() as connection:
-        assert connection.get_transport_cls() is redis_broker.Transport
+        assert connection.get_transport_cls() is redis.Transport
         assert connection.ssl == checks

@@ -13,12 +13,12 @@ from app.database import Database, after_commit
 from app.errors import NotFound
 from app.runtime import Runtime
 from app.saga import operations, recovery
-from app.saga.by_hand import Statement
 from app.saga.definition import ENDED, SagaStatus
+from app.saga.manual_completion import Statement
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
-from workflows import changes
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.read_side import versions
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 
@@ -44,7 +44,7 @@ class Watch:
             sagas = [tuple(row) for row in session.execute(text("SELECT id, order_id FROM saga_instances"))]
             shown = {saga_id: self._shown(session, saga_id, order_id) for saga_id, order_id in sagas}
         for saga_id, state in shown.items():
-            tag = changes.version(saga_id).tag
+            tag = versions.version(saga_id).tag
             seen = self.versions.setdefault(saga_id, {})
             assert seen.setdefault(state, tag) == tag, "a version of something that has not changed"
             assert len(set(seen.values())) == len(seen), f"not noticed: {state}"
@@ -81,7 +81,7 @@ def order(saga_type: str, book: str = "book-789", **simulate: str) -> Placed:
 
 
 def status(placed: Placed) -> SagaStatus:
-    return changes.version(placed.saga_id).status
+    return versions.version(placed.saga_id).status
 
 
 @pytest.mark.parametrize("saga_type", SAGA_TYPES)
@@ -149,9 +149,9 @@ def test_a_missed_deadline_is_noticed(watch: Watch, clock: Clock, post: Post, sa
 
 def test_a_saga_is_settled_some_time_after_its_end(here: Runtime, clock: Clock) -> None:
     placed = order("order")
-    just_now = changes.version(placed.saga_id)
-    clock.forward(changes.AFTERMATH.total_seconds() + 1)
-    later = changes.version(placed.saga_id)
+    just_now = versions.version(placed.saga_id)
+    clock.forward(versions.AFTERMATH.total_seconds() + 1)
+    later = versions.version(placed.saga_id)
 
     assert (just_now.status, just_now.settled, later.settled) == (SagaStatus.COMPLETED, False, True)
     assert just_now.tag == later.tag
@@ -161,10 +161,10 @@ def test_what_is_stuck_is_never_settled(here: Runtime, clock: Clock) -> None:
     placed = order("order", shipping="decline", payments="undo-fail:7")
     clock.forward(3600)
 
-    assert not changes.version(placed.saga_id).settled
+    assert not versions.version(placed.saga_id).settled
 
 
 @pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "no id", ""])
 def test_an_unknown_saga_has_no_version(here: Runtime, saga_id: str) -> None:
     with pytest.raises(NotFound):
-        changes.version(saga_id)
+        versions.version(saga_id)

@@ -185,7 +185,7 @@ def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cli import demo
-    from workflows.ordering import Item
+    from workflows.orders import Item
     from workflows.scenarios import Scenario
 
     wrong = Scenario("wrong", "out of stock, and said to complete", (Item("book-456", 1),))

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.database import after_commit, current_transaction
+from app.database.group_commit import GroupCommit, Member
 from app.errors import DatabaseFault, Invalid
-from app.group_commit import GroupCommit, Member
 from app.runtime import Runtime
 from tests.chaos.processes import wait_for
 

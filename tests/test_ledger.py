@@ -8,11 +8,11 @@ from sqlalchemy import text
 from app import runtime
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.by_hand import Statement
+from app.saga.manual_completion import Statement
 from tests.post import Post
-from workflows import ledger, queries
-from workflows.ledger import Ledger, Verdict
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.read_side import queries, reconciliation
+from workflows.read_side.reconciliation import Ledger, Verdict
 
 BOOKS = (Item("item-001", 2), Item("product-1", 1))
 TOTAL, NOTHING = Decimal(1100), Decimal(0)
@@ -25,7 +25,7 @@ def order(pattern: Pattern, **simulate: str) -> Placed:
 
 
 def ledger_of(placed: Placed) -> Ledger:
-    found = ledger.of(queries.saga(placed.saga_id))
+    found = reconciliation.of(queries.saga(placed.saga_id))
     assert found is not None
     return found
 
@@ -132,4 +132,4 @@ def test_a_saga_about_no_order_has_no_ledger(here: Runtime) -> None:
         session.execute(text("DELETE FROM order_items"))
         session.execute(text("DELETE FROM orders"))
 
-    assert ledger.of(view) is None
+    assert reconciliation.of(view) is None

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app import tracing
 from app.errors import describe
+from app.observability import tracing
+from app.observability.logging import add_to_log_context, configure_logging, log_context
 from app.settings import LogFormat
-from app.telemetry import add_to_log_context, configure_logging, log_context
 from tests.shop import Shop
 from tests.stacks import open_shop
 

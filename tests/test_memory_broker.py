@@ -11,8 +11,8 @@ import pytest
 from kombu import Connection, Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
-from app import memory_broker
-from app.memory_broker import BELL, Channel
+from app.messaging.transports import memory
+from app.messaging.transports.memory import BELL, Channel
 from app.runtime import Runtime
 from cli.embedded import EmbeddedStack
 from cli.timer import PromptTimer
@@ -216,7 +216,7 @@ def test_closing_the_connection_ends_the_wait(watched: Watched, drain: Callable[
 def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch)
     # nothing but being woken ends any of these waits before the test gives up
-    monkeypatch.setattr(memory_broker, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(memory, "monotonic", lambda: 0.0)
     wait = BELL.wait
     monkeypatch.setattr(BELL, "wait", lambda rung, _seconds: wait(rung, None))
     ended = threading.Event()

@@ -11,9 +11,9 @@ from app.errors import Conflict, Invalid
 from app.runtime import Runtime
 from tasks.shipping import Shipment
 from tests.post import Post
-from workflows import ordering
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows import orders
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, place
 
 
 def request(**changes: object) -> NewOrder:
@@ -88,14 +88,14 @@ def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
 @pytest.mark.parametrize("pattern", list(Pattern))
 def test_the_address_can_be_changed_until_the_carrier_could_be_booked(post: Post, pattern: Pattern) -> None:
     order_id = place(request(pattern=pattern)).order_id
-    ordering.change_address(order_id, "2 New Street")
+    orders.change_address(order_id, "2 New Street")
     while not any("ship" in name for name in post.names()[:1]):
         post.deliver(post.names()[0])
         if pattern is Pattern.CHOREOGRAPHY and post.names().count("shipping.ship_when_reserved_and_paid") == 2:
             break
 
     with pytest.raises(Conflict, match="being shipped"):
-        ordering.change_address(order_id, "3 Late Street")
+        orders.change_address(order_id, "3 Late Street")
     post.deliver_all()
 
     with runtime.current().database.reading() as session:

@@ -14,8 +14,8 @@ from app.settings import Settings
 from cli import environment
 from cli.main import commands
 from tests.databases.aged import ORDERS, old, sagas  # noqa: F401
-from workflows import retention
-from workflows.retention import Batch
+from workflows.operations import retention
+from workflows.operations.retention import Batch
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from cli.main import commands
 from tests.broken_order import refuse_to_resume
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 from tests.stacks import ROOT
-from web.language import LANGUAGES
+from web.i18n import LANGUAGES
 
 TRANSLATED = [language for language in LANGUAGES if language != "en"]
 KEYWORDS = ["-k", "lazy_gettext", "-k", "lazy_ngettext:1,2"]

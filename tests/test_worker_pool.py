@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from app.celery import QUEUES
-from app.gathering import MOST
+from app.messaging.batcher import MOST
 from app.runtime import Runtime
-from app.saga.participant import calls_outside
+from app.saga.commands import calls_outside
 from app.settings import ROOT, Settings
 from cli import worker as command
 

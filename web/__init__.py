@@ -1,30 +1,21 @@
 """The web: a JSON API, the seeds' short paths, GraphQL, and pages for people. Views parse, call workflows and render.
 
-===============================  ====================================================================================
-what is answered
-``api_*``, ``short_paths``       the API, and the seeds' own addresses; ``health``, ``api_docs`` with ``samples``
-``graphql/``                     the same by GraphQL
-``pages/``                       what people see, a module each, with ``templates/``, ``static/`` and ``translations/``
-what is asked
-``requests``, ``fields``         how a body is read, and the kinds of values in it
-``schemas``, ``cursors``         what the API is told; ``placing`` places an order, whichever way it came
-``*_form``                       what the pages' forms are told
-what is said
-``replies``, ``presenters``      what the API tells; ``seed_forms`` the forms of the short paths
-``problems``, ``problem_types``  what it and the pages tell of an error
-``whole_answers``                how gunicorn writes all of it: see ``gunicorn.conf.py``
-``language``                     in which language; ``durations``, ``glyphs`` and ``ways`` are words for people
-a saga told to people
-``story``                        all of it, put together; ``telling`` says in a sentence what it is doing
-``requests_to_saga``             what may be asked of it, and why the rest may not
-``comparing``                    two of them, step by step
-``drawing/``                     where everything stands in the diagrams
-``live``, ``hearing``            the streams that keep a page up to date, and who tells them when to look
-who may what
-``operators``, ``security``      login and token; forms, sessions and headers; ``rate_limits`` of wrong passwords
-who watches
-``metrics``, ``traced``          what Prometheus fetches; requests as spans
-===============================  ====================================================================================
+=============================  ======================================================================================
+``api/``                       the API and the seeds' paths: views, ``requests``, ``responses``, ``serializers``, docs
+``graphql/``                   the same by GraphQL
+``pages/``                     the pages, a module each, with ``templates/``, ``static/`` and ``translations/``
+``forms/``                     what was entered in a page's form, and what is wrong with it
+``saga_view/``                 a saga for people: details, status, icons, actions, two of them compared
+``diagrams/``                  the layout of the drawings
+``live/``                      server-sent events that keep pages up to date
+``auth/``                      logins and tokens, forms, sessions and headers, limits on attempts
+``server/``                    limits on clients, and how gunicorn receives requests and sends responses
+``json_body``, ``fields``      how a body is read, and the kinds of values in it; ``cursors`` of pages of a list
+``order_placement``            places an order for each of these
+``problems``                   errors as RFC 9457 problems; ``problem_types`` lists them
+``i18n``                       the reader's language
+``health``, ``metrics``        what orchestrators and Prometheus fetch; ``tracing``: requests as spans
+=============================  ======================================================================================
 """
 
 from secrets import token_urlsafe
@@ -37,30 +28,18 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.routing import RequestRedirect
 
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
-from app import installation, runtime
+from app import runtime, stored_values
 from app.celery import app as celery
-from app.http_limits import LARGEST_BODY
 from app.runtime import Runtime
 from app.settings import Settings
-from web import (
-    api_docs,
-    api_inventory,
-    api_orders,
-    api_sagas,
-    health,
-    language,
-    metrics,
-    operators,
-    pages,
-    problems,
-    security,
-    short_paths,
-    traced,
-)
+from web import health, i18n, metrics, pages, problems, tracing
+from web.api import docs, inventory, orders, sagas, seed_paths
+from web.auth import operators, security
 from web.graphql import view as graphql
-from web.requests import StrictRequest, refuse_repetition
+from web.json_body import StrictRequest, refuse_repetition
+from web.server.limits import LARGEST_BODY
 
-API = (api_orders, api_sagas, api_inventory, short_paths, health, metrics)
+API = (orders, sagas, inventory, seed_paths, health, metrics)
 """What takes JSON only, and so needs no token in a form."""
 
 
@@ -75,7 +54,7 @@ class Web(OpenAPI):
         """What sessions and forms are signed with: read when it is first needed, for it may lie in the database."""
         if self._secret_key is None:
             configured = runtime.current().settings.secret_key
-            kept = configured.get_secret_value() if configured else installation.value_or("secret_key", token_urlsafe)
+            kept = configured.get_secret_value() if configured else stored_values.value_or("secret_key", token_urlsafe)
             self._secret_key = kept
         return self._secret_key
 
@@ -103,11 +82,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         validation_error_callback=problems.refuse_fields,
     )
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_BODY
-    traced.register(app)
+    tracing.register(app)
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     app.before_request(refuse_repetition)
-    language.register(app)
-    api_docs.register(app)
+    i18n.register(app)
+    docs.register(app)
     problems.register(app)
     for module in API:
         app.register_api(module.api)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from app.errors import Invalid
 from app.ids import is_uuid
 from web.fields import is_storable
-from web.requests import json_value
+from web.json_body import json_value
 
 MAX_LENGTH = 400
 """Of a cursor; the longest position that a list has takes half of it."""

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from app.database import CENT
-from app.faults import SYNTAX, Fault
+from app.fault_injection import SYNTAX, Fault
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.ordering import SAGAS, Pattern
+from workflows.orders import SAGAS, Pattern
 
 PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.name: Pattern.CHOREOGRAPHY}
 """Every saga type that a client may ask for, and which pattern it is of."""

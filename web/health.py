@@ -10,21 +10,22 @@ from kombu.exceptions import OperationalError as BrokerError
 from app import runtime
 from app.celery import app as celery
 from app.errors import DatabaseFault
-from web import problem_types, problems, replies
-from web.replies import answer
+from web import problem_types, problems
+from web.api import responses
+from web.api.responses import answer
 
 logger = logging.getLogger(__name__)
 
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health", description="For whoever runs the process.")])
 
 
-@api.get("/healthz", responses={200: replies.AliveReply, **problems.responses()})
+@api.get("/healthz", responses={200: responses.AliveReply, **problems.responses()})
 def alive() -> Response:
     """Say that the process runs, whatever it depends on does."""
-    return answer(replies.AliveReply(status="alive"))
+    return answer(responses.AliveReply(status="alive"))
 
 
-@api.get("/readyz", responses={200: replies.ReadyReply, **problems.responses()})
+@api.get("/readyz", responses={200: responses.ReadyReply, **problems.responses()})
 def ready() -> Response:
     """Say whether the database takes writes and the broker answers."""
     state = {"database": _database(), "broker": _broker()}
@@ -32,7 +33,7 @@ def ready() -> Response:
     if silent:
         detail = f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
         return problems.problem(problem_types.NOT_READY, detail, facts=state)
-    return answer(replies.ReadyReply(status="ready", **state))
+    return answer(responses.ReadyReply(status="ready", **state))
 
 
 def _database() -> str:

@@ -5,8 +5,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from app.metrics import counting
-from app.metrics.gauges import Gauges
+from app.observability.metrics import registry
+from app.observability.metrics.gauges import Gauges
 from web import problems
 
 EXTENSION = "gauges"
@@ -21,12 +21,12 @@ api = APIBlueprint("metrics", __name__, abp_tags=[Tag(name="Health", description
 def register(app: Flask) -> None:
     """Begin to count in this process, whose sagas are all declared."""
     app.extensions[EXTENSION] = Gauges()
-    counting.start()
+    registry.start()
 
 
 @api.get("/metrics", responses={200: DESCRIBED, **problems.responses()})
 def show() -> Response:
     """Give Prometheus the metrics. To be kept from the public: they tell how the business goes."""
     gauges: Gauges = current_app.extensions[EXTENSION]
-    body = generate_latest(counting.registry()) + generate_latest(gauges.registry)
+    body = generate_latest(registry.registry()) + generate_latest(gauges.registry)
     return Response(body, content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED, STARTED, SagaStatus
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER, ORDER_CREATED, ORDER_PAYMENT_FIRST, PAYMENT_COMPLETED, STOCK_RESERVED
-from workflows.ordering import Item, NewOrder, Pattern
+from workflows.orders import Item, NewOrder, Pattern
 
 SAGA_TYPES = (ORDER.name, ORDER_PAYMENT_FIRST.name, ORDER_CHOREOGRAPHY.name)
 

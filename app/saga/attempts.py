@@ -9,16 +9,16 @@ from typing import Any, NoReturn
 from celery import Task
 from sqlalchemy.orm import Session
 
-from app import faults
+from app import fault_injection
 from app.database import effects, pending_writes
 from app.errors import DatabaseFault, StepRejected, describe
 from app.messages import Event, Reply
-from app.saga import happenings
+from app.observability.logging import add_to_log_context
+from app.saga import signals
 from app.saga.barrier import Entry
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
-from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, SagaStep
-from app.telemetry import add_to_log_context
+from app.saga.signals import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +55,12 @@ def call_outside(
 
     Action and compensation use the same idempotency key, so that the one can void what the other may have done.
     """
-    fault = faults.fault_for(command, payload)
-    faults.strike_before(fault, operation, attempt, deadline)
+    fault = fault_injection.fault_for(command, payload)
+    fault_injection.strike_before(fault, operation, attempt, deadline)
     if command.call is None:
         return None
     answer = command.call(command.message(payload), gateway_key(saga_id, step))
-    faults.strike_after_call(fault, operation)
+    fault_injection.strike_after_call(fault, operation)
     return answer
 
 
@@ -152,7 +152,7 @@ def note_failure(
         failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
         failure["most"] = row.earlier_attempts + policy.attempts
     row.failures = [*row.failures, failure]
-    happenings.of_step(Kind.STEP_FAILED if wait is None else Kind.STEP_RETRIED, saga, row, now)
+    signals.of_step(Kind.STEP_FAILED if wait is None else Kind.STEP_RETRIED, saga, row, now)
     return wait
 
 
@@ -171,7 +171,7 @@ def finish(
     row.task_id = task_id
     row.started_at = started_at
     row.finished_at = now
-    happenings.of_step(Kind.STEP_COMPLETED if status is StepStatus.COMPLETED else Kind.STEP_SKIPPED, saga, row, now)
+    signals.of_step(Kind.STEP_COMPLETED if status is StepStatus.COMPLETED else Kind.STEP_SKIPPED, saga, row, now)
 
 
 def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:

@@ -7,18 +7,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime, together, tracing
+from app import runtime
 from app.celery import app
 from app.errors import Conflict, StepFailed
 from app.events import History, history, subscribe
 from app.ids import new_id
 from app.messages import Event, EventType, Reply
-from app.saga import barrier, registry, transitions
+from app.messaging import batching
+from app.observability import tracing
+from app.saga import barrier, registry, state_machine
 from app.saga.attempts import CeleryTask, finish, invoke
-from app.saga.by_hand import Statement, Undoing, choose, note_statement, recording, undoing_of
 from app.saga.decisions import Decision, Reaction
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
 from app.saga.first_reactions import react_together
+from app.saga.manual_completion import Statement, Undoing, choose, note_statement, recording, undoing_of
 from app.saga.models import SagaInstance
 from app.saga.reactions import ReactionRun
 from app.saga.stream import Milestone, Stream
@@ -58,11 +60,11 @@ class Choreography:
             @app.task(name=task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
                 return (
-                    together.outcome_of(task.request.id)
+                    batching.outcome_of(task.request.id)
                     or ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
                 )
 
-            together.register(task_name, partial(react_together, self._stream, task_name, reaction))
+            batching.register(task_name, partial(react_together, self._stream, task_name, reaction))
             subscribe(event_types, task_name, scope=self.name)
             self._reactions[task_name] = (frozenset(event_types), reaction)
             return reaction
@@ -97,9 +99,9 @@ class Choreography:
         )
         session.add(saga)
         with tracing.beginning(session, saga):
-            transitions.begin(saga, now, here.settings.order_timeout_seconds)
+            state_machine.begin(saga, now, here.settings.order_timeout_seconds)
             saga.status = SagaStatus.RUNNING
-            transitions.reach(saga, state, now)
+            state_machine.reach(saga, state, now)
             row = barrier.take(saga.id, create.short_name, Operation.ACTION, now)
             session.add(row)
             finish(saga, row, StepStatus.COMPLETED, None, now, now)
@@ -119,7 +121,7 @@ class Choreography:
         saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
-            transitions.start_clock(saga, here.now(), here.settings.order_timeout_seconds)
+            state_machine.start_clock(saga, here.now(), here.settings.order_timeout_seconds)
         elif quiet_since > here.now():
             # it has made progress, of which its row does not tell
             saga.redrives = 0
@@ -187,11 +189,11 @@ class Choreography:
             self._stream.answer(session, saga, chosen[0].row, event)
         for other in undoings:
             if other not in chosen:
-                transitions.stick(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
+                state_machine.stick(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
 
     def _unstick(self, saga: SagaInstance) -> None:
         here = runtime.current()
-        transitions.unstick(saga, here.now(), here.settings.order_timeout_seconds)
+        state_machine.unstick(saga, here.now(), here.settings.order_timeout_seconds)
         saga.current_step = None
 
     def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[Undoing]:

@@ -16,7 +16,8 @@ from app.errors import DatabaseFault, StepFailed, StepRejected
 from app.events import emit
 from app.ids import is_uuid
 from app.messages import Reply
-from app.saga import barrier, transitions
+from app.observability.logging import add_to_log_context
+from app.saga import barrier, state_machine
 from app.saga.attempts import (
     CeleryTask,
     call_outside,
@@ -33,7 +34,6 @@ from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, 
 from app.saga.first_attempts import Delivery, FirstAttempts, give_up
 from app.saga.models import SagaInstance
 from app.saga.turn import Fence, Turn
-from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +143,9 @@ class StepRun:
                     row.result = dict(event.payload)
             finish(turn.saga, row, status, self.task.request.id, self.started_at, now)
             if turn.operation is Operation.ACTION:
-                transitions.advance(turn.saga, turn.plan, turn.step, now)
+                state_machine.advance(turn.saga, turn.plan, turn.step, now)
             else:
-                transitions.undone(turn.saga, turn.plan, turn.step, now)
+                state_machine.undone(turn.saga, turn.plan, turn.step, now)
         return reply_of(row)
 
     def _record_failure(self, error: Exception) -> Reply:
@@ -162,7 +162,7 @@ class StepRun:
                 if event := give_up(session, turn, self.command, row, now):
                     row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
             else:
-                turn.saga.wake_at = transitions.next_look(turn.saga, now, wait)
+                turn.saga.wake_at = state_machine.next_look(turn.saga, now, wait)
         if wait is None:
             raise StepFailed(reply_of(row)) from error
         retry_later(self.task, error, wait)

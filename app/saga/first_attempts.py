@@ -12,17 +12,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import faults, runtime
+from app import fault_injection, runtime
 from app.errors import StepFailed, StepRejected
 from app.events import Said, emit_all
 from app.messages import Event, Reply
-from app.saga import barrier, transitions
+from app.messaging.batching import Outcomes, Wanted
+from app.observability.logging import log_context
+from app.saga import barrier, state_machine
 from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
 from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.turn import Fence, Turn
-from app.telemetry import log_context
-from app.together import Outcomes, Wanted
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Attempt:
 
 
 def make_together(sagas: Callable[[str], Saga | None], command: Command, wanted: Sequence[Wanted]) -> Outcomes:
-    """Do what messages of one command ask for in one transaction: see ``app.together.register``."""
+    """Do what messages of one command ask for in one transaction: see ``app.messaging.batching.register``."""
     here = runtime.current()
     now = here.now()
     deliveries = [Delivery(one.task_id, one.arguments["saga_id"], now) for one in wanted]
@@ -95,7 +95,7 @@ class FirstAttempts:
         turn = self._turn(saga)
         if turn is None or turn.fence is not Fence.OPEN or not barrier.is_free(log, turn.step.name, turn.operation):
             return None
-        if not self.struck and faults.fault_for(self.command, saga.payload):
+        if not self.struck and fault_injection.fault_for(self.command, saga.payload):
             return None
         attempt = _Attempt(delivery, turn, self.command.message(turn.data))
         if turn.operation is Operation.COMPENSATION:
@@ -151,9 +151,9 @@ class FirstAttempts:
             row.result = dict(attempt.event.payload)
         finish(turn.saga, row, attempt.status, delivery.task_id, delivery.started_at, now)
         if turn.operation is Operation.ACTION:
-            transitions.advance(turn.saga, turn.plan, turn.step, now)
+            state_machine.advance(turn.saga, turn.plan, turn.step, now)
         else:
-            transitions.undone(turn.saga, turn.plan, turn.step, now)
+            state_machine.undone(turn.saga, turn.plan, turn.step, now)
 
     def _emit(self, attempts: Sequence[_Attempt]) -> None:
         said = []
@@ -168,7 +168,7 @@ class FirstAttempts:
 def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: datetime) -> Event | None:
     """Do what an operation's last failure means; returns the event that says so, if the service has one."""
     if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
-        transitions.stick(turn.saga, now, f"{command.name}: {row.error}")
+        state_machine.stick(turn.saga, now, f"{command.name}: {row.error}")
         return None
     return refuse(command, session, turn.data, row.error) if command.refused else None
 

@@ -13,18 +13,18 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import faults, runtime
+from app import fault_injection, runtime
 from app.errors import StepRejected
 from app.events import History, StoredEvent, delivery_of, histories, subscribers
 from app.messages import Event, Reply
-from app.saga import barrier, transitions
+from app.messaging.batching import Outcomes, Wanted
+from app.observability.logging import log_context
+from app.saga import barrier, state_machine
 from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
 from app.saga.decisions import Act, Decision, Reaction, Undo
 from app.saga.definition import ONCE, Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Answer, Stream
-from app.telemetry import log_context
-from app.together import Outcomes, Wanted
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Attempt:
 
 
 def react_together(stream: Stream, task_name: str, reaction: Reaction, wanted: Sequence[Wanted]) -> Outcomes:
-    """Do what messages for one reaction ask for in one transaction: see ``app.together.register``."""
+    """Do what messages for one reaction ask for in one transaction: see ``app.messaging.batching.register``."""
     here = runtime.current()
     now = here.now()
     deliveries = [Delivery(one.task_id, one.arguments["saga_id"], one.arguments["event_id"], now) for one in wanted]
@@ -172,7 +172,7 @@ class FirstReactions:
             attempt.event = refuse(attempt.command, session, attempt.data, row.error)
         else:
             # past the point of no return there is no way back: it waits for a person to resume it
-            transitions.stick(saga, now, f"{self.task_name}: {row.error}", row.step)
+            state_machine.stick(saga, now, f"{self.task_name}: {row.error}", row.step)
         return row
 
 
@@ -194,7 +194,7 @@ def _attempt(found: Found, saga: SagaInstance, log: barrier.Log, past: History) 
         case _:
             return None
     free = barrier.is_free(log, step, operation)
-    if command.call or command.void or not free or faults.fault_for(command, found.data):
+    if command.call or command.void or not free or fault_injection.fault_for(command, found.data):
         return None
     message = command.message(found.data)
     return _Attempt(found.delivery, saga, past, found.data, command, step, operation, message, status, event)

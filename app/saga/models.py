@@ -31,7 +31,7 @@ class SagaInstance(Base):
     __table_args__ = (
         # over unfinished rows only, so that the sweep's cost does not grow with what is done
         Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=WAITS, sqlite_where=WAITS),
-        # what shares a status and a type lies in one stretch, newest last: see workflows.finding, which has two more
+        # what shares a status and a type lies in one stretch, newest last: see saga_search, which has two more
         Index("ix_saga_instances_status_saga_type_id", "status", "saga_type", "id"),
     )
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import runtime, tracing
+from app import runtime
 from app.errors import Conflict, NotFound
 from app.ids import is_uuid, new_id
+from app.observability import tracing
 from app.saga import registry
-from app.saga.by_hand import Statement
 from app.saga.definition import ENDED, FORWARD, ActKind, Operation, SagaStatus, StepStatus
+from app.saga.manual_completion import Statement
 from app.saga.models import OperatorAct, SagaInstance, SagaStep
 from app.saga.registry import Driver
 from app.saga.stuck_groups import StuckGroup, error_class

@@ -11,16 +11,18 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import runtime, together, tracing
+from app import runtime
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
 from app.events import emit
 from app.ids import new_id
-from app.publishing import send_chain, sender, sent_by
-from app.saga import barrier, by_hand, registry, transitions
+from app.messaging import batching
+from app.messaging.batching import Outcomes, Wanted
+from app.messaging.publisher import send_chain, sender, sent_by
+from app.observability import tracing
+from app.saga import barrier, manual_completion, registry, state_machine
 from app.saga.attempts import CeleryTask, finish, invoke_by_hand, leave_to_others, retried_on_database_fault
-from app.saga.by_hand import Statement
 from app.saga.definition import (
     COMPENSATION_STARTED,
     FORWARD,
@@ -31,9 +33,9 @@ from app.saga.definition import (
     StepStatus,
     UnknownStep,
 )
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance
 from app.saga.outage import stop_clock
-from app.together import Outcomes, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
         payload=dict(payload),
     )
     with tracing.beginning(session, row):
-        transitions.begin(row, now, transitions.timeout_of(first))
+        state_machine.begin(row, now, state_machine.timeout_of(first))
         _publish_forward(session, row, saga.plan(row.steps))
     return row
 
@@ -99,7 +101,7 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
     """
     with retried_on_database_fault(task):
-        answer: str = together.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
+        answer: str = batching.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
     if answer == UNKNOWN_HERE:
         leave_to_others(task, answer)
     return answer
@@ -111,7 +113,7 @@ def _undo_together(wanted: Sequence[Wanted]) -> Outcomes:
     return {task_id: answers[saga_id] for saga_id, task_id in askers.items()}
 
 
-together.register(ERROR_CALLBACK, _undo_together)
+batching.register(ERROR_CALLBACK, _undo_together)
 
 
 def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
@@ -150,10 +152,10 @@ def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> s
 def turn_back(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
     """Close the fence of a locked saga that is not through; its compensations are published after the commit."""
     now = runtime.current().now()
-    transitions.turn_back(saga, now, reason)
+    state_machine.turn_back(saga, now, reason)
     to_undo = plan.undoing(_current(saga))
     if not to_undo:
-        transitions.compensated(saga, now)
+        state_machine.compensated(saga, now)
         return
     saga.current_step = to_undo[0].name
     _skip_if_undeclared(session, saga, plan)
@@ -174,7 +176,7 @@ def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> Non
     if action.status != StepStatus.COMPLETED:
         row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
         finish(saga, row, StepStatus.SKIPPED, None, now, now)
-        transitions.undone(saga, plan, step, now)
+        state_machine.undone(saga, plan, step, now)
 
 
 def _current(saga: SagaInstance) -> str:
@@ -234,15 +236,15 @@ class Orchestration:
         undeclared = saga.current_step in plan.undeclared
         if not undeclared:
             saga.unsupported_since = None
-        if undeclared and not has_deadline and transitions.is_abandoned(saga, now):
-            transitions.stick(saga, now, f"{saga.current_step}: no running process declares this step")
+        if undeclared and not has_deadline and state_machine.is_abandoned(saga, now):
+            state_machine.stick(saga, now, f"{saga.current_step}: no running process declares this step")
         elif saga.status not in FORWARD:
             _publish_compensations(session, saga, plan)
         elif failure := _failure(session, saga):
             turn_back(session, saga, plan, failure)  # its error callback was lost
         else:
             if saga.deadline_at is None and has_deadline:
-                transitions.start_clock(saga, now, transitions.timeout_of(plan.step(_current(saga))))
+                state_machine.start_clock(saga, now, state_machine.timeout_of(plan.step(_current(saga))))
             _publish_forward(session, saga, plan)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
@@ -273,7 +275,7 @@ class Orchestration:
         if saga.status == SagaStatus.STUCK:
             undoing = saga.state == COMPENSATION_STARTED
             current = plan.step(_current(saga))
-            transitions.unstick(saga, runtime.current().now(), transitions.timeout_of(current))
+            state_machine.unstick(saga, runtime.current().now(), state_machine.timeout_of(current))
             barrier.reopen(session, saga.id, current.name, Operation.COMPENSATION if undoing else Operation.ACTION)
         self.drive(session, saga)
 
@@ -284,7 +286,7 @@ class Orchestration:
         if step.name in plan.undeclared:
             raise Conflict(f"{UNKNOWN_HERE}: ask one that does", status=saga.status)
         if saga.state != COMPENSATION_STARTED or step.compensation is None:
-            raise by_hand.nothing_to_skip(saga)
+            raise manual_completion.nothing_to_skip(saga)
         if statement.step not in {None, step.name}:
             raise Conflict(f"it is stuck on {step.name}, not on {statement.step}", status=saga.status)
         now = runtime.current().now()
@@ -292,13 +294,13 @@ class Orchestration:
         if row.status != StepStatus.FAILED:
             raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
         barrier.close_door(session, saga.id, step.name, now, saga.error)
-        with by_hand.recording(saga):
+        with manual_completion.recording(saga):
             event = invoke_by_hand(step.compensation, session, {**saga.payload, "reason": saga.error})
         if event:
             row.event_id = emit(session, saga.aggregate_id, event, saga_id=saga.id).id
             row.result = dict(event.payload)
-        by_hand.note_statement(row, StepStatus.BY_HAND, statement, now)
-        transitions.unstick(saga, now, None)
-        transitions.undone(saga, plan, step, now)
+        manual_completion.note_statement(row, StepStatus.BY_HAND, statement, now)
+        state_machine.unstick(saga, now, None)
+        state_machine.undone(saga, plan, step, now)
         if saga.status == SagaStatus.COMPENSATING:
             _publish_compensations(session, saga, plan)

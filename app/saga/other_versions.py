@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict
-from app.saga import barrier, transitions
-from app.saga.by_hand import Statement
+from app.saga import barrier, state_machine
 from app.saga.definition import COMPENSATION_STARTED, FORWARD, Operation, SagaStatus
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance
 
 
@@ -27,7 +27,7 @@ class OtherVersion:
 
     def drive(self, session: Session, saga: SagaInstance) -> None:  # noqa: ARG002  (a driver's)
         """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
-        transitions.leave(saga, runtime.current().now(), f"no running process declares all of saga {saga.saga_type}")
+        state_machine.leave(saga, runtime.current().now(), f"no running process declares all of saga {saga.saga_type}")
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Schedule another sweep: only a process that knows the point of no return can decide."""
@@ -52,7 +52,7 @@ class OtherVersion:
         """Set a stuck saga moving again and schedule a sweep at once."""
         here = runtime.current()
         if saga.status == SagaStatus.STUCK:
-            transitions.unstick(saga, here.now(), here.settings.step_timeout_seconds)
+            state_machine.unstick(saga, here.now(), here.settings.step_timeout_seconds)
             if saga.steps and saga.current_step:
                 operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
                 barrier.reopen(session, saga.id, saga.current_step, operation)

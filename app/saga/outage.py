@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.database import dialect_of, insert_if_absent
 from app.errors import DatabaseFault
-from app.saga import transitions
+from app.saga import state_machine
 from app.saga.definition import MOVING
 from app.saga.models import SagaInstance, Sweep
 
@@ -139,6 +139,6 @@ def stop_clock(saga_id: str) -> None:
         with here.database.transaction() as session:
             saga = session.get(SagaInstance, saga_id, with_for_update=True)
             if saga and saga.status in MOVING:
-                transitions.stop_clock(saga, here.now())
+                state_machine.stop_clock(saga, here.now())
     except DatabaseFault as error:
         logger.warning("the deadline could not be taken off", extra={"saga_id": saga_id, "reason": error})

@@ -16,7 +16,8 @@ from app.errors import DatabaseFault, StepFailed, StepRejected, describe
 from app.events import StoredEvent, delivery_of, history
 from app.ids import is_uuid
 from app.messages import Event, Reply
-from app.saga import barrier, happenings, transitions
+from app.observability.logging import add_to_log_context
+from app.saga import barrier, signals, state_machine
 from app.saga.attempts import (
     CeleryTask,
     call_outside,
@@ -35,10 +36,9 @@ from app.saga.barrier import Entry
 from app.saga.decisions import Act, Close, Reaction, Undo
 from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
 from app.saga.first_reactions import Delivery, FirstReactions, Found
-from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, SagaStep
+from app.saga.signals import Kind
 from app.saga.stream import Stream
-from app.telemetry import add_to_log_context
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class ReactionRun:
             row.task_id = self.task.request.id
             row.delivery_id = self.delivery_id
             if not row.attempts:  # its door was shut before it ran; else its failure was told when it happened
-                happenings.of_step(Kind.STEP_SKIPPED, saga, row, self.here.now())
+                signals.of_step(Kind.STEP_SKIPPED, saga, row, self.here.now())
             self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
         return reply_of(row)
 
@@ -246,7 +246,7 @@ class ReactionRun:
         raise StepFailed(reply_of(row)) from error
 
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
-        transitions.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
+        state_machine.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
 
     def _call(self, command: Command, step: str, operation: Operation, known: Entry | None) -> Any:
         attempt = known.attempts + 1 if known else 1

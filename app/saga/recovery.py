@@ -12,16 +12,17 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import runtime, tracing
+from app import runtime
 from app.celery import app
 from app.errors import Conflict, DatabaseFault
 from app.events import resend_outbox
-from app.saga import happenings, registry, transitions
+from app.observability import tracing
+from app.saga import registry, signals, state_machine
 from app.saga.definition import FORWARD, MOVING
-from app.saga.happenings import Kind
 from app.saga.models import SagaInstance, Sweep
 from app.saga.outage import RECOVERY, Outages, note_outages, note_time
 from app.saga.registry import Driver
+from app.saga.signals import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def _claim(session: Session) -> list[str]:
     sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
     for saga in sagas:
         saga.redrives += 1
-        saga.wake_at = transitions.next_look(saga, now)
+        saga.wake_at = state_machine.next_look(saga, now)
     return [saga.id for saga in sagas]
 
 
@@ -161,11 +162,11 @@ def _drive(saga_id: str, outages: Outages) -> str:
             if overdue and outages.suspend(saga, here.now()):
                 # its service may have waited for a connection: the clock starts again when the saga is driven on
                 logger.warning("deadline passed during an outage", extra={"saga_id": saga_id})
-                transitions.stop_clock(saga, here.now())
+                state_machine.stop_clock(saga, here.now())
                 overdue = False
             kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN
             with tracing.driving_on(session, saga, kind):
-                happenings.of_saga(kind, saga)
+                signals.of_saga(kind, saga)
                 if not _cancelled(session, driver, saga):
                     (driver.time_out if overdue else driver.drive)(session, saga)
     except DatabaseFault as fault:

@@ -6,7 +6,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from app.errors import DefinitionError
-from app.saga.by_hand import Statement
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance
 from app.saga.other_versions import OtherVersion
 

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from app.database import after_commit
 from app.events import History, Said, StoredEvent, delivery_of, emit, emit_all, history, subscribers, tell
 from app.messages import Event, EventType
-from app.publishing import sender, sent_by
-from app.saga import barrier, transitions
+from app.messaging.publisher import sender, sent_by
+from app.saga import barrier, state_machine
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.outage import stop_clock
@@ -100,10 +100,10 @@ class Stream:
         if saga.state in {COMPLETED, FAILED, state}:
             return
         if state == COMPLETED:
-            transitions.complete(saga, stored.timestamp)
+            state_machine.complete(saga, stored.timestamp)
         elif state == FAILED:
-            transitions.compensated(saga, stored.timestamp)
+            state_machine.compensated(saga, stored.timestamp)
         elif state == COMPENSATION_STARTED:
             saga.current_step = None
             reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
-            transitions.turn_back(saga, stored.timestamp, reason)
+            state_machine.turn_back(saga, stored.timestamp, reason)

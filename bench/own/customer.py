@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from bench.own.sagas import Sagas
 from bench.scaling.shop import TIMEOUT_SECONDS, Refused
-from workflows.ordering import Pattern
+from workflows.orders import Pattern
 
 HEADERS = {"Content-Type": "application/json"}
 RESTS_SECONDS = 1.0

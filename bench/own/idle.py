@@ -12,7 +12,7 @@ from bench.own.measured import Figure, Measured, percentile
 from bench.own.sagas import Sagas, sagas_of
 from bench.own.stack import STACKS, Stack, complaints
 from bench.scaling.shop import Shop
-from workflows.ordering import Pattern
+from workflows.orders import Pattern
 
 AT_MOST_MS = {"embedded": 25.0, "servers": 40.0}
 WARM_UP = 5

@@ -17,7 +17,7 @@ from bench.own.stack import complaints, open_servers
 from bench.scaling.load import BOOKS
 from bench.scaling.shop import Shop
 from tests.chaos.processes import children
-from workflows.ordering import Pattern
+from workflows.orders import Pattern
 
 AT_MOST_MB = 110.0
 FLAT = 1.05

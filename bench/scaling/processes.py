@@ -28,7 +28,7 @@ from tests.chaos.processes import end, kill_group, spawn, uninterrupted, wait_fo
 from tests.chaos.servers import MissingServer, PrivateRabbitmq, PrivateRedis
 from tests.shop import OPERATOR_TOKEN
 from tests.stacks import free_port, fresh_postgresql_database, process_environment, role_commands
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
 START_SECONDS = 60

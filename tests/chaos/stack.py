@@ -10,7 +10,7 @@ from typing import Any
 
 from app import runtime
 from app.celery import QUEUES
-from app.gathering import MOST
+from app.messaging.batcher import MOST
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -20,7 +20,7 @@ from tests.chaos.servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
 from tests.shop import OPERATOR_TOKEN, Shop, http_transport
 from tests.stacks import free_port, role_commands
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
 EMBEDDED = "embedded"

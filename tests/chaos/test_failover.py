@@ -17,7 +17,7 @@ from tests.chaos.processes import wait_for
 from tests.chaos.relay import Relay
 from tests.chaos.servers import MissingServer, PrivatePostgresql
 from tests.stacks import not_here
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}
 

@@ -20,7 +20,7 @@ from tests.chaos.processes import kill_group, spawn, wait_for
 from tests.chaos.servers import MissingServer, PrivateRedis
 from tests.post import Post
 from tests.stacks import connection_to, end_of, free_port, not_here, process_environment
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 AGAIN = "Cannot connect to"
 

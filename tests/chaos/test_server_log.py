@@ -21,9 +21,9 @@ from tests.chaos.processes import wait_for
 from tests.chaos.servers import MissingServer, PrivatePostgresql
 from tests.post import Post
 from tests.stacks import not_here
-from workflows import catalogue, ordering
-from workflows.first_data import seed
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows import catalogue, orders
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.seed_data import seed
 
 ADDRESS = "9 Sakura Street"
 OPERATOR = "Ann Example"
@@ -94,7 +94,7 @@ def order(*, quantity: int = 1, customer_id: str = "guest", order_id: str | None
 
 def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
     """Send a request twice such that neither finds the other when it looks."""
-    look, both, looks = ordering._earlier, threading.Barrier(2), itertools.count()
+    look, both, looks = orders._earlier, threading.Barrier(2), itertools.count()
 
     def look_and_wait(*arguments: object) -> Placed | None:
         found = look(*arguments)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -
         return found
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as clients:
-        patch.setattr(ordering, "_earlier", look_and_wait)
+        patch.setattr(orders, "_earlier", look_and_wait)
         return list(clients.map(place, [request, request]))
 
 

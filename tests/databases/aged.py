@@ -7,7 +7,7 @@ from sqlalchemy import select, text
 
 from app.runtime import Runtime
 from app.saga.models import SagaInstance
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 ORDERS = 20
 LONG_AGO = timedelta(days=100)

@@ -13,7 +13,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.databases.plans import Executed
 from tests.stacks import fresh_postgresql_database, require_postgresql
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from app.saga.models import SagaInstance
 from bench.million_orders import audited, fill
 from cli.embedded import EmbeddedStack
 from tests.stacks import fresh_postgresql_database, require_postgresql
-from workflows.audit import CHECKS, audit
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.operations.audit import CHECKS, audit
+from workflows.orders import Item, NewOrder, Pattern, place
 
 
 def test_all_checks_see_the_same_moment(here: Runtime) -> None:

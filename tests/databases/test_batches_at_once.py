@@ -8,13 +8,13 @@ import pytest
 from celery.canvas import Signature
 from sqlalchemy import event, text
 
-from app import together
 from app.ids import new_id
+from app.messaging import batching
+from app.messaging.batching import Wanted
 from app.runtime import Runtime
-from app.together import Wanted
 from tests.post import Post
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
@@ -42,7 +42,7 @@ CROSSED = {
 def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     wanted: str, patterns: tuple[Pattern, Pattern], here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "_alone_until", {})
+    monkeypatch.setattr(batching, "_alone_until", {})
     batches = [to_reserve(post, pattern, baskets) for pattern, baskets in zip(patterns, CROSSED[wanted], strict=True)]
     let_each_lock_a_book_before_the_other_goes_on(here)
 
@@ -52,7 +52,7 @@ def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     with here.database.reading() as session:
         assert tuple(session.execute(text(reserved)).one()) == (4, 4)
     # the database sent neither away, to be done one by one
-    assert [task for task in RESERVE.values() if not together.possible(task)] == []
+    assert [task for task in RESERVE.values() if not batching.possible(task)] == []
     post.deliver_all()
     with here.database.reading() as session:
         assert list(session.scalars(text("SELECT DISTINCT status FROM orders"))) == ["completed"]
@@ -70,7 +70,7 @@ def to_reserve(post: Post, pattern: Pattern, baskets: Sequence[list[str]]) -> li
 
 def do_together(messages: Sequence[Signature]) -> None:
     wanted = [Wanted(new_id(), message.kwargs) for message in messages]
-    with together.done(str(messages[0].task), wanted):
+    with batching.done(str(messages[0].task), wanted):
         for message, one in zip(messages, wanted, strict=True):
             message.apply(task_id=one.task_id)
 

@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import database_clock, runtime
-from app.database import Database
-from app.database_clock import ServerClock
+from app import runtime
+from app.database import Database, clock
+from app.database.clock import ServerClock
 from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.models import SagaInstance, Sweep
 from app.settings import Settings
 from tests.post import Clock, Post
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 POSTGRESQL_ONLY = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 SKEW_SECONDS = 40
@@ -73,7 +73,7 @@ def test_a_clock_that_jumps_is_followed_with_the_next_transaction(
     skewed: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert abs(ahead(skewed)) < EXACT
-    monkeypatch.setattr(database_clock, "CHECK_SECONDS", 0)  # it is time for another comparison
+    monkeypatch.setattr(clock, "CHECK_SECONDS", 0)  # it is time for another comparison
 
     set_clock(skewed, SKEW_SECONDS)
     recovery.last_swept()

@@ -19,7 +19,7 @@ from app.settings import Settings
 from tests.chaos.processes import wait_for
 from tests.post import Clock, Post
 from tests.stacks import POSTGRESQL
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 TIMEOUT = 10
 STEP = 5

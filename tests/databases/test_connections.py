@@ -11,8 +11,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from app import database_idle, database_pings
-from app.database import Database
+from app.database import Database, idle, pool
 from app.errors import DatabaseFault
 from app.runtime import Runtime
 from app.settings import Settings
@@ -47,13 +46,13 @@ def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every connection count as one that has rested."""
-    monkeypatch.setattr(database_pings, "RESTED_SECONDS", 0)
+    monkeypatch.setattr(pool, "RESTED_SECONDS", 0)
 
 
 @pytest.fixture
 def not_rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no connection count as one that has rested, however slow the machine is."""
-    monkeypatch.setattr(database_pings, "RESTED_SECONDS", float("inf"))
+    monkeypatch.setattr(pool, "RESTED_SECONDS", float("inf"))
 
 
 def use(connected: Database) -> int:
@@ -158,7 +157,7 @@ def test_a_migration_has_the_isolation_and_no_timeouts(unfit_defaults: str) -> N
 
 def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     require_postgresql()
-    monkeypatch.setattr(database_idle, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(idle, "IDLE_SECONDS", 0.1)
     role = f"shop_{uuid4().hex[:12]}"
     by_another(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 1")
     url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
@@ -176,7 +175,7 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
 
 def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     require_postgresql()
-    monkeypatch.setattr(database_idle, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(idle, "IDLE_SECONDS", 0.2)
     database = Database(POSTGRESQL)
     closed: list[object] = []
     event.listen(database.engine, "close", lambda connection, _: closed.append(connection))

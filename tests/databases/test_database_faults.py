@@ -17,7 +17,7 @@ from app.database import Database
 from app.errors import DatabaseFault
 from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import transitions
+from app.saga import state_machine
 from app.saga.definition import MOVING, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.orchestrator import ERROR_CALLBACK
@@ -27,7 +27,7 @@ from tasks.orders import Order
 from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
 from tests.post import Clock, Post
 from tests.stacks import POSTGRESQL
-from workflows.audit import audit
+from workflows.operations.audit import audit
 
 SQLITE_FAULTS: list[Fail] = [
     sqlite_error(sqlite3.OperationalError, 5, "database is locked"),
@@ -215,7 +215,7 @@ def one_cancelled_on_request(shop: Shop) -> str:
 def one_resumed_when_it_was_stuck(shop: Shop) -> str:
     saga_id = shop.place(SCENARIOS[0])
     with shop.observed.transaction() as session:
-        transitions.stick(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
+        state_machine.stick(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
     shop.ask(f"/api/v1/sagas/{saga_id}/resume")
     shop.settle(saga_id)
     return saga_id

@@ -25,7 +25,7 @@ from tests.databases.plans import (
     sqlite_plan,
     steps_of_the_machine,
 )
-from workflows import finding, queries
+from workflows.read_side import queries, saga_search
 
 TYPES = ("order", "order-choreography", "declared-no-more")
 STEPS = ("reserve_stock", "process_payment")
@@ -58,7 +58,7 @@ def random_sagas(count: int) -> list[SagaInstance]:
         a_saga(
             status=(status := rng.choice(list(SagaStatus))),
             saga_type=rng.choice(TYPES),
-            current_step=rng.choice([*STEPS, None]) if status in finding.UNFINISHED else None,
+            current_step=rng.choice([*STEPS, None]) if status in saga_search.UNFINISHED else None,
             payload={"customer_id": customer} if (customer := rng.choice(CUSTOMERS)) else {},
         )
         for _ in range(count)
@@ -124,12 +124,12 @@ def test_sagas_are_counted_by_status_and_stuck_ones_sorted_by_what_they_are_stuc
         saga.stuck_reason = "no answer" if number else "no room"
     store(here, sagas)
 
-    counts, incidents = finding.counts(), finding.incidents(limit=2)
+    counts, incidents = saga_search.counts(), saga_search.incidents(limit=2)
 
     for status in SagaStatus:
-        assert counts[status] == finding.Count(sum(saga.status == status for saga in sagas))
+        assert counts[status] == saga_search.Count(sum(saga.status == status for saga in sagas))
     stuck = [(saga.current_step, saga.stuck_reason) for saga in sagas if saga.status == SagaStatus.STUCK]
-    assert incidents.sagas == finding.Count(len(stuck))
+    assert incidents.sagas == saga_search.Count(len(stuck))
     for group in incidents.groups:
         assert group.sagas == stuck.count((group.step, group.reason))
     assert len(incidents.groups) + incidents.hidden == len(set(stuck))
@@ -206,8 +206,8 @@ def look(executed: list[Executed], filters: dict[str, Any]) -> list[Executed]:
 def overview(executed: list[Executed]) -> list[Executed]:
     """Look at what stands above the list; returns what that asked of the database."""
     executed.clear()
-    finding.counts()
-    finding.incidents(limit=5)
+    saga_search.counts()
+    saga_search.incidents(limit=5)
     return [one for one in executed if "saga_instances" in one[0]]
 
 
@@ -252,7 +252,7 @@ SEARCHED = ("saga_steps", "payments", "shipments", "events", "saga_instances")
 @pytest.mark.usefixtures("many")
 def test_a_search_looks_into_indexes_only(here: Runtime, executed: list[Executed]) -> None:
     executed.clear()
-    finding.with_id(new_id())
+    saga_search.with_id(new_id())
     plans = [sqlite_plan(here, one) for one in [*executed] if any(table in one[0] for table in SEARCHED)]
 
     assert len(plans) >= len(SEARCHED)
@@ -261,13 +261,13 @@ def test_a_search_looks_into_indexes_only(here: Runtime, executed: list[Executed
 
 @pytest.mark.usefixtures("many")
 def test_counting_ends_at_its_limit(here: Runtime, executed: list[Executed], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(finding.COUNTED, SagaStatus.RUNNING, 50)
-    monkeypatch.setattr(finding, "EXAMINED", 2)
+    monkeypatch.setitem(saga_search.COUNTED, SagaStatus.RUNNING, 50)
+    monkeypatch.setattr(saga_search, "EXAMINED", 2)
 
     statements = overview(executed)
 
-    assert finding.counts()[SagaStatus.RUNNING] == finding.Count(50, more=True)
-    assert finding.incidents(limit=5).sagas == finding.Count(2, more=True)
+    assert saga_search.counts()[SagaStatus.RUNNING] == saga_search.Count(50, more=True)
+    assert saga_search.incidents(limit=5).sagas == saga_search.Count(2, more=True)
     if here.database.engine.dialect.name == "postgresql":
         scans = [node for one in statements for node in nodes(explain(here, one)) if "Relation Name" in node]
         assert max(map(read, scans)) < 3000

@@ -22,8 +22,8 @@ from app.saga.recovery import LOCKED_FOR_SECONDS, Swept, sweep, try_sweep
 from app.settings import Settings
 from tests.post import Clock, Post
 from tests.stacks import ROOT, process_environment
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 

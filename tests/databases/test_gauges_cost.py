@@ -1,6 +1,6 @@
 """What a scrape reads does not grow with the orders that are done: by the plans of what it really executes."""
 
-from app.metrics.gauges import unfinished_sagas
+from app.observability.metrics.gauges import unfinished_sagas
 from app.runtime import Runtime
 from tests.databases.plans import (
     Executed,
@@ -15,7 +15,7 @@ from tests.databases.plans import (
 )
 from tests.databases.test_sweep_cost import finish_sagas
 from tests.post import Post
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 FEW, MANY = 100, 5_000
 

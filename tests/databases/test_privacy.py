@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.database import Database
 from app.errors import describe
+from app.observability.logging import configure_logging
 from app.runtime import Runtime
-from app.telemetry import configure_logging
 from tests.stacks import POSTGRESQL, require_postgresql
 
 ADDRESS = "9 Sakura Street"

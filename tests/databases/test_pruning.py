@@ -25,11 +25,12 @@ from app.settings import Settings
 from tasks.orders import Order
 from tests.post import Clock
 from tests.stacks import fresh_postgresql_database
-from workflows import changes, queries, retention
-from workflows.archive import Archive
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, place
-from workflows.retention import KEPT, prune
+from workflows.operations import retention
+from workflows.operations.archive import Archive
+from workflows.operations.audit import audit
+from workflows.operations.retention import KEPT, prune
+from workflows.orders import Item, NewOrder, Pattern, place
+from workflows.read_side import queries, versions
 
 STAYS = {"customers", "categories", "inventory", "deliveries", "installation", "sweeps"}
 """What belongs to no order: the shop's own."""
@@ -208,7 +209,7 @@ def test_pages_and_the_api_know_it_no_more(clock: Clock, client: FlaskClient) ->
     prune_all(clock)
 
     with pytest.raises(NotFound):
-        changes.version(placed.saga_id)
+        versions.version(placed.saga_id)
     for path in (
         f"/sagas/{placed.saga_id}",
         f"/sagas/{placed.saga_id}/live",

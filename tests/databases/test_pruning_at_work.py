@@ -28,10 +28,10 @@ from tests.databases.plans import (
 from tests.databases.test_audit_on_a_live_database import unfinished
 from tests.databases.test_sweep_cost import finish_sagas
 from tests.stacks import ROOT
-from workflows.archive import Archive
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, place
-from workflows.retention import prune
+from workflows.operations.archive import Archive
+from workflows.operations.audit import audit
+from workflows.operations.retention import prune
+from workflows.orders import Item, NewOrder, Pattern, place
 
 KILLED = {
     "in the middle of a line": """
@@ -64,7 +64,7 @@ PROGRAM = """
 import json, os, signal, sys
 from sqlalchemy import event
 from sqlalchemy.orm import Session
-from workflows.archive import Archive
+from workflows.operations.archive import Archive
 real, batches = Archive.add, 0
 {killed}
 Archive.add = add

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, event, text
 from app.runtime import Runtime
 from app.saga.models import SagaInstance, SagaStep
 from tests.post import Post, run
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 

@@ -21,7 +21,7 @@ from tests.databases.plans import (
     wait_until_dead_to_all,
 )
 from tests.post import Clock, Post
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 FEW, MANY = 1_000, 200_000
 DUE = 2

@@ -23,7 +23,7 @@ from app.saga.recovery import Swept
 from cli.embedded import EmbeddedStack
 from tests.databases.breaker import raising
 from tests.post import Clock, Post
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from kombu.transport.memory import Channel
 
-from app import together
 from app.celery import app as celery
+from app.messaging import batching
 from app.runtime import Runtime
 from tests.engine import trip
 from tests.engine.wire import Wire
@@ -25,5 +25,5 @@ def wire(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Wire:
     monkeypatch.setitem(celery.conf, "task_always_eager", False)
     monkeypatch.setitem(celery.conf, "task_publish_retry", False)  # it waits for real between two tries
     monkeypatch.setattr(Channel, "_put", wire.put)  # where kombu's memory transport would keep it for its workers
-    monkeypatch.setattr(together, "_alone_until", {})  # what other tests could not do together
+    monkeypatch.setattr(batching, "_alone_until", {})  # what other tests could not do together
     return wire

@@ -12,14 +12,14 @@ from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery
-from app.saga.by_hand import Statement
 from app.saga.definition import Operation, StepStatus
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance, SagaStep
 from tests.broken_order import refuse_to_resume
 from tests.engine import trip
 from tests.post import Clock, Post, run
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 ANN = Statement(by="Ann", note="paid back by bank transfer")
 

@@ -20,9 +20,9 @@ from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks import inventory, orders, payments, shipping
 from tests.post import Clock, Post, run
-from workflows.audit import audit
+from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"

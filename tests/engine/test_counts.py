@@ -17,10 +17,10 @@ from app.ids import new_id
 from app.messages import Event, EventType
 from app.saga import orchestrator
 from app.saga.choreography import Choreography
+from app.saga.commands import command
 from app.saga.decisions import Act, Decision, Undo
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import orchestrated
-from app.saga.participant import command
 from bench.statements import Counted
 from tests.simulation.orders import PLENTY, UNPAYABLE, an_order
 from tests.simulation.store import template

@@ -6,9 +6,9 @@ import pytest
 
 from app.errors import DefinitionError
 from app.messages import Event, EventType
+from app.saga.commands import command as declare
 from app.saga.decisions import Act, Undo
 from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
-from app.saga.participant import command as declare
 
 
 def command(name: str, **options: Any) -> Command:

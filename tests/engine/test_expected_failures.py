@@ -11,8 +11,8 @@ from celery.app.trace import build_tracer
 
 from app.celery import app as cloudmart
 from app.errors import StepFailed
-from app.inbox import Inbox
 from app.messages import Reply
+from app.messaging.consumer import Inbox
 from app.runtime import Runtime
 
 NO = "no copy is left"

@@ -12,9 +12,9 @@ from app.ids import new_id
 from tasks import orders
 from tests.post import Post, run
 from tests.shop import UNKNOWN_ID
-from workflows.audit import audit
+from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 REACTIONS = [
     "payments.refund_on_failure",

@@ -13,10 +13,11 @@ from celery.worker.request import Request
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
-from app import gathering, together, tracing
-from app.gathering import BUSY_SECONDS, MOST, QUIET_SECONDS, Gathering
-from app.inbox import Inbox
-from app.together import Outcomes, Wanted
+from app.messaging import batcher, batching
+from app.messaging.batcher import BUSY_SECONDS, MOST, QUIET_SECONDS, Gathering
+from app.messaging.batching import Outcomes, Wanted
+from app.messaging.consumer import Inbox
+from app.observability import tracing
 
 STEP, OTHER, UNKNOWN = "orders.step", "orders.other", "orders.not_registered"
 
@@ -94,20 +95,20 @@ class Worker:
 
     def _run(self, request: Request) -> None:
         self.handed.append(request.id)
-        self.outcomes.append(together.outcome_of(request.id))
+        self.outcomes.append(batching.outcome_of(request.id))
         self.now += self.takes
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
-    monkeypatch.setattr(gathering, "time", worker)
-    monkeypatch.setattr(together, "time", worker)
-    monkeypatch.setattr(together, "_do", {})
-    monkeypatch.setattr(together, "_alone_until", {})
+    monkeypatch.setattr(batcher, "time", worker)
+    monkeypatch.setattr(batching, "time", worker)
+    monkeypatch.setattr(batching, "_do", {})
+    monkeypatch.setattr(batching, "_alone_until", {})
     monkeypatch.setattr(tracing, "provider", lambda: None)
-    together.register(STEP, worker.do)
-    together.register(OTHER, worker.do)
+    batching.register(STEP, worker.do)
+    batching.register(OTHER, worker.do)
     return worker
 
 
@@ -252,7 +253,7 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
         yield
         busy.said.append(f"what {', '.join(busy.handed)} sent leaves")
 
-    monkeypatch.setattr(gathering, "sent_together", sent_together)
+    monkeypatch.setattr(batcher, "sent_together", sent_together)
     busy.take("a", "b")
     busy.look()
     busy.look()
@@ -290,7 +291,7 @@ def test_what_could_not_be_done_together_is_done_all_the_same_and_the_next_come_
 
     assert busy.quiet
     busy.broken = False
-    busy.now += together.ALONE_SECONDS
+    busy.now += batching.ALONE_SECONDS
     busy.take("e", "f", "g")
     busy.look()
     busy.look()

@@ -11,9 +11,9 @@ from amqp.basic_message import Message as AmqpContent
 from kombu.exceptions import DecodeError
 from kombu.message import Message
 
-from app import amqp_broker, memory_broker, redis_broker
 from app.celery import app as celery
-from app.inbox import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
+from app.messaging.consumer import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
+from app.messaging.transports import amqp, memory, redis
 from tests.forged import NOBODY, headed, task
 
 BOMB = gzip.compress(b" " * 1_000_000)
@@ -24,7 +24,7 @@ EXACT = timedelta(seconds=5)
 def from_amqp(body: bytes, headers: dict[str, Any]) -> Message:
     content = AmqpContent(body, content_type="application/json", application_headers=headers)
     content.delivery_info = {"delivery_tag": 1}
-    made: Message = amqp_broker.Channel.Message(content)
+    made: Message = amqp.Channel.Message(content)
     return made
 
 
@@ -47,7 +47,7 @@ def test_what_is_compressed_stays_so_and_cannot_be_decoded(broker: str, kind: st
     if broker == "amqp":
         message = from_amqp(BOMB, headers)
     else:
-        message = from_virtual({"redis": redis_broker, "memory": memory_broker}[broker].Channel, BOMB, headers)
+        message = from_virtual({"redis": redis, "memory": memory}[broker].Channel, BOMB, headers)
 
     body: Any = message.body
     assert body == BOMB

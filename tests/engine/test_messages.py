@@ -15,13 +15,13 @@ from kombu import Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
-from app import publishing
 from app.celery import app as celery
 from app.errors import StepFailed
 from app.ids import is_uuid, new_id
-from app.message_json import write
-from app.publishing import send, send_chain, sender, sent_by, sent_together
-from app.saga import participant
+from app.messaging import publisher
+from app.messaging.publisher import send, send_chain, sender, sent_by, sent_together
+from app.messaging.serialization import write
+from app.saga import commands
 from app.saga.orchestrator import ERROR_CALLBACK
 from tests.engine import trip
 from tests.engine.wire import Wire, id_of, parent_of
@@ -130,8 +130,8 @@ def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
 
 def without_ours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Leave what follows a task to Celery."""
-    monkeypatch.setattr(participant, "send_next", lambda _: None)
-    monkeypatch.setattr(participant, "send_errbacks", lambda _: None)
+    monkeypatch.setattr(commands, "send_next", lambda _: None)
+    monkeypatch.setattr(commands, "send_errbacks", lambda _: None)
     return monkeypatch
 
 
@@ -220,7 +220,7 @@ def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, mo
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "_publish_message", take_nothing)
+        patch.setattr(publisher, "_publish_message", take_nothing)
         reply = run(message)
 
     assert reply["success"]
@@ -236,7 +236,7 @@ def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "_publish_message", take_nothing)
+        patch.setattr(publisher, "_publish_message", take_nothing)
         failure = run(message)
 
     assert isinstance(failure, StepFailed)

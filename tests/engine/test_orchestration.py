@@ -9,22 +9,22 @@ from celery.app.trace import build_tracer
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app import faults, runtime
+from app import fault_injection, runtime
 from app.celery import app as celery
 from app.errors import Conflict, StepFailed
 from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.messages import Reply
 from app.runtime import Runtime
-from app.saga import happenings, operations, orchestrator, recovery, transitions
+from app.saga import operations, orchestrator, recovery, signals, state_machine
+from app.saga.commands import command
 from app.saga.definition import Command, Guard, Saga, Step
 from app.saga.execution import StepRun
 from app.saga.models import SagaInstance
 from app.saga.orchestrator import orchestrated
-from app.saga.participant import command
 from tests.engine import trip
 from tests.post import Clock, Post, run
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -145,7 +145,7 @@ def test_a_declined_charge_that_is_delivered_again_only_calls_the_error_callback
         post.deliver(task_name)
     charge = post.take("payments.process_payment")
     run(charge)
-    monkeypatch.setattr(faults, "fault_for", lambda *_: None)
+    monkeypatch.setattr(fault_injection, "fault_for", lambda *_: None)
     monkeypatch.setattr(SimulatedPaymentProvider, "capture", lambda *_: pytest.fail("asked again"))
 
     # not by get(), which Celery forbids wherever a worker has run in the process
@@ -392,7 +392,7 @@ def test_a_step_that_nobody_knows_anything_of_makes_the_saga_stuck_in_time_and_l
     clock.forward(60)
     recovery.sweep()
     assert (trip.saga(saga_id).status, trip.diary) == ("pending", [])
-    clock.forward(transitions.ABANDONED_AFTER_SECONDS + 1)
+    clock.forward(state_machine.ABANDONED_AFTER_SECONDS + 1)
     recovery.sweep()
 
     saga = trip.saga(saga_id)
@@ -425,11 +425,11 @@ def test_what_an_operation_did_not_answer_is_null_for_sql_too(here: Runtime) -> 
 
 
 def test_how_long_a_step_took_includes_its_work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[happenings.Happening] = []
-    monkeypatch.setattr(happenings, "_listeners", [told.append])
+    told: list[signals.Happening] = []
+    monkeypatch.setattr(signals, "_listeners", [told.append])
     monkeypatch.setattr(trip, "_do", lambda *_: clock.forward(2))
 
     trip.start()
 
-    took = [round(one.seconds or 0) for one in told if one.kind is happenings.Kind.STEP_COMPLETED]
+    took = [round(one.seconds or 0) for one in told if one.kind is signals.Kind.STEP_COMPLETED]
     assert took == [2, 2, 2, 2]

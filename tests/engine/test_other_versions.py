@@ -10,26 +10,27 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import inbox, runtime
+from app import runtime
 from app.celery import app as celery
 from app.errors import Conflict
 from app.events import history
 from app.ids import new_id
 from app.messages import Event, EventType
-from app.saga import operations, orchestrator, recovery, registry, transitions
+from app.messaging import consumer
+from app.saga import operations, orchestrator, recovery, registry, state_machine
 from app.saga.attempts import MAX_HANDOVERS
-from app.saga.by_hand import Statement
+from app.saga.commands import command
 from app.saga.definition import Saga, Step
+from app.saga.manual_completion import Statement
 from app.saga.models import OperatorAct, SagaInstance
 from app.saga.orchestrator import Orchestration
-from app.saga.participant import command
 from tests.engine import trip
 from tests.engine.trip import Trip
 from tests.engine.wire import Wire
 from tests.post import Clock
 from tests.simulation.messages import run
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -270,7 +271,7 @@ def test_a_saga_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, depl
     saga = trip.saga(saga_id)
     assert (saga.status, saga.stuck_reason, trip.diary) == ("pending", None, [])
     assert wire.names() == ["orders.book_hotel"]  # put off, with what follows it
-    assert saga.wake_at == clock() + timedelta(seconds=transitions.RECHECK_SECONDS)
+    assert saga.wake_at == clock() + timedelta(seconds=state_machine.RECHECK_SECONDS)
     deploy(OLDER)
     work_off(wire)
     assert trip.saga(saga_id).status == "completed"
@@ -365,7 +366,7 @@ def test_what_is_asked_of_a_process_of_the_other_version_is_done_by_one_that_can
 
 def make_stuck(saga_id: str) -> None:
     with runtime.current().database.transaction() as session:
-        transitions.stick(session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it")
+        state_machine.stick(session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it")
 
 
 def acts(saga_id: str) -> list[str]:
@@ -463,21 +464,21 @@ def test_a_task_that_may_be_another_versions_is_told_from_garbage_whenever_it_wa
     headers = {"task": task, "id": new_id(), "sent_at": sent_at}
     message: Any = SimpleNamespace(headers=headers, payload=([], {"saga_id": new_id()}, None), body="")
 
-    with pytest.raises(inbox.UnknownTask) as refused:
-        inbox.check(message, celery)
+    with pytest.raises(consumer.UnknownTask) as refused:
+        consumer.check(message, celery)
 
     assert refused.value.may_be_elsewhere is elsewhere
 
 
 def test_a_message_is_put_back_for_a_while_after_it_was_first_seen_here(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    limit = inbox.PutBackLimit(lambda: now[0])
+    limit = consumer.PutBackLimit(lambda: now[0])
     assert limit.delay("early") == 1
 
     now[0] += 8
     assert limit.delay("early") == 4, "a backlog of them leaves time for others"
-    now[0] += inbox.MAX_PUT_BACK_SECONDS - 9
-    assert limit.delay("early") == inbox.MAX_PUT_BACK_DELAY_SECONDS
+    now[0] += consumer.MAX_PUT_BACK_SECONDS - 9
+    assert limit.delay("early") == consumer.MAX_PUT_BACK_DELAY_SECONDS
     assert limit.delay("late") == 1
     now[0] += 1
     assert limit.delay("early") is None
@@ -486,10 +487,10 @@ def test_a_message_is_put_back_for_a_while_after_it_was_first_seen_here(monkeypa
 
 def test_more_messages_than_are_kept_track_of_are_put_back_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    limit = inbox.PutBackLimit(lambda: now[0])
-    monkeypatch.setattr(inbox, "MAX_PUT_BACK", 2)
+    limit = consumer.PutBackLimit(lambda: now[0])
+    monkeypatch.setattr(consumer, "MAX_PUT_BACK", 2)
     assert [limit.delay(message_id) for message_id in ("one", "two")] == [1, 1]
 
-    assert limit.delay("too many") == inbox.MAX_PUT_BACK_DELAY_SECONDS
-    now[0] += 2 * inbox.MAX_PUT_BACK_SECONDS + 1
+    assert limit.delay("too many") == consumer.MAX_PUT_BACK_DELAY_SECONDS
+    now[0] += 2 * consumer.MAX_PUT_BACK_SECONDS + 1
     assert limit.delay("of another deploy") == 1

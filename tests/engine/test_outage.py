@@ -14,8 +14,8 @@ from app.saga import operations, orchestrator, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import stop_clock
 from tests.post import Clock, Post
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 TIMEOUT = {Pattern.ORCHESTRATION: 1, Pattern.CHOREOGRAPHY: 2}
 """A step's deadline, and a choreographed order's, in these tests' settings."""

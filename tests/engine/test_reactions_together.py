@@ -1,9 +1,10 @@
 """Several messages for one reaction in one transaction: the order's choreography, done by workers that gather."""
 
-from app import runtime, together
+from app import runtime
 from app.events import StoredEvent, delivery_of, history
 from app.ids import new_id
-from app.publishing import send
+from app.messaging import batching
+from app.messaging.publisher import send
 from app.runtime import Runtime
 from app.saga.models import SagaInstance, SagaStep
 from bench.statements import Counted
@@ -11,8 +12,8 @@ from tasks.inventory import ReservationStatus, StockReservation
 from tasks.notifications import Notification
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted
 from tests.simulation.messages import Message, run
-from workflows.audit import audit
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"
@@ -91,7 +92,7 @@ def test_reactions_are_done_with_one_commit(here: Runtime, wire: Wire) -> None:
     messages = wire.take(RESERVE)
     counted = Counted(here.database.engine)
 
-    with together.done(RESERVE, wanted(messages)):
+    with batching.done(RESERVE, wanted(messages)):
         assert commits(counted) == 1
         replies = [run(message) for message in messages]
         assert commits(counted) == 1
@@ -143,7 +144,7 @@ def test_those_that_decide_on_nothing_do_nothing(wire: Wire) -> None:
     run(charge)
     wire.waiting.clear()
 
-    with together.done(SHIP, wanted(messages)):
+    with batching.done(SHIP, wanted(messages)):
         assert step(ready, "arrange_shipping") is None  # a gateway is never called in a transaction of several
         shipped, *nothing = [run(message) for message in messages]
 
@@ -162,7 +163,7 @@ def test_a_no_is_recorded_and_said_with_what_the_others_did(here: Runtime, wire:
     messages = wire.take(RESERVE)
     counted = Counted(here.database.engine)
 
-    with together.done(RESERVE, wanted(messages)):
+    with batching.done(RESERVE, wanted(messages)):
         assert commits(counted) == 1
         _, reply, _ = [run(message) for message in messages]
 
@@ -172,7 +173,7 @@ def test_a_no_is_recorded_and_said_with_what_the_others_did(here: Runtime, wire:
     assert_told(wire, refused, "StockUnavailable", REFUND, CANCEL, by=messages[1])
     assert [saga(one).status for one in (first, refused, last)] == ["running", "compensating", "running"]
     assert saga(refused).error == f"StockUnavailable: {SOLD_OUT}: 1 wanted, 0 available"
-    assert together.possible(RESERVE)
+    assert batching.possible(RESERVE)
 
     wire.deliver_all()
     assert [saga(one).status for one in (first, refused, last)] == ["completed", "compensated", "completed"]
@@ -187,7 +188,7 @@ def test_an_undoing_finds_what_there_is_to_undo(here: Runtime, wire: Wire) -> No
     messages = wire.take(RELEASE)
     counted = Counted(here.database.engine)
 
-    with together.done(RELEASE, wanted(messages)):
+    with batching.done(RELEASE, wanted(messages)):
         assert commits(counted) == 1
         undone = [step(one, "reserve_stock", "compensation") for one in (reserved, refused, never)]
         assert undone == ["completed", "skipped", None]  # the door of what never ran must be shut first
@@ -228,7 +229,7 @@ def test_of_two_messages_about_one_order_one_is_done_and_the_other_finds_it_done
 def test_a_process_that_dies_after_the_commit_has_its_events_said_by_the_repetition(wire: Wire) -> None:
     placed = [order() for _ in range(2)]
     messages = wire.take(RESERVE)
-    with together.done(RESERVE, wanted(messages)):
+    with batching.done(RESERVE, wanted(messages)):
         assert wire.names().count(SHIP) == 2  # they were sent after the commit
     wire.waiting = [message for message in wire.waiting if message.task != SHIP]  # suppose they were not
 
@@ -247,9 +248,9 @@ def test_an_error_of_one_leaves_all_undone_and_each_is_done_alone(wire: Wire) ->
     messages = wire.take(RESERVE)
     break_order(faulty)
 
-    with together.done(RESERVE, wanted(messages)):
+    with batching.done(RESERVE, wanted(messages)):
         assert [step(one, "reserve_stock") for one in (first, faulty, last)] == [None] * 3
-        assert not together.possible(RESERVE)
+        assert not batching.possible(RESERVE)
         assert SHIP not in wire.names()
         for message in messages:
             run(message)

@@ -7,24 +7,25 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app import runtime, together
+from app import runtime
 from app.database import Database
 from app.errors import StepFailed, StepRejected
 from app.events import history
 from app.ids import new_id
 from app.messages import Event, EventType
-from app.publishing import send_chain
+from app.messaging import batching
+from app.messaging.publisher import send_chain
 from app.runtime import Runtime
 from app.saga import operations, orchestrator
+from app.saga.commands import command
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import ERROR_CALLBACK, orchestrated
-from app.saga.participant import command
 from bench.statements import Counted
 from tests.engine import trip
 from tests.engine.trip import Booking, Trip, diary
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted
 from tests.simulation.messages import Message, run
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -101,7 +102,7 @@ def test_what_waits_together_is_done_with_one_commit(here: Runtime, wire: Wire) 
     messages = wire.take(HOTEL)
     counted = Counted(here.database.engine)
 
-    with together.done(HOTEL, wanted(messages)):
+    with batching.done(HOTEL, wanted(messages)):
         assert commits(counted) == 1
         replies = [run(message) for message in messages]
         assert commits(counted) == 1
@@ -212,7 +213,7 @@ def test_what_is_not_simple_is_left_to_be_done_alone(wire: Wire) -> None:
     def log(message: Message) -> tuple[str, int, list[str]] | None:
         return logged(message.arguments["saga_id"], "book_car")
 
-    with together.done(CAR, wanted(messages)):
+    with batching.done(CAR, wanted(messages)):
         assert diary.count("book_car") == 3  # beside what was done before
         assert log(simple) == ("completed", 1, [])
         assert log(tried) == ("retrying", 1, ["book_car is down"])
@@ -234,7 +235,7 @@ def test_what_is_not_simple_is_left_to_be_done_alone(wire: Wire) -> None:
     assert isinstance(results[id_of(guarded)], StepFailed)
     # those that were done go on, as does the chain of the repetition; the rest ends or comes again
     assert sorted(wire.names()) == [CAR, ERROR_CALLBACK, FLIGHT, FLIGHT, FLIGHT]
-    assert together.possible(CAR)  # nothing of this was a fault of the batch
+    assert batching.possible(CAR)  # nothing of this was a fault of the batch
 
 
 # a member that fails
@@ -270,7 +271,7 @@ def test_nothing_of_a_batch_with_an_error_in_it_is_committed_and_only_one_has_fa
     prepare(faulty)
     messages = wire.take(CAR)
 
-    with together.done(CAR, wanted(messages)):
+    with batching.done(CAR, wanted(messages)):
         assert [logged(saga_id, "book_car") for saga_id in (first, faulty, last)] == [None] * 3
         assert trip.booked(first) == trip.booked(last) == {"hotel"}
         for message in messages:
@@ -293,7 +294,7 @@ def test_a_no_of_one_that_has_written_nothing_is_recorded_with_what_the_others_d
     messages = wire.take(BOARD)
     counted = Counted(here.database.engine)
 
-    with together.done(BOARD, wanted(messages)):
+    with batching.done(BOARD, wanted(messages)):
         assert commits(counted) == 1
         assert logged(refused, "board_ship") == ("failed", 1, ["no room"])
         assert statuses(first, last) == ["completed"] * 2
@@ -302,7 +303,7 @@ def test_a_no_of_one_that_has_written_nothing_is_recorded_with_what_the_others_d
     assert isinstance(failure, StepFailed)
     assert failure.reply.error == "no room"
     assert events(refused) == [(1, "HotelBooked"), (2, "NoRoom")]
-    assert together.possible(BOARD)
+    assert batching.possible(BOARD)
     assert wire.names() == [ERROR_CALLBACK]
     assert sagas_of(wire.waiting) == [refused]
     assert parent_of(wire.waiting[0]) == id_of(messages[1])
@@ -317,9 +318,9 @@ def test_a_no_of_one_that_has_written_has_each_done_alone(wire: Wire) -> None:
     first, refused, last = on_the_way(wire, to=CAR, refuse=["book_car"])
     messages = wire.take(CAR)
 
-    with together.done(CAR, wanted(messages)):
+    with batching.done(CAR, wanted(messages)):
         assert [logged(saga_id, "book_car") for saga_id in (first, refused, last)] == [None] * 3
-        assert not together.possible(CAR)
+        assert not batching.possible(CAR)
         _, failure, _ = [run(message) for message in messages]
 
     assert isinstance(failure, StepFailed)
@@ -456,7 +457,7 @@ def test_a_commit_that_fails_loses_nothing(
     messages = wire.take(HOTEL)
     break_next_commit(monkeypatch, here.database, answer_lost=answer_lost)
 
-    with together.done(HOTEL, wanted(messages)):
+    with batching.done(HOTEL, wanted(messages)):
         assert [logged(saga_id, "book_hotel") is not None for saga_id in sagas] == [answer_lost] * 3
         replies = [run(message) for message in messages]
 
@@ -471,7 +472,7 @@ def test_a_commit_that_fails_loses_nothing(
 def test_a_process_that_dies_after_the_commit_leaves_chains_that_go_on(wire: Wire) -> None:
     sagas = [trip.start() for _ in range(3)]
     messages = wire.take(HOTEL)
-    with together.done(HOTEL, wanted(messages)):
+    with batching.done(HOTEL, wanted(messages)):
         run(messages[0])  # and then it dies
 
     replies = run_together(messages)  # the first had not been acknowledged either
@@ -489,7 +490,7 @@ def test_a_process_that_dies_after_a_refusal_leaves_an_error_callback_that_is_se
     saga_id, other = start_cruise(refuse=["board_ship"]), start_cruise()
     wire.deliver(HOTEL)
     messages = wire.take(BOARD)
-    with together.done(BOARD, wanted(messages)):
+    with batching.done(BOARD, wanted(messages)):
         pass  # it dies
 
     failure, _ = run_together(messages)
@@ -518,43 +519,43 @@ def test_after_a_batch_that_was_given_up_messages_come_alone_for_a_while(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = Seconds()
-    monkeypatch.setattr(together, "time", seconds)
+    monkeypatch.setattr(batching, "time", seconds)
     on_the_way(wire, to=CAR, refuse=["book_car"])
-    assert together.possible(CAR)
+    assert batching.possible(CAR)
 
     wire.deliver(CAR)
 
-    assert not together.possible(CAR)
-    assert together.possible(HOTEL)
-    seconds.now += together.ALONE_SECONDS - 0.1
-    assert not together.possible(CAR)
+    assert not batching.possible(CAR)
+    assert batching.possible(HOTEL)
+    seconds.now += batching.ALONE_SECONDS - 0.1
+    assert not batching.possible(CAR)
     seconds.now += 0.1
-    assert together.possible(CAR)
+    assert batching.possible(CAR)
 
 
 def test_outcomes_that_no_task_asked_for_are_not_kept(wire: Wire) -> None:
     trip.start(), trip.start()
     messages = wire.take(HOTEL)
 
-    with together.done(HOTEL, wanted(messages)):
-        assert together.outcome_of(id_of(messages[0])) is not None
-        assert together.outcome_of(id_of(messages[0])) is None  # it is handed out once
+    with batching.done(HOTEL, wanted(messages)):
+        assert batching.outcome_of(id_of(messages[0])) is not None
+        assert batching.outcome_of(id_of(messages[0])) is None  # it is handed out once
 
-    assert together.outcome_of(id_of(messages[1])) is None
+    assert batching.outcome_of(id_of(messages[1])) is None
 
 
 def test_outcomes_are_not_kept_when_the_worker_is_interrupted(wire: Wire) -> None:
     trip.start(), trip.start()
     messages = wire.take(HOTEL)
 
-    with pytest.raises(KeyboardInterrupt), together.done(HOTEL, wanted(messages)):
+    with pytest.raises(KeyboardInterrupt), batching.done(HOTEL, wanted(messages)):
         raise KeyboardInterrupt
 
-    assert [together.outcome_of(id_of(message)) for message in messages] == [None, None]
+    assert [batching.outcome_of(id_of(message)) for message in messages] == [None, None]
 
 
 def test_only_tasks_that_say_how_are_done_together() -> None:
-    assert together.possible(HOTEL)
-    assert together.possible(ERROR_CALLBACK)
-    assert not together.possible("payments.process_payment")  # it calls a gateway, and would hold locks meanwhile
-    assert not together.possible("orchestrator.sweep")
+    assert batching.possible(HOTEL)
+    assert batching.possible(ERROR_CALLBACK)
+    assert not batching.possible("payments.process_payment")  # it calls a gateway, and would hold locks meanwhile
+    assert not batching.possible("orchestrator.sweep")

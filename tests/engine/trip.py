@@ -16,10 +16,10 @@ from app.errors import StepRejected, StepUnavailable
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.saga import orchestrator
+from app.saga.commands import command
 from app.saga.definition import Guard, RetryPolicy, Saga, Step
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.orchestrator import orchestrated
-from app.saga.participant import command
 
 diary: list[str] = []
 

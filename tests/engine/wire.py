@@ -5,8 +5,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from app import together
-from app.together import Wanted
+from app.messaging import batching
+from app.messaging.batching import Wanted
 from tests.simulation.messages import Message, run
 
 
@@ -66,5 +66,5 @@ def wanted(messages: Sequence[Message]) -> list[Wanted]:
 
 def run_together(messages: Sequence[Message]) -> list[Any]:
     """Do what a worker does with messages of one task that it has gathered."""
-    with together.done(messages[0].task, wanted(messages)):
+    with batching.done(messages[0].task, wanted(messages)):
         return [run(message) for message in messages]

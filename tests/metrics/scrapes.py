@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
-from app.metrics import counting
+from app.observability.metrics import registry
 from app.saga.models import SagaInstance, SagaStep
 from tests.shop import Shop
 
@@ -46,7 +46,7 @@ def fetch(port: int) -> str:
 
 def own() -> Samples:
     """Return what this process has counted."""
-    return parse(generate_latest(counting.registry()).decode())
+    return parse(generate_latest(registry.registry()).decode())
 
 
 def of(samples: Samples, name: str, **labels: str) -> float:

@@ -12,7 +12,7 @@ from tests.metrics.scrapes import Counts, counts, of, own, parse, truth
 from tests.shop import Shop
 from tests.stacks import open_shop
 from web import create_app
-from workflows.ordering import place
+from workflows.orders import place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 DELAY_SECONDS = 1.5

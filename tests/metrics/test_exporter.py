@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from app.metrics import exporter
+from app.observability.metrics import exporter
 from app.runtime import Runtime
 from tests.metrics.scrapes import fetch, of, parse
 from tests.stacks import free_port

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from app.celery import QUEUES, configuration
 from app.celery import app as celery
 from app.errors import DatabaseFault
-from app.metrics import gauges
-from app.metrics.gauges import Gauges, queue_depths
-from app.metrics.source import Source
+from app.observability.metrics import gauges
+from app.observability.metrics.gauges import Gauges, queue_depths
+from app.observability.metrics.probe import Source
 from app.runtime import Runtime
 from app.saga import recovery
 from app.settings import Settings
@@ -22,7 +22,7 @@ from tests.metrics.scrapes import Samples, of, parse
 from tests.post import Clock, Post
 from tests.stacks import empty_queues, open_broker
 from web import create_app
-from workflows.ordering import Item, NewOrder, Pattern, place
+from workflows.orders import Item, NewOrder, Pattern, place
 
 
 def read() -> Samples:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.metrics import counting
-from app.metrics.slots import SlotCollector
+from app.observability.metrics import registry
+from app.observability.metrics.multiprocess import SlotCollector
 from app.runtime import Runtime
 from tests.stacks import ROOT
 
@@ -18,7 +18,7 @@ FAMILY = """
 import os, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, values
-from app.metrics.slots import Slots
+from app.observability.metrics.multiprocess import Slots
 
 values.ValueClass = values.MultiProcessValue(Slots(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
 counter = Counter("done", "What was done.", registry=CollectorRegistry())
@@ -106,19 +106,20 @@ def test_files_that_are_not_of_slots_are_not_ours(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_named_and_nothing_is_counted(
     here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(counting, "_counts", None)
+    monkeypatch.setattr(registry, "_counts", None)
     (tmp_path / "file").touch()
     here.settings = here.settings.but(prometheus_multiproc_dir=tmp_path / "file")
 
-    counting.start()
+    registry.start()
 
     assert f"nothing is counted: PROMETHEUS_MULTIPROC_DIR={tmp_path / 'file'} cannot be used" in caplog.text
-    assert not list(counting.registry().collect())
+    assert not list(registry.registry().collect())
 
 
 def test_a_folder_made_for_a_family_goes_with_it_or_with_the_next(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    make = "from app.metrics.folders import make_folder; import os, signal; print(make_folder(), flush=True);"
+    imports = "import os, signal; from app.observability.metrics.folders import make_folder"
+    make = f"{imports}; print(make_folder(), flush=True);"
 
     def run(script: str) -> Path:
         command = [sys.executable, "-c", make + script]

@@ -7,8 +7,8 @@ from sqlalchemy.engine import Engine
 from app.migrations import config, losses, migrate, status, step_back
 from tests.full_shop import eager
 from tests.migrations.rows import Rows, rows, schema
-from workflows.audit import audit
-from workflows.ordering import place
+from workflows.operations.audit import audit
+from workflows.orders import place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 FIRST = "0001"

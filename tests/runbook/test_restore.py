@@ -20,9 +20,9 @@ from app.settings import Settings
 from tests.post import Clock, Post, run
 from tests.runbook.document import statements
 from tests.stacks import fresh_postgresql_database
-from workflows.audit import audit
-from workflows.first_data import seed
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.seed_data import seed
 
 GATEWAYS = ("payment_provider_ledger", "carrier_ledger")
 OUTAGE_SECONDS = 3600

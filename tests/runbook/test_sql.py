@@ -7,8 +7,8 @@ from app.runtime import Runtime
 from app.saga import operations
 from tests.post import Post
 from tests.runbook.document import statements
-from workflows.first_data import seed
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.seed_data import seed
 
 FINDS_NOTHING = "-- no rows: all is well"
 

@@ -9,7 +9,7 @@ from tests.simulation.mishaps import Boundary, Kind, Mishap
 from tests.simulation.orders import KINDS, SCARCE, an_order
 from tests.simulation.verdict import Violated, judge, settle
 from tests.simulation.world import Moment, World
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 
 @dataclass(frozen=True)

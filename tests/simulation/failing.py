@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from app import faults
-from app.faults import Fault
+from app import fault_injection
+from app.fault_injection import Fault
 from app.saga.definition import Command
 
-_simulated, _strike = faults.fault_for, faults.strike_before
+_simulated, _strike = fault_injection.fault_for, fault_injection.strike_before
 
 
 def break_command(patch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
@@ -25,5 +25,5 @@ def break_command(patch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
         struck.append(given)
         _strike(given, *when)
 
-    patch.setattr(faults, "strike_before", strike_before)
-    patch.setattr(faults, "fault_for", fault_for)
+    patch.setattr(fault_injection, "strike_before", strike_before)
+    patch.setattr(fault_injection, "fault_for", fault_for)

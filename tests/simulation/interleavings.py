@@ -12,7 +12,7 @@ from functools import partial
 from tests.simulation.messages import Message
 from tests.simulation.verdict import Violated, judge, unsettled
 from tests.simulation.world import World
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 State = tuple[object, ...]
 

@@ -10,7 +10,7 @@ from tests.simulation.mishaps import Kind, Mishap
 from tests.simulation.orders import CHOREOGRAPHED, KINDS, PLENTY, SCARCE, SOLD_OUT, UNPAYABLE, an_order
 from tests.simulation.verdict import judge, settle, unsettled
 from tests.simulation.world import World
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 STEPS = 22
 """How many things the schedule decides before the faults stop."""

@@ -10,7 +10,7 @@ from typing import Any
 from celery.app.trace import trace_task_ret
 
 from app.celery import app as celery
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 
 class Message:

@@ -1,7 +1,7 @@
 """What is ordered in the simulation."""
 
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.ordering import Item, NewOrder, Pattern
+from workflows.orders import Item, NewOrder, Pattern
 
 ORCHESTRATED, PAYMENT_FIRST = "order", "order-payment-first"
 CHOREOGRAPHED = ORDER_CHOREOGRAPHY.name

@@ -10,7 +10,7 @@ from tests.simulation.mishaps import PUBLISHING, Boundary, Kind, Mishap
 from tests.simulation.orders import KINDS, PAYMENT_FIRST, SOLD_OUT, UNPAYABLE, an_order
 from tests.simulation.verdict import deliver_all, judge, settle
 from tests.simulation.world import Moment, World
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 
 class Fault(StrEnum):

@@ -17,7 +17,7 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.simulation.mishaps import Boundary
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 Reach = Callable[[Boundary], None]
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.crew import Crew
 from tests.simulation.interleavings import Explored, Journey, explore
 from tests.simulation.orders import CHOREOGRAPHED, KINDS, SOLD_OUT, UNPAYABLE, an_order
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 
 def outcomes(kind: str) -> dict[str, NewOrder]:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.faults import Fault
+from app.fault_injection import Fault
 from tests.simulation.failing import break_command
 from tests.simulation.orders import CHOREOGRAPHED, KINDS, an_order
 from tests.simulation.single_faults import SCENARIOS, Scenario
 from tests.simulation.verdict import judge, settle
 from tests.simulation.world import World
-from workflows.ordering import NewOrder
+from workflows.orders import NewOrder
 
 BEFORE_THE_PIVOT = ("orders.create_order", "inventory.reserve_stock", "payments.process_payment")
 PIVOT = "shipping.arrange_shipping"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tests.simulation.world import World
-from workflows.audit import GRACE_SECONDS, audit
+from workflows.operations.audit import GRACE_SECONDS, audit
 
 ROUNDS = 40
 """How often the sweep may run until everything is settled; a stalled saga needs one, a stuck one a few."""

@@ -20,23 +20,24 @@ from uuid import UUID
 from kombu.transport.memory import Channel
 from sqlalchemy.orm import Session
 
-from app import ids, runtime, together
+from app import ids, runtime
 from app.celery import app as celery
 from app.celery import configuration
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.gateways import ledger
 from app.gateways.line import Line
+from app.messaging import batching
+from app.messaging.batching import Wanted
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
-from app.together import Wanted
 from tests.post import Clock
 from tests.simulation.messages import Message, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
-from workflows import ordering
-from workflows.ordering import NewOrder
+from workflows import orders
+from workflows.orders import NewOrder
 
 MORNING = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
@@ -126,7 +127,7 @@ class World:
         self.note(doing)
         self._passages.append(passage)
         try:
-            with patch.object(together, "_outcomes", {}), patch.object(together, "_alone_until", {}):
+            with patch.object(batching, "_outcomes", {}), patch.object(batching, "_alone_until", {}):
                 yield passage
         except Killed:
             passage.killed = True
@@ -161,7 +162,7 @@ class World:
         unacknowledged = list(messages)
         with self.passage(f"deliver together {told}", mishap) as passage:
             wanted = [Wanted(message.task_id, message.arguments) for message in messages]
-            with together.done(messages[0].task, wanted):
+            with batching.done(messages[0].task, wanted):
                 for message in messages:
                     run(message)
                     unacknowledged.remove(message)
@@ -170,7 +171,7 @@ class World:
 
     def company(self, message: Message) -> list[Message]:
         """Return the other messages that a worker could do together with this one, if it does any together."""
-        if not (message.first and together.possible(message.task)):
+        if not (message.first and batching.possible(message.task)):
             return []
         return [one for one in self.post if one.task == message.task and one.first and one is not message]
 
@@ -202,16 +203,16 @@ class World:
     def place(self, request: NewOrder, mishap: Mishap | None = None) -> Passage:
         """Place an order; a customer who gets no answer asks again."""
         with self.passage(f"place {request.order_id}: {described(request)}", mishap) as passage:
-            ordering.place(request)
+            orders.place(request)
         if passage.killed:
             with self.passage(f"place {request.order_id} again"):
-                ordering.place(request)
+                orders.place(request)
         return passage
 
     def cancel(self, order_id: str, mishap: Mishap | None = None) -> Passage:
         """Have the customer ask for an order to be cancelled."""
         with self.passage(f"cancel {order_id}", mishap) as passage, suppress(Conflict, NotFound):
-            ordering.cancel(order_id)
+            orders.cancel(order_id)
         return passage
 
     def resume_stuck(self) -> int:
@@ -257,7 +258,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(Channel, "_put", world.put))
         stack.enter_context(patch.object(celery, "now", world.clock))
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
-        stack.enter_context(patch.object(together, "_alone_until", {}))  # that goes by the real clock
+        stack.enter_context(patch.object(batching, "_alone_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
             stack.enter_context(patch(f"app.gateways.{gateway}.gateway_call", partial(_outside, world)))
         logging.disable(logging.CRITICAL)

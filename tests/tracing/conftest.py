@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from flask import Flask
 
-from app import runtime, tracing
+from app import runtime
+from app.observability import tracing
 from app.runtime import Runtime
 from tests.tracing.receiver import Receiver, Seen, receiving
 

@@ -7,8 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
 
-from app import runtime, tracing
+from app import runtime
 from app.celery import app as celery
+from app.observability import tracing
 from tests.stacks import connection_to, free_port
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Receiver
@@ -19,7 +20,7 @@ AGAIN = "the collector takes traces again"
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    about = ("app.traces", "opentelemetry", "urllib3")
+    about = ("app.observability.tracing", "opentelemetry", "urllib3")
     return [r.getMessage() for r in caplog.records if r.name.startswith(about) and r.levelno >= logging.INFO]
 
 

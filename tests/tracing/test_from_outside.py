@@ -6,9 +6,10 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
-from app import publishing, runtime
+from app import runtime
 from app.database import Base
 from app.events import OutboxEntry
+from app.messaging import publisher
 from app.saga.models import SagaInstance
 from app.saga.recovery import sweep
 from tests.post import Clock, Post
@@ -90,13 +91,13 @@ def test_what_was_refused_is_no_part_of_the_saga_s_trace(client: FlaskClient, ar
 def test_an_event_that_is_sent_again_is_sent_in_its_saga_s_trace(
     client: FlaskClient, arrived: Arrived, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = publishing._publish
+    publish = publisher._publish
 
     def all_but_notices(signature: Any, saga_id: str, **options: Any) -> bool:
         return signature.task == "notifications.notify_customer" or publish(signature, saga_id, **options)
 
     with monkeypatch.context() as losing:
-        losing.setattr(publishing, "_publish", all_but_notices)
+        losing.setattr(publisher, "_publish", all_but_notices)
         order(client, "choreography")
     wake(OutboxEntry, clock)
 

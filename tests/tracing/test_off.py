@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from app import tracing
 from app.database import after_commit
+from app.observability import tracing
 from app.runtime import Runtime
 from tests.stacks import ROOT, process_environment
 
@@ -17,7 +17,8 @@ celery.conf.task_always_eager = True
 order = {"customer_id": "customer-001", "items": [{"product_id": "book-123", "quantity": 1}]}
 saga_id = client.post("/api/v1/orders", json=order).get_json()["saga_id"]
 print(client.get(f"/api/v1/sagas/{saga_id}").get_json()["status"])
-print([name for name in sys.modules if name.startswith(("opentelemetry", "app.traces"))])
+tracers = ("opentelemetry", "app.observability.tracing.live", "app.observability.tracing.sagas")
+print([name for name in sys.modules if name.startswith(tracers)])
 """
 
 

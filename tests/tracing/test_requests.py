@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import runtime, tracing
+from app import runtime
+from app.observability import tracing
 from app.saga.models import SagaInstance
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Seen

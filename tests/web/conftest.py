@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import publishing
+from app.messaging import publisher
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.browser_like import PASSWORD, Browser
@@ -38,7 +38,7 @@ def place_unsent(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> PlaceU
 
 def lose_messages(patch: pytest.MonkeyPatch) -> None:
     """Have what is sent be lost, until the patch is undone."""
-    patch.setattr(publishing, "_publish", _lose)
+    patch.setattr(publisher, "_publish", _lose)
 
 
 def _lose(*_: object, **__: object) -> bool:

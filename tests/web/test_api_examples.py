@@ -17,7 +17,7 @@ from tests.stacks import ROOT
 from tests.web.conftest import get, lose_messages
 from tests.web.test_openapi import operations
 from web.graphql.schema import schema
-from workflows.audit import audit
+from workflows.operations.audit import audit
 
 REQUEST = re.compile(r"(GET|POST|PATCH|PUT|DELETE) (\S+)")
 VARIABLE = re.compile(r"\{\{(\w+)((?:\.\w+)*)\}\}")

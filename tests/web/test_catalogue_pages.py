@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 from tests.browser_like import HTML, Browser
 from tests.web.conftest import SEED_ORDER, get, post, stock
 from workflows import catalogue
-from workflows.audit import audit
+from workflows.operations.audit import audit
 
 FORMS = ("/catalogue/new/book", "/catalogue/new/category", "/catalogue/books/book-123/change")
 BOOK = {

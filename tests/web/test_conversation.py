@@ -10,10 +10,10 @@ from app.messages import EventType
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from tests.post import Clock, Post, run
-from web.drawing.sequence import sequence_diagram
-from workflows import conversation, queries
-from workflows.conversation import Outcome, Said
-from workflows.ordering import Item, NewOrder, Pattern, Placed, place
+from web.diagrams.sequence import sequence_diagram
+from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.read_side import event_flow, queries
+from workflows.read_side.event_flow import Outcome, Said
 
 
 def order(pattern: Pattern = Pattern.CHOREOGRAPHY, **simulate: str) -> Placed:
@@ -21,7 +21,7 @@ def order(pattern: Pattern = Pattern.CHOREOGRAPHY, **simulate: str) -> Placed:
 
 
 def said_in(placed: Placed) -> list[Said]:
-    return conversation.of(queries.saga(placed.saga_id))
+    return event_flow.of(queries.saga(placed.saga_id))
 
 
 def heard(said: list[Said], event_type: str) -> dict[str, tuple[Outcome, str | None]]:
@@ -69,7 +69,7 @@ def test_what_nobody_has_done_yet_is_awaited(post: Post) -> None:
     assert heard(said_in(placed), "OrderCreated")["inventory"] == (Outcome.ACTED, "reserve_stock")
     assert heard(said_in(placed), "OrderCreated")["payments"] == (Outcome.AWAITED, "process_payment")
     view = queries.saga(placed.saga_id)
-    assert [logged.step for logged in conversation.under_way(view, conversation.of(view))] == ["process_payment"]
+    assert [logged.step for logged in event_flow.under_way(view, event_flow.of(view))] == ["process_payment"]
     post.deliver_all()
     assert not [one for said in said_in(placed) for one in said.heard if one.outcome is Outcome.AWAITED]
 
@@ -188,5 +188,5 @@ def test_an_orchestrated_saga_is_heard_only_by_those_who_listen(here: Runtime) -
     said = said_in(order(Pattern.ORCHESTRATION))
 
     assert {one.task_name for found in said for one in found.heard} == {"notifications.notify_customer"}
-    assert not conversation.is_choreographed("order")
-    assert not conversation.is_choreographed("retired")
+    assert not event_flow.is_choreographed("order")
+    assert not event_flow.is_choreographed("retired")

@@ -7,13 +7,13 @@ import pytest
 from app.saga.definition import ActKind, StepStatus
 from app.saga.models import OperatorAct
 from tests.web.told import PLAN, at, done, failure, saga, undone
-from web import glyphs
-from web.drawing import axis as axes
-from web.drawing.axis import axis
-from web.drawing.steps import StepDiagram, step_diagram
-from web.drawing.text import width_of
-from web.drawing.timeline import GUTTER, Lane, Timeline, timeline
-from web.durations import duration
+from web.diagrams import axis as axes
+from web.diagrams.axis import axis
+from web.diagrams.steps import StepDiagram, step_diagram
+from web.diagrams.text import width_of
+from web.diagrams.timeline import GUTTER, Lane, Timeline, timeline
+from web.saga_view import icons
+from web.saga_view.durations import duration
 
 COMPENSATED = [
     done("create_order", 0.01, 0.02),
@@ -29,7 +29,7 @@ def lanes(drawing: Timeline) -> dict[str, Lane]:
     return {lane.title: lane for row in drawing.rows for lane in row.lanes}
 
 
-def marks(drawing: StepDiagram) -> dict[str, glyphs.Mark]:
+def marks(drawing: StepDiagram) -> dict[str, icons.Mark]:
     return {box.title: box.mark for box in (*drawing.actions, *drawing.undoings)}
 
 
@@ -87,9 +87,9 @@ def test_steps_not_reached_are_ghosts_and_the_pivot_is_the_point_of_no_return() 
 
     assert [box.title for box in drawing.actions] == [step.name.replace("_", " ") for step in PLAN]
     shown = marks(drawing)
-    assert shown["create order"] is glyphs.DONE
-    assert {shown[name] for name in ("process payment", "ship stock", "complete order")} == {glyphs.PENDING}
-    assert {shown[name] for name in ("cancel order", "refund payment")} == {glyphs.NOT_NEEDED}
+    assert shown["create order"] is icons.DONE
+    assert {shown[name] for name in ("process payment", "ship stock", "complete order")} == {icons.PENDING}
+    assert {shown[name] for name in ("cancel order", "refund payment")} == {icons.NOT_NEEDED}
     assert [box.title for box in drawing.actions if box.current] == ["reserve stock"]
     shipping, handing_over = drawing.actions[3:5]
     assert drawing.no_return_x is not None
@@ -112,9 +112,9 @@ def test_a_saga_that_turned_back_shows_the_way_back_from_where_it_failed() -> No
     drawing = step_diagram(saga("compensated", turned=0.07), COMPENSATED, PLAN)
 
     shown = marks(drawing)
-    assert (shown["process payment"], shown["refund payment"]) == (glyphs.FAILED, glyphs.NOTHING_TO_UNDO)
-    assert (shown["release stock"], shown["cancel order"]) == (glyphs.UNDONE, glyphs.UNDONE)
-    assert (shown["arrange shipping"], shown["cancel shipment"]) == (glyphs.NOT_REACHED, glyphs.NOT_NEEDED)
+    assert (shown["process payment"], shown["refund payment"]) == (icons.FAILED, icons.NOTHING_TO_UNDO)
+    assert (shown["release stock"], shown["cancel order"]) == (icons.UNDONE, icons.UNDONE)
+    assert (shown["arrange shipping"], shown["cancel shipment"]) == (icons.NOT_REACHED, icons.NOT_NEEDED)
     back = [arrow for arrow in drawing.arrows if arrow.style == "undoing"]
     payment = drawing.actions[2]
     assert (back[0].x1, back[0].x2) == (payment.middle, payment.middle)
@@ -127,10 +127,10 @@ def test_a_step_that_is_stuck_says_so_where_it_is() -> None:
     stuck = saga("stuck", current_step="process_payment", turned=0.07)
     drawing = step_diagram(stuck, [*COMPENSATED[:3], gave_up], PLAN)
 
-    assert marks(drawing)["refund payment"] is glyphs.STUCK
-    assert marks(drawing)["process payment"] is glyphs.FAILED
+    assert marks(drawing)["refund payment"] is icons.STUCK
+    assert marks(drawing)["process payment"] is icons.FAILED
     assert [box.title for box in drawing.undoings if box.current] == ["refund payment"]
-    assert marks(drawing)["release stock"] is glyphs.PENDING
+    assert marks(drawing)["release stock"] is icons.PENDING
     assert [arrow.style for arrow in drawing.arrows if arrow.x2 < arrow.x1] == ["ghost"] * 3
 
 
@@ -138,7 +138,7 @@ def test_boxes_are_wide_enough_for_what_they_say() -> None:
     drawing = step_diagram(saga("compensated", turned=0.07), COMPENSATED, PLAN)
 
     for box in (*drawing.actions, *drawing.undoings):
-        if box.mark is not glyphs.NOT_NEEDED:
+        if box.mark is not icons.NOT_NEEDED:
             assert width_of(f"{box.mark.glyph} {box.mark.word}", 12) < box.width
 
 

@@ -13,8 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from app import shared_redis
-from app.announcements import CHANNEL, Announcer
+from app import redis_client
+from app.change_feed import CHANNEL, Announcer
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
@@ -23,9 +23,10 @@ from tests.chaos.servers import MissingServer, PrivateRedis
 from tests.stacks import not_here
 from tests.web.conftest import SEED_ORDER, PlaceUnsent
 from tests.web.test_live import messages, streams_of
-from web import create_app, hearing
-from web.live import Live, Pace
-from workflows import changes
+from web import create_app
+from web.live import subscriber
+from web.live.stream import Live, Pace
+from workflows.read_side import versions
 
 NEVER = 600
 SOON = 100
@@ -55,9 +56,9 @@ def settings(settings: Settings, redis: PrivateRedis) -> Settings:
 @pytest.fixture
 def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
-    monkeypatch.setattr(hearing, "LONGEST_BACK_OFF", BRIEFLY)
-    monkeypatch.setattr(hearing, "LISTENING_SECONDS", BRIEFLY / 2)
-    monkeypatch.setattr(shared_redis, "REST_SECONDS", BRIEFLY)
+    monkeypatch.setattr(subscriber, "LONGEST_BACK_OFF", BRIEFLY)
+    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(redis_client, "REST_SECONDS", BRIEFLY)
     streams = streams_of(flask_app)
     streams.pace = Pace(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
     return streams
@@ -134,13 +135,13 @@ def test_a_page_hears_nothing_of_other_sagas(
     page = open_page(saga_id)
     page.wait(live)
     looked: list[str] = []
-    look = changes.version
+    look = versions.version
 
-    def noted(saga_id: str) -> changes.Version:
+    def noted(saga_id: str) -> versions.Version:
         looked.append(saga_id)
         return look(saga_id)
 
-    monkeypatch.setattr(changes, "version", noted)
+    monkeypatch.setattr(versions, "version", noted)
 
     operations.cancel(other)
     page.wait(live)
@@ -182,7 +183,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     way: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "PING_SECONDS", 3 * BRIEFLY)
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 3 * BRIEFLY)
     unsent = str(place_unsent(SEED_ORDER)["saga_id"])
     page, other = open_page(saga_id), open_page(unsent)
     page.wait(live)
@@ -210,10 +211,10 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 
 
 def test_what_is_no_text_on_the_channel_makes_nobody_deaf(redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
     stopping = threading.Event()
-    hears = hearing.Hearing(redis.url, stopping)
-    speaker = shared_redis.connect(redis.url)
+    hears = subscriber.Hearing(redis.url, stopping)
+    speaker = redis_client.connect(redis.url)
     with hears.of("a saga"):
         await_that(lambda: hears.delivers)
         speaker.publish(CHANNEL, b"\xff")
@@ -254,12 +255,12 @@ def test_who_announces_waits_for_nobody(redis: PrivateRedis, caplog: pytest.LogC
         took = time.monotonic() - called
         announcer.close()
 
-    assert took < 1000 * shared_redis.PATIENCE_SECONDS / 50  # each of them would have waited that long
+    assert took < 1000 * redis_client.PATIENCE_SECONDS / 50  # each of them would have waited that long
     assert caplog.messages == ["Redis does not answer: pages look for changes themselves"]
 
 
 def test_what_changed_last_is_announced_before_the_process_ends(redis: PrivateRedis) -> None:
-    with shared_redis.connect(redis.url) as client, client.pubsub() as listener:
+    with redis_client.connect(redis.url) as client, client.pubsub() as listener:
         listener.subscribe(CHANNEL)
         announcer = Announcer(redis.url)
         announcer.announce("one")

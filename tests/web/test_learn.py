@@ -13,8 +13,9 @@ from app.saga.models import SagaInstance
 from tasks.orders import OrderCancelled
 from tests.web.conftest import PlaceUnsent, get, post, stock
 from web.pages.learn import BLURBS, BOTH_WAYS
-from workflows import catalogue, comparison
-from workflows.comparison import Logged, Summary
+from workflows import catalogue
+from workflows.read_side import comparison
+from workflows.read_side.comparison import Logged, Summary
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 
 # eager, nothing else runs while a service hangs: so there is no end to wait for

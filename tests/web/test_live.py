@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from flask_babel import get_locale
 from werkzeug.test import TestResponse
 
-import web.live
+import web.live.stream
 from app.errors import DatabaseFault
 from app.runtime import Runtime
 from app.saga import operations
@@ -22,9 +22,9 @@ from tests.post import Clock
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
 from web import create_app
-from web.live import Live, Pace, Snapshot, gone_of, message
+from web.live.stream import Live, Pace, Snapshot, gone_of, message
 from web.pages import saga as saga_page
-from workflows import changes
+from workflows.read_side import versions
 
 LONG_AFTER = 60
 
@@ -112,7 +112,7 @@ def test_whoever_comes_gets_the_whole_live_part_at_once(
     (snapshot,) = snapshots(text)
     with client.application.test_request_context():
         assert snapshot.data == saga_page.live_part(saga_id)
-    assert snapshot.id == changes.version(saga_id).tag
+    assert snapshot.id == versions.version(saga_id).tag
 
 
 def test_the_words_say_where_it_stands(client: FlaskClient, live: Live, saga_id: str) -> None:
@@ -128,7 +128,7 @@ def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient,
         assert next(stream).event == "live"
         operations.cancel(saga_id)
         assert following(stream, "words").data == "Undone"
-        assert following(stream, "saga").id == changes.version(saga_id).tag
+        assert following(stream, "saga").id == versions.version(saga_id).tag
 
 
 def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
@@ -139,14 +139,14 @@ def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
 
     (news,) = snapshots(listen(client, saga_id, seen.id))
 
-    assert news.id == changes.version(saga_id).tag != seen.id
+    assert news.id == versions.version(saga_id).tag != seen.id
     assert snapshots(listen(client, saga_id, "of another server")) == [news]
 
 
 def test_a_page_says_what_it_was_made_from_until_the_browser_does(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
-    tag = changes.version(saga_id).tag
+    tag = versions.version(saga_id).tag
 
     assert snapshots(listen(client, saga_id, query=f"?seen={tag}")) == []
     assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={tag}"))) == 1
@@ -242,13 +242,13 @@ def test_nothing_on_the_way_may_keep_or_hold_back_a_stream(client: FlaskClient, 
 
 
 def test_head_tells_that_there_is_more_to_come(client: FlaskClient, live: Live, saga_id: str) -> None:
-    tag = changes.version(saga_id).tag
+    tag = versions.version(saga_id).tag
 
     assert client.head(f"/sagas/{saga_id}/live?seen={tag}").status_code == 200
 
 
 def test_head_tells_that_there_is_no_more_to_come(client: FlaskClient, live: Live, ended: str) -> None:
-    tag = changes.version(ended).tag
+    tag = versions.version(ended).tag
 
     assert client.head(f"/sagas/{ended}/live?seen={tag}").status_code == 204
 
@@ -296,7 +296,7 @@ def test_who_finds_no_room_learns_of_the_end(crowded: FlaskClient, place_unsent:
     ended = post(crowded, "/api/v1/orders", SEED_ORDER)["saga_id"]
     with opened(crowded, busy) as first, pytest.MonkeyPatch.context() as patch:
         next(first)
-        patch.setattr(changes, "AFTERMATH", changes.AFTERMATH * 0)
+        patch.setattr(versions, "AFTERMATH", versions.AFTERMATH * 0)
 
         assert [one.event for one in messages(listen(crowded, ended))] == ["full", "words", "saga", "end"]
 
@@ -369,14 +369,14 @@ def test_whether_a_client_hung_up_is_asked_of_the_server() -> None:
 # ---- a database that does not answer
 
 
-def fault(_: str) -> changes.Version:
+def fault(_: str) -> versions.Version:
     raise DatabaseFault("away")
 
 
 def test_without_a_database_the_browser_is_told_to_come_back(
     client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "version", fault)
+    monkeypatch.setattr(versions, "version", fault)
 
     assert listen(client, saga_id).startswith("retry: 5000\n")
 
@@ -388,21 +388,21 @@ def test_a_stream_ends_in_order_when_the_database_goes_away(
     for _ in range(2):  # the second finds the room that the first has left
         with opened(crowded, saga_id) as stream, pytest.MonkeyPatch.context() as patch:
             assert next(stream).event == "live"
-            patch.setattr(changes, "version", fault)
+            patch.setattr(versions, "version", fault)
             assert [one.event for one in stream] == ["words", "saga"]
 
 
 # ---- what is rendered, and how often
 
 
-Render = Callable[[str, changes.Version], Snapshot]
+Render = Callable[[str, versions.Version], Snapshot]
 
 
 def rendered_by(streams: Live, monkeypatch: pytest.MonkeyPatch, html: Callable[[], str]) -> list[str]:
     """Have the live part rendered by a function; returns what it rendered so far."""
     done: list[str] = []
 
-    def render(_: str, __: changes.Version) -> Snapshot:
+    def render(_: str, __: versions.Version) -> Snapshot:
         done.append(html())
         return Snapshot(done[-1], "words")
 
@@ -441,7 +441,7 @@ def test_nothing_of_one_reader_is_shown_to_another(
 def test_what_many_watch_is_rendered_once_for_each_change(
     client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web.live, "KEPT_SECONDS", math.inf)  # however long the six take
+    monkeypatch.setattr(web.live.stream, "KEPT_SECONDS", math.inf)  # however long the six take
     done = rendered_by(live, monkeypatch, lambda: "page")
     for _ in range(3):
         listen(client, saga_id)

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pydantic import TypeAdapter
 
 from tests.web.conftest import get
-from web import replies
+from web.api import responses
 
 OPERATIONS = {"get", "post", "patch", "delete", "put"}
 PAGES = ("pages.", "graphql.", "api_docs.", "language.", "openapi.", "swagger.", "static")
@@ -127,7 +127,7 @@ def test_every_request_and_every_field_of_an_answer_has_an_example(document: dic
 
 
 def test_an_example_is_what_a_field_may_be() -> None:
-    models = [model for name, model in vars(replies).items() if name.endswith("Reply")]
+    models = [model for name, model in vars(responses).items() if name.endswith("Reply")]
 
     assert len(models) > 20
     for model in models:

@@ -12,8 +12,8 @@ from app.saga.models import SagaInstance
 from tests.browser_like import HTML, PASSWORD, Browser
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
-from web.manual_completion import consequences
-from workflows.ordering import SAGAS
+from web.saga_view.manual_completion import consequences
+from workflows.orders import SAGAS
 
 STUCK = {**SEED_ORDER, "simulate": {"payments": "undo-fail:7", "shipping": "decline"}}
 STUCK_TWICE = {

@@ -12,7 +12,7 @@ from app.runtime import Runtime
 from bench.statements import Counted
 from tests.chaos.processes import wait_for
 from tests.post import Post
-from workflows import ordering
+from workflows import orders
 
 ORDER = {
     "customer_id": "customer-123",
@@ -55,9 +55,9 @@ def test_orders_that_come_while_one_is_stored_are_stored_together(flask_app: Fla
 
     with ThreadPoolExecutor(8) as customers, here.database.transaction():  # nobody else can write
         customers.submit(place, flask_app.test_client())
-        wait_for("the first to be at it", lambda: ordering._placing._led and not ordering._placing._waiting)
+        wait_for("the first to be at it", lambda: orders._placing._led and not orders._placing._waiting)
         placed = [customers.submit(place, flask_app.test_client()) for _ in range(7)]
-        wait_for("the others to wait", lambda: len(ordering._placing._waiting) == len(placed))
+        wait_for("the others to wait", lambda: len(orders._placing._waiting) == len(placed))
         counted.clear()
     for one in placed:
         one.result()

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from app.ids import new_id
 from tests.web.conftest import SEED_ORDER, get
 from web.fields import MAX_PATH_LENGTH
-from web.order_form import OrderForm
+from web.forms.order_form import OrderForm
 from web.pages.shop import BOOKS_PER_PAGE
 from workflows import catalogue
 from workflows.catalogue import NewBook

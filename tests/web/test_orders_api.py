@@ -8,9 +8,9 @@ from sqlalchemy import update
 from app.runtime import Runtime
 from tasks.orders import OrderRequest
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
-from web import schemas
-from workflows import ordering
-from workflows.ordering import Item, NewOrder
+from web.api import requests
+from workflows import orders
+from workflows.orders import Item, NewOrder
 
 EVENTS_OF_A_GOOD_ORDER = [
     "OrderCreated",
@@ -376,9 +376,9 @@ def test_a_later_version_with_more_fields_and_other_defaults_knows_a_key_again(
     headers = {"Idempotency-Key": "before the deploy"}
     first = client.post("/api/v1/orders", json=body, headers=headers).get_json()
 
-    monkeypatch.setattr(schemas, "NewOrder", LaterOrder)
-    monkeypatch.setattr(ordering, "DEFAULT_ADDRESS", "another counter")
-    monkeypatch.setattr(ordering, "GUEST", "customer-001")
+    monkeypatch.setattr(requests, "NewOrder", LaterOrder)
+    monkeypatch.setattr(orders, "DEFAULT_ADDRESS", "another counter")
+    monkeypatch.setattr(orders, "GUEST", "customer-001")
     again = client.post("/api/v1/orders", json=body, headers=headers)
 
     assert (again.status_code, again.get_json()["order_id"]) == (202, first["order_id"])

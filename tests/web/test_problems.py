@@ -8,7 +8,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.web.conftest import SEED_ORDER, get
 from web import create_app
-from workflows import queries
+from workflows.read_side import queries
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "errors", "facts"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

@@ -18,16 +18,16 @@ from app import runtime
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.by_hand import Statement
+from app.saga.manual_completion import Statement
 from app.saga.models import SagaInstance
 from app.settings import Settings
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, post
 from web import create_app
-from web.comparing import compare
 from web.pages.saga import live_part
-from web.story import story
+from web.saga_view.detail import story
+from web.saga_view.diff import compare
 
 PATTERNS = ["orchestration", "choreography"]
 both = pytest.mark.parametrize("pattern", PATTERNS)

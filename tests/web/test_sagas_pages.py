@@ -21,7 +21,7 @@ from tasks.payments import Payment
 from tasks.shipping import Shipment
 from tests.post import Clock
 from tests.web.conftest import SEED_ORDER, post
-from workflows import finding
+from workflows.read_side import saga_search
 
 HTML = {"Accept": "text/html"}
 NEWEST = "Back to the newest"
@@ -201,14 +201,14 @@ def test_counts_are_a_part_of_the_page_of_their_own(client: FlaskClient) -> None
 
 
 def test_counts_are_capped(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(finding.COUNTED, SagaStatus.COMPLETED, 2)
+    monkeypatch.setitem(saga_search.COUNTED, SagaStatus.COMPLETED, 2)
     for _ in range(2):
         place(client)
-    assert finding.counts()[SagaStatus.COMPLETED] == finding.Count(2)
+    assert saga_search.counts()[SagaStatus.COMPLETED] == saga_search.Count(2)
 
     place(client)
 
-    assert finding.counts()[SagaStatus.COMPLETED] == finding.Count(2, more=True)
+    assert saga_search.counts()[SagaStatus.COMPLETED] == saga_search.Count(2, more=True)
     assert "2 + or more" in text_of(ask(client, "/sagas/counts"))
 
 

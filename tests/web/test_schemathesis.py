@@ -71,7 +71,7 @@ def known(client: FlaskClient) -> dict[str, list[str]]:
     ]
     with pytest.MonkeyPatch.context() as patch:
         placed = [post(client, "/api/v1/orders", order) for order in orders]
-        patch.setattr("app.publishing._publish", lambda *_, **__: True)
+        patch.setattr("app.messaging.publisher._publish", lambda *_, **__: True)
         placed += [post(client, "/api/v1/orders", {**SEED_ORDER, "pattern": order["pattern"]}) for order in orders * 6]
     return {
         "books": ["book-123", "item-001", "product-1"],

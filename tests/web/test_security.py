@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import installation, runtime, shared_redis
+from app import redis_client, runtime, stored_values
 from app.errors import DatabaseFault
 from app.ids import new_id
 from app.runtime import Runtime
@@ -26,8 +26,9 @@ from tests.chaos.processes import wait_for
 from tests.chaos.servers import MissingServer, PrivateRedis
 from tests.stacks import BROKERS, not_here, require_redis
 from tests.web.conftest import SEED_ORDER, get, post
-from web import API, create_app, operators
-from workflows import operator_password
+from web import API, create_app
+from web.auth import operators
+from workflows.operations import operator_password
 
 TOKEN = "a token that is long enough"
 STREAMS = {"pages.live.saga"}
@@ -268,14 +269,14 @@ def test_web_servers_with_redis_count_together_and_each_for_itself_while_it_is_a
 def test_guesses_are_counted_by_a_redis_that_can_be_read_but_not_written(
     settings: Settings, here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_redis, "REST_SECONDS", 0)
+    monkeypatch.setattr(redis_client, "REST_SECONDS", 0)
     try:
         server = PrivateRedis(tmp_path)
     except MissingServer as missing:
         not_here(str(missing))
     server.start()
     try:
-        with shared_redis.connect(server.url) as client:
+        with redis_client.connect(server.url) as client:
             client.config_set("maxmemory", "1")  # and nothing may be thrown out: what writes is refused
         guesser = Browser(create_app(settings.but(redis_url=server.url)))
         assert [guesser.log_in(password="guess").status_code for _ in range(6)] == [403] * 5 + [429]
@@ -419,10 +420,10 @@ def test_two_web_servers_with_one_database_know_each_others_sessions(operator: B
 def test_web_servers_that_start_at_once_agree_on_the_key(here: Runtime) -> None:
     makers = [lambda made=made: made for made in ("one", "two", "three", "four")]
     with ThreadPoolExecutor() as threads:
-        kept = set(threads.map(lambda make: installation.value_or("a_key", make), makers))
+        kept = set(threads.map(lambda make: stored_values.value_or("a_key", make), makers))
 
     assert len(kept) == 1
-    assert installation.value_of("a_key") in kept
+    assert stored_values.value_of("a_key") in kept
 
 
 def test_a_session_of_another_key_is_nobodys(operator: Browser, here: Runtime) -> None:

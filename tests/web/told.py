@@ -7,7 +7,7 @@ from app.ids import new_id
 from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
-from web.drawing.plan import PlannedStep
+from web.diagrams.plan import PlannedStep
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ from amqp import transport
 from kombu import Connection, Consumer, Message, Producer, Queue
 from kombu.asynchronous import Hub
 
-from app.amqp_broker import acked_together
 from app.celery import app as celery
 from app.celery import configuration
+from app.messaging.transports.amqp import acked_together
 from app.settings import Settings
 from tests.chaos.processes import wait_for
 from tests.stacks import connection_to, open_broker

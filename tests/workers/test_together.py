@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.celery import QUEUES
-from app.gathering import MOST
+from app.messaging.batcher import MOST
 from tests.chaos.processes import kill_group, spawn
 from tests.shop import Shop
 from tests.stacks import SHOWN_OF_A_LOG, open_shop, process_environment, role_commands

@@ -8,7 +8,7 @@ from app.saga.definition import CancelDecision, Operation, SagaStatus, StepStatu
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod, PaymentStatus
 from tasks.shipping import ShipmentStatus
-from workflows.ordering import Pattern
+from workflows.orders import Pattern
 
 __all__ = [
     "CancelDecision",

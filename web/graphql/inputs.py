@@ -2,7 +2,7 @@
 
 from strawberry import ID
 
-from web.graphql.described import entered
+from web.graphql.descriptions import entered
 from web.graphql.enums import Pattern, PaymentMethod
 from web.graphql.scalars import Amount
 

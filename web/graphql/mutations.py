@@ -4,14 +4,15 @@ from typing import Any
 
 import strawberry
 
-from web.graphql.described import output
+from web.api.requests import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
+from web.auth.operators import require_operator
+from web.graphql.descriptions import output
+from web.graphql.field_names import checked, said, spelled
 from web.graphql.inputs import CreateCategoryInput, CreateOrderInput, CreateProductInput
-from web.graphql.spelling import checked, said, spelled
 from web.graphql.types import Category, Order, Product
-from web.operators import require_operator
-from web.placing import place
-from web.schemas import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
-from workflows import catalogue, queries
+from web.order_placement import place
+from workflows import catalogue
+from workflows.read_side import queries
 
 KEY = "Idempotency-Key"
 ORDER_NAMES = {"customer_id": "userId", "price": "unitPrice", "amount": "totalAmount", KEY: "idempotencyKey"}

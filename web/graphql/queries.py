@@ -7,13 +7,13 @@ import strawberry
 from strawberry import ID
 
 from web import cursors
+from web.api.requests import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
 from web.fields import DEFAULT_PAGE
-from web.graphql.described import output
+from web.graphql.descriptions import output
 from web.graphql.enums import OrderStatus, SagaStatus
-from web.graphql.spelling import checked, spelled
+from web.graphql.field_names import checked, spelled
 from web.graphql.types import Category, Event, Order, Page, PageInfo, Product, Saga
-from web.schemas import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
-from workflows import queries
+from workflows.read_side import queries
 
 Row = TypeVar("Row")
 Node = TypeVar("Node")

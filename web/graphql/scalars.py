@@ -20,7 +20,7 @@ from strawberry.types.scalar import ScalarDefinition
 
 from app.messages import number
 from web.fields import whole
-from web.requests import MAX_SHOWN, exact
+from web.json_body import MAX_SHOWN, exact
 
 Amount = NewType("Amount", Decimal)
 

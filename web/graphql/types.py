@@ -12,8 +12,8 @@ from app.events import StoredEvent
 from app.saga.models import SagaInstance
 from app.saga.timeline import LoggedOperation
 from tasks import inventory, payments, shipping
-from web import presenters
-from web.graphql.described import output
+from web.api import serializers
+from web.graphql.descriptions import output
 from web.graphql.enums import (
     CancelDecision,
     Operation,
@@ -24,9 +24,9 @@ from web.graphql.enums import (
     ShipmentStatus,
     StepStatus,
 )
-from web.graphql.neighbours import BookNeighbours, SagaNeighbours
+from web.graphql.loaders import BookNeighbours, SagaNeighbours
 from web.graphql.scalars import Amount
-from workflows.queries import OrderView
+from workflows.read_side.queries import OrderView
 
 Node = TypeVar("Node")
 
@@ -263,7 +263,7 @@ class Saga:
             state=row.state,
             current_step=row.current_step,
             state_history=[_milestone(reached) for reached in row.state_history],
-            context=JSON(presenters.context(row.payload)),
+            context=JSON(serializers.context(row.payload)),
             error=row.trouble,
             cancel_requested_at=row.cancel_requested_at,
             cancel_decision=row.cancel_decision,

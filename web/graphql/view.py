@@ -16,8 +16,8 @@ from web.fields import Text
 from web.graphql.errors import formatted
 from web.graphql.examples import EXAMPLES
 from web.graphql.schema import schema
+from web.json_body import json_object
 from web.problems import refuse_fields
-from web.requests import json_object
 
 blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
 

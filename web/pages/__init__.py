@@ -4,10 +4,10 @@ from flask import Blueprint
 from flask_babel import lazy_gettext as _
 from markupsafe import Markup
 
-from web import glyphs
-from web.drawing import sequence
-from web.durations import duration
+from web.diagrams import sequence
 from web.pages import catalogue, compare, learn, live, operate, problem_types, saga, sagas, shop, stuck
+from web.saga_view import icons
+from web.saga_view.durations import duration
 
 blueprint = Blueprint("pages", __name__)
 for page in (shop, learn, sagas, saga, compare, live, catalogue, operate, stuck, problem_types):
@@ -31,8 +31,8 @@ def isolated(name: str) -> Markup:
 @blueprint.app_context_processor
 def _vocabulary() -> dict[str, object]:
     return {
-        "saga_mark": glyphs.of_saga,
-        "operation_mark": glyphs.of_operation,
+        "saga_mark": icons.of_saga,
+        "operation_mark": icons.of_operation,
         "heard_mark": sequence.mark_of,
         "duration": duration,
         "site_pages": lambda: SITE,

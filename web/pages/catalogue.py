@@ -11,9 +11,12 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, Refused
 from app.ids import new_id
-from web import catalogue_form, cursors, operators, problems
+from web import cursors, problems
+from web.auth import operators
 from web.fields import MAX_ID_LENGTH, is_storable
-from workflows import catalogue, queries
+from web.forms import catalogue_form
+from workflows import catalogue
+from workflows.read_side import queries
 
 blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
 

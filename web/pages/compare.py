@@ -3,8 +3,8 @@
 from flask import Blueprint, render_template
 
 from app.saga.definition import MOVING
-from web.comparing import Comparison, compare
-from web.story import story
+from web.saga_view.detail import story
+from web.saga_view.diff import Comparison, compare
 
 blueprint = Blueprint("compare", __name__, url_prefix="/compare")
 

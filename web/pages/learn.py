@@ -13,14 +13,16 @@ from app import runtime
 from app.errors import Invalid, NotFound
 from app.ids import new_id
 from app.saga.definition import SagaStatus
-from web import order_form, problems
+from web import problems
+from web.forms import order_form
 from web.pages.shop import flash_if_replayed
-from web.ways import WAYS
-from workflows import comparison, ordering, queries, scenarios
-from workflows.comparison import Pairs
+from web.saga_view.saga_types import WAYS
+from workflows import orders, scenarios
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
-from workflows.ordering import Placed
+from workflows.orders import Placed
+from workflows.read_side import comparison, queries
+from workflows.read_side.comparison import Pairs
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 
 blueprint = Blueprint("learn", __name__, url_prefix="/learn")
@@ -133,7 +135,7 @@ def play(name: str) -> AnyResponse:
 
 
 def _place(scenario: Scenario, saga_type: str, key: str) -> Placed:
-    return ordering.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}")
+    return orders.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}")
 
 
 def _cards() -> list[Card]:

@@ -8,11 +8,12 @@ from flask_babel import get_locale, gettext
 
 from app import runtime
 from app.errors import DatabaseFault
-from web import glyphs, live
-from web.live import Live, Reader, Snapshot
+from web.live import stream
+from web.live.stream import Live, Reader, Snapshot
 from web.pages import saga as saga_page
-from workflows import changes
-from workflows.changes import Version
+from web.saga_view import icons
+from workflows.read_side import versions
+from workflows.read_side.versions import Version
 
 blueprint = Blueprint("live", __name__, url_prefix="/sagas")
 
@@ -32,7 +33,7 @@ def saga(saga_id: str) -> Response:
     # a browser says what it saw last only when it comes back; at first the page says what it was made from
     seen = request.headers.get("Last-Event-ID") or request.args.get("seen")
     try:
-        found = changes.version(saga_id)
+        found = versions.version(saga_id)
     except DatabaseFault:
         # any other status than 200 would be the last that the browser asks
         return _stream([streams.later()])
@@ -40,7 +41,7 @@ def saga(saga_id: str) -> Response:
         return Response(status=204, headers=HEADERS)
     if request.environ["REQUEST_METHOD"] == "HEAD":  # to every view HEAD looks like GET
         return _stream([])
-    reader = Reader(saga_id, str(get_locale()), seen, live.gone_of(request.environ))
+    reader = Reader(saga_id, str(get_locale()), seen, stream.gone_of(request.environ))
     return _stream(streams.stream(reader, found))
 
 
@@ -49,6 +50,6 @@ def _stream(messages: Iterable[bytes]) -> Response:
 
 
 def _render(saga_id: str, found: Version) -> Snapshot:
-    word = glyphs.of_saga(found.status).word
+    word = icons.of_saga(found.status).word
     words = gettext("%(status)s: %(step)s", status=word, step=found.current_step) if found.current_step else str(word)
     return Snapshot(saga_page.live_part(saga_id), words)

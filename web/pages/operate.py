@@ -10,13 +10,13 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.saga import operations
-from app.saga.by_hand import Statement
 from app.saga.definition import ActKind
-from web import operators
+from app.saga.manual_completion import Statement
+from web.auth import operators
 from web.fields import is_blank, is_storable, own_path
-from web.manual_completion import consequences
-from workflows import operator_password
-from workflows.reviewing import review
+from web.saga_view.manual_completion import consequences
+from workflows.operations import operator_password
+from workflows.operations.preview import review
 
 blueprint = Blueprint("operate", __name__)
 

@@ -4,8 +4,8 @@ from flask import Blueprint, render_template
 from markupsafe import Markup
 
 from app.saga.definition import MOVING
-from web.story import Story, story
-from workflows import changes
+from web.saga_view.detail import Story, story
+from workflows.read_side import versions
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 
@@ -13,7 +13,7 @@ blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 @blueprint.get("/<saga_id>")
 def show(saga_id: str) -> str:
     """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
-    seen = changes.version(saga_id)  # before the rest is read: else a change between the two would not be shown
+    seen = versions.version(saga_id)  # before the rest is read: else a change between the two would not be shown
     told = story(saga_id)
     moving = told.saga.status in MOVING
     return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving, seen=seen)  # noqa: S704

@@ -11,11 +11,12 @@ from app import runtime
 from app.saga import recovery
 from app.saga.definition import ENDED
 from app.saga.models import SagaInstance
-from web import cursors, glyphs, problems
-from web.durations import duration
+from web import cursors, problems
+from web.api.requests import SagasQuery
 from web.fields import PATTERN_OF, Text
-from web.schemas import SagasQuery
-from workflows import finding, queries
+from web.saga_view import icons
+from web.saga_view.durations import duration
+from workflows.read_side import queries, saga_search
 
 blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")
 
@@ -82,11 +83,11 @@ def find() -> Page:
         problems.refuse_fields(error)
     if not sought:
         return redirect(url_for("pages.sagas.index"), 303)
-    found = finding.with_id(sought)
+    found = saga_search.with_id(sought)
     if len(found) == 1:
         return redirect(url_for("pages.saga.show", saga_id=found[0].id), 303)
     return render_template(
-        "sagas/found.html", sought=sought, sagas=found, most=finding.MOST_FOUND
+        "sagas/found.html", sought=sought, sagas=found, most=saga_search.MOST_FOUND
     ), 200 if found else 404
 
 
@@ -120,18 +121,18 @@ def _wanted() -> Listed:
 
 def _steps(chosen: str | None) -> list[str]:
     # a saga may be stuck on a step that is declared no more
-    known = list(finding.known_steps())
+    known = list(saga_search.known_steps())
     return known if chosen is None or chosen in known else [*known, chosen]
 
 
 def _counts() -> dict[str, object]:
-    return {"counts": [(status, glyphs.of_saga(status), count) for status, count in finding.counts().items()]}
+    return {"counts": [(status, icons.of_saga(status), count) for status, count in saga_search.counts().items()]}
 
 
 def _incidents() -> dict[str, object]:
     swept_at = recovery.last_swept()
     return {
-        "incidents": finding.incidents(MOST_INCIDENTS),
+        "incidents": saga_search.incidents(MOST_INCIDENTS),
         "swept_at": swept_at,
         "sweep_late": recovery.is_late(swept_at),
     }

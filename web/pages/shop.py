@@ -18,13 +18,14 @@ from app.saga.definition import Command
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
-from web import cursors, order_form, problems
+from web import cursors, problems
 from web.fields import MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, MOST_COPIES, is_storable
-from web.order_form import OrderForm
-from web.placing import place
-from web.ways import WAYS
-from workflows import queries
-from workflows.ordering import Placed
+from web.forms import order_form
+from web.forms.order_form import OrderForm
+from web.order_placement import place
+from web.saga_view.saga_types import WAYS
+from workflows.orders import Placed
+from workflows.read_side import queries
 
 blueprint = Blueprint("shop", __name__)
 

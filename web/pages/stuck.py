@@ -13,10 +13,10 @@ from app.ids import is_uuid, new_id
 from app.saga import operations
 from app.saga.operations import Resumed
 from app.saga.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
-from web import operators
+from web.auth import operators
 from web.fields import is_storable
 from web.pages.operate import LONGEST_NAME, Page
-from workflows import finding
+from workflows.read_side import saga_search
 
 blueprint = Blueprint("stuck", __name__, url_prefix="/stuck")
 
@@ -31,7 +31,7 @@ MAX_REASON_LENGTH = 200
 @blueprint.get("/<step>")
 def show(step: str) -> Page:
     """Show the sagas of a group."""
-    stuck = finding.stuck_sagas(_step(step), _error() or "", MAX_SHOWN)
+    stuck = saga_search.stuck_sagas(_step(step), _error() or "", MAX_SHOWN)
     return render_template("stuck/group.html", stuck=stuck, most=MAX_SHOWN)
 
 
@@ -44,14 +44,14 @@ def resume(step: str) -> Page:
         return _resume(step, error)
     if error is None:
         return render_template("stuck/resume.html", step=step, error=None, number=operations.count_stuck(step))
-    stuck = finding.stuck_sagas(step, error, 1)
+    stuck = saga_search.stuck_sagas(step, error, 1)
     return render_template(
         "stuck/resume.html",
         step=step,
         error=error,
         number=stuck.number,
         until=stuck.group.until,
-        examined=finding.EXAMINED if stuck.more else None,
+        examined=saga_search.EXAMINED if stuck.more else None,
     )
 
 
@@ -108,7 +108,7 @@ def _outcome(first: str, last: str) -> dict[str, object]:
     by = request.args.get("by", "")
     if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= LONGEST_NAME or not is_storable(by):
         raise NotFound("nothing was resumed together under this address")
-    return {"by": by, "resumed": finding.resumed_together(first, last, by, MAX_SHOWN), "most": MAX_SHOWN}
+    return {"by": by, "resumed": saga_search.resumed_together(first, last, by, MAX_SHOWN), "most": MAX_SHOWN}
 
 
 def _step(step: str) -> str:

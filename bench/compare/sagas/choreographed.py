@@ -13,9 +13,9 @@ from app.celery import app as app
 from app.events import History
 from app.messages import Event, EventType
 from app.saga.choreography import Choreography
+from app.saga.commands import command
 from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
-from app.saga.participant import command
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders

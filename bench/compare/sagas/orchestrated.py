@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.celery import app as app
 from app.saga import orchestrator
+from app.saga.commands import command
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import orchestrated
-from app.saga.participant import command
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders

@@ -10,7 +10,7 @@ from app.migrations import migrate
 from app.settings import Settings
 from tests.browser_like import PASSWORD, Browser
 from tests.stacks import fresh_postgresql_database, require_postgresql
-from workflows.first_data import seed
+from workflows.seed_data import seed
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")

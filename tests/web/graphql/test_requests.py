@@ -17,7 +17,7 @@ from tests.web.graphql import seed_000
 from tests.web.graphql.conftest import ask, data, error
 from web import create_app
 from web.graphql.examples import EXAMPLES
-from workflows import queries
+from workflows.read_side import queries
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 

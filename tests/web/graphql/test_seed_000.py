@@ -9,7 +9,7 @@ from app.saga.recovery import sweep
 from tests.post import Clock, Post
 from tests.web.graphql import seed_000
 from tests.web.graphql.conftest import data
-from workflows.audit import audit
+from workflows.operations.audit import audit
 
 ORDER = """
 query ($id: ID!) {

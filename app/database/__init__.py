@@ -1,0 +1,410 @@
+"""The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
+
+import math
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    TypeDecorator,
+    Uuid,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm.attributes import instance_dict
+
+from app.database.clock import ServerClock
+from app.database.errors import faults_named, reconnect_where_only_another_server_can_help
+from app.database.idle import IdleCloser
+from app.database.pool import ping_what_may_be_gone
+from app.database.redaction import keep_values_out_of_errors
+from app.errors import DatabaseFault
+from app.observability import tracing
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+Model = TypeVar("Model", bound="Base")
+
+CENT = Decimal("0.01")
+
+PATIENCE_SECONDS = 30
+"""How long a transaction on SQLite waits for those that write before it."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, always timezone-aware in Python; SQLite, which has no such type, stores it naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what the database stores."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (SQLAlchemy's)
+        """Return what Python sees."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An amount with two decimals. SQLite has no decimal type: there it is a number, rounded when read."""
+
+    impl = Numeric(12, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Return the column's type in a dialect."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(Numeric(12, 2, asdecimal=False))
+        return dialect.type_descriptor(Numeric(12, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        """Return what the database stores."""
+        return float(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002  (SQLAlchemy's)
+        """Return what Python sees."""
+        return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class Base(DeclarativeBase):
+    """The base of every table; constraint names follow one convention so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
+        datetime: UtcDateTime,
+        Decimal: Money,
+        # None is NULL, however it is written: a JSON null would be another nothing, for whoever asks by SQL
+        dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        list[Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+    }
+
+
+UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+"""A UUID that Python sees as text, as messages and URLs carry it."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """After how many seconds PostgreSQL ends what a connection does; each is reported as a DatabaseFault.
+
+    A process that is frozen in a transaction keeps its row locks until ``idle_transaction`` has passed; a transaction
+    that needs one of them gives up after ``lock``, so that its thread can do something else meanwhile.
+    """
+
+    lock: float
+    statement: float
+    idle_transaction: float
+
+
+class Database:
+    """One process's access to the database. Nothing connects before the first transaction.
+
+    Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault. Without
+    ``timeouts`` those of the server apply: a migration may take as long as it needs.
+    """
+
+    _writer: "threading.RLock | None" = None
+    _clock: ServerClock | None = None
+    _idle_closer: IdleCloser | None = None
+
+    def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
+        self.url = url
+        if url.startswith("sqlite"):
+            # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
+            self._writer = threading.RLock()
+            self.engine = _sqlite_engine(url)
+        else:
+            self.engine = _postgresql_engine(url, timeouts)
+            self._clock = ServerClock(self.engine)
+            self._idle_closer = IdleCloser(self.engine)
+        tracing.watch(self.engine)
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock; SQLite is a file of this machine, and so has this machine's."""
+        return self._clock.now() if self._clock else datetime.now(UTC)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Run the block in one transaction: commit at its end, roll back on any exception.
+
+        What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
+        """
+        with faults_named(), self._one_writer(), Session(self.engine, expire_on_commit=False) as session:
+            token = _current.set(session)
+            try:
+                with session.begin():
+                    yield session
+            finally:
+                _current.reset(token)
+            callbacks = taken_from(session)
+        for callback in callbacks:
+            callback()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Run the block in one transaction that only reads; on SQLite it takes no write lock."""
+        with self._reading() as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Run the block in one transaction that only reads, and all of whose statements see the same moment.
+
+        On PostgreSQL what is deleted meanwhile is not cleaned up before its end. It may take any time, and wait for
+        the reader of its results: it locks no rows.
+        """
+        # SQLite has only such transactions
+        postgresql = self.engine.dialect.name == "postgresql"
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if postgresql else {}
+        with self._reading(**options) as session:
+            if postgresql:
+                for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    session.execute(text(f"SET LOCAL {timeout} = 0"))
+            yield session
+
+    def check_writable(self) -> None:
+        """Raise DatabaseFault unless the database takes writes at present."""
+        with self.transaction() as session:
+            connection = session.connection()  # on SQLite this takes the write lock
+            on_postgresql = connection.dialect.name == "postgresql"
+            read_only = on_postgresql and connection.scalar(text("SHOW transaction_read_only")) == "on"
+        if read_only:
+            self.close()  # nothing has failed yet that would have the connections replaced
+            raise DatabaseFault("the server is read-only")
+
+    def forget_connections(self) -> None:
+        """Drop inherited connections without closing them: for a child process right after a fork."""
+        self.engine.dispose(close=False)
+        if self._idle_closer:
+            self._idle_closer.reset()
+        if self._writer:
+            self._writer = threading.RLock()  # a thread that only the parent has may hold the old one
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        if self._idle_closer:
+            self._idle_closer.stop()
+        self.engine.dispose()
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=PATIENCE_SECONDS):
+            raise DatabaseFault("another thread has been writing for too long")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def _reading(self, **options: Any) -> Iterator[Session]:
+        with faults_named(), self.engine.connect() as connection:
+            reader = connection.execution_options(sqlite_read_only=True, **options)
+            with Session(reader, expire_on_commit=False) as session, session.begin():
+                yield session
+
+
+_current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)
+
+
+def current_transaction() -> Session:
+    """Return the session of the innermost transaction that this thread is in."""
+    session = _current.get()
+    if session is None:
+        raise LookupError("there is no transaction")
+    return session
+
+
+def after_commit(session: Session, callback: Callable[[], object]) -> None:
+    """Have ``callback`` called once the session's transaction has committed: messages never leave before."""
+    session.info.setdefault("after_commit", []).append(tracing.bound(callback))
+
+
+def taken_from(session: Session) -> list[Callable[[], object]]:
+    """Return what was registered by ``after_commit`` so far, for somebody else to call once that is committed."""
+    callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
+    return callbacks
+
+
+def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
+    """Return a function such that its current transaction is this session's, whatever context it is called in."""
+
+    def act(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        token = _current.set(session)
+        try:
+            return do(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return act
+
+
+def pending_writes(session: Session) -> bool:
+    """Tell whether the session holds anything that it has not written yet."""
+    return bool(session.new or session.dirty or session.deleted)
+
+
+def effects(session: Session) -> tuple[int, int]:
+    """Return how many statements that may write were run on the session's connection, and what it will call."""
+    return session.connection().info.get("writes", 0), len(session.info.get("after_commit", ()))
+
+
+def count_writes(engine: Engine) -> None:
+    """Count the engine's statements that may write: see ``effects``."""
+    event.listen(engine, "before_cursor_execute", _count_write)
+
+
+def _count_write(
+    connection: Connection, _cursor: object, statement: str, _parameters: object, _context: object, _many: bool
+) -> None:
+    if not statement.startswith("SELECT"):
+        connection.info["writes"] = connection.info.get("writes", 0) + 1
+
+
+def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of the session's dialect, which can be told what to do ``on_conflict``."""
+    return insert_in(dialect_of(session), table)
+
+
+def insert_in(dialect: str, table: type[Base] | Table) -> postgresql.Insert | sqlite.Insert:
+    """Return the INSERT of a dialect that can be told what to do ``on_conflict``."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def dialect_of(session: Session) -> str:
+    """Return the name of the session's dialect."""
+    return session.get_bind().dialect.name
+
+
+def table_of(model: type[Base]) -> Table:
+    """Return a model's table, for statements that are run on the session's connection.
+
+    Such a statement sees only what the session has flushed, and the session does not see what it changes; but it makes
+    no objects, which takes several times as long as the database takes to answer.
+    """
+    return cast(Table, model.__table__)
+
+
+def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return an object as a query would have it; what is changed from now on counts as changed.
+
+    No session knows it: added to one it is written as a new row. ``values`` are those of its attributes, and nobody
+    looks at their names; what is not among them is None. It takes a sixth of what the model's constructor takes.
+    """
+    made: Model = model.__mapper__.class_manager.new_instance()
+    instance_dict(made).update(values)
+    return made
+
+
+def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
+    # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
+    driven = make_url(url).set(drivername="postgresql+psycopg2")
+    arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
+    if "target_session_attrs" not in driven.query:
+        # after a failover the address may lead to a standby for a while: the driver refuses a read-only session
+        arguments["target_session_attrs"] = "read-write"
+    if timeouts:
+        given = driven.query.get("options", ())
+        options = [given] if isinstance(given, str) else given
+        arguments["options"] = " ".join([*options, *_server_options(timeouts)])
+    engine = create_engine(
+        driven,
+        pool_size=10,
+        pool_use_lifo=True,  # surplus connections stay unused, so that they are closed
+        max_overflow=20,
+        connect_args=arguments,
+        # the engine relies on seeing what was committed while it waited for a row lock
+        isolation_level="READ COMMITTED",
+        hide_parameters=True,
+        # many rows by one statement, many statements by one message
+        executemany_mode="values_plus_batch",
+    )
+    keep_values_out_of_errors(engine)
+    count_writes(engine)
+    ping_what_may_be_gone(engine)
+    reconnect_where_only_another_server_can_help(engine)
+    return engine
+
+
+_KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
+"""How a server that vanished from the network is noticed within 15 s, and not by the system's default of two hours."""
+
+
+def _server_options(timeouts: Timeouts) -> Iterator[str]:
+    """Yield the options by which a session gets its timeouts: they arrive with the connection, by no statement."""
+    values = {
+        "lock_timeout": timeouts.lock,
+        "statement_timeout": timeouts.statement,
+        "idle_in_transaction_session_timeout": timeouts.idle_transaction,
+    }
+    for name, seconds in values.items():
+        yield f"-c {name}={math.ceil(seconds * 1000)}"
+
+
+def _sqlite_engine(url: str) -> Engine:
+    database = make_url(url).database
+    if database and database != ":memory:":
+        folder = Path(database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
+    engine = create_engine(
+        url, pool_size=20, max_overflow=20, connect_args={"timeout": PATIENCE_SECONDS}, hide_parameters=True
+    )
+    prepare_sqlite(engine)
+    return engine
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Have an engine of SQLite behave as every one here does."""
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    count_writes(engine)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # the driver's own implicit BEGIN is deferred: two such readers that both want to write end in SQLITE_BUSY
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("sqlite_read_only")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

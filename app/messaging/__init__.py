@@ -1,0 +1,1 @@
+"""Messages over Celery: how they are published, consumed, batched and serialized."""

@@ -1,0 +1,77 @@
+"""Redis as the broker, with a look at what lies in its lists before kombu takes it for a message.
+
+On RabbitMQ only messages can be in a queue. A Redis list takes anything that anybody pushes; what is no envelope of
+kombu's raises in the middle of its event loop and ends the worker.
+"""
+
+import logging
+from base64 import b64decode
+from queue import Empty
+from typing import Annotated, Any, Literal
+
+from kombu.transport import redis
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import describe
+from app.messaging.transports.compression import VirtualMessage
+
+logger = logging.getLogger(__name__)
+
+
+def _base64(text: str) -> str:
+    b64decode(text)
+    return text
+
+
+class _DeliveryInfo(BaseModel):
+    exchange: str
+    routing_key: str
+
+
+class _Properties(BaseModel):
+    delivery_tag: str
+    delivery_info: _DeliveryInfo
+    body_encoding: Literal["base64"]
+
+
+class _Envelope(BaseModel):
+    """What kombu reads of an envelope without a look at its type."""
+
+    model_config = ConfigDict(strict=True)
+
+    body: Annotated[str, AfterValidator(_base64)]
+    headers: dict[str, Any]
+    properties: _Properties
+    content_type: Annotated[str | None, Field(alias="content-type")]
+    content_encoding: Annotated[str | None, Field(alias="content-encoding")]
+
+
+class Channel(redis.Channel):
+    """A channel on which items that are no JSON are dropped. They have left their list when they are read."""
+
+    Message = VirtualMessage
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the types of kombu do not know it
+        except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            _dropped("a list", error)
+            raise Empty from error
+
+
+class Transport(redis.Transport):
+    """Kombu's transport, delivering only what is an envelope."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        try:
+            _Envelope.model_validate(message)
+        except ValidationError as error:
+            _dropped(queue, error)
+        else:
+            super()._deliver(message, queue)
+
+
+def _dropped(queue: str | None, error: Exception) -> None:
+    logger.error(f"item dropped from {queue}: it is no message", extra={"reason": describe(error)})

@@ -1,0 +1,157 @@
+"""What is counted and timed as it happens."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from celery import Task
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+from app.celery import QUEUES, queue_of
+from app.saga import registry
+from app.saga.definition import Operation, Saga
+from app.saga.orchestrator import Orchestration
+from app.saga.signals import Happening, Kind
+
+SAGA_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+LONGEST_WAIT = 30 * 24 * 3600.0
+"""No message waits longer; one that says so was not sent by us."""
+
+COUNTED = {
+    Kind.SAGA_STARTED: ("saga_started", "Sagas that were started."),
+    Kind.SAGA_COMPLETED: ("saga_completed", "Sagas that ended well."),
+    Kind.SAGA_TURNED_BACK: (
+        "saga_failed",
+        "Sagas that turned back (state COMPENSATION_STARTED): a step failed for good, or time was up, or somebody"
+        " cancelled. Whether they have been undone is another matter: saga_compensated, saga_stuck.",
+    ),
+    Kind.SAGA_COMPENSATED: ("saga_compensated", "Sagas that turned back and have been undone entirely."),
+    Kind.SAGA_REDRIVEN: ("saga_redriven", "How often the sweep drove on a saga that had made no progress."),
+    Kind.STEP_COMPLETED: ("step_completed", "Actions and compensations that were done."),
+    Kind.STEP_FAILED: ("step_failed", "Actions and compensations that were given up: refused, or out of retries."),
+    Kind.STEP_RETRIED: ("step_retried", "Failed attempts at an action or compensation that are tried again."),
+}
+ENDS = {Kind.SAGA_COMPLETED: "completed", Kind.SAGA_COMPENSATED: "compensated"}
+ATTEMPTS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RETRIED})
+
+SAGA_LABELS = ("type", "pattern")
+STEP_LABELS = (*SAGA_LABELS, "step", "operation")
+
+
+class _Key(NamedTuple):
+    """What decides which series a happening belongs to."""
+
+    kind: Kind
+    saga_type: str
+    pattern: str
+    step: str | None = None
+    operation: Operation | None = None
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Where one kind of happening is counted, and timed if it is."""
+
+    counter: Counter
+    seconds: Histogram | None
+
+
+class Counts:
+    """Counters and histograms of this process. Every series that can be foreseen is there from the start, at 0.
+
+    Prometheus would miss the first increment of a series that appears with it.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; a series for each series, which nothing here asks for
+        self.registry = CollectorRegistry()
+        self._counters = {
+            kind: Counter(name, says, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)
+            for kind, (name, says) in COUNTED.items()
+        }
+        self._sagas = Histogram(
+            "saga_duration_seconds",
+            "How long sagas took from start to end, by how they ended.",
+            (*SAGA_LABELS, "outcome"),
+            buckets=SAGA_SECONDS,
+            registry=self.registry,
+        )
+        self._steps = Histogram(
+            "step_duration_seconds",
+            "How long attempts at an action or compensation took in their worker, whatever came of them.",
+            STEP_LABELS,
+            buckets=STEP_SECONDS,
+            registry=self.registry,
+        )
+        waits = Histogram(
+            "queue_wait_seconds",
+            "How long messages waited from being sent, or from when they were wanted, until a worker began with them.",
+            ("queue",),
+            buckets=WAIT_SECONDS,
+            registry=self.registry,
+        )
+        self._waits = {queue: waits.labels(queue) for queue in QUEUES}
+        self._series = {key: self._resolve(key) for key in _foreseen()}
+
+    def count(self, happening: Happening) -> None:
+        """Count a happening: a listener of ``happenings``."""
+        if happening.kind not in COUNTED:
+            return
+        key = _Key(happening.kind, happening.saga_type, happening.pattern, happening.step, happening.operation)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._resolve(key)
+        series.counter.inc()
+        if series.seconds and happening.seconds is not None:
+            series.seconds.observe(max(0.0, happening.seconds))  # another machine's clock may be ahead
+
+    def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
+        """Time how long the message of a task that begins has waited: a receiver of ``task_prerun``."""
+        sent, waits = getattr(task.request, "sent_at", None), self._waits.get(queue_of(task.name))
+        if waits is None or not isinstance(sent, int | float):
+            return  # not from a queue: a task that was called right here
+        waited = time.time() - max(sent, _wanted_at(getattr(task.request, "eta", None)))
+        if waited <= LONGEST_WAIT:  # and no NaN, which JSON can carry
+            waits.observe(max(0.0, waited))
+
+    def _resolve(self, key: _Key) -> _Series:
+        labels: tuple[Any, ...] = (key.saga_type, key.pattern)
+        if key.kind in ATTEMPTS:
+            labels += (key.step, key.operation)
+            return _Series(self._counters[key.kind].labels(*labels), self._steps.labels(*labels))
+        outcome = ENDS.get(key.kind)
+        seconds = self._sagas.labels(*labels, outcome) if outcome else None
+        return _Series(self._counters[key.kind].labels(*labels), seconds)
+
+
+def _wanted_at(eta: str | datetime | None) -> float:
+    """Return when a message may be taken at the earliest: a retry is sent at once, and is to wait."""
+    if eta is None:
+        return 0.0
+    return (eta if isinstance(eta, datetime) else datetime.fromisoformat(eta)).timestamp()
+
+
+def _foreseen() -> Iterable[_Key]:
+    """Yield the series of the sagas that this process knows."""
+    known = registry.known()
+    orchestrated = {driver.name: driver.saga for driver in known if isinstance(driver, Orchestration)}
+    # nobody holds a list of what a choreographed saga does; it does much the same
+    any_step = {operation: None for saga in orchestrated.values() for operation in _operations(saga)}
+    for driver in known:
+        saga = orchestrated.get(driver.name)
+        whose = (driver.name, "orchestration" if saga else "choreography")
+        for kind in COUNTED:
+            if kind in ATTEMPTS:
+                yield from (_Key(kind, *whose, *one) for one in (_operations(saga) if saga else any_step))
+            else:
+                yield _Key(kind, *whose)
+
+
+def _operations(saga: Saga) -> list[tuple[str, Operation]]:
+    actions = [(step.name, Operation.ACTION) for step in saga.steps]
+    return actions + [(step.name, Operation.COMPENSATION) for step in saga.steps if step.compensation]

@@ -1,0 +1,51 @@
+"""A worker's ``/metrics``, served by its main process for all of its pool."""
+
+import logging
+import os
+from socketserver import TCPServer
+
+from celery.signals import worker_init, worker_process_init
+from prometheus_client import start_http_server
+
+from app import runtime
+from app.observability.metrics import registry
+from app.observability.metrics.folders import make_folder
+
+logger = logging.getLogger(__name__)
+
+_server: TCPServer | None = None
+_owner = 0
+
+
+@worker_init.connect
+def begin(**_: object) -> None:
+    """Count in this worker's pool to come, and serve the counts: before the broker is there, which it may not be."""
+    here = runtime.current()
+    if here.settings.embedded:
+        return  # the web, in the same process, does both
+    if here.settings.metrics_port and here.settings.prometheus_multiproc_dir is None:
+        here.settings = here.settings.but(prometheus_multiproc_dir=make_folder())
+    if here.settings.prometheus_multiproc_dir:
+        registry.start()
+    if here.settings.metrics_port:
+        serve(here.settings.metrics_host, here.settings.metrics_port)
+
+
+def serve(host: str, port: int) -> None:
+    """Serve in a thread of this process; where the address cannot be used, say so and go on: messages matter more."""
+    global _server, _owner
+    try:
+        _server, _ = start_http_server(port, host, registry.registry())
+    except OSError as error:
+        reason = {"reason": error.strerror or error}
+        logger.error(f"no metrics are served: METRICS_HOST={host}, METRICS_PORT={port} cannot be used", extra=reason)
+        return
+    _owner = os.getpid()
+    logger.info(f"metrics are served on port {port}")
+
+
+@worker_process_init.connect
+def leave_it_to_the_parent(**_: object) -> None:
+    """Close the port in a child of the pool: one that outlives its killed parent would keep it from the next worker."""
+    if _server and os.getpid() != _owner:
+        _server.server_close()

@@ -1,0 +1,180 @@
+"""How things stand, read when Prometheus asks: no process can count what lies in the database and in the queues."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kombu import Connection, Queue
+from kombu.exceptions import ChannelError
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Row, Select, func, literal, select, union_all
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.celery import QUEUES
+from app.celery import app as celery
+from app.observability.metrics.probe import Source
+from app.saga import recovery, registry
+from app.saga.definition import ENDED, SagaStatus
+from app.saga.models import SagaInstance
+
+UNFINISHED = tuple(status for status in SagaStatus if status not in ENDED)
+MOST_COUNTED = 10_000
+"""How far the sagas of one type and status are counted: who has more of them knows enough."""
+BROKER_SECONDS = 3
+"""How long the broker may take over an answer, so that a reading of it ends some time."""
+
+NOT_FOUND = "404"
+
+_LIMITS = {
+    "amqp": {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS},
+    "redis": {"socket_timeout": BROKER_SECONDS},
+}
+"""How each broker's client is told that."""
+
+_STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+"""What has a status and a type lies together in an index, the oldest first: an id of version 7 grows with time."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The unfinished sagas of one type and status."""
+
+    status: SagaStatus
+    saga_type: str
+    number: int
+    """As far as they were counted."""
+    oldest: datetime | None
+
+
+class Gauges(Collector):
+    """How things stand in the database and the broker. Exported by the web only: everybody would say the same."""
+
+    def __init__(self, keep: float = 5) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self._sagas = Source("database", sagas_and_sweep, keep=keep)
+        self._depths = Source("broker", queue_depths, keep=keep)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Name nothing, so that registering it asks nobody."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what database and broker say; of one that does not answer, only that."""
+        stored, depths = self._sagas.get(), self._depths.get()
+        yield GaugeMetricFamily("database_up", "Whether the database answered.", value=stored is not None)
+        yield GaugeMetricFamily("broker_up", "Whether the broker answered.", value=depths is not None)
+        if stored is not None:
+            sagas, swept_at = stored
+            now = runtime.current().now()
+            yield from _of_sagas(sagas, now)
+            age = max(0.0, (now - swept_at).total_seconds()) if swept_at else float("inf")
+            yield GaugeMetricFamily(
+                "sweep_age_seconds", "Time since the recovery sweep last ran; +Inf if it never has.", value=age
+            )
+        if depths is not None:
+            family = GaugeMetricFamily("queue_depth", "Messages that no worker has taken yet.", labels=("queue",))
+            for queue, depth in depths.items():
+                family.add_metric((queue,), depth)
+            yield family
+
+
+def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetricFamily]:
+    found = {(one.saga_type, one.status): one for one in sagas}
+    types = {driver.name for driver in registry.known()} | {one.saga_type for one in sagas}
+    stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for a person.", labels=("type",))
+    number = GaugeMetricFamily(
+        "saga_unfinished",
+        f"Sagas that have not ended, counted up to {MOST_COUNTED} of each type and status.",
+        labels=("type", "status"),
+    )
+    oldest = GaugeMetricFamily(
+        "saga_oldest_unfinished_seconds",
+        "Age of the oldest saga that has not ended, since its start; 0 if there is none.",
+        labels=("type", "status"),
+    )
+    for saga_type in sorted(types):
+        for status in UNFINISHED:
+            one = found.get((saga_type, status))
+            number.add_metric((saga_type, status), one.number if one else 0)
+            age = (now - one.oldest).total_seconds() if one and one.oldest else 0
+            oldest.add_metric((saga_type, status), max(0, age))
+            if status is SagaStatus.STUCK:
+                stuck.add_metric((saga_type,), one.number if one else 0)
+    yield from (stuck, number, oldest)
+
+
+def sagas_and_sweep() -> tuple[Sequence[Unfinished], datetime | None]:
+    """Return the unfinished sagas, and when the sweep last ran; raises what the database raises."""
+    return unfinished_sagas(), recovery.last_swept()
+
+
+def unfinished_sagas() -> Sequence[Unfinished]:
+    """Return how many sagas of each type and status have not ended, and since when; raises what the database raises.
+
+    Its cost does not grow with what has ended.
+    """
+    with runtime.current().database.reading() as session:
+        stretches = list(_stretches(session))
+        if not stretches:
+            return []
+        rows: Sequence[Row[Any]] = session.execute(union_all(*(_about(*stretch) for stretch in stretches))).all()
+    return [Unfinished(SagaStatus(row.status), row.saga_type, row.number, row.oldest) for row in rows]
+
+
+def _stretches(session: Session) -> Iterator[tuple[SagaStatus, str]]:
+    """Yield the pairs of status and type that there are: also of types that no code declares any more."""
+    for status in UNFINISHED:
+        saga_type = ""
+        while True:
+            following = select(SagaInstance.saga_type).where(
+                SagaInstance.status == status, SagaInstance.saga_type > saga_type
+            )
+            # sorted by all of the index: what a planner takes for common may be rare by now
+            found = session.scalar(following.order_by(*_STRETCH).limit(1))
+            if found is None:
+                break
+            saga_type = found
+            yield status, found
+
+
+def _about(status: SagaStatus, saga_type: str) -> Select[Any]:
+    inside = (SagaInstance.status == status, SagaInstance.saga_type == saga_type)
+    counted = select(literal(1)).where(*inside).order_by(*_STRETCH).limit(MOST_COUNTED).subquery()
+    number = select(func.count()).select_from(counted).scalar_subquery()
+    oldest = select(SagaInstance.created_at).where(*inside).order_by(*_STRETCH).limit(1).scalar_subquery()
+    return select(
+        literal(status.value).label("status"),
+        literal(saga_type).label("saga_type"),
+        number.label("number"),
+        oldest.label("oldest"),
+    )
+
+
+def queue_depths() -> Mapping[str, int]:
+    """Return how many messages wait in each queue; raises what the broker's client raises."""
+    with _impatient_connection() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_SECONDS)
+        return {queue: _depth(connection, queue) for queue in QUEUES}
+
+
+def _depth(connection: Connection, queue: str) -> int:
+    # a channel each: RabbitMQ closes one that asks for a queue that is not there
+    with connection.channel() as channel:
+        try:
+            declared: Any = Queue(queue, channel=channel).queue_declare(passive=True)
+        except ChannelError as error:
+            if str(error.reply_code) == NOT_FOUND:
+                return 0  # nobody has declared it yet; on Redis no queue is there while it is empty
+            raise
+        return int(declared.message_count)
+
+
+def _impatient_connection() -> Connection:
+    url = str(celery.conf.broker_url)
+    limits = next((limits for scheme, limits in _LIMITS.items() if url.startswith(scheme)), {})
+    return celery.connection_for_read(transport_options=limits)

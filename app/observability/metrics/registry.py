@@ -1,0 +1,60 @@
+"""Begins to count in a process, and gives out what it has counted, together with its siblings."""
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+from celery.signals import task_prerun
+from prometheus_client import CollectorRegistry, values
+
+from app import runtime
+from app.observability.metrics.counters import Counts
+from app.observability.metrics.folders import FOLDER
+from app.observability.metrics.multiprocess import SlotCollector, Slots
+from app.saga import signals
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_counts: Counts | None = None
+_folder: Path | None = None
+
+
+def start() -> None:
+    """Count from now on, once every saga is declared: in the folder that the settings name, else in this process only.
+
+    If the folder cannot be used, that is logged and nothing is counted: nobody stops selling for want of a count.
+    """
+    global _counts, _folder
+    with _lock:
+        if _counts:
+            return
+        folder = runtime.current().settings.prometheus_multiproc_dir
+        try:
+            if folder:
+                _share(folder.absolute())
+            counts = Counts()
+        except OSError as error:
+            logger.error(f"nothing is counted: {FOLDER}={folder} cannot be used", extra={"reason": error})
+            return
+        _counts, _folder = counts, folder
+    signals.listen(counts.count)
+    task_prerun.connect(counts.time_wait, weak=False)
+
+
+def registry() -> CollectorRegistry:
+    """Return what has been counted: by this process, or by all that count in its folder."""
+    if _counts is None:
+        return CollectorRegistry()
+    if _folder is None:
+        return _counts.registry
+    together = CollectorRegistry()
+    SlotCollector(_folder.absolute(), together)
+    return together
+
+
+def _share(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER] = str(folder)
+    values.ValueClass = values.MultiProcessValue(Slots(folder))  # type: ignore[no-untyped-call]  # it has no types

@@ -1,0 +1,129 @@
+"""One trace per saga: where it begins, how it goes on, and what its spans say.
+
+A saga's trace is that of the request which starts it. It begins with a span of its own there, so that the two sagas of
+a request that starts two are told apart, and that span is kept on the saga's row: whatever moves the saga later goes on
+from it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.database import after_commit
+from app.saga.definition import Operation
+from app.saga.models import SagaInstance
+from app.saga.signals import Happening, Kind
+
+_W3C = TraceContextTextMapPropagator()
+
+ERRORS = frozenset({Kind.STEP_FAILED, Kind.SAGA_STUCK})
+"""What makes a span an error. An attempt that is to be repeated is none yet: its span says so."""
+
+LONGEST_REASON = 200
+
+
+class SagaTraces:
+    """The spans that are about sagas as such; those of steps are Celery's."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    @contextmanager
+    def beginning(self, session: Session, saga: SagaInstance) -> Iterator[None]:
+        """See ``app.observability.tracing.beginning``."""
+        span = self._tracer.start_span(f"saga {saga.saga_type}", attributes=_attributes(saga))
+        saga.traceparent = _traceparent(span)
+        with _told_after_commit(session, span):
+            yield
+
+    @contextmanager
+    def driving_on(self, session: Session, saga: SagaInstance, what: str) -> Iterator[None]:
+        """See ``tracing.driving_on``. A saga without a trace, begun while tracing was off, gets one."""
+        asked = trace.get_current_span()
+        link = asked.get_span_context()
+        span = self._tracer.start_span(
+            what,
+            context=_context(saga.traceparent) or Context(),
+            attributes=_attributes(saga),
+            links=[Link(link)] if link.is_valid and link.trace_flags.sampled else [],
+        )
+        saga.traceparent = saga.traceparent or _traceparent(span)
+        # the request that asks for it has a trace of its own: each says where the other is
+        asked.add_link(span.get_span_context())
+        with _told_after_commit(session, span):
+            yield
+
+    def sending_again(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
+        """See ``app.observability.tracing.sending_again``."""
+        traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
+
+        def send() -> None:
+            with self._tracer.start_as_current_span(
+                "event sent again", context=_context(traceparent), attributes={"saga.id": saga_id}
+            ):
+                callback()
+
+        return send
+
+
+def note(happening: Happening) -> None:
+    """Write what happened on the current span: that of the task, or of what moves the saga from outside."""
+    span = trace.get_current_span()
+    if not span.is_recording():
+        return
+    attributes = _attributes_of(happening)
+    span.add_event(happening.kind, attributes)
+    if happening.kind in ERRORS:
+        span.set_status(Status(StatusCode.ERROR))
+    if happening.step is not None and getattr(span, "kind", None) is SpanKind.CONSUMER:
+        span.set_attributes(attributes)
+        if happening.operation is Operation.COMPENSATION:
+            span.update_name(f"compensate/{happening.step}")
+
+
+@contextmanager
+def _told_after_commit(session: Session, span: Span) -> Iterator[None]:
+    """Make a span the current one in the block. It ends after the commit: what was rolled back is never told."""
+    with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+        yield
+        after_commit(session, span.end)
+
+
+def _attributes(saga: SagaInstance) -> dict[str, str]:
+    return {
+        "saga.id": saga.id,
+        "order.id": saga.aggregate_id,
+        "saga.type": saga.saga_type,
+        "saga.pattern": saga.pattern,
+    }
+
+
+def _attributes_of(happening: Happening) -> dict[str, str | int | float]:
+    said: dict[str, str | int | float | None] = {
+        "saga.id": happening.saga_id,
+        "order.id": happening.order_id,
+        "saga.type": happening.saga_type,
+        "saga.pattern": happening.pattern,
+        "step": happening.step or happening.current_step,
+        "operation": happening.operation,
+        "attempt": happening.attempt,
+        # what follows the first line of an unforeseen error may be anybody's data
+        "reason": happening.reason.partition("\n")[0][:LONGEST_REASON] if happening.reason else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _traceparent(span: Span) -> str | None:
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier.get("traceparent")
+
+
+def _context(traceparent: str | None) -> Context | None:
+    return _W3C.extract({"traceparent": traceparent}, Context()) if traceparent else None

@@ -1,0 +1,85 @@
+"""The catalogue and its stock: ``/api/v1/inventory``, ``/api/v1/products``, ``/api/v1/categories``."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from web import cursors, problems
+from web.api import responses, serializers
+from web.api.requests import BookPath, IdempotencyHeader, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
+from web.api.responses import answer
+from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
+from workflows import catalogue
+from workflows.read_side import queries
+
+api = APIBlueprint(
+    "inventory",
+    __name__,
+    url_prefix="/api/v1",
+    abp_tags=[Tag(name="Inventory", description="Books, their stock and their categories.")],
+)
+
+
+@api.get("/inventory", responses={200: responses.BooksReply, **problems.responses()})
+def list_books(query: InventoryQuery) -> Response:
+    """List books with their stock, by book id."""
+    page = queries.books(category_id=query.category_id, after=cursors.text_position(query.cursor), limit=query.limit)
+    return answer(
+        responses.BooksReply(
+            books=tuple(map(serializers.book, page.rows)),
+            next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        )
+    )
+
+
+@api.get("/inventory/<book_id>", responses={200: responses.BookReply, **problems.responses(404)})
+def get_book(path: BookPath) -> Response:
+    """Show a book with its stock."""
+    return answer(serializers.book(queries.book(path.book_id)))
+
+
+@api.post(
+    "/inventory/<book_id>/restock",
+    responses={200: responses.BookReply, **problems.responses(400, 401, 404, 409, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Response:
+    """Take delivery of new copies of a book; sent again under the same key they are counted once."""
+    book = catalogue.restock(path.book_id, body.quantity, by=name_of_program(), key=header.key)
+    return answer(serializers.book(book))
+
+
+@api.post(
+    "/products",
+    responses={201: responses.BookReply, **problems.responses(400, 401, 409, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def add_product(body: NewProduct) -> Response:
+    """Put a new book on sale."""
+    book = catalogue.add_book(body.to_book())
+    return answer(serializers.book(book), 201, location=f"/api/v1/inventory/{book.book_id}")
+
+
+@api.get("/categories", responses={200: responses.CategoriesReply, **problems.responses()})
+def list_categories(query: PageQuery) -> Response:
+    """List categories, by id."""
+    page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
+    return answer(
+        responses.CategoriesReply(
+            categories=tuple(map(responses.CategoryReply.model_validate, page.rows)),
+            next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
+        )
+    )
+
+
+@api.post(
+    "/categories",
+    responses={201: responses.CategoryReply, **problems.responses(400, 401, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def add_category(body: NewCategory) -> Response:
+    """Open a new category."""
+    return answer(responses.CategoryReply.model_validate(catalogue.add_category(body.name, body.description)), 201)

@@ -1,0 +1,59 @@
+"""Orders: ``/api/v1/orders``."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from web import problems
+from web.api import responses, serializers
+from web.api.requests import ChangeOrder, IdempotencyHeader, OrderPath, OrdersQuery, PlaceOrder
+from web.api.responses import answer
+from web.order_placement import place
+from workflows import orders
+from workflows.read_side import queries
+
+api = APIBlueprint(
+    "orders",
+    __name__,
+    url_prefix="/api/v1/orders",
+    abp_tags=[Tag(name="Orders", description="Place an order in either pattern, and see what becomes of it.")],
+)
+
+
+@api.post("", responses={202: responses.StartedReply, **problems.responses(400, 403, 409, 413, 415)})
+def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
+    """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
+    placed = place(body, body.to_order(), header.key)
+    return answer(serializers.started(placed), 202, location=f"/api/v1/orders/{placed.order_id}")
+
+
+@api.get("", responses={200: responses.OrdersReply, **problems.responses()})
+def list_orders(query: OrdersQuery) -> Response:
+    """List orders, newest first."""
+    return answer(serializers.orders(queries.orders(**query.filters())))
+
+
+@api.get("/<order_id>", responses={200: responses.OrderReply, **problems.responses(404)})
+def get_order(path: OrderPath) -> Response:
+    """Show an order with its payment, its shipment and where its saga stands."""
+    return answer(serializers.order(queries.order(path.order_id)))
+
+
+@api.patch("/<order_id>", responses={200: responses.OrderReply, **problems.responses(400, 404, 409, 413, 415)})
+def change_order(path: OrderPath, body: ChangeOrder) -> Response:
+    """Send an order elsewhere, as long as it is not being shipped."""
+    orders.change_address(path.order_id, body.shipping_address)
+    return answer(serializers.order(queries.order(path.order_id)))
+
+
+@api.delete("/<order_id>", responses={202: responses.CancelReply, **problems.responses(404, 409)})
+def cancel_order(path: OrderPath) -> Response:
+    """Request that an order be cancelled. Its cancel_decision says whether that came before the carrier was booked."""
+    return answer(serializers.cancelled(orders.cancel(path.order_id)), 202)
+
+
+@api.get("/<order_id>/events", responses={200: responses.EventsReply, **problems.responses(404)})
+def list_events(path: OrderPath) -> Response:
+    """List what the services have stated about an order, in the order in which they did."""
+    events = queries.events_of(path.order_id)
+    return answer(responses.EventsReply(order_id=path.order_id, events=tuple(map(serializers.event, events))))

@@ -1,0 +1,363 @@
+"""What requests may say: bodies, queries, paths and headers."""
+
+from functools import cache
+from typing import Any
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from app.saga.definition import SagaStatus
+from tasks.orders import OrderStatus
+from tasks.payments import PaymentMethod
+from web import cursors
+from web.fields import (
+    DEFAULT_PAGE,
+    MAX_PAGE,
+    PATTERN_OF,
+    Address,
+    Amount,
+    Delivered,
+    Description,
+    FaultText,
+    Id,
+    Name,
+    OwnId,
+    PathId,
+    Quantity,
+    SagaType,
+    Stock,
+    Title,
+)
+from workflows.catalogue import NewBook
+from workflows.orders import Item, NewOrder, Pattern
+
+MOST_LINES = 100
+
+
+class Strict(BaseModel):
+    """What knows its fields: another is refused, for it would be lost in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class KnownSchema(BaseModel):
+    """Headers and queries, whose schema flask-openapi3 asks for with every request: it is made once."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema; whoever asks for it without saying how must not change it."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._schema()
+
+    @classmethod
+    @cache
+    def _schema(cls) -> dict[str, Any]:
+        return super().model_json_schema()
+
+
+class Simulate(Strict):
+    """Which services to break for one order, and how."""
+
+    orders: FaultText | None = None
+    inventory: FaultText | None = None
+    payments: FaultText | None = None
+    shipping: FaultText | None = None
+
+    def wanted(self) -> tuple[tuple[str, str], ...]:
+        """Return the faults asked for, in an order that does not depend on how they were written."""
+        return tuple(sorted(self.model_dump(exclude_none=True).items()))
+
+
+def _one_of(*names: str) -> dict[str, JsonValue]:
+    """Return the JSON schema of "exactly one of these is given"."""
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+
+
+class BookChoice(Strict):
+    """A book, named in one of two ways."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of("product_id", "book_id"))
+
+    product_id: Id | None = None
+    book_id: Id | None = None
+    quantity: Quantity
+    price: Amount | None = Field(None, description="What the client believes one copy costs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ask_for_the_book(cls, data: Any) -> Any:
+        # so that a book that is not named at all is missed under the name that the client would have given it
+        return {cls.model_fields["book_id"].alias or "book_id": None, **data} if isinstance(data, dict) else data
+
+    @field_validator("book_id")
+    @classmethod
+    def _named_once(cls, book_id: str | None, info: ValidationInfo) -> str | None:
+        # a product id that was refused is not there, and has been told of already
+        if "product_id" in info.data and (book_id is None) == (info.data["product_id"] is None):
+            raise ValueError("the book must be named once, by its product id or by its book id")
+        return book_id
+
+    @property
+    def item(self) -> Item:
+        """The item in the domain's words."""
+        return Item(self.book_id or self.product_id or "", self.quantity, self.price)
+
+    @property
+    def book_field(self) -> str:
+        """The field by which the client named the book."""
+        return "book_id" if self.book_id else "product_id"
+
+
+class PlaceOrder(Strict):
+    """An order as seed 003 writes it, in either pattern."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "customer_id": "customer-123",
+                "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}],
+            }
+        }
+    )
+
+    customer_id: Id | None = Field(None, description="Unset: a guest's order.")
+    items: list[BookChoice] = Field(min_length=1, max_length=MOST_LINES)
+    pattern: Pattern | None = Field(None, description="Unset: the saga type's, else orchestration.")
+    saga_type: SagaType | None = None
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+    shipping_address: Address | None = None
+    amount: Amount | None = Field(None, description="What the client believes the order costs in all.")
+    order_id: OwnId | None = Field(None, validation_alias=AliasChoices("order_id", "orderId"))
+    simulate: Simulate | None = Field(None, description="Accepted only where faults may be simulated.")
+
+    @field_validator("saga_type")
+    @classmethod
+    def _of_the_pattern(cls, saga_type: str | None, info: ValidationInfo) -> str | None:
+        pattern = info.data.get("pattern")
+        if saga_type and pattern and PATTERN_OF[saga_type] is not pattern:
+            raise ValueError(f"{saga_type} is of the pattern {PATTERN_OF[saga_type]}, not {pattern}")
+        return saga_type
+
+    def to_order(self) -> NewOrder:
+        """Return the request in the domain's words."""
+        return new_order(
+            self,
+            items=tuple(item.item for item in self.items),
+            pattern=self.pattern or (PATTERN_OF[self.saga_type] if self.saga_type else None),
+            saga_type=self.saga_type,
+        )
+
+    def client_name(self, field: str) -> str:
+        """Return what the client called a field that the domain complains of."""
+        for line, item in enumerate(self.items):
+            if field == f"items.{line}.book_id":
+                return f"items.{line}.{item.book_field}"
+        return field
+
+
+class ShortOrder(BookChoice):
+    """An order of one book, as the seeds' short paths write it: ``price`` is one copy's, ``amount`` the total."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra={
+            **_one_of("productId", "bookId"),
+            "example": {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500},
+        },
+    )
+
+    customer_id: Id | None = None
+    amount: Amount | None = None
+    order_id: OwnId | None = None
+    payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD
+    shipping_address: Address | None = None
+    simulate: Simulate | None = None
+
+    def to_order(self, saga_type: str) -> NewOrder:
+        """Return the request in the domain's words."""
+        return new_order(self, items=(self.item,), pattern=PATTERN_OF[saga_type], saga_type=saga_type)
+
+    def client_name(self, field: str) -> str:
+        """Return what the client called a field that the domain complains of."""
+        name = field.removeprefix("items.0.")
+        if name == "book_id":
+            name = self.book_field
+        return to_camel(name) if "_" in name else name
+
+
+def new_order(
+    body: PlaceOrder | ShortOrder, *, items: tuple[Item, ...], pattern: Pattern | None, saga_type: str | None
+) -> NewOrder:
+    """Return an order in the domain's words; what the client left out stays left out."""
+    return NewOrder(
+        items=items,
+        pattern=pattern,
+        saga_type=saga_type if pattern is not Pattern.CHOREOGRAPHY else None,
+        customer_id=body.customer_id,
+        payment_method=body.payment_method if "payment_method" in body.model_fields_set else None,
+        shipping_address=body.shipping_address,
+        amount=body.amount,
+        simulate=body.simulate.wanted() if body.simulate else (),
+        order_id=body.order_id,
+    )
+
+
+class ChangeOrder(Strict):
+    """What may be changed in an order."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"shipping_address": "大阪府大阪市1-1"}})
+
+    shipping_address: Address
+
+
+class ChangeShortOrder(ChangeOrder):
+    """What may be changed in an order, on the seeds' short path."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, json_schema_extra={"example": {"shippingAddress": "大阪府大阪市1-1"}}
+    )
+
+
+class ByHand(Strict):
+    """A person's word that they did outside the system what a compensation could not do."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
+    )
+
+    by: Name = Field(description="Who says so.")
+    note: Description | None = Field(None, description="What was done, for whoever reads the history.")
+    step: Id | None = Field(None, description="The step that was undone; needed where several are stuck.")
+
+
+class NewCategory(Strict):
+    """A new category."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "電子機器", "description": "電子機器カテゴリ"}})
+
+    name: Name
+    description: Description = ""
+
+
+class NewProduct(Strict):
+    """A new book."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"name": "クラウド設計パターン集", "price": 3500, "category_id": "books", "stock_quantity": 5}
+        }
+    )
+
+    name: Title
+    description: Description = ""
+    price: Amount
+    category_id: Id | None = None
+    stock_quantity: Stock
+    book_id: OwnId | None = None
+
+    def to_book(self) -> NewBook:
+        """Return the book that is asked for."""
+        return NewBook(
+            title=self.name,
+            description=self.description,
+            price=self.price,
+            category_id=self.category_id,
+            stock=self.stock_quantity,
+            book_id=self.book_id,
+        )
+
+
+class Restock(Strict):
+    """A delivery of new copies."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"quantity": 10}})
+
+    quantity: Delivered
+
+
+class IdempotencyHeader(KnownSchema):
+    """The key under which a repeated request is known again."""
+
+    key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        pattern=r"^[\x20-\x7e]{1,200}$",
+        description="At most 200 printable ASCII characters. The same key with the same body gets the same answer.",
+    )
+
+
+class OrderPath(BaseModel):
+    """An order's place."""
+
+    order_id: PathId
+
+
+class SagaPath(BaseModel):
+    """A saga's place."""
+
+    saga_id: PathId
+
+
+class BookPath(BaseModel):
+    """A book's place."""
+
+    book_id: PathId
+
+
+class PageQuery(Strict, KnownSchema):
+    """Which page of a list."""
+
+    limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
+    cursor: str | None = Field(None, max_length=cursors.MAX_LENGTH, description="The next_cursor of the page before.")
+
+
+class ResumeQuery(PageQuery):
+    """Which batch of stuck sagas."""
+
+    step: Id = Field(description="The step on which they are stuck.")
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class OrdersQuery(PageQuery):
+    """Which orders."""
+
+    status: OrderStatus | None = None
+    customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
+
+    def filters(self) -> dict[str, Any]:
+        """Return the query as arguments of ``queries.orders``. Raises Invalid where the cursor is not one."""
+        return {
+            "status": self.status,
+            "customer_id": self.customer_id,
+            "after": cursors.time_position(self.cursor),
+            "limit": self.limit,
+        }
+
+
+class ShortOrdersQuery(OrdersQuery):
+    """Which orders, on the seeds' short path."""
+
+    customer_id: Id | None = Field(None, alias="customerId")
+
+
+class SagasQuery(PageQuery):
+    """Which sagas."""
+
+    status: SagaStatus | None = None
+    saga_type: SagaType | None = Field(None, validation_alias=AliasChoices("saga_type", "type"))
+    step: Id | None = Field(None, description="The step at which they are, or on which they are stuck.")
+    customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
+
+
+class InventoryQuery(PageQuery):
+    """Which books."""
+
+    category_id: Id | None = None

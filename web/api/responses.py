@@ -1,0 +1,395 @@
+"""What answers look like; the seeds' short paths answer the same in camelCase."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from app.saga.definition import ActKind, CancelDecision, Operation, SagaStatus, StepStatus
+from tasks.orders import OrderStatus
+from tasks.payments import PaymentStatus
+from tasks.shipping import ShipmentStatus
+from web.api.examples import exemplify
+
+Number = int | float
+
+
+class Answer(BaseModel):
+    """What every answer is made of."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra=exemplify)
+
+
+class Camel(Answer):
+    """An answer in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+
+def answer(body: Answer, status: int = 200, *, location: str | None = None) -> Response:
+    """Return a JSON response; fields that were left out of the answer are left out of the JSON."""
+    response = Response(body.model_dump_json(exclude_unset=True), status, mimetype="application/json")
+    if location:
+        response.headers["Location"] = location
+    return response
+
+
+class StartedReply(Answer):
+    """An order that was accepted and is being worked on."""
+
+    saga_id: str
+    order_id: str
+    status: str
+    message: str
+
+
+class ItemReply(Answer):
+    """A line of an order."""
+
+    book_id: str
+    title: str
+    quantity: int
+    unit_price: Number
+
+
+class PaymentReply(Answer):
+    """What became of the money."""
+
+    status: PaymentStatus
+    amount: Number
+    transaction_id: str | None
+
+
+class ShipmentReply(Answer):
+    """What became of the parcel."""
+
+    status: ShipmentStatus
+    tracking_number: str | None
+
+
+class OrderReply(Answer):
+    """An order with what the services have done for it so far."""
+
+    order_id: str
+    customer_id: str
+    status: OrderStatus
+    items: tuple[ItemReply, ...]
+    total_amount: Number
+    payment_method: str
+    shipping_address: str
+    saga_id: str
+    saga_type: str
+    saga_status: SagaStatus
+    saga_state: str
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+    payment: PaymentReply | None
+    shipment: ShipmentReply | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class OrdersReply(Answer):
+    """A page of orders, newest first."""
+
+    orders: tuple[OrderReply, ...]
+    next_cursor: str | None
+
+
+class CancelReply(Answer):
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the order says later what it becomes.
+
+    ``status`` is the saga's at the time of the answer.
+    """
+
+    order_id: str
+    saga_id: str
+    status: SagaStatus
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+
+
+class EventReply(Answer):
+    """A fact that a service stated."""
+
+    sequence: int
+    event_type: str
+    aggregate_id: str
+    payload: dict[str, Any]
+    timestamp: datetime
+
+
+class EventsReply(Answer):
+    """An order's events, in the order in which they were written."""
+
+    order_id: str
+    events: tuple[EventReply, ...]
+
+
+class StateReply(Answer):
+    """A state that a saga reached, and when."""
+
+    state: str
+    at: datetime
+
+
+class SagaReply(Answer):
+    """A saga; ``context`` is what its steps work with, ``trace_id`` the trace in which all it does can be found."""
+
+    saga_id: str
+    saga_type: str
+    order_id: str
+    status: SagaStatus
+    state: str
+    current_step: str | None
+    state_history: tuple[StateReply, ...]
+    context: dict[str, Any]
+    error: str | None
+    trace_id: str | None
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+    deadline_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SagasReply(Answer):
+    """A page of sagas, newest first."""
+
+    sagas: tuple[SagaReply, ...]
+    next_cursor: str | None
+
+
+class FailureReply(Answer):
+    """An attempt that failed."""
+
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    error: str
+
+
+class StepReply(Answer):
+    """One operation of one step; without ``completed_at`` while it is under way."""
+
+    step_name: str
+    operation: Operation
+    status: StepStatus
+    started_at: datetime = Field(description="When its first attempt began.")
+    completed_at: datetime | None = None
+    retry_attempt: int
+    attempts: int
+    error: str | None
+    task_id: str | None
+    failures: tuple[FailureReply, ...]
+    result: dict[str, Any] | None
+    done_by: str | None = Field(description="Who said that a person did it, where the operation itself could not.")
+    note: str | None
+
+
+class ActReply(Answer):
+    """What an operator did to a saga."""
+
+    act: ActKind
+    at: datetime
+    by: str
+    note: str | None
+
+
+class HistoryReply(Answer):
+    """What a saga did, in order: actions, then compensations; and what operators did to it."""
+
+    saga_id: str
+    history: tuple[StepReply, ...]
+    acts: tuple[ActReply, ...]
+
+
+class AskedReply(Answer):
+    """A request to a saga that was accepted; ``status`` is where the saga stands."""
+
+    saga_id: str
+    status: SagaStatus
+
+
+class RefusedReply(Answer):
+    """A saga that could not be set moving, and why."""
+
+    saga_id: str
+    reason: str
+
+
+class CancelRequestedReply(AskedReply):
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the saga says later what it becomes."""
+
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+
+
+class ResumedReply(Answer):
+    """The stuck sagas that were set moving again."""
+
+    resumed: tuple[str, ...]
+    refused: tuple[RefusedReply, ...]
+    next_cursor: str | None
+
+
+class BookReply(Answer):
+    """A book and its stock."""
+
+    book_id: str
+    title: str
+    description: str
+    category_id: str | None
+    price: Number
+    received_stock: int
+    available_stock: int
+    reserved_stock: int
+
+
+class BooksReply(Answer):
+    """A page of the catalogue, by book id."""
+
+    books: tuple[BookReply, ...]
+    next_cursor: str | None
+
+
+class CategoryReply(Answer):
+    """A category."""
+
+    id: str
+    name: str
+    description: str
+
+
+class CategoriesReply(Answer):
+    """A page of the categories, by id."""
+
+    categories: tuple[CategoryReply, ...]
+    next_cursor: str | None
+
+
+class AliveReply(Answer):
+    """The process runs."""
+
+    status: str = Field(json_schema_extra={"example": "alive"})
+
+
+class ReadyReply(Answer):
+    """The process can work: what it depends on answers."""
+
+    status: str = Field(json_schema_extra={"example": "ready"})
+    database: str
+    broker: str
+
+
+class CamelStartedReply(Camel, StartedReply):
+    """An order that was accepted and is being worked on."""
+
+
+class CamelItemReply(Camel, ItemReply):
+    """A line of an order."""
+
+
+class CamelPaymentReply(Camel, PaymentReply):
+    """What became of the money."""
+
+
+class CamelShipmentReply(Camel, ShipmentReply):
+    """What became of the parcel."""
+
+
+class CamelOrderReply(Camel, OrderReply):
+    """An order with what the services have done for it so far."""
+
+    items: tuple[CamelItemReply, ...]
+    payment: CamelPaymentReply | None
+    shipment: CamelShipmentReply | None
+
+
+class CamelOrdersReply(Camel):
+    """A page of orders, newest first."""
+
+    orders: tuple[CamelOrderReply, ...]
+    next_cursor: str | None
+
+
+class CamelCancelReply(Camel, CancelReply):
+    """An accepted request to cancel; while ``cancelDecision`` is pending, the status says later what it becomes."""
+
+
+class FlatItemReply(Camel):
+    """So many copies of a book; ``productId`` is seed 004's name of ``bookId``."""
+
+    book_id: str
+    product_id: str
+    quantity: int
+
+
+class FlatEventReply(Camel):
+    """An event in the form of seeds 002 and 004: its facts beside its type; what it does not say is left out."""
+
+    sequence: int
+    event_type: str
+    order_id: str
+    customer_id: str | None = None
+    book_id: str | None = Field(None, description="Where it is about one book.")
+    product_id: str | None = Field(None, description="Seed 004's name of ``bookId``.")
+    quantity: int | None = None
+    items: tuple[FlatItemReply, ...] | None = Field(None, description="Where it is about several books.")
+    amount: Number | None = None
+    total_amount: Number | None = None
+    reason: str | None = None
+    timestamp: datetime
+
+
+class FlatEventsReply(Camel):
+    """An order's events, in the order in which they were written."""
+
+    order_id: str
+    events: tuple[FlatEventReply, ...]
+
+
+class SagaStatusReply(Camel):
+    """Where the saga of an order stands, and the states of seed 001 that it went through."""
+
+    saga_id: str
+    order_id: str
+    saga_type: str
+    status: SagaStatus
+    state: str
+    current_step: str | None
+    state_history: tuple[StateReply, ...]
+    error: str | None
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+
+
+class StepAnswerReply(Camel):
+    """One operation of one step in seed 001's form, with when it ran and how often it was tried again."""
+
+    success: bool
+    saga_id: str
+    step_id: str
+    result: dict[str, Any] | None
+    error: str | None
+    operation: Operation
+    status: StepStatus
+    started_at: datetime
+    completed_at: datetime | None = None
+    retry_attempt: int
+
+
+class SagaHistoryReply(Camel):
+    """What the saga of an order went through, in the states of seed 001."""
+
+    saga_id: str
+    order_id: str
+    states: tuple[StateReply, ...]
+    steps: tuple[StepAnswerReply, ...]

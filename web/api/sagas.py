@@ -1,0 +1,97 @@
+"""Sagas: ``/api/v1/sagas``, and those that are stuck on one step: ``/api/v1/stuck-sagas``."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app.saga import operations
+from app.saga.manual_completion import Statement
+from web import cursors, problems
+from web.api import responses, serializers
+from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
+from web.api.responses import answer
+from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
+from workflows.read_side import queries
+
+api = APIBlueprint(
+    "sagas",
+    __name__,
+    url_prefix="/api/v1",
+    abp_tags=[Tag(name="Sagas", description="Watch sagas, have them undone, set stuck ones moving again.")],
+)
+
+
+@api.get("/sagas", responses={200: responses.SagasReply, **problems.responses()})
+def list_sagas(query: SagasQuery) -> Response:
+    """List sagas, newest first."""
+    page = queries.sagas(
+        status=query.status,
+        saga_type=query.saga_type,
+        step=query.step,
+        customer_id=query.customer_id,
+        after=cursors.uuid_position(query.cursor),
+        limit=query.limit,
+    )
+    return answer(
+        responses.SagasReply(
+            sagas=tuple(map(serializers.saga, page.rows)),
+            next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
+        )
+    )
+
+
+@api.get("/sagas/<saga_id>", responses={200: responses.SagaReply, **problems.responses(404)})
+def get_saga(path: SagaPath) -> Response:
+    """Show where a saga stands and what it works with."""
+    return answer(serializers.saga(queries.saga(path.saga_id).saga))
+
+
+@api.get("/sagas/<saga_id>/history", responses={200: responses.HistoryReply, **problems.responses(404)})
+def get_history(path: SagaPath) -> Response:
+    """Show what a saga did and undid, with every failed attempt."""
+    return answer(serializers.saga_history(queries.saga(path.saga_id)))
+
+
+@api.post(
+    "/sagas/<saga_id>/cancel",
+    responses={202: responses.CancelRequestedReply, **problems.responses(401, 404, 409)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def cancel_saga(path: SagaPath) -> Response:
+    """Request that a saga be undone. The saga's cancel_decision says whether that came in time."""
+    return answer(serializers.cancel_requested(operations.cancel(path.saga_id, by=name_of_program())), 202)
+
+
+@api.post(
+    "/sagas/<saga_id>/resume",
+    responses={202: responses.AskedReply, **problems.responses(401, 404, 409)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def resume_saga(path: SagaPath) -> Response:
+    """Set a stuck saga moving again where it stands, or drive on one that is unfinished."""
+    return answer(serializers.asked(operations.resume(path.saga_id, by=name_of_program())), 202)
+
+
+@api.post(
+    "/sagas/<saga_id>/skip",
+    responses={202: responses.AskedReply, **problems.responses(400, 401, 404, 409, 413, 415)},
+    security=OPERATOR_ONLY,
+)
+@for_operators
+def skip_compensation(path: SagaPath, body: ByHand) -> Response:
+    """Go on with a saga stuck on a compensation that a person has done by hand; their word is kept in its history."""
+    statement = Statement(by=body.by, note=body.note, step=body.step)
+    return answer(serializers.asked(operations.skip(path.saga_id, statement)), 202)
+
+
+@api.post(
+    "/stuck-sagas/resume", responses={202: responses.ResumedReply, **problems.responses(401)}, security=OPERATOR_ONLY
+)
+@for_operators
+def resume_stuck_sagas(query: ResumeQuery) -> Response:
+    """Set the sagas that are stuck on one step moving again, a batch at a time."""
+    after = cursors.uuid_position(query.cursor)
+    done = operations.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
+    return answer(serializers.resumed(done), 202)

@@ -1,0 +1,68 @@
+"""The forms in which the seeds' short paths tell of a saga: seed 001's states, and the flat events of 002 and 004."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.events import StoredEvent
+from app.saga.definition import COMPLETED, FAILED, Operation, StepStatus
+from tasks.inventory import StockUnavailable
+from tasks.orders import OrderCreated
+from web.api.responses import FlatEventReply, FlatEventsReply, FlatItemReply, StateReply
+from workflows.read_side.queries import SagaView
+
+STATES = {
+    ("create_order", Operation.ACTION): "ORDER_CREATED",
+    ("process_payment", Operation.ACTION): "PAYMENT_PROCESSED",
+    ("reserve_stock", Operation.ACTION): "STOCK_RESERVED",
+    ("arrange_shipping", Operation.ACTION): "SHIPPED",
+    ("arrange_shipping", Operation.COMPENSATION): "SHIPMENT_CANCELLED",
+    ("reserve_stock", Operation.COMPENSATION): "STOCK_RELEASED",
+    ("process_payment", Operation.COMPENSATION): "PAYMENT_CANCELLED",
+    ("create_order", Operation.COMPENSATION): "ORDER_CANCELLED",
+}
+"""The state that seed 001's saga reaches with each operation; between them lie STARTED, and COMPLETED or FAILED."""
+
+TOOK_EFFECT = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
+
+
+def states(view: SagaView) -> tuple[StateReply, ...]:
+    """Return the states of seed 001 that a saga went through, in order."""
+    reached = sorted(
+        (operation.finished_at, STATES[operation.key])
+        for operation in view.operations
+        if operation.key in STATES and operation.status in TOOK_EFFECT and operation.finished_at
+    )
+    started, *later = map(StateReply.model_validate, view.saga.state_history)
+    ended = (state for state in later if state.state in {COMPLETED, FAILED})
+    return started, *(StateReply(state=state, at=at) for at, state in reached), *ended
+
+
+def flat_events(order_id: str, events: Sequence[StoredEvent]) -> FlatEventsReply:
+    """Return an order's events, each with its facts beside its type."""
+    created: Mapping[str, Any] = next((event.payload for event in events if event.event_type == OrderCreated), {})
+    return FlatEventsReply(order_id=order_id, events=tuple(_flat(event, created) for event in events))
+
+
+def _flat(event: StoredEvent, created: Mapping[str, Any]) -> FlatEventReply:
+    said = event.payload
+    # what was refused names no books: all that were ordered are meant
+    moved = (
+        created.get("items", ()) if event.event_type == StockUnavailable else said.get("stock", said.get("items", ()))
+    )
+    facts = {name: said[name] for name in ("customer_id", "amount", "total_amount", "reason") if said.get(name)}
+    if "total_amount" in facts:
+        facts["amount"] = facts["total_amount"]
+    items = [
+        {"book_id": item["book_id"], "product_id": item["book_id"], "quantity": item["quantity"]} for item in moved
+    ]
+    if len(items) == 1:
+        facts.update(items[0])
+    elif items:
+        facts["items"] = tuple(FlatItemReply(**item) for item in items)
+    return FlatEventReply(
+        sequence=event.sequence,
+        event_type=event.event_type,
+        order_id=event.aggregate_id,
+        timestamp=event.timestamp,
+        **facts,
+    )

@@ -1,0 +1,1 @@
+"""Who may do what: logins and tokens, forms, sessions and headers, limits on attempts."""

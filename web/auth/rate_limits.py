@@ -1,0 +1,86 @@
+"""Limits on how often something may be tried, counted in fixed windows.
+
+The web processes count together in Redis; each counts for itself while there is none, or it cannot be written.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeVar
+
+from limits.storage import MemoryStorage, RedisStorage, Storage
+
+from app.redis_client import Circuit, faults, impatience
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many attempts may be made under one key in a window of so many seconds."""
+
+    key: str
+    attempts: int
+    seconds: int = 60
+
+
+class RateLimiter:
+    """Count attempts before they are made, so that parallel ones cannot pass a limit together."""
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._local = _LocalCounts()
+        self._shared = RedisStorage(redis_url, **impatience()) if redis_url else None
+        self._circuit = Circuit("each web process counts attempts for itself")
+
+    def acquire(self, limits: Sequence[Limit]) -> float:
+        """Count an attempt towards the limits; return 0, or the seconds to wait if one of them is exceeded.
+
+        Counting ends with the first limit that is exceeded: what one address is refused does not use up what all have.
+        """
+        for limit in limits:
+            if self._count(limit, 1) > limit.attempts:
+                return max(1.0, self._window_end(limit) - time.time())
+        return 0
+
+    def release(self, limits: Sequence[Limit]) -> None:
+        """Take back an attempt that was acquired and turned out not to be of the kind that is limited."""
+        for limit in limits:
+            if self._current(limit) > 0:  # else its window has ended meanwhile
+                self._count(limit, -1)
+
+    def _current(self, limit: Limit) -> int:
+        return self._ask(lambda counts: counts.get(limit.key))
+
+    def _count(self, limit: Limit, amount: int) -> int:
+        # what this process counted while Redis was away is no less true now that it is back
+        apart = self._local.get(limit.key) if self._shared else 0
+        return max(apart, self._ask(lambda counts: counts.incr(limit.key, limit.seconds, amount), written=True))
+
+    def _window_end(self, limit: Limit) -> float:
+        return max(self._local.get_expiry(limit.key), self._ask(lambda counts: counts.get_expiry(limit.key)))
+
+    def _ask(self, question: Callable[[Storage], T], *, written: bool = False) -> T:
+        if self._shared is None or not self._circuit.closed:
+            return question(self._local)
+        try:
+            answer = question(self._shared)
+        except faults() as error:
+            self._circuit.failed(error)
+            return question(self._local)
+        if written:  # that it can be read does not say that it can count
+            self._circuit.answered()
+        return answer
+
+
+class _LocalCounts(MemoryStorage):
+    """Counts of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = Lock()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count, and return the new count: the library would return one that another thread has raised since."""
+        with self._lock:
+            return int(super().incr(key, expiry, amount))

@@ -1,0 +1,34 @@
+"""The steps that a saga consists of, as far as the deployed code knows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.saga import commands, orchestrator
+from app.saga.definition import Operation, Step
+from app.saga.models import SagaInstance
+from app.saga.timeline import LoggedOperation
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step, whether or not it was reached; ``undoing`` is its compensation, if that is known and there is one."""
+
+    name: str
+    service: str | None = None
+    undoing: str | None = None
+    pivot: bool = False
+
+
+def planned(saga: SagaInstance, operations: Sequence[LoggedOperation]) -> list[PlannedStep]:
+    """Return a saga's steps in their order; those of a choreographed one as they came up, for none are planned."""
+    if plan := orchestrator.plan_of(saga):
+        return [_declared(step) for step in plan.steps]
+    # it may also have started before a deploy that dropped a step: what its log says is still true
+    undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
+    names = dict.fromkeys([*saga.steps, *(logged.step for logged in sorted(operations, key=lambda o: o.started_at))])
+    return [PlannedStep(name, commands.service_of(name), f"undo_{name}" if name in undone else None) for name in names]
+
+
+def _declared(step: Step) -> PlannedStep:
+    undoing = step.compensation.short_name if step.compensation else None
+    return PlannedStep(step.name, step.action.service, undoing, step.pivot)

@@ -1,0 +1,293 @@
+"""A saga in time: two lanes per step, doing above and undoing right below, on one axis; one segment per attempt."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.saga.definition import COMPENSATION_STARTED, MOVING, Operation, SagaStatus, StepStatus
+from app.saga.models import OperatorAct, SagaInstance
+from app.saga.timeline import Attempt, LoggedOperation
+from web.diagrams.axis import Axis, Cut, axis
+from web.diagrams.plan import PlannedStep
+from web.diagrams.text import plain, width_of
+from web.i18n import say as _
+from web.saga_view import icons
+from web.saga_view.durations import duration
+from web.saga_view.icons import Mark
+
+GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
+TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0
+BOTTOM = 26.0
+BESIDE = 190.0
+"""The room for labels on the right of the axis."""
+LABEL_SIZE = 12
+WAIT, BARE = "wait", "bare"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One attempt, or the wait for the next; ``says`` tells in words what it shows."""
+
+    x: float
+    width: float
+    style: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """What stands beside a lane's segments, never on them."""
+
+    x: float
+    anchor: str
+    text: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One operation of a step; without segments it is a ghost."""
+
+    y: float
+    title: str
+    undoing: bool
+    segments: Sequence[Segment]
+    label: Label | None
+
+    @property
+    def bar_y(self) -> float:
+        """Where its segments begin."""
+        return self.y + (LANE - BAR) / 2
+
+    @property
+    def middle(self) -> float:
+        """Where its middle is."""
+        return self.y + LANE / 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step with its lanes."""
+
+    y: float
+    service: str | None
+    lanes: Sequence[Lane]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A moment worth a name, and where that name stands."""
+
+    x: float
+    text: str
+    anchor: str = "middle"
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A stretch of the axis that was cut short, and what it says."""
+
+    x: float
+    width: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The whole drawing. ``turning`` is where the saga turned back, ``now`` the present if that lies on the axis."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    rows: Sequence[Row]
+    turning: Tick | None
+    now: Tick | None
+    ticks: Sequence[Tick]
+    idle: Sequence[Idle]
+    acts: Sequence[Tick]
+    scale: float
+    """Pixels per second; see web.diagrams.axis."""
+    acts_y: float
+    """Where the lane is on which operators' acts stand, below those of the steps."""
+
+
+def timeline(
+    saga: SagaInstance,
+    operations: Sequence[LoggedOperation],
+    plan: Sequence[PlannedStep],
+    now: datetime,
+    acts: Sequence[OperatorAct] = (),
+    scale: float | None = None,
+) -> Timeline:
+    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it.
+
+    It fits its place unless ``scale`` says how many pixels a second takes.
+    """
+    spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
+    spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
+    turned_at = _turned_at(saga)
+    marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in acts)]
+    drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
+    rows = drawn.rows(operations, plan)
+    labels = [lane.label for row in rows for lane in row.lanes if lane.label]
+    ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
+    below = TOP + sum(_height(row) for row in rows)
+    told = [Tick(drawn.axis.x(act.at), act.by) for act in acts]
+    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in told]
+    return Timeline(
+        width=max([drawn.axis.end + 60, *ends]) + MARGIN,
+        height=below + (LANE + 8 if acts else 0) + BOTTOM,
+        left=GUTTER,
+        right=drawn.axis.end,
+        rows=rows,
+        turning=Tick(drawn.axis.x(turned_at), _("turning back")) if turned_at else None,
+        now=Tick(drawn.axis.x(now), _("now")) if saga.status in MOVING else None,
+        ticks=drawn.ticks(turned_at),
+        idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
+        acts=told,
+        scale=drawn.axis.scale,
+        acts_y=below + LANE / 2 + 4,
+    )
+
+
+def _span(attempt: Attempt, now: datetime) -> tuple[datetime, datetime]:
+    return attempt.started_at, max(attempt.finished_at or now, attempt.started_at)
+
+
+def _marked(
+    saga: SagaInstance, operations: Iterable[LoggedOperation], turned_at: datetime | None, now: datetime
+) -> list[datetime]:
+    marked = [saga.created_at, *([turned_at] if turned_at else [])]
+    if saga.status in MOVING:
+        marked.append(max(now, saga.created_at))
+    else:
+        marked.append(saga.updated_at)
+    return marked + [due for logged in operations if (due := logged.retry_at)]
+
+
+def _turned_at(saga: SagaInstance) -> datetime | None:
+    return next(
+        (
+            datetime.fromisoformat(reached["at"])
+            for reached in saga.state_history
+            if reached["state"] == COMPENSATION_STARTED
+        ),
+        None,
+    )
+
+
+def _idle(cut: Cut) -> str:
+    return _("cut: %(time)s idle", time=duration(cut.seconds))
+
+
+def _height(row: Row) -> float:
+    return ROW if len(row.lanes) > 1 else ROW - LANE
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    saga: SagaInstance
+    axis: Axis
+    now: datetime
+
+    def rows(self, operations: Sequence[LoggedOperation], plan: Sequence[PlannedStep]) -> list[Row]:
+        """Return a row for every step, in the order of the saga, or else as they began."""
+        known = {logged.key: logged for logged in operations}
+        undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
+        rows: list[Row] = []
+        y = TOP
+        for step in plan:
+            action = self._lane(y, plain(step.name), known.get((step.name, Operation.ACTION)), False)
+            lanes = [action]
+            if step.undoing or step.name in undone:
+                title = plain(step.undoing) if step.undoing else _("undo %(step)s", step=plain(step.name))
+                lanes.append(self._lane(y + LANE, title, known.get((step.name, Operation.COMPENSATION)), True))
+            rows.append(Row(y, step.service, lanes))
+            y += _height(rows[-1])
+        return rows
+
+    def ticks(self, turned_at: datetime | None) -> list[Tick]:
+        """Name the beginning, the turning and the end by the time that had passed."""
+        began = self.saga.created_at
+        shown = [(self.axis.x(began), began), (self.axis.end, self.axis.moments[-1])]
+        if turned_at:
+            shown.insert(1, (self.axis.x(turned_at), turned_at))
+        ticks: list[Tick] = []
+        for x, moment in shown:
+            text = f"+{duration((moment - began).total_seconds())}" if moment > began else "0"
+            if not ticks or x - ticks[-1].x > width_of(text, 11) + 12:
+                ticks.append(Tick(x, text))
+        return ticks
+
+    def _lane(self, y: float, title: str, logged: LoggedOperation | None, undoing: bool) -> Lane:
+        if logged is None:
+            return Lane(y, title, undoing, [], None)
+        segments = list(self._segments(logged))
+        return Lane(y, title, undoing, segments, self._label(logged, segments))
+
+    def _segments(self, logged: LoggedOperation) -> Iterable[Segment]:
+        tries = logged.tries()
+        followers: list[Attempt | None] = [*tries[1:], None]
+        for attempt, following in zip(tries, followers, strict=True):
+            yield self._attempt(logged, attempt)
+            if attempt.finished_at and (following or logged.retry_at):
+                until = following.started_at if following else logged.retry_at
+                if until and until > attempt.finished_at:
+                    yield self._wait(attempt.finished_at, until, attempt.number + 1)
+        if logged.retry_at and logged.retry_at < self.now:
+            mark = icons.under_way(logged.operation)
+            yield self._drawn(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
+
+    def _attempt(self, logged: LoggedOperation, attempt: Attempt) -> Segment:
+        mark = icons.of_attempt(attempt)
+        took = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
+        said = [_("attempt %(n)s", n=attempt.number) if attempt.number else plain(logged.step), str(mark.word), took]
+        says = ", ".join(word for word in said if word)
+        start, end = _span(attempt, self.now)
+        return self._drawn(start, end, mark.style, f"{says}: {attempt.error}" if attempt.error else says)
+
+    def _wait(self, start: datetime, end: datetime, number: int) -> Segment:
+        seconds = duration((end - start).total_seconds())
+        return self._drawn(start, end, WAIT, _("%(time)s of waiting for attempt %(n)s", time=seconds, n=number))
+
+    def _drawn(self, start: datetime, end: datetime, style: str, says: str) -> Segment:
+        x = self.axis.x(start)
+        least = 0.0 if style == WAIT else 4.0
+        return Segment(x, max(self.axis.x(end) - x, least), style, says)
+
+    def _label(self, logged: LoggedOperation, segments: Sequence[Segment]) -> Label:
+        mark = self._mark(logged)
+        text = f"{mark.glyph} {self._words(logged, mark)}"
+        last = segments[-1] if segments else Segment(GUTTER, 0, BARE, "")
+        first = segments[0] if segments else last
+        taken = width_of(text, LABEL_SIZE)
+        right = last.x + last.width + 6
+        if right + taken > self.axis.end + BESIDE and first.x - 6 - taken > GUTTER:
+            return Label(first.x - 6, "end", text, mark.style)
+        return Label(right, "start", text, mark.style)
+
+    def _mark(self, logged: LoggedOperation) -> Mark:
+        if logged.retry_at and logged.retry_at <= self.now and logged.status == StepStatus.RETRYING:
+            return icons.under_way(logged.operation)
+        given_up = logged.status == StepStatus.FAILED and logged.operation is Operation.ACTION
+        if given_up and self.saga.status == SagaStatus.STUCK and self.saga.state != COMPENSATION_STARTED:
+            return icons.STUCK
+        return icons.of_operation(logged)
+
+    def _words(self, logged: LoggedOperation, mark: Mark) -> str:
+        if logged.retry_at and mark is icons.WAITING:
+            return _(
+                "attempt %(n)s of %(most)s at %(time)s",
+                n=logged.attempts + 1,
+                most=logged.most_attempts,
+                time=logged.retry_at.strftime("%H:%M:%S"),
+            )
+        tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
+        if mark.style == "skipped":
+            return str(mark.word)
+        if mark is icons.BY_HAND:
+            return f"{mark.word} · {tried}"
+        took = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
+        word = "" if mark in (icons.DONE, icons.UNDONE, icons.STUCK) else str(mark.word)
+        return " · ".join(part for part in (word, took, tried) if part)

@@ -1,0 +1,152 @@
+"""The order form: what was entered, kept as it was entered, and what is wrong with it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Self
+
+from app.errors import Refused
+from tasks.payments import PaymentMethod
+from web.api.requests import MOST_LINES, IdempotencyHeader, PlaceOrder
+from web.fields import MOST_COPIES
+from web.i18n import say as _
+from web.problems import FieldError
+from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.order_orchestration import ORDER
+from workflows.orders import GUEST
+
+SERVICES = ("orders", "inventory", "payments", "shipping")
+
+COPIES, BREAK = "copies.", "break."
+"""What the names of fields begin with of which there is one per book, or one per service."""
+
+
+@dataclass(frozen=True)
+class OrderForm:
+    """What the form's fields hold, as text: ``copies`` by book id, ``faults`` by service."""
+
+    copies: Mapping[str, str] = field(default_factory=dict)
+    customer_id: str = GUEST
+    payment_method: str = PaymentMethod.CREDIT_CARD
+    saga_type: str = ORDER.name
+    shipping_address: str = ""
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, form: Mapping[str, str]) -> Self:
+        """Return what a submitted form holds; a field that is missing is empty."""
+        return cls(_copies(form), **{name: form.get(name, "") for name in _SINGLE}, faults=_faults(form))
+
+    @classmethod
+    def prefilled(cls, query: Mapping[str, str]) -> Self:
+        """Return what an address asks the form to hold; a field that is missing has its default."""
+        return cls(_copies(query), **{name: query[name] for name in _SINGLE if name in query}, faults=_faults(query))
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields as an address holds them."""
+        single = {name: getattr(self, name) for name in _SINGLE}
+        many = {COPIES: self.copies, BREAK: self.faults}
+        return {**single, **{start + name: text for start, texts in many.items() for name, text in texts.items()}}
+
+    def idempotency_key(self, page_key: str) -> str:
+        """Return the key under which an order of this form, sent from one rendered page, is known again.
+
+        It covers what was entered: a double click repeats the key, while a form that was changed after the back
+        button is a new order although the browser restored the page with the key that it had.
+        """
+        entered = json.dumps([page_key, self.fields()], sort_keys=True)
+        return f"form:{hashlib.sha256(entered.encode()).hexdigest()}"
+
+    def to_body(self) -> PlaceOrder:
+        """Return the order that it asks for. Raises pydantic.ValidationError."""
+        items = [{"book_id": book_id, "quantity": _whole_number(text)} for book_id, text in self.copies.items()]
+        body: dict[str, Any] = {
+            "customer_id": self.customer_id.strip() or None,
+            "items": items,
+            "saga_type": self.saga_type,
+            "payment_method": self.payment_method,
+            "shipping_address": self.shipping_address or None,
+            "simulate": self.faults or None,
+        }
+        return PlaceOrder.model_validate(body)
+
+    def both_ways(self) -> tuple[Self, Self]:
+        """Return the same order choreographed and orchestrated.
+
+        The choreographed one comes first, for what both are refused for it is refused for as well: so that a refusal
+        leaves nothing behind.
+        """
+        choreographed = replace(self, saga_type=ORDER_CHOREOGRAPHY.name)
+        orchestrated = replace(self, saga_type=ORDER.name) if self.saga_type == ORDER_CHOREOGRAPHY.name else self
+        return choreographed, orchestrated
+
+    def complaints(self, errors: list[FieldError]) -> dict[str, str]:
+        """Return what is wrong, by the form's own fields."""
+        return {self._own(error.field): self._plain(error) for error in errors}
+
+    def complaint(self, refusal: Refused) -> dict[str, str]:
+        """Return what a refusal says, by the form's own fields."""
+        name = self._own(refusal.field or "")
+        if name == "customer_id":
+            text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")
+        elif name.startswith(COPIES):
+            text = _no_such_book()
+        else:
+            text = refusal.detail
+        return {name: text}
+
+    def _own(self, name: str) -> str:
+        """Return which field the API's name of one stands for; ``form`` if it is none of them."""
+        first, _dot, rest = name.partition(".")
+        if first == "items":
+            line = rest.partition(".")[0]
+            return COPIES + list(self.copies)[int(line)] if line else "basket"
+        if first == "simulate" and rest in SERVICES:
+            return BREAK + rest
+        return name if name in _SINGLE else "form"
+
+    def _plain(self, error: FieldError) -> str:
+        """Return what an error says, without the API's words where there are plainer ones."""
+        name = self._own(error.field)
+        if error.field == "Idempotency-Key":
+            return _("The form had lost its key. Send it again.")
+        if name == "basket":
+            return _("Choose at least one book, and at most %(most)s different ones.", most=MOST_LINES)
+        if name.startswith(COPIES):
+            copies = _("Copies are a whole number from 0 to %(most)s.", most=MOST_COPIES)
+            return copies if error.field.endswith(".quantity") else _no_such_book()
+        return error.reason
+
+
+_SINGLE = ("customer_id", "payment_method", "saga_type", "shipping_address")
+
+
+def key_of(form: Mapping[str, str]) -> str:
+    """Return the key that a submitted form came with. Raises pydantic.ValidationError if it is not one of ours."""
+    return IdempotencyHeader.model_validate({"Idempotency-Key": form.get("key", "")}).key or ""
+
+
+def _copies(form: Mapping[str, str]) -> dict[str, str]:
+    # one more than an order may have, so that it is refused and not cut short
+    return dict(islice(_chosen(form), MOST_LINES + 1))
+
+
+def _chosen(form: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, text in form.items():
+        if name.startswith(COPIES) and text.strip().strip("0"):
+            yield name.removeprefix(COPIES), text.strip()
+
+
+def _faults(form: Mapping[str, str]) -> dict[str, str]:
+    return {service: form[BREAK + service] for service in SERVICES if form.get(BREAK + service)}
+
+
+def _no_such_book() -> str:
+    return _("This book is not in the catalogue. Set its copies to 0.")
+
+
+def _whole_number(text: str) -> int | str:
+    # what is no number goes on as it is, to be refused by the one rule there is
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

@@ -1,0 +1,91 @@
+"""All that the page of a saga tells, put together: its log, its order's ledger, and the drawings of both."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from app import runtime
+from app.observability import tracing
+from app.saga.definition import SagaStatus
+from app.saga.models import OperatorAct, SagaInstance
+from app.saga.timeline import LoggedOperation
+from web.diagrams.plan import PlannedStep, planned
+from web.diagrams.sequence import SequenceDiagram, sequence_diagram
+from web.diagrams.steps import StepDiagram, step_diagram
+from web.diagrams.timeline import Timeline, timeline
+from web.saga_view import icons, status_text
+from web.saga_view.actions import Request, requests
+from web.saga_view.icons import Mark
+from workflows.read_side import event_flow, queries, reconciliation
+from workflows.read_side.event_flow import Said
+from workflows.read_side.reconciliation import Ledger
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a saga's page shows; of ``steps`` and ``sequence`` the one that fits its pattern is there."""
+
+    saga: SagaInstance
+    sentence: str
+    choreographed: bool
+    ledger: Ledger | None
+    requests: Sequence[Request]
+    steps: StepDiagram | None
+    sequence: SequenceDiagram | None
+    timeline: Timeline
+    draw_timeline: Callable[..., Timeline]
+    """Draws it to another ``scale``."""
+    legend: Sequence[Mark]
+    plan: Sequence[PlannedStep]
+    operations: Sequence[LoggedOperation]
+    said: Sequence[Said]
+    acts: Sequence[OperatorAct]
+    flower: str | None
+    jaeger: str | None
+
+    @property
+    def items(self) -> Any:
+        """The order's items, as the saga was told of them."""
+        return self.saga.payload.get("items", [])
+
+    @property
+    def simulated(self) -> Any:
+        """What was broken on purpose."""
+        return self.saga.payload.get("simulate", {})
+
+    @property
+    def open_requests(self) -> bool:
+        """Whether it waits for somebody who may do something about it."""
+        return self.saga.status == SagaStatus.STUCK
+
+
+def story(saga_id: str) -> Story:
+    """Return what a saga's page shows. Raises NotFound."""
+    here = runtime.current()
+    view = queries.saga(saga_id)
+    now = here.now()
+    said = event_flow.of(view)
+    operations = [*view.operations, *event_flow.under_way(view, said)]
+    plan = planned(view.saga, operations)
+    choreographed = event_flow.is_choreographed(view.saga.saga_type)
+    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.acts)
+    jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
+    return Story(
+        saga=view.saga,
+        sentence=status_text.sentence(view, said, now),
+        choreographed=choreographed,
+        ledger=reconciliation.of(view),
+        requests=requests(view),
+        steps=None if choreographed else step_diagram(view.saga, operations, plan),
+        sequence=sequence_diagram(said) if choreographed else None,
+        timeline=draw_timeline(),
+        draw_timeline=draw_timeline,
+        legend=(*icons.LEGEND, *icons.SAID) if choreographed else icons.LEGEND,
+        plan=plan,
+        operations=operations,
+        said=said,
+        acts=view.acts,
+        flower=here.settings.flower_url,
+        jaeger=f"{jaeger}/trace/{trace_id}" if jaeger and trace_id else None,
+    )

@@ -1,0 +1,97 @@
+"""Two sagas step by step: aligned by what is done for the order, and not by the clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from app.saga.definition import Operation
+from app.saga.timeline import LoggedOperation
+from web.saga_view.detail import Story
+from workflows.read_side.comparison import Logged, cost
+from workflows.read_side.event_flow import Outcome
+
+
+@dataclass(frozen=True)
+class Done:
+    """One operation of a step in one of the sagas: how it stands, which task did it, and in how many messages."""
+
+    logged: LoggedOperation
+    task_name: str
+    messages: int
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from its first attempt to its end."""
+        ended = self.logged.finished_at
+        return (ended - self.logged.started_at).total_seconds() if ended else None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done, and undone, for one step in the first and in the second saga."""
+
+    name: str
+    sides: tuple[Sequence[Done], Sequence[Done]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sagas, their steps side by side, and how many messages each took in all."""
+
+    stories: tuple[Story, Story]
+    steps: Sequence[Step]
+    messages: tuple[int, int]
+
+    @property
+    def same_order(self) -> bool:
+        """Whether the same was ordered, and broken, in both."""
+        first, second = self.stories
+        return bool(first.items == second.items and first.simulated == second.simulated)
+
+
+def compare(first: Story, second: Story) -> Comparison:
+    """Align two sagas, and draw both in time to one scale."""
+    first, second = _to_one_scale(first, second)
+    sides = _done(first), _done(second)
+    names = dict.fromkeys(name for story in (first, second) for name in _names(story))
+    steps = [Step(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
+    return Comparison((first, second), steps, (_messages(first), _messages(second)))
+
+
+def _to_one_scale(first: Story, second: Story) -> tuple[Story, Story]:
+    # the smaller of the two scales, so that neither gets much wider than its place
+    scale = min((told.timeline.scale for told in (first, second) if told.timeline.scale), default=None)
+    one, other = (replace(told, timeline=told.draw_timeline(scale=scale)) for told in (first, second))
+    return one, other
+
+
+def _names(story: Story) -> list[str]:
+    return [*story.saga.steps, *(logged.step for logged in story.operations)]
+
+
+def _done(story: Story) -> Mapping[str, list[Done]]:
+    found: dict[str, list[Done]] = {}
+    tasks = _tasks(story)
+    heard = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.AGAIN]
+    again = [one.logged.key for one in heard if one.logged]
+    for logged in story.operations:
+        messages = logged.attempts + again.count(logged.key) if logged.task_id else 0
+        found.setdefault(logged.step, []).append(Done(logged, tasks.get(logged.key, ""), messages))
+    return found
+
+
+def _tasks(story: Story) -> dict[tuple[str, Operation], str]:
+    """Return the task that did each operation: a command that was sent, or a reaction to an event."""
+    if story.choreographed:
+        acted = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.ACTED]
+        return {heard.logged.key: heard.task_name for heard in acted if heard.logged}
+    tasks = {}
+    for step in story.plan:
+        tasks[step.name, Operation.ACTION] = f"{step.service}.{step.name}"
+        tasks[step.name, Operation.COMPENSATION] = f"{step.service}.{step.undoing}"
+    return tasks
+
+
+def _messages(story: Story) -> int:
+    """Return how many messages a saga took so far, counted as for the Learn page."""
+    log = [Logged(one.step, one.operation, one.status, one.attempts) for one in story.operations]
+    return cost(story.saga.saga_type, 0, log, [said.event.event_type for said in story.said]).messages

@@ -1,0 +1,1 @@
+"""Operating the shop: previews of an operator's actions, the audit, retention and the archive."""

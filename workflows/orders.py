@@ -1,0 +1,387 @@
+"""Placing and changing orders, in either pattern: what the API, the page and the demo all call."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, bindparam, literal_column, null, select, union_all
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.database import insert_if_absent, table_of
+from app.database.group_commit import GroupCommit, Member
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceDiffers, Refused
+from app.events import emit, history
+from app.fault_injection import Fault
+from app.ids import new_id
+from app.messages import number
+from app.saga import barrier, operations, orchestrator
+from app.saga.definition import FORWARD, Saga
+from app.saga.models import SagaInstance
+from tasks import orders
+from tasks.inventory import Book
+from tasks.orders import Customer, Order, OrderItem, OrderRequest, OrderStatus
+from tasks.payments import PaymentMethod
+from workflows.order_choreography import ORDER_CHOREOGRAPHY, ready_to_ship
+from workflows.order_orchestration import ORDER, ORDER_CREATED, ORDER_PAYMENT_FIRST
+
+GUEST = "guest"
+DEFAULT_ADDRESS = "to be collected at the shop"
+
+
+class Pattern(StrEnum):
+    """The two ways in which an order can be driven."""
+
+    ORCHESTRATION = "orchestration"
+    CHOREOGRAPHY = "choreography"
+
+
+SAGAS: dict[str, Saga] = {saga.name: saga for saga in (ORDER, ORDER_PAYMENT_FIRST)}
+"""The orchestrated sagas a client may ask for; the first is what it gets unless it does."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """So many copies of a book; ``unit_price`` is what the client believes it costs, if it said so."""
+
+    book_id: str
+    quantity: int
+    unit_price: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class NewOrder:
+    """A request for an order, checked for form, and as the client sent it: what it left out is None here.
+
+    ``amount`` is the total that the client expects, if it named one. ``Order`` gets what a client may leave out from
+    the constants above, when the order is stored.
+    """
+
+    items: tuple[Item, ...]
+    pattern: Pattern | None = None
+    customer_id: str | None = None
+    saga_type: str | None = None
+    payment_method: PaymentMethod | None = None
+    shipping_address: str | None = None
+    amount: Decimal | None = None
+    simulate: tuple[tuple[str, str], ...] = ()
+    order_id: str | None = None
+
+    @property
+    def customer(self) -> str:
+        """Return whose order it is."""
+        return self.customer_id or GUEST
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what two requests must have in common to be the same request.
+
+        It is made of what the client sent, before defaults: a version of this program that knows one more field, or
+        another default, makes the same one of the same request.
+        """
+        said = {**_sent(self), "items": [_sent(item) for item in self.items]}
+        return f"{FINGERPRINT_VERSION}:{hashlib.blake2b(_canonical(said), digest_size=30).hexdigest()}"
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether a stored fingerprint is this request's, made by this version of the program or the first."""
+        return fingerprint in {self.fingerprint, self._first_fingerprint()}
+
+    def _first_fingerprint(self) -> str | None:
+        """Return the fingerprint of the first version: SHA-256 of these fields, with the defaults of that time.
+
+        None of a request that has a field which that version did not know.
+        """
+        first = {
+            "items": [
+                {"book_id": item.book_id, "quantity": item.quantity, "unit_price": item.unit_price}
+                for item in self.items
+            ],
+            "pattern": self.pattern or "orchestration",
+            "customer_id": self.customer_id or "guest",
+            "saga_type": self.saga_type,
+            "payment_method": self.payment_method or "credit_card",
+            "shipping_address": self.shipping_address or "to be collected at the shop",
+            "amount": self.amount,
+            "simulate": self.simulate,
+            "order_id": self.order_id,
+        }
+        known = _sent(self).keys() <= first.keys()
+        known &= all(_sent(item).keys() <= {"book_id", "quantity", "unit_price"} for item in self.items)
+        return hashlib.sha256(_canonical(first)).hexdigest() if known else None
+
+
+FINGERPRINT_VERSION = "v2"
+"""Stored with each fingerprint. Change it with the form of the fingerprint, and keep what an older form is read by."""
+
+
+def _sent(request: NewOrder | Item) -> dict[str, Any]:
+    """Return the fields that do not have their defaults."""
+    found = {field: getattr(request, field.name) for field in fields(request)}
+    return {field.name: value for field, value in found.items() if value != field.default}
+
+
+def _canonical(said: Mapping[str, Any]) -> bytes:
+    # 500 and 500.00 are the same amount
+    return json.dumps(said, sort_keys=True, default=lambda amount: str(Decimal(amount).normalize())).encode()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a request got: an order and its saga; ``repeated`` if an earlier request had got them already."""
+
+    order_id: str
+    saga_id: str
+    repeated: bool
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A request, and the keys under which it is known again."""
+
+    request: NewOrder
+    keys: list[str]
+
+
+_Placing = Member[_Wanted, Placed]
+
+
+def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
+    """Store an order and its saga in one transaction, then set the saga going; returns at once.
+
+    The same idempotency key, or the same order id of the client's own, with the same request gets the same answer.
+    Raises Invalid (unknown book or customer, or the key was used for another request), PriceDiffers (from the
+    catalogue's) and Forbidden (faults are switched off here).
+    """
+    _check_faults(request)
+    wanted = _Wanted(request, _keys(request, idempotency_key))
+    try:
+        # one with a key may have to wait for another with the same key
+        return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
+    except orders.Taken:
+        with runtime.current().database.transaction() as session:
+            # somebody sent the same key at the same time, and was first
+            if earlier := _earlier(session, wanted.keys, request):
+                return earlier
+        raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
+
+
+def change_address(order_id: str, shipping_address: str) -> None:
+    """Send an order elsewhere, as long as nothing has been booked. Raises NotFound and Conflict."""
+    with runtime.current().database.transaction() as session:
+        saga = session.scalar(select(SagaInstance).where(SagaInstance.aggregate_id == order_id).with_for_update())
+        order = session.get(Order, order_id, with_for_update=True)
+        if saga is None or order is None:
+            raise NotFound(f"there is no order {order_id}")
+        if order.status != OrderStatus.PENDING or saga.status not in FORWARD:
+            raise Conflict(f"the order is {order.status}, its address can no longer be changed", status=order.status)
+        past = history(session, order_id)
+        if ready_to_ship(past):
+            raise Conflict("the order is being shipped, its address can no longer be changed", status=order.status)
+        # whoever writes an event holds the saga's row, as this does: shipping sees this one before it books
+        emit(session, order_id, orders.change_address(order, shipping_address), saga_id=saga.id)
+        saga.payload = {**saga.payload, "shipping_address": shipping_address}
+
+
+def cancel(order_id: str) -> SagaInstance:
+    """Ask for an order to be cancelled; returns its saga. Raises NotFound and Conflict."""
+    return operations.cancel(operations.saga_of(order_id))
+
+
+def _check_faults(request: NewOrder) -> None:
+    if not request.simulate:
+        return
+    if not runtime.current().settings.faults_allowed:
+        raise Forbidden("faults cannot be simulated here: set FAULT_INJECTION=1 to allow it", field="simulate")
+    for service, fault in request.simulate:
+        if service == "orders" and fault == "decline" and request.pattern is Pattern.CHOREOGRAPHY:
+            raise Invalid(
+                "a choreographed order is created with its request: nobody is left to decline it",
+                field="simulate.orders",
+            )
+        if Fault.parse(fault).kind == "timeout" and service not in {"payments", "shipping"}:
+            raise Invalid(f"{service} calls no gateway that could time out", field=f"simulate.{service}")
+
+
+def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
+    keys = [f"key:{idempotency_key}"] if idempotency_key else []
+    return [*keys, f"order:{request.order_id}"] if request.order_id else keys
+
+
+def _earlier(session: Session, keys: list[str], request: NewOrder) -> Placed | None:
+    if not keys:
+        return None
+    # no entities: one that is pruned at this moment must not be in the way of the one that takes its key
+    columns = select(OrderRequest.key, OrderRequest.fingerprint, OrderRequest.order_id)
+    found = session.execute(columns.where(OrderRequest.key.in_(keys))).all()
+    for earlier in found:
+        if not request.matches(earlier.fingerprint):
+            own_id = earlier.key.startswith("order:")
+            what, field = ("the order id", "order_id") if own_id else ("the key", "Idempotency-Key")
+            raise Invalid(f"{what} was used before, for a different request", field=field)
+    if not found:
+        return None
+    order_id = found[0].order_id
+    # held against being pruned: a key must not be noted for an order that goes at this moment
+    about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
+    saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
+    if saga_id is None:
+        return None
+    _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
+    return Placed(order_id, saga_id, repeated=True)
+
+
+def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
+    """Remember what these keys were used for; one that somebody notes at the same time is theirs."""
+    now = runtime.current().now()
+    for key in keys:
+        values = {"key": key, "fingerprint": request.fingerprint, "order_id": order_id, "created_at": now}
+        session.execute(insert_if_absent(session, OrderRequest).values(**values).on_conflict_do_nothing())
+
+
+def _place_all(session: Session, members: Sequence[_Placing]) -> None:
+    """Place what has not been placed before: all orders by the same few statements."""
+    new = []
+    for member in members:
+        try:
+            earlier = _earlier(session, member.wanted.keys, member.wanted.request)
+        except Refused as refusal:
+            member.error = refusal
+            continue
+        if earlier:
+            member.got = earlier
+        else:
+            new.append(member)
+    _store(session, _priced(session, new))
+
+
+def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
+    """Return those members whose orders can be placed with their items; the others are refused."""
+    requests = [member.wanted.request for member in members]
+    books, customers = _known(
+        session,
+        {item.book_id for request in requests for item in request.items},
+        {request.customer for request in requests},
+    )
+    priced = []
+    for member in members:
+        request = member.wanted.request
+        try:
+            items = _items(request, books)
+            if request.customer not in customers:
+                raise Invalid(f"there is no customer {request.customer}", field="customer_id")
+            priced.append((member, items))
+        except Refused as refusal:
+            member.error = refusal
+    return priced
+
+
+def _known(
+    session: Session, book_ids: Collection[str], customer_ids: Collection[str]
+) -> tuple[dict[str, Row[Any]], set[str]]:
+    """Return those of these books and customers that exist, by one statement."""
+    if not book_ids:
+        return {}, set()
+    books, customers = {}, set()
+    for row in session.connection().execute(_KNOWN, {"books": list(book_ids), "customers": list(customer_ids)}):
+        if row.kind == "book":
+            books[row.id] = row
+        else:
+            customers.add(row.id)
+    return books, customers
+
+
+# made once: it is asked with every order. Customers are locked as their foreign key locks them: an INSERT that the
+# database refuses ends in its log as a whole, with the address
+_BOOK = table_of(Book).columns
+_CUSTOMER = table_of(Customer).columns
+_HELD = (
+    select(_CUSTOMER.id)
+    .where(_CUSTOMER.id.in_(bindparam("customers", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+    .subquery("held")
+)
+_KNOWN = union_all(
+    select(literal_column("'book'").label("kind"), _BOOK.book_id.label("id"), _BOOK.title, _BOOK.price).where(
+        _BOOK.book_id.in_(bindparam("books", expanding=True))
+    ),
+    select(literal_column("'customer'"), _HELD.c.id, null(), null()),
+)
+
+
+def _items(request: NewOrder, books: Mapping[str, Row[Any]]) -> list[OrderItem]:
+    items = []
+    for line, item in enumerate(request.items, start=1):
+        book = books.get(item.book_id)
+        if book is None:
+            raise Invalid(f"there is no book {item.book_id}", field=f"items.{line - 1}.book_id")
+        if item.unit_price is not None and item.unit_price != book.price:
+            raise _other_price(f"the price of {book.id}", item.unit_price, book.price, f"items.{line - 1}.price")
+        items.append(
+            OrderItem(line=line, book_id=book.id, title=book.title, quantity=item.quantity, unit_price=book.price)
+        )
+    total = sum((item.unit_price * item.quantity for item in items), Decimal(0))
+    if request.amount is not None and request.amount != total:
+        raise _other_price("the amount", request.amount, total, "amount")
+    if total >= Decimal(10) ** 10:
+        raise Invalid("the total is more than an order may cost (9,999,999,999.99)", field="items")
+    return items
+
+
+def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceDiffers:
+    return PriceDiffers(
+        f"{what} is {number(actual)}, not {number(requested)}",
+        field=field,
+        requested=number(requested),
+        actual=number(actual),
+    )
+
+
+def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]]) -> None:
+    """Store orders and their sagas."""
+    if not priced:
+        return
+    stored = [(member, _pending(member.wanted.request, items)) for member, items in priced]
+    requests = [noted for member, order in stored for noted in _noted(member.wanted, order)]
+    orders.place(session, [order for _, order in stored], requests)
+    sagas = []
+    for member, order in stored:
+        saga = member.run(session, _start, session, member.wanted.request, order)
+        member.got = Placed(order.id, saga.id, repeated=False)
+        if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
+            sagas.append(saga)
+    barrier.write_new(session, sagas)
+
+
+def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
+    return orders.pending(
+        request.order_id or new_id(),
+        request.customer,
+        items,
+        request.payment_method or PaymentMethod.CREDIT_CARD,
+        request.shipping_address or DEFAULT_ADDRESS,
+    )
+
+
+def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
+    """Return what is to be remembered of what an order's keys were used for."""
+    return [
+        OrderRequest(key=key, fingerprint=wanted.request.fingerprint, order_id=order.id, created_at=order.created_at)
+        for key in wanted.keys
+    ]
+
+
+def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
+    """Start a stored order's saga; an orchestrated one is still to be written."""
+    payload: dict[str, Any] = orders.facts(order)
+    if request.simulate:
+        payload["simulate"] = dict(request.simulate)
+    if request.pattern is Pattern.CHOREOGRAPHY:
+        return ORDER_CHOREOGRAPHY.start(session, orders.create_order, order.id, payload, ORDER_CREATED)
+    return orchestrator.begin(session, SAGAS[request.saga_type or ORDER.name], order.id, payload)
+
+
+_placing = GroupCommit(_place_all)

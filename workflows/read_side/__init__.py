@@ -1,0 +1,1 @@
+"""The read side: queries for pages and clients. Nothing here changes anything."""

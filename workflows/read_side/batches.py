@@ -1,0 +1,48 @@
+"""The read side for many at once: what belongs to the rows of a page, in one statement for each kind of thing."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+
+from app import runtime
+from app.events import StoredEvent
+from app.saga import timeline
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.timeline import LoggedOperation
+from tasks.inventory import Category
+from tasks.orders import Order
+from workflows.read_side.queries import OrderView, with_surroundings
+
+
+def orders(order_ids: Iterable[str]) -> Mapping[str, OrderView]:
+    """Return the orders with these ids, as far as they exist."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(select(Order).where(Order.id.in_(order_ids))).all()
+        return {view.order.id: view for view in with_surroundings(session, found)}
+
+
+def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[LoggedOperation]]:
+    """Return what each of these sagas did, by its id, in the order in which it happened."""
+    logged: dict[str, list[SagaStep]] = defaultdict(list)
+    with runtime.current().database.reading() as session:
+        for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_([saga.id for saga in sagas]))):
+            logged[row.saga_id].append(row)
+    return {saga.id: timeline.operations(saga, logged[saga.id]) for saga in sagas}
+
+
+def events(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
+    """Return each of these orders' events, in the order in which they were written."""
+    query = select(StoredEvent).where(StoredEvent.aggregate_id.in_(order_ids)).order_by(StoredEvent.sequence)
+    stated: dict[str, list[StoredEvent]] = {order_id: [] for order_id in order_ids}
+    with runtime.current().database.reading() as session:
+        for event in session.scalars(query):
+            stated[event.aggregate_id].append(event)
+    return stated
+
+
+def categories(category_ids: Iterable[str]) -> Mapping[str, Category]:
+    """Return the categories with these ids, as far as they exist."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(select(Category).where(Category.id.in_(set(category_ids))))
+        return {category.id: category for category in found}

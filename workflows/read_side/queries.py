@@ -1,0 +1,213 @@
+"""The read side: what people may see of orders, sagas and the catalogue.
+
+Each service's tables are read by queries of their own and put together here, never joined.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.errors import NotFound
+from app.events import StoredEvent, history
+from app.ids import is_uuid
+from app.saga import timeline
+from app.saga.definition import Operation, SagaStatus, StepStatus
+from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.timeline import LoggedOperation
+from tasks.inventory import Book, Category
+from tasks.orders import Customer, Order, OrderStatus
+from tasks.payments import Payment, PaymentCancelled
+from tasks.shipping import Shipment
+from workflows.read_side import saga_search
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """Some rows of a longer list, and whether there are more behind them."""
+
+    rows: Sequence[Row]
+    more: bool
+
+
+@dataclass(frozen=True)
+class OrderView:
+    """An order with what the other services and its saga say of it."""
+
+    order: Order
+    saga: SagaInstance
+    payment: Payment | None
+    shipment: Shipment | None
+
+
+@dataclass(frozen=True)
+class SagaView:
+    """A saga with its log, in the order in which things happened, its order's events, and what operators did."""
+
+    saga: SagaInstance
+    operations: Sequence[LoggedOperation]
+    events: Sequence[StoredEvent]
+    acts: Sequence[OperatorAct]
+
+
+def order(order_id: str) -> OrderView:
+    """Return one order. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(Order, order_id)
+        views = with_surroundings(session, [found]) if found else []
+    if not views:
+        raise NotFound(f"there is no order {order_id}")
+    return views[0]
+
+
+def orders(
+    *,
+    status: OrderStatus | None = None,
+    customer_id: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int,
+) -> Page[OrderView]:
+    """Return a page of orders, newest first; ``after`` is the creation time and the id of the last one seen."""
+    query = select(Order).order_by(Order.created_at.desc(), Order.id.desc())
+    if status:
+        query = query.where(Order.status == status)
+    if customer_id:
+        query = query.where(Order.customer_id == customer_id)
+    if after:
+        query = query.where(tuple_(Order.created_at, Order.id) < after)
+    with runtime.current().database.reading() as session:
+        page = _page(session, query, limit)
+        return Page(with_surroundings(session, page.rows), page.more)
+
+
+def events_of(order_id: str) -> Sequence[StoredEvent]:
+    """Return an order's events in the order in which they were written. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        if session.get(Order, order_id) is None:
+            raise NotFound(f"there is no order {order_id}")
+        return history(session, order_id).events
+
+
+def saga(saga_id: str) -> SagaView:
+    """Return one saga with its log and its order's events. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(SagaInstance, saga_id) if is_uuid(saga_id) else None
+        if found is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
+        events = history(session, found.aggregate_id).events
+        operations = _with_effects(timeline.operations(found, rows), events)
+        acts = session.scalars(select(OperatorAct).where(OperatorAct.saga_id == saga_id).order_by(OperatorAct.id)).all()
+        return SagaView(found, operations, events, acts)
+
+
+def _with_effects(operations: Iterable[LoggedOperation], events: Iterable[StoredEvent]) -> list[LoggedOperation]:
+    """Mark the compensations that found nothing to undo.
+
+    One that calls a gateway is carried out whatever our log says of its action, because the action's answer may have
+    been lost. What it found is said by its event: every compensation that undid something recorded one.
+    """
+    types = {event.id: event.event_type for event in events}
+    return [
+        replace(logged, nothing_to_undo=True)
+        if logged.operation is Operation.COMPENSATION
+        and logged.status == StepStatus.COMPLETED
+        and types.get(logged.event_id or "") in {None, PaymentCancelled}
+        else logged
+        for logged in operations
+    ]
+
+
+def sagas(
+    *,
+    status: SagaStatus | None = None,
+    saga_type: str | None = None,
+    step: str | None = None,
+    customer_id: str | None = None,
+    after: str | None = None,
+    limit: int,
+) -> Page[SagaInstance]:
+    """Return a page of sagas, newest first; ``step`` is their current one, ``after`` the id of the last one seen."""
+    wanted = saga_search.Wanted(status, saga_type, step, customer_id)
+    with runtime.current().database.reading() as session:
+        ids = saga_search.newest(session, wanted, after=after, limit=limit + 1)
+        rows = session.scalars(_about(SagaInstance, SagaInstance.id, ids).order_by(SagaInstance.id.desc())).all()
+    return Page(rows[:limit], len(rows) > limit)
+
+
+def book(book_id: str) -> Book:
+    """Return one book with its stock. Raises NotFound."""
+    with runtime.current().database.reading() as session:
+        found = session.get(Book, book_id)
+    if found is None:
+        raise NotFound(f"there is no book {book_id}")
+    return found
+
+
+def books(
+    *, category_id: str | None = None, text: str | None = None, after: str | None = None, limit: int
+) -> Page[Book]:
+    """Return a page of the catalogue by book id.
+
+    ``text`` is a part of a title or of an id, ``after`` the id of the last book seen.
+    """
+    query = select(Book).order_by(Book.book_id)
+    if text:
+        query = query.where(Book.title.icontains(text, autoescape=True) | Book.book_id.icontains(text, autoescape=True))
+    if category_id:
+        query = query.where(Book.category_id == category_id)
+    if after:
+        query = query.where(Book.book_id > after)
+    with runtime.current().database.reading() as session:
+        return _page(session, query, limit)
+
+
+def books_named(book_ids: Iterable[str]) -> dict[str, Book]:
+    """Return those of these books that there are, by id."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(select(Book).where(Book.book_id.in_(list(book_ids))))
+        return {book.book_id: book for book in found}
+
+
+def categories(*, after: str | None = None, limit: int) -> Page[Category]:
+    """Return a page of the categories by id; ``after`` is the id of the last one seen."""
+    query = select(Category).order_by(Category.id)
+    if after:
+        query = query.where(Category.id > after)
+    with runtime.current().database.reading() as session:
+        return _page(session, query, limit)
+
+
+def customers(*, limit: int) -> Page[Customer]:
+    """Return the first customers by id."""
+    with runtime.current().database.reading() as session:
+        return _page(session, select(Customer).order_by(Customer.id), limit)
+
+
+def _page(session: Session, query: Select[Row], limit: int) -> Page[Row]:
+    # one more than asked for says whether there are more, without counting
+    rows = session.scalars(query.limit(limit + 1)).all()
+    return Page(rows[:limit], len(rows) > limit)
+
+
+def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
+    """Return orders with what the other services and their sagas say of them, each table read once."""
+    ids = [order.id for order in found]
+    sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}
+    payments = {row.order_id: row for row in session.scalars(_about(Payment, Payment.order_id, ids))}
+    shipments = {row.order_id: row for row in session.scalars(_about(Shipment, Shipment.order_id, ids))}
+    return [
+        OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id))
+        for order in found
+        if order.id in sagas  # else it was pruned between two of these statements
+    ]
+
+
+def _about(table: type[Row], key: Any, ids: Sequence[str]) -> Select[Row]:
+    return select(table).where(key.in_(ids))

@@ -1,0 +1,163 @@
+"""An order's money, stock and parcel as ledgers that must net out: is all of it right, and not only done.
+
+What was moved is read where it was moved: in the payment provider's and the carrier's own books, and in the
+reservations of the inventory. What a person says to have done by hand is believed of the first two, as in the audit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import runtime
+from app.gateways.carrier import CarrierEntry
+from app.gateways.payment_provider import PaymentProviderEntry
+from app.saga.definition import COMPENSATION_STARTED, MOVING, SagaStatus
+from app.saga.models import SagaInstance
+from app.saga.timeline import LoggedOperation
+from tasks.inventory import ReservationStatus, StockReservation
+from tasks.orders import Order, OrderItem
+from tasks.payments import process_payment
+from tasks.shipping import arrange_shipping
+from workflows.read_side.queries import SagaView
+
+
+class Verdict(StrEnum):
+    """Whether a ledger is as it must be."""
+
+    OPEN = "open"
+    """The saga is still moving: nothing can be said yet."""
+    RIGHT = "right"
+    OUT = "out"
+    """The saga is stuck, and something is still to be done or to be given back."""
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Money:
+    """What the customer paid and got back; ``by_hand`` is what a person says to have given back."""
+
+    total: Decimal
+    charged: Decimal
+    refunded: Decimal
+    by_hand: Decimal
+    verdict: Verdict
+
+    @property
+    def net(self) -> Decimal:
+        """What the customer has paid in the end."""
+        return self.charged - self.refunded - self.by_hand
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Copies, of all books of the order together; ``reserved`` counts all that ever were."""
+
+    ordered: int
+    reserved: int
+    released: int
+    shipped: int
+    verdict: Verdict
+
+    @property
+    def held(self) -> int:
+        """The copies that are still kept for the order."""
+        return self.reserved - self.released - self.shipped
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What the carrier was told; ``by_hand`` counts the bookings that a person says to have cancelled."""
+
+    booked: int
+    cancelled: int
+    by_hand: int
+    verdict: Verdict
+
+    @property
+    def live(self) -> int:
+        """The parcels that the carrier will fetch."""
+        return self.booked - self.cancelled - self.by_hand
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All three of one order; ``undoing`` says whether each is to end with nothing."""
+
+    money: Money
+    stock: Stock
+    parcel: Parcel
+    undoing: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the three verdicts."""
+        verdicts = {self.money.verdict, self.stock.verdict, self.parcel.verdict}
+        return next(found for found in (Verdict.WRONG, Verdict.OUT, Verdict.OPEN, Verdict.RIGHT) if found in verdicts)
+
+
+def of(view: SagaView) -> Ledger | None:
+    """Return the ledger of a saga's order, or None if it is about no order."""
+    saga = view.saga
+    undoing = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
+    paid_by_hand = _by_hand(view.operations, process_payment.short_name)
+    unbooked_by_hand = _by_hand(view.operations, arrange_shipping.short_name)
+    with runtime.current().database.reading() as session:
+        ordered = session.execute(_ORDERED.where(Order.id == saga.aggregate_id)).one_or_none()
+        if ordered is None:
+            return None
+        total, copies = ordered
+        return Ledger(
+            money=_money(session, saga, total, undoing, paid_by_hand),
+            stock=_stock(session, saga, copies, undoing),
+            parcel=_parcel(session, saga, undoing, unbooked_by_hand),
+            undoing=undoing,
+        )
+
+
+_ORDERED = select(Order.total_amount, func.sum(OrderItem.quantity)).join(OrderItem).group_by(Order.id)
+
+
+def _by_hand(operations: Iterable[LoggedOperation], step: str) -> bool:
+    return any(logged.step == step and logged.done_by for logged in operations)
+
+
+def _money(session: Session, saga: SagaInstance, total: Decimal, undoing: bool, by_hand: bool) -> Money:
+    entries = select(PaymentProviderEntry.kind, PaymentProviderEntry.amount)
+    moved = {"capture": Decimal(0), "refund": Decimal(0), "void": Decimal(0)}
+    for kind, amount in session.execute(entries.where(PaymentProviderEntry.order_id == saga.aggregate_id)):
+        moved[kind] += amount
+    left = moved["capture"] - moved["refund"]
+    given = left if by_hand else Decimal(0)
+    right = left - given == (0 if undoing else total)
+    return Money(total, moved["capture"], moved["refund"], given, _verdict(saga, right))
+
+
+def _stock(session: Session, saga: SagaInstance, ordered: int, undoing: bool) -> Stock:
+    quantities = dict.fromkeys(ReservationStatus, 0)
+    kept = select(StockReservation.status, StockReservation.quantity)
+    for status, quantity in session.execute(kept.where(StockReservation.order_id == saga.aggregate_id)):
+        quantities[ReservationStatus(status)] += quantity
+    held, shipped = quantities[ReservationStatus.RESERVED], quantities[ReservationStatus.SHIPPED]
+    right = held == 0 and shipped == (0 if undoing else ordered)
+    released = quantities[ReservationStatus.RELEASED]
+    return Stock(ordered, sum(quantities.values()), released, shipped, _verdict(saga, right))
+
+
+def _parcel(session: Session, saga: SagaInstance, undoing: bool, by_hand: bool) -> Parcel:
+    told = list(session.scalars(select(CarrierEntry.kind).where(CarrierEntry.order_id == saga.aggregate_id)))
+    left = told.count("book") - told.count("cancel")
+    cancelled = left if by_hand else 0
+    right = left - cancelled == (0 if undoing else 1)
+    return Parcel(told.count("book"), told.count("cancel"), cancelled, _verdict(saga, right))
+
+
+def _verdict(saga: SagaInstance, right: bool) -> Verdict:
+    if saga.status in MOVING:
+        return Verdict.OPEN
+    if right:
+        return Verdict.RIGHT
+    return Verdict.OUT if saga.status == SagaStatus.STUCK else Verdict.WRONG
