@@ -48,9 +48,9 @@ logger_class = OneLog
 def post_worker_init(_worker: object) -> None:
     """Send responses as `web.server.gunicorn_response` does, and end live pages when the worker is to stop."""
     # here, and not above: the parent may know nothing of the application, or SIGHUP would load no new code
-    from web.server.gunicorn_response import WholeAnswer
+    from web.server.gunicorn_response import BufferedResponse
 
-    wsgi.Response = WholeAnswer  # a worker makes its answers of this, and there is no setting for it
+    wsgi.Response = BufferedResponse  # a worker makes its answers of this, and there is no setting for it
     stop_on_signals(runtime.current().stopping)
 
 

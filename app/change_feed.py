@@ -7,7 +7,7 @@ import atexit
 import logging
 import threading
 
-from app.redis_client import PATIENCE_SECONDS, Circuit, connect, faults
+from app.redis_client import PATIENCE_SECONDS, CircuitBreaker, connect, faults
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Announcer:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self._circuit = Circuit("pages look for changes themselves")
+        self._circuit = CircuitBreaker("pages look for changes themselves")
         self._waiting: set[str] = set()
         self._news = threading.Condition()
         self._closed = False

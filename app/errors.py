@@ -7,9 +7,9 @@
     ├── StepError              raised by a service's action or compensation
     │   ├── StepRejected       a business no: never retried, the saga is undone
     │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then undone
-    ├── DatabaseFault          the database did not do what it was asked: no fault of whoever asked, ask again
+    ├── DatabaseUnavailable    the database did not do what it was asked: no fault of whoever asked, ask again
     ├── MigrationFailed        the schema was not changed, or not to the end; says what would help
-    ├── ArchiveUnusable        a file cannot be the archive of what is pruned: name another
+    ├── ArchiveError           a file cannot be the archive of what is pruned: name another
     ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
     └── Refused                a request that cannot be honoured; shown to whoever asked
         ├── BadRequest         it cannot be read
@@ -17,7 +17,7 @@
         ├── Forbidden          it is switched off here
         ├── NotFound           what it names does not exist
         ├── Conflict           it does not fit the present state
-        │   └── PriceDiffers   it names another price than the catalogue
+        │   └── PriceMismatch      it names another price than the catalogue
         └── Invalid            a field of it is wrong
 
 Anything else that a step raises is treated like ``StepUnavailable``: the cause is unknown, so is the outcome.
@@ -50,7 +50,7 @@ class StepUnavailable(StepError):
     """Raised when a step could not be done now; its outcome may be unknown."""
 
 
-class DatabaseFault(CloudMartError):
+class DatabaseUnavailable(CloudMartError):
     """Raised when the database did not answer, or gave up what it was asked.
 
     What was asked was not done, unless the answer to a commit was lost; so it is asked again by something that may be
@@ -68,7 +68,7 @@ class MigrationFailed(CloudMartError):
     """Raised when the database's schema could not be changed; every revision is there as a whole or not at all."""
 
 
-class ArchiveUnusable(CloudMartError):
+class ArchiveError(CloudMartError):
     """Raised when a file cannot take what is pruned; nothing was deleted."""
 
 
@@ -130,7 +130,7 @@ class Conflict(Refused):
     status = 409
 
 
-class PriceDiffers(Conflict):
+class PriceMismatch(Conflict):
     """Raised when a request names a price or an amount that is not the catalogue's; the facts give both."""
 
 
@@ -140,7 +140,7 @@ class Invalid(Refused):
     status = 422
 
 
-def describe(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return in short what went wrong, an unforeseen error with its class, so that it can be found.
 
     What did not fit its form is not repeated: it may be a megabyte, or somebody's address.

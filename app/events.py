@@ -28,7 +28,7 @@ from app.ids import is_uuid, new_id
 from app.messages import Event, EventType, Reply
 from app.messaging.publisher import NotTaken, send, sender
 from app.observability import tracing
-from app.retention import Kept
+from app.retention import RetentionRule
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class OutboxEntry(Base):
     resent: Mapped[int] = mapped_column(default=0)
 
 
-KEPT = (Kept(StoredEvent, "aggregate_id"),)
+RETENTION = (RetentionRule(StoredEvent, "aggregate_id"),)
 """What goes with an aggregate that is no longer kept; its outbox is empty by then, see ``awaited``."""
 
 
@@ -197,11 +197,11 @@ def tell(
     event_id: str,
     saga_id: str,
     parent_id: str | None = None,
-    not_taken: NotTaken | None = None,
+    on_undelivered: NotTaken | None = None,
     *,
     again: bool = False,
 ) -> None:
-    """Send an event's task to each of these subscribers; ``not_taken`` is called for each that the broker did not take.
+    """Send an event's task to each of these subscribers; ``on_undelivered`` is called for each not taken.
 
     ``parent_id`` is the task that wrote the event. What may have been sent before is sent ``again``: under a new task
     id, which cannot have been revoked.
@@ -212,7 +212,7 @@ def tell(
             saga_id=saga_id,
             task_id=None if again else delivery_of(event_id, task_name),
             parent_id=parent_id,
-            not_taken=not_taken,
+            on_undelivered=on_undelivered,
             event_id=event_id,
         )
 

@@ -48,7 +48,7 @@ def fault_for(command: Command, payload: Mapping[str, Any]) -> Fault | None:
     return Fault.parse(text) if text and runtime.current().settings.faults_allowed else None
 
 
-def strike_before(fault: Fault | None, operation: Operation, attempt: int, deadline: datetime | None) -> None:
+def inject_before(fault: Fault | None, operation: Operation, attempt: int, deadline: datetime | None) -> None:
     """Do what the fault does before the work of an attempt (1, 2, 3 …). Raises StepRejected or StepUnavailable."""
     match fault, operation:
         case Fault("decline"), Operation.ACTION:
@@ -62,7 +62,7 @@ def strike_before(fault: Fault | None, operation: Operation, attempt: int, deadl
                 raise StepUnavailable("interrupted while hanging: the process is stopping")
 
 
-def strike_after_call(fault: Fault | None, operation: Operation) -> None:
+def inject_after(fault: Fault | None, operation: Operation) -> None:
     """Do what the fault does after a gateway has answered. Raises StepUnavailable."""
     if fault == Fault("timeout") and operation is Operation.ACTION:
         raise StepUnavailable("no answer from the gateway, as simulated")

@@ -16,7 +16,7 @@ from celery.beat import Scheduler
 from app import runtime
 
 EVERY_SECONDS = 5
-GOOD_FOR_SECONDS = 20
+TTL_SECONDS = 20
 """A worker with half a CPU may be late."""
 
 
@@ -45,8 +45,8 @@ class Heartbeat(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Begin, now that the consumer has its queues."""
-        beat(GOOD_FOR_SECONDS)
-        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, beat, (GOOD_FOR_SECONDS,))
+        beat(TTL_SECONDS)
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, beat, (TTL_SECONDS,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002  (Celery's)
         """Take the sign away, until the consumer is back."""
@@ -62,5 +62,5 @@ class BeatingScheduler(Scheduler):
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """Send an entry of the schedule. Raises SchedulingError."""
         sent = super().apply_async(*args, **kwargs)
-        beat(GOOD_FOR_SECONDS + 2 * runtime.current().settings.sweep_seconds)
+        beat(TTL_SECONDS + 2 * runtime.current().settings.sweep_seconds)
         return sent

@@ -71,14 +71,14 @@ def config(database_url: str) -> Config:
 def migrate(database_url: str) -> None:
     """Bring a database to the newest schema; nothing happens if it is there already.
 
-    Raises DatabaseFault, and MigrationFailed if the database is newer than this code, or in too constant use.
+    Raises DatabaseUnavailable, and MigrationFailed if the database is newer than this code, or in too constant use.
     """
     if status(database_url).pending:
         _until_locked(lambda: command.upgrade(config(database_url), "head"))
 
 
 def step_back(database_url: str) -> str:
-    """Take back a database's newest revision; returns which it was. Raises DatabaseFault and MigrationFailed."""
+    """Take back a database's newest revision; returns which it was. Raises DatabaseUnavailable and MigrationFailed."""
     current = status(database_url).current
     if current is None:
         raise MigrationFailed("the database is empty: there is nothing to take back")
@@ -96,7 +96,7 @@ def belongs_to_models(item: object, name: str | None, *_: object) -> bool:
 def create(database_url: str, message: str) -> str:
     """Write a new revision that brings a database from the newest schema to what the models say; returns its path.
 
-    Raises DatabaseFault and MigrationFailed.
+    Raises DatabaseUnavailable and MigrationFailed.
     """
     now = status(database_url)
     if now.pending:
@@ -112,7 +112,7 @@ def create(database_url: str, message: str) -> str:
 
 
 def status(database_url: str) -> Status:
-    """Return where a database stands. Raises DatabaseFault, and MigrationFailed if this code does not know."""
+    """Return where a database stands. Raises DatabaseUnavailable, and MigrationFailed if this code does not know."""
     scripts = _scripts(database_url)
     newest = scripts.get_current_head()
     assert newest is not None
@@ -134,7 +134,7 @@ def status(database_url: str) -> Status:
 
 
 def losses(database_url: str, revision: str) -> Sequence[Loss]:
-    """Return what taking back a revision takes with it, as its own statements say. Raises DatabaseFault."""
+    """Return what taking back a revision takes with it, as its own statements say. Raises DatabaseUnavailable."""
     statements = io.StringIO()
     offline = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": statements, "literal_binds": True}

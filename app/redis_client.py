@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 0.5
 """How long one answer of Redis is waited for: a healthy one takes less than a thousandth of that."""
-REST_SECONDS = 5
+OPEN_SECONDS = 5
 """For how long Redis is left alone after it has not answered."""
 
 
-def impatience() -> dict[str, Any]:
+def fail_fast_options() -> dict[str, Any]:
     """Return the options of a client that gives up soon and tries nothing twice."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -38,7 +38,7 @@ def connect(url: str) -> "Redis":
     """Return an impatient client. Nothing connects before it is used."""
     from redis import Redis
 
-    return Redis.from_url(url, decode_responses=True, **impatience())
+    return Redis.from_url(url, decode_responses=True, **fail_fast_options())
 
 
 def faults() -> tuple[type[Exception], ...]:
@@ -48,7 +48,7 @@ def faults() -> tuple[type[Exception], ...]:
     return (RedisError, OSError, UnicodeError)
 
 
-class Circuit:
+class CircuitBreaker:
     """Whether Redis is worth asking, and the one line of the log when it goes away or comes back."""
 
     def __init__(self, without: str) -> None:
@@ -67,7 +67,7 @@ class Circuit:
         """Note that it did not do what it was asked."""
         with self._lock:
             known, self._away = self._away, True
-            self._until = time.monotonic() + REST_SECONDS
+            self._until = time.monotonic() + OPEN_SECONDS
         if not known:
             logger.warning(f"Redis does not answer: {self._without}", extra={"reason": error})
 

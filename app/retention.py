@@ -29,7 +29,7 @@ class Of(StrEnum):
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetentionRule:
     """Rows that are kept as long as the saga that they belong to, or what it is about, and go together with it."""
 
     rows: type[Base]
@@ -64,7 +64,7 @@ class Kept:
         return result.rowcount
 
 
-def tables(kept: Iterable[Kept]) -> set[str]:
+def tables(kept: Iterable[RetentionRule]) -> set[str]:
     """Return the names of the tables that these are rows of."""
     return {part.table.name for part in kept}
 

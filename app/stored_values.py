@@ -25,7 +25,7 @@ def value_of(name: str) -> str | None:
     return kept.value if kept else None
 
 
-def value_or(name: str, make: Callable[[], str]) -> str:
+def get_or_create(name: str, make: Callable[[], str]) -> str:
     """Return a value; if there is none yet, the one that whoever comes first makes, here or in another process."""
     kept = value_of(name)
     if kept is not None:

@@ -32,7 +32,7 @@ from bench.scaling.shop import Refused, Shop
 from bench.scaling.stack import CALL_OUTSIDE, SERVICES, NotUsable, Stack
 
 RESULTS = ROOT / "bench" / "results"
-MOST_REPLICAS = 32
+MAX_REPLICAS = 32
 WARM_UP = 4
 """Orders for each replica that are not counted: a process's first task opens its connections."""
 
@@ -48,8 +48,8 @@ class Counts(click.ParamType[list[int]]):
             counts = [int(part) for part in str(value).split(",")]
         except ValueError:
             self.fail(f"{value} is no list of numbers like 1,2,4", param, ctx)
-        if not all(1 <= count <= MOST_REPLICAS for count in counts):
-            self.fail(f"replicas go from 1 to {MOST_REPLICAS}", param, ctx)
+        if not all(1 <= count <= MAX_REPLICAS for count in counts):
+            self.fail(f"replicas go from 1 to {MAX_REPLICAS}", param, ctx)
         return counts
 
 
@@ -110,7 +110,7 @@ def report(stack: Stack, plan: Plan, stopping: threading.Event) -> bool:
     """Measure each number of replicas, print the table; returns whether nothing was lost and the audit is clean."""
     click.echo(f"{stack.name}: {', '.join(f'{name} {value}' for name, value in stack.describe().items())}")
     shop = Shop(stack.url, stack.token)
-    load = Load(shop, (plan.orders + WARM_UP * MOST_REPLICAS) * len(plan.replicas), plan.patience, _tell, stopping)
+    load = Load(shop, (plan.orders + WARM_UP * MAX_REPLICAS) * len(plan.replicas), plan.patience, _tell, stopping)
     for other in set(CALL_OUTSIDE) - {plan.service}:
         stack.scale(other, max(plan.replicas))  # it waits as long: it must not be the bottleneck instead
     rows: list[Figures] = []

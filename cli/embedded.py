@@ -14,7 +14,7 @@ from celery.worker import WorkController
 
 from app.celery import QUEUES, app, configuration
 from app.runtime import Runtime
-from app.saga.recovery import try_sweep
+from app.saga.recovery import sweep_if_available
 from cli.timer import PromptTimer
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,6 @@ class EmbeddedStack:
     def _schedule(self) -> None:
         while not self.here.stopping.wait(self.here.settings.sweep_seconds):
             try:
-                try_sweep()
+                sweep_if_available()
             except Exception:
                 logger.exception("sweep failed, the next one tries again")

@@ -14,7 +14,7 @@ from app.settings import SECRETS, Settings
 USAGE_ERROR = 2
 
 
-def open_runtime(log_to: TextIO | None = None) -> Runtime:
+def load_runtime(log_to: TextIO | None = None) -> Runtime:
     """Read the environment and make it this process's; a value that cannot be used is named, and ends with 2.
 
     The log goes to standard error unless told otherwise: standard output is the command's answer.

@@ -6,10 +6,10 @@ import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app import migrations
-from app.errors import DatabaseFault, MigrationFailed
+from app.errors import DatabaseUnavailable, MigrationFailed
 from app.observability.logging import configure_logging
 from app.runtime import Runtime
-from cli.environment import USAGE_ERROR, open_runtime
+from cli.environment import USAGE_ERROR, load_runtime
 from cli.migrate import migrate
 from cli.output import write_line
 from cli.prune import prune
@@ -49,7 +49,7 @@ def audit() -> None:
     from workflows.operations.audit import CHECKS
     from workflows.operations.audit import audit as find_violations
 
-    open_runtime()
+    load_runtime()
     found: set[str] = set()
     for violation in find_violations():
         found.add(violation.check)
@@ -65,7 +65,7 @@ def seed_command() -> None:
     """Write the first books and customers where they are missing."""
     from workflows.seed_data import seed
 
-    open_runtime()
+    load_runtime()
     click.echo(f"{seed()} rows written.")
 
 
@@ -74,7 +74,7 @@ def password() -> None:
     """Make a new operator password, print it once, and end every operator's session."""
     from workflows.operations import operator_password
 
-    open_runtime()
+    load_runtime()
     if operator_password.is_configured():
         click.echo("OPERATOR_PASSWORD is set, and it is what operators log in with: change it there.", err=True)
         sys.exit(USAGE_ERROR)
@@ -94,7 +94,7 @@ def main() -> None:
     except UnicodeEncodeError:
         click.echo("An argument is not UTF-8.", err=True)
         sys.exit(2)
-    except DatabaseFault as error:
+    except DatabaseUnavailable as error:
         write_line(f"The database does not answer: {error}", err=True)
         sys.exit(1)
     except MigrationFailed as error:
@@ -108,7 +108,7 @@ def main() -> None:
 def _prepared() -> Runtime:
     from workflows.seed_data import seed
 
-    here = open_runtime(log_to=sys.stdout)
+    here = load_runtime(log_to=sys.stdout)
     migrations.migrate(here.settings.database_url)
     seed()
     return here

@@ -7,10 +7,10 @@ import click
 
 from app import migrations
 from app.errors import MigrationFailed
-from cli.environment import USAGE_ERROR, open_runtime
+from cli.environment import USAGE_ERROR, load_runtime
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-LONGEST_NAME = 40
+MAX_NAME_LENGTH = 40
 """As long as a file's name takes; Alembic cuts the rest off."""
 
 
@@ -66,10 +66,10 @@ def show_status() -> None:
 @click.argument("name", required=False)
 def create(name: str | None) -> None:
     """Write a new revision NAME from what the models say and the database does not have."""
-    if not name or not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+    if not name or not NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         wrong = f"{name!r} cannot be a revision's name" if name else "the new revision needs a name"
         click.echo(
-            f"{wrong}: up to {LONGEST_NAME} small letters, digits and single underscores, a letter first, "
+            f"{wrong}: up to {MAX_NAME_LENGTH} small letters, digits and single underscores, a letter first, "
             "such as NAME=add_new_table",
             err=True,
         )
@@ -80,4 +80,4 @@ def create(name: str | None) -> None:
 
 
 def _database_url() -> str:
-    return open_runtime().settings.database_url
+    return load_runtime().settings.database_url

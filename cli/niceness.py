@@ -13,7 +13,7 @@ ATTEMPTS = 30
 APART_SECONDS = 0.1
 
 
-def give_way(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """Let others have the processor first, this process and those that it will start; 0 changes nothing."""
     if niceness == 0:
         return

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from app.errors import ArchiveUnusable
-from cli.environment import USAGE_ERROR, open_runtime
+from app.errors import ArchiveError
+from cli.environment import USAGE_ERROR, load_runtime
 from workflows.operations import retention
 from workflows.operations.archive import Archive
 
 AGE = re.compile(r"([0-9]{1,6})([hdw])")
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-MOST_AGE = timedelta(days=36500)
+MAX_AGE = timedelta(days=36500)
 SAYS_SO_EVERY_SECONDS = 2
 INTERRUPTED = 130
 
@@ -25,7 +25,7 @@ INTERRUPTED = 130
 def _age(_context: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
     found = AGE.fullmatch(value)
     age = int(found[1]) * UNITS[found[2]] if found else None
-    if age is None or not retention.LEAST_AGE <= age <= MOST_AGE:
+    if age is None or not retention.MIN_AGE <= age <= MAX_AGE:
         raise click.BadParameter(f"{value!r} must be an age of 1h to 36500d, such as 90d, 12h or 8w")
     return age
 
@@ -44,13 +44,13 @@ def prune(older_than: timedelta, archive: Path | None, batch: int, dry_run: bool
 
     The shop may run meanwhile. What is unfinished or stuck stays, however old it is.
     """
-    before = open_runtime().now() - older_than
+    before = load_runtime().now() - older_than
     if dry_run:
         click.echo(f"{retention.count(before)} orders ended before {before:%Y-%m-%d %H:%M} UTC, and would go.")
         return
     try:
         opened = Archive(archive) if archive else None
-    except ArchiveUnusable as error:
+    except ArchiveError as error:
         click.echo(f"Nothing was deleted: {error}.", err=True)
         sys.exit(USAGE_ERROR)
     with opened or nullcontext():

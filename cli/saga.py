@@ -15,11 +15,11 @@ from app.ids import is_uuid
 from app.observability import tracing
 from app.observability.metrics import registry
 from app.saga import operations
-from app.saga.definition import MOVING, CancelDecision, SagaStatus
-from app.saga.manual_completion import Statement
+from app.saga.definition import ACTIVE, CancelDecision, SagaStatus
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 from app.saga.timeline import attempts
-from cli.environment import open_runtime
+from cli.environment import load_runtime
 from cli.output import write_line
 from cli.table import table
 from workflows.read_side import queries
@@ -119,7 +119,7 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
 @click.option("--step", help="The step that was undone by hand, where several are stuck.")
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
     """Go on with a saga that is stuck on a compensation which was done by hand."""
-    statement = Statement(by=by, note=note, step=step)
+    statement = ManualCompletion(by=by, note=note, step=step)
     _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
 
 
@@ -153,7 +153,7 @@ def _be_heard(saga_id: str) -> None:
     if here.settings.embedded:
         with here.database.transaction() as session:
             asked = session.get_one(SagaInstance, saga_id, with_for_update=True)
-            if asked.status in MOVING:
+            if asked.status in ACTIVE:
                 asked.wake_at = here.now()
 
 
@@ -170,7 +170,7 @@ def _saga_id(identifier: str) -> str:
 
 
 def _open() -> None:
-    here = open_runtime()
+    here = load_runtime()
     tracing.start(here.settings, "operator")
     app.set_default()
     if here.settings.prometheus_multiproc_dir:

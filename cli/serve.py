@@ -17,7 +17,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from web import create_app
-from web.server.limits import LARGEST_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT_SECONDS
+from web.server.limits import MAX_CONNECTIONS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
 from workflows.operations import operator_password
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ def serve(here: Runtime) -> None:
             asyncore_use_poll=True,  # select() cannot watch that many
             channel_timeout=REQUEST_TIMEOUT_SECONDS,
             cleanup_interval=1,
-            max_request_body_size=2 * LARGEST_BODY,  # it is received whole before the application can refuse it
+            max_request_body_size=2
+            * MAX_REQUEST_BODY_BYTES,  # it is received whole before the application can refuse it
             channel_request_lookahead=1,  # else nothing is read from who has a live page, so not that they hung up
             ident="CloudMart",
             clear_untrusted_proxy_headers=False,  # whom to believe is decided once for all servers, by PROXIES

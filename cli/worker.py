@@ -9,11 +9,11 @@ from celery.bin.worker import worker as celery_worker
 
 from app.celery import QUEUES
 from app.celery import app as celery
-from app.messaging.batcher import MOST
+from app.messaging.batcher import MAX_BATCH
 from app.saga.commands import calls_outside
 from app.settings import Settings
-from cli.environment import USAGE_ERROR, open_runtime
-from cli.niceness import give_way
+from cli.environment import USAGE_ERROR, load_runtime
+from cli.niceness import lower_priority
 
 
 @click.command()
@@ -23,8 +23,8 @@ def worker(queue: str) -> None:
     if queue not in QUEUES:
         click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
         sys.exit(USAGE_ERROR)
-    here = open_runtime()
-    give_way(here.settings.worker_niceness)
+    here = load_runtime()
+    lower_priority(here.settings.worker_niceness)
     # RabbitMQ refuses a name that a worker still holds which is shutting down, or was killed a moment ago
     name = f"{queue}-{uuid4().hex[:8]}@%h"
     # Celery's own command by itself: beside the others, Flower's and a shell's among them, it takes 20 MB more.
@@ -46,4 +46,4 @@ def _pool(queue: str, settings: Settings) -> list[str]:
     # a fault that hangs would hold up all that the process has to do
     if calls_outside(queue) or settings.faults_allowed:
         return ["-c", str(settings.worker_concurrency)]
-    return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MOST)]
+    return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MAX_BATCH)]

@@ -27,9 +27,9 @@ from app import runtime
 from app.database import Base, insert_if_absent, table_of
 from app.errors import StepRejected
 from app.messages import Event, EventType
-from app.retention import Ids, Kept
+from app.retention import Ids, RetentionRule
 from app.saga.commands import command
-from app.saga.definition import PERSISTENT, RetryPolicy
+from app.saga.definition import RETRY_UNTIL_STUCK, RetryPolicy
 
 StockReserved = EventType("StockReserved")
 StockUnavailable = EventType("StockUnavailable")
@@ -90,7 +90,7 @@ class StockReservation(Base):
     status: Mapped[ReservationStatus] = mapped_column(String(16))
 
 
-def carry_over(session: Session, order_ids: Ids) -> None:
+def keep_shipped_count(session: Session, order_ids: Ids) -> None:
     """Note with each book how many copies these orders shipped, as long as their reservations can still tell."""
     shipped = (
         select(StockReservation.book_id, func.sum(StockReservation.quantity))
@@ -102,7 +102,7 @@ def carry_over(session: Session, order_ids: Ids) -> None:
     _change(session, quantities, pruned_stock=1)
 
 
-KEPT = (Kept(StockReservation, "order_id", before=carry_over),)
+RETENTION = (RetentionRule(StockReservation, "order_id", before=keep_shipped_count),)
 
 
 class Delivery(Base):
@@ -172,7 +172,7 @@ def release_stock(session: Session, order: StockOrder) -> Event:
 
 
 # past the point of no return: there is no way but on
-@command("inventory.ship_stock", locks=lock_stock, retry=PERSISTENT)
+@command("inventory.ship_stock", locks=lock_stock, retry=RETRY_UNTIL_STUCK)
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Hand the order's reserved stock over to the carrier: it leaves the house."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)

@@ -9,7 +9,7 @@ from app import runtime
 from app.database import Base, UuidText
 from app.ids import new_id
 from app.messages import EventType
-from app.retention import Kept
+from app.retention import RetentionRule
 
 
 class Notification(Base):
@@ -25,7 +25,7 @@ class Notification(Base):
     created_at: Mapped[datetime]
 
 
-KEPT = (Kept(Notification, "order_id"),)
+RETENTION = (RetentionRule(Notification, "order_id"),)
 
 
 def notify(session: Session, kind: EventType, order_id: str, customer_id: str, message: str) -> None:

@@ -27,9 +27,9 @@ from app import runtime
 from app.database import Base, dialect_of, insert_in, table_of
 from app.errors import CloudMartError, StepRejected
 from app.messages import Event, EventType, number
-from app.retention import Kept
+from app.retention import RetentionRule
 from app.saga.commands import command
-from app.saga.definition import PERSISTENT, RetryPolicy
+from app.saga.definition import RETRY_UNTIL_STUCK, RetryPolicy
 
 OrderCreated = EventType("OrderCreated")
 OrderCompleted = EventType("OrderCompleted")
@@ -106,7 +106,7 @@ class OrderRequest(Base):
     created_at: Mapped[datetime]
 
 
-KEPT = (Kept(OrderRequest, "order_id"), Kept(OrderItem, "order_id"), Kept(Order, "id"))
+RETENTION = (RetentionRule(OrderRequest, "order_id"), RetentionRule(OrderItem, "order_id"), RetentionRule(Order, "id"))
 
 
 class OrderRef(BaseModel):
@@ -234,7 +234,7 @@ def cancel_order(session: Session, cancellation: Cancellation) -> Event:
 
 
 # past the point of no return: there is no way but on
-@command("orders.complete_order", retry=PERSISTENT)
+@command("orders.complete_order", retry=RETRY_UNTIL_STUCK)
 def complete_order(session: Session, ref: OrderRef) -> Event:
     """Complete the order: it is paid for and on its way."""
     customer_id = _end(session, ref.order_id, OrderStatus.COMPLETED)

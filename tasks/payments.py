@@ -13,7 +13,7 @@ from app.gateways import payment_provider
 from app.gateways.payment_provider import Receipt
 from app.ids import new_id
 from app.messages import Event, EventType, number
-from app.retention import Kept
+from app.retention import RetentionRule
 from app.saga.commands import command
 from app.saga.definition import RetryPolicy
 
@@ -54,7 +54,7 @@ class Payment(Base):
     transaction_id: Mapped[str | None] = mapped_column(String(64), index=True)
 
 
-KEPT = (Kept(Payment, "order_id"),)
+RETENTION = (RetentionRule(Payment, "order_id"),)
 
 
 class Charge(BaseModel):

@@ -11,7 +11,7 @@ from app.database import Base, UuidText, dialect_of, insert_in, table_of
 from app.gateways import carrier
 from app.ids import new_id
 from app.messages import Event, EventType
-from app.retention import Kept
+from app.retention import RetentionRule
 from app.saga.commands import command
 from app.saga.definition import RetryPolicy
 
@@ -42,7 +42,7 @@ class Shipment(Base):
     status: Mapped[ShipmentStatus] = mapped_column(String(16))
 
 
-KEPT = (Kept(Shipment, "order_id"),)
+RETENTION = (RetentionRule(Shipment, "order_id"),)
 
 
 class Parcel(BaseModel):

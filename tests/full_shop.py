@@ -13,12 +13,12 @@ from app.celery import configuration
 from app.messaging import publisher
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.recovery import sweep
 from app.settings import Settings
 from workflows import catalogue
 from workflows.operations import operator_password
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 PLAYED = {"success", "payment-declined", "carrier-failure", "answer-lost", "several-items", "stuck"}
@@ -52,11 +52,11 @@ def fill() -> None:
             place(scenario.order(saga_type), idempotency_key=f"{saga_type} {scenario.name}")
         resumed, skipped = place(STUCK.order(saga_type)), place(STUCK.order(saga_type))
         operations.resume(resumed.saga_id, by="Ann")
-        operations.skip(skipped.saga_id, Statement(by="Ann", note="paid back by bank transfer"))
+        operations.skip(skipped.saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
     unfinished()
 
 
-def unfinished() -> list[Placed]:
+def unfinished() -> list[PlacedOrder]:
     """Place an order in each pattern whose messages are lost, and complete one whose customer is not told."""
     one = (Item("item-001", 1),)
     with losing(""):

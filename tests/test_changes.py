@@ -13,11 +13,11 @@ from app.database import Database, after_commit
 from app.errors import NotFound
 from app.runtime import Runtime
 from app.saga import operations, recovery
-from app.saga.definition import ENDED, SagaStatus
-from app.saga.manual_completion import Statement
+from app.saga.definition import TERMINAL, SagaStatus
+from app.saga.manual_completion import ManualCompletion
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import versions
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
@@ -49,7 +49,7 @@ class Watch:
             assert seen.setdefault(state, tag) == tag, "a version of something that has not changed"
             assert len(set(seen.values())) == len(seen), f"not noticed: {state}"
 
-    def states(self, placed: Placed) -> int:
+    def states(self, placed: PlacedOrder) -> int:
         return len(self.versions[placed.saga_id])
 
     def _shown(self, session: Session, saga_id: str, order_id: str) -> str:
@@ -74,13 +74,13 @@ def watch(here: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Watch
     return watch
 
 
-def order(saga_type: str, book: str = "book-789", **simulate: str) -> Placed:
+def order(saga_type: str, book: str = "book-789", **simulate: str) -> PlacedOrder:
     pattern = Pattern.CHOREOGRAPHY if saga_type == "order-choreography" else Pattern.ORCHESTRATION
     chosen: dict[str, Any] = {} if pattern is Pattern.CHOREOGRAPHY else {"saga_type": saga_type}
     return place(NewOrder((Item(book, 1),), pattern, simulate=tuple(simulate.items()), **chosen))
 
 
-def status(placed: Placed) -> SagaStatus:
+def status(placed: PlacedOrder) -> SagaStatus:
     return versions.version(placed.saga_id).status
 
 
@@ -99,7 +99,7 @@ def status(placed: Placed) -> SagaStatus:
 def test_every_change_on_the_way_of_a_saga_is_noticed(watch: Watch, saga_type: str, simulate: dict[str, str]) -> None:
     placed = order(saga_type, **simulate)
 
-    assert status(placed) in ENDED
+    assert status(placed) in TERMINAL
     assert watch.states(placed) > 5
 
 
@@ -112,7 +112,7 @@ def test_a_resume_and_a_skip_of_what_is_stuck_are_noticed(watch: Watch, saga_typ
     operations.resume(placed.saga_id)
     assert status(placed) == SagaStatus.STUCK
     assert (resumed := watch.states(placed)) > stuck
-    operations.skip(placed.saga_id, Statement("Ann", "by bank transfer", "process_payment"))
+    operations.skip(placed.saga_id, ManualCompletion("Ann", "by bank transfer", "process_payment"))
 
     assert status(placed) == SagaStatus.COMPENSATED
     assert watch.states(placed) > resumed

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app import runtime
 from app.database import Database
-from app.errors import DatabaseFault, StepRejected, StepUnavailable
+from app.errors import DatabaseUnavailable, StepRejected, StepUnavailable
 from app.gateways import carrier, payment_provider
 from app.gateways.payment_provider import DECLINED_AMOUNT
 from app.runtime import Runtime
@@ -67,7 +67,7 @@ def test_a_database_fault_is_not_hidden_by_an_answer_that_is_too_late(
     far_away(here, latency=600, timeout=0.1)
     monkeypatch.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
 
-    with pytest.raises(DatabaseFault):  # which costs the step no attempt, as StepUnavailable would
+    with pytest.raises(DatabaseUnavailable):  # which costs the step no attempt, as StepUnavailable would
         payment_provider().capture("key", "order-1", AMOUNT, "credit_card")
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.database import after_commit, current_transaction
 from app.database.group_commit import GroupCommit, Member
-from app.errors import DatabaseFault, Invalid
+from app.errors import DatabaseUnavailable, Invalid
 from app.runtime import Runtime
 from tests.chaos.processes import wait_for
 
@@ -100,13 +100,13 @@ def test_what_the_database_did_not_do_is_not_done_again(here: Runtime) -> None:
     def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
         serve(session, members)
         if len(members) > 1:
-            raise DatabaseFault("away")
+            raise DatabaseUnavailable("away")
 
     crew = Crew(fail)
     got = crew.want("a", "b", "c")
 
     assert got["a"].result() == "A"
-    assert {type(got[name].exception()) for name in "bc"} == {DatabaseFault}
+    assert {type(got[name].exception()) for name in "bc"} == {DatabaseUnavailable}
     assert crew.transactions == [["a"], ["b", "c"]]
 
 
@@ -137,12 +137,12 @@ def test_who_is_interrupted_is_and_the_others_learn_that_it_was_not_done(here: R
 
     assert got["a"].result() == "A"
     assert type(got["b"].exception()) is SystemExit  # it led
-    assert type(got["c"].exception()) is DatabaseFault
+    assert type(got["c"].exception()) is DatabaseUnavailable
 
 
 def test_each_raises_an_exception_of_its_own(here: Runtime) -> None:
     def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
-        raise DatabaseFault("away")
+        raise DatabaseUnavailable("away")
 
     got = Crew(fail).want("a", "b", "c")
 

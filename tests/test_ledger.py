@@ -8,11 +8,11 @@ from sqlalchemy import text
 from app import runtime
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from tests.post import Post
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import queries, reconciliation
-from workflows.read_side.reconciliation import Ledger, Verdict
+from workflows.read_side.reconciliation import Balance, BalanceStatus
 
 BOOKS = (Item("item-001", 2), Item("product-1", 1))
 TOTAL, NOTHING = Decimal(1100), Decimal(0)
@@ -20,17 +20,17 @@ TOTAL, NOTHING = Decimal(1100), Decimal(0)
 both = pytest.mark.parametrize("pattern", Pattern)
 
 
-def order(pattern: Pattern, **simulate: str) -> Placed:
+def order(pattern: Pattern, **simulate: str) -> PlacedOrder:
     return place(NewOrder(BOOKS, pattern, simulate=tuple(simulate.items())))
 
 
-def ledger_of(placed: Placed) -> Ledger:
+def ledger_of(placed: PlacedOrder) -> Balance:
     found = reconciliation.of(queries.saga(placed.saga_id))
     assert found is not None
     return found
 
 
-def verdicts(found: Ledger) -> tuple[Verdict, Verdict, Verdict]:
+def verdicts(found: Balance) -> tuple[BalanceStatus, BalanceStatus, BalanceStatus]:
     return found.money.verdict, found.stock.verdict, found.parcel.verdict
 
 
@@ -41,7 +41,7 @@ def test_a_completed_order_is_paid_handed_over_and_fetched(here: Runtime, patter
     assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, NOTHING, TOTAL)
     assert (found.stock.reserved, found.stock.shipped, found.stock.held) == (3, 3, 0)
     assert (found.parcel.booked, found.parcel.live) == (1, 1)
-    assert (found.verdict, found.undoing) == (Verdict.RIGHT, False)
+    assert (found.verdict, found.undoing) == (BalanceStatus.RIGHT, False)
 
 
 @both
@@ -51,37 +51,37 @@ def test_a_compensated_order_leaves_nothing_behind(here: Runtime, pattern: Patte
     assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, TOTAL, NOTHING)
     assert (found.stock.reserved, found.stock.released, found.stock.held) == (3, 3, 0)
     assert found.parcel.live == 0
-    assert (found.verdict, found.undoing) == (Verdict.RIGHT, True)
+    assert (found.verdict, found.undoing) == (BalanceStatus.RIGHT, True)
 
 
 @both
 def test_a_charge_whose_answer_was_lost_is_seen_and_given_back(here: Runtime, pattern: Pattern) -> None:
     found = ledger_of(order(pattern, payments="timeout"))
 
-    assert (found.money.charged, found.money.net, found.verdict) == (TOTAL, NOTHING, Verdict.RIGHT)
+    assert (found.money.charged, found.money.net, found.verdict) == (TOTAL, NOTHING, BalanceStatus.RIGHT)
 
 
 @both
 def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -> None:
     found = ledger_of(order(pattern, shipping="decline", payments="undo-fail:99"))
 
-    assert (found.money.verdict, found.money.net) == (Verdict.OUT, TOTAL)
-    assert found.parcel.verdict is Verdict.RIGHT
+    assert (found.money.verdict, found.money.net) == (BalanceStatus.OUT, TOTAL)
+    assert found.parcel.verdict is BalanceStatus.RIGHT
     # a conductor undoes in reverse, and has not come to the stock; without one nobody waits for the other
     conducted = pattern is Pattern.ORCHESTRATION
-    assert found.stock.verdict is (Verdict.OUT if conducted else Verdict.RIGHT)
-    assert found.verdict is Verdict.OUT
+    assert found.stock.verdict is (BalanceStatus.OUT if conducted else BalanceStatus.RIGHT)
+    assert found.verdict is BalanceStatus.OUT
 
 
 @both
 def test_money_given_back_by_hand_counts_as_given_back(here: Runtime, pattern: Pattern) -> None:
     placed = order(pattern, shipping="decline", payments="undo-fail:99")
-    operations.skip(placed.saga_id, Statement(by="Ann"))
+    operations.skip(placed.saga_id, ManualCompletion(by="Ann"))
 
     found = ledger_of(placed)
 
     assert (found.money.refunded, found.money.by_hand, found.money.net) == (NOTHING, TOTAL, NOTHING)
-    assert found.verdict is Verdict.RIGHT
+    assert found.verdict is BalanceStatus.RIGHT
 
 
 def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(here: Runtime) -> None:
@@ -92,18 +92,18 @@ def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(
 
     found = ledger_of(order(Pattern.ORCHESTRATION))
 
-    assert verdicts(found) == (Verdict.RIGHT, Verdict.OUT, Verdict.RIGHT)
+    assert verdicts(found) == (BalanceStatus.RIGHT, BalanceStatus.OUT, BalanceStatus.RIGHT)
     assert (found.stock.held, found.undoing) == (3, False)
 
 
 @both
 def test_while_it_moves_nothing_is_said(post: Post, pattern: Pattern) -> None:
     placed = order(pattern)
-    assert ledger_of(placed).verdict is Verdict.OPEN
+    assert ledger_of(placed).verdict is BalanceStatus.OPEN
 
     post.deliver_all()
 
-    assert ledger_of(placed).verdict is Verdict.RIGHT
+    assert ledger_of(placed).verdict is BalanceStatus.RIGHT
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_what_does_not_add_up_is_seen(here: Runtime, tampered: str, wrong: int) 
 
     found = ledger_of(placed)
 
-    assert [verdict is Verdict.WRONG for verdict in verdicts(found)] == [place == wrong for place in range(3)]
-    assert found.verdict is Verdict.WRONG
+    assert [verdict is BalanceStatus.WRONG for verdict in verdicts(found)] == [place == wrong for place in range(3)]
+    assert found.verdict is BalanceStatus.WRONG
 
 
 def test_a_saga_about_no_order_has_no_ledger(here: Runtime) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from app.errors import describe
+from app.errors import format_error
 from app.observability import tracing
 from app.observability.logging import add_to_log_context, configure_logging, log_context
 from app.settings import LogFormat
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_not_repeated() -> None:
     try:
         Order.model_validate({"shipping_address": "東京都千代田区1-1"})
     except ValidationError as error:
-        said = describe(error)
+        said = format_error(error)
 
     assert said.startswith("shipping_address: Input should be a valid integer")
     assert "東京都" not in said

@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
 from app.messaging.transports import memory
-from app.messaging.transports.memory import BELL, Channel
+from app.messaging.transports.memory import NOTIFIER, Channel
 from app.runtime import Runtime
 from cli.embedded import EmbeddedStack
 from cli.timer import PromptTimer
@@ -28,7 +28,7 @@ class Watched:
         self.looks = 0
         self.waits = threading.Semaphore(0)
         self.slept: list[float] = []
-        get, wait = Channel._get, BELL.wait
+        get, wait = Channel._get, NOTIFIER.wait
 
         def look(channel: Channel, queue: str, timeout: float | None = None) -> Any:
             self.looks += 1
@@ -39,7 +39,7 @@ class Watched:
             return wait(rung, seconds)
 
         monkeypatch.setattr(Channel, "_get", look)
-        monkeypatch.setattr(BELL, "wait", begin_to_wait)
+        monkeypatch.setattr(NOTIFIER, "wait", begin_to_wait)
         monkeypatch.setattr(base, "sleep", self.slept.append)
 
     def until_somebody_waits(self) -> None:
@@ -194,11 +194,11 @@ def test_an_ack_rings_for_nobody_who_has_room(drain: Callable[..., Draining], qu
     consumer = drain(queue)
     put(queue, "first")
     consumer.until_one_comes()
-    rung = BELL.rung
+    rung = NOTIFIER.rung
 
     consumer.got[0].ack()
 
-    assert rung == BELL.rung
+    assert rung == NOTIFIER.rung
 
 
 def test_a_wait_ends_in_time_without_a_message(queue: str) -> None:
@@ -217,8 +217,8 @@ def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, mo
     watched = Watched(monkeypatch)
     # nothing but being woken ends any of these waits before the test gives up
     monkeypatch.setattr(memory, "monotonic", lambda: 0.0)
-    wait = BELL.wait
-    monkeypatch.setattr(BELL, "wait", lambda rung, _seconds: wait(rung, None))
+    wait = NOTIFIER.wait
+    monkeypatch.setattr(NOTIFIER, "wait", lambda rung, _seconds: wait(rung, None))
     ended = threading.Event()
     stack = EmbeddedStack(here)
 

@@ -15,7 +15,7 @@ from tests.broken_order import refuse_to_resume
 from tests.post import Clock, Post
 from tests.shop import UNKNOWN_ID
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +31,15 @@ def saga_command(*arguments: str) -> Result:
     return CliRunner().invoke(commands, ["saga", *arguments])
 
 
-def order(**simulate: str) -> Placed:
+def order(**simulate: str) -> PlacedOrder:
     return place(NewOrder((Item("book-789", 1),), Pattern.ORCHESTRATION, simulate=tuple(simulate.items())))
 
 
-def stuck() -> Placed:
+def stuck() -> PlacedOrder:
     return order(shipping="decline", payments="undo-fail:7")
 
 
-def status(placed: Placed) -> str:
+def status(placed: PlacedOrder) -> str:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaInstance, placed.saga_id).status
 

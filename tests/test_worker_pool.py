@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.celery import QUEUES
-from app.messaging.batcher import MOST
+from app.messaging.batcher import MAX_BATCH
 from app.runtime import Runtime
 from app.saga.commands import calls_outside
 from app.settings import ROOT, Settings
@@ -27,7 +27,7 @@ def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool
         worker_concurrency=7,
         worker_niceness=0,  # this process is none
     )
-    monkeypatch.setattr(command, "open_runtime", lambda: Runtime(settings))
+    monkeypatch.setattr(command, "load_runtime", lambda: Runtime(settings))
     monkeypatch.setattr("cli.worker.celery_worker.main", lambda arguments, *_, **__: asked.append(arguments))
     result = CliRunner().invoke(command.worker, [queue])
     assert result.exit_code == 0, result.output
@@ -45,7 +45,7 @@ def test_who_calls_nobody_outside_works_in_one_process_and_gathers(monkeypatch: 
 
     assert value_of("--pool", arguments) == "solo"
     assert value_of("-c", arguments) == "1"
-    assert value_of("--prefetch-multiplier", arguments) == str(MOST)  # or there would be nothing to gather
+    assert value_of("--prefetch-multiplier", arguments) == str(MAX_BATCH)  # or there would be nothing to gather
 
 
 @pytest.mark.parametrize("queue", sorted(OUTSIDE))

@@ -37,7 +37,7 @@ from web.api import docs, inventory, orders, sagas, seed_paths
 from web.auth import operators, security
 from web.graphql import view as graphql
 from web.json_body import StrictRequest, refuse_repetition
-from web.server.limits import LARGEST_BODY
+from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 API = (orders, sagas, inventory, seed_paths, health, metrics)
 """What takes JSON only, and so needs no token in a form."""
@@ -54,7 +54,11 @@ class Web(OpenAPI):
         """What sessions and forms are signed with: read when it is first needed, for it may lie in the database."""
         if self._secret_key is None:
             configured = runtime.current().settings.secret_key
-            kept = configured.get_secret_value() if configured else stored_values.value_or("secret_key", token_urlsafe)
+            kept = (
+                configured.get_secret_value()
+                if configured
+                else stored_values.get_or_create("secret_key", token_urlsafe)
+            )
             self._secret_key = kept
         return self._secret_key
 
@@ -79,9 +83,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         info=Info(title="CloudMart", version="1.0.0", description="Orders as sagas, orchestrated and choreographed."),
         security_schemes=operators.SECURITY_SCHEMES,
         validation_error_model=problems.Problem,
-        validation_error_callback=problems.refuse_fields,
+        validation_error_callback=problems.raise_validation_problem,
     )
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BODY_BYTES
     tracing.register(app)
     security.register(app, without_forms=[graphql.blueprint, *(module.api for module in API)])
     app.before_request(refuse_repetition)

@@ -15,8 +15,8 @@ from workflows.orders import SAGAS, Pattern
 PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.name: Pattern.CHOREOGRAPHY}
 """Every saga type that a client may ask for, and which pattern it is of."""
 
-MOST_COPIES = 1000
-MOST_DIGITS = 12
+MAX_COPIES = 1000
+MAX_DIGITS = 12
 MAX_ID_LENGTH = 64
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -62,7 +62,7 @@ def _visible(text: str) -> str:
 def whole(value: Any) -> Any:
     """Return a whole number as int, however it was written; anything else as it is."""
     # JSON knows one kind of number: 2.0 is a whole one. One that is far too large is not even written out
-    if isinstance(value, Decimal) and value.adjusted() < MOST_DIGITS and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < MAX_DIGITS and value == value.to_integral_value():
         return int(value)
     return value
 
@@ -106,13 +106,13 @@ Title = Annotated[VisibleText, Field(min_length=1, max_length=MAX_TITLE_LENGTH)]
 Name = Annotated[VisibleText, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=5000)]
 Address = Annotated[VisibleText, Field(min_length=1, max_length=500)]
-Quantity = Annotated[int, Field(strict=True, ge=1, le=MOST_COPIES), BeforeValidator(whole)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_COPIES), BeforeValidator(whole)]
 Stock = Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(whole)]
 Delivered = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(whole)]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_json_number),
-    Field(ge=0, max_digits=MOST_DIGITS, decimal_places=2),
+    Field(ge=0, max_digits=MAX_DIGITS, decimal_places=2),
     AfterValidator(lambda amount: amount.quantize(CENT)),
     WithJsonSchema(
         {

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from app import runtime
 from app.celery import app as celery
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from web import problem_types, problems
 from web.api import responses
 from web.api.responses import answer
@@ -39,7 +39,7 @@ def ready() -> Response:
 def _database() -> str:
     try:
         runtime.current().database.check_writable()
-    except DatabaseFault as error:
+    except DatabaseUnavailable as error:
         logger.warning("the database did not answer", extra={"reason": error})
         return "no answer"
     return "ok"

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from app.errors import Refused
 from workflows import orders
-from workflows.orders import NewOrder, Placed
+from workflows.orders import NewOrder, PlacedOrder
 
 
 class OrderBody(Protocol):
@@ -14,7 +14,7 @@ class OrderBody(Protocol):
         """Return what the client called a field."""
 
 
-def place(body: OrderBody, order: NewOrder, idempotency_key: str | None) -> Placed:
+def place(body: OrderBody, order: NewOrder, idempotency_key: str | None) -> PlacedOrder:
     """Place the order that a body asks for; a refusal names the field as the client wrote it."""
     try:
         return orders.place(order, idempotency_key)

@@ -231,11 +231,11 @@ _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.Unauthorized: UNAUTHORIZED,
     errors.Forbidden: FORBIDDEN,
     errors.NotFound: NOT_FOUND,
-    errors.PriceDiffers: PRICE_DIFFERS,
+    errors.PriceMismatch: PRICE_DIFFERS,
     errors.Conflict: CONFLICT,
     errors.Invalid: INVALID,
     errors.Refused: BAD_REQUEST,
-    errors.DatabaseFault: UNAVAILABLE,
+    errors.DatabaseUnavailable: UNAVAILABLE,
 }
 
 _BY_STATUS = {kind.status: kind for kind in reversed(ALL.values())}

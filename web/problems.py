@@ -10,7 +10,7 @@ from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from app.errors import DatabaseFault, Invalid, Refused
+from app.errors import DatabaseUnavailable, Invalid, Refused
 from web import problem_types
 from web.problem_types import PRICE_DIFFERS, ProblemType
 
@@ -47,7 +47,7 @@ class Problem(BaseModel):
     facts: dict[str, Any] = Field(default={}, description="The values that the detail speaks of.")
 
 
-class InvalidFields(Invalid):
+class ValidationProblem(Invalid):
     """Raised when fields of a request are wrong; carries all of them."""
 
     def __init__(self, errors: list[FieldError]) -> None:
@@ -68,9 +68,9 @@ def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     }
 
 
-def refuse_fields(error: ValidationError) -> NoReturn:
-    """Raise what pydantic found wrong as InvalidFields."""
-    raise InvalidFields(field_errors(error)) from error
+def raise_validation_problem(error: ValidationError) -> NoReturn:
+    """Raise what pydantic found wrong as ValidationProblem."""
+    raise ValidationProblem(field_errors(error)) from error
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
@@ -83,7 +83,7 @@ def register(app: Flask) -> None:
     """Have every error of the app answered by this module."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(DatabaseFault, _no_database)
+    app.register_error_handler(DatabaseUnavailable, _no_database)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -127,7 +127,7 @@ def document(
 
 def errors_of(error: Refused) -> list[FieldError]:
     """Return the fields that a refusal names."""
-    if isinstance(error, InvalidFields):
+    if isinstance(error, ValidationProblem):
         return error.errors
     return [FieldError(field=error.field, reason=error.detail)] if error.field else []
 
@@ -159,7 +159,7 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _no_database(error: DatabaseFault) -> Response:
+def _no_database(error: DatabaseUnavailable) -> Response:
     logger.error("the database did not answer", extra={"reason": error})
     response = problem(problem_types.of(error), DATABASE_SILENT)
     response.headers["Retry-After"] = "1"

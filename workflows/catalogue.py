@@ -16,7 +16,7 @@ from app.ids import new_id
 from tasks import inventory
 from tasks.inventory import Book, Category, Delivery
 
-MOST_STOCK = 2**31 - 1
+MAX_STOCK = 2**31 - 1
 """What the stock columns hold."""
 
 
@@ -108,8 +108,8 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
             if (earlier.book_id, earlier.quantity) != (book_id, quantity):
                 raise used
             return book
-        if book.received_stock + quantity > MOST_STOCK:
-            raise Conflict(f"no more than {MOST_STOCK} copies of a book can be received", field="quantity")
+        if book.received_stock + quantity > MAX_STOCK:
+            raise Conflict(f"no more than {MAX_STOCK} copies of a book can be received", field="quantity")
         if not inventory.take(session, book, quantity, key=key or new_id(), by=by):
             raise used  # at the same time, for another book
     return book

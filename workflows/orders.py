@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.database import insert_if_absent, table_of
 from app.database.group_commit import GroupCommit, Member
-from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceDiffers, Refused
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, Refused
 from app.events import emit, history
 from app.fault_injection import Fault
 from app.ids import new_id
@@ -130,7 +130,7 @@ def _canonical(said: Mapping[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedOrder:
     """What a request got: an order and its saga; ``repeated`` if an earlier request had got them already."""
 
     order_id: str
@@ -146,14 +146,14 @@ class _Wanted:
     keys: list[str]
 
 
-_Placing = Member[_Wanted, Placed]
+_Placing = Member[_Wanted, PlacedOrder]
 
 
-def place(request: NewOrder, idempotency_key: str | None = None) -> Placed:
+def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
     """Store an order and its saga in one transaction, then set the saga going; returns at once.
 
     The same idempotency key, or the same order id of the client's own, with the same request gets the same answer.
-    Raises Invalid (unknown book or customer, or the key was used for another request), PriceDiffers (from the
+    Raises Invalid (unknown book or customer, or the key was used for another request), PriceMismatch (from the
     catalogue's) and Forbidden (faults are switched off here).
     """
     _check_faults(request)
@@ -211,7 +211,7 @@ def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
     return [*keys, f"order:{request.order_id}"] if request.order_id else keys
 
 
-def _earlier(session: Session, keys: list[str], request: NewOrder) -> Placed | None:
+def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrder | None:
     if not keys:
         return None
     # no entities: one that is pruned at this moment must not be in the way of the one that takes its key
@@ -231,7 +231,7 @@ def _earlier(session: Session, keys: list[str], request: NewOrder) -> Placed | N
     if saga_id is None:
         return None
     _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
-    return Placed(order_id, saga_id, repeated=True)
+    return PlacedOrder(order_id, saga_id, repeated=True)
 
 
 def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
@@ -331,8 +331,8 @@ def _items(request: NewOrder, books: Mapping[str, Row[Any]]) -> list[OrderItem]:
     return items
 
 
-def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceDiffers:
-    return PriceDiffers(
+def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceMismatch:
+    return PriceMismatch(
         f"{what} is {number(actual)}, not {number(requested)}",
         field=field,
         requested=number(requested),
@@ -350,7 +350,7 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
     sagas = []
     for member, order in stored:
         saga = member.run(session, _start, session, member.wanted.request, order)
-        member.got = Placed(order.id, saga.id, repeated=False)
+        member.got = PlacedOrder(order.id, saga.id, repeated=False)
         if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
             sagas.append(saga)
     barrier.write_new(session, sagas)

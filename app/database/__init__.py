@@ -38,7 +38,7 @@ from app.database.errors import faults_named, reconnect_where_only_another_serve
 from app.database.idle import IdleCloser
 from app.database.pool import ping_what_may_be_gone
 from app.database.redaction import keep_values_out_of_errors
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.observability import tracing
 
 Asked = ParamSpec("Asked")
@@ -118,7 +118,7 @@ UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
 
 @dataclass(frozen=True)
 class Timeouts:
-    """After how many seconds PostgreSQL ends what a connection does; each is reported as a DatabaseFault.
+    """After how many seconds PostgreSQL ends what a connection does; each is reported as a DatabaseUnavailable.
 
     A process that is frozen in a transaction keeps its row locks until ``idle_transaction`` has passed; a transaction
     that needs one of them gives up after ``lock``, so that its thread can do something else meanwhile.
@@ -132,7 +132,7 @@ class Timeouts:
 class Database:
     """One process's access to the database. Nothing connects before the first transaction.
 
-    Every transaction raises DatabaseFault when the database, and not what it was asked, is at fault. Without
+    Every transaction raises DatabaseUnavailable when the database, and not what it was asked, is at fault. Without
     ``timeouts`` those of the server apply: a migration may take as long as it needs.
     """
 
@@ -196,14 +196,14 @@ class Database:
             yield session
 
     def check_writable(self) -> None:
-        """Raise DatabaseFault unless the database takes writes at present."""
+        """Raise DatabaseUnavailable unless the database takes writes at present."""
         with self.transaction() as session:
             connection = session.connection()  # on SQLite this takes the write lock
             on_postgresql = connection.dialect.name == "postgresql"
             read_only = on_postgresql and connection.scalar(text("SHOW transaction_read_only")) == "on"
         if read_only:
             self.close()  # nothing has failed yet that would have the connections replaced
-            raise DatabaseFault("the server is read-only")
+            raise DatabaseUnavailable("the server is read-only")
 
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
@@ -225,7 +225,7 @@ class Database:
             yield
             return
         if not self._writer.acquire(timeout=PATIENCE_SECONDS):
-            raise DatabaseFault("another thread has been writing for too long")
+            raise DatabaseUnavailable("another thread has been writing for too long")
         try:
             yield
         finally:
@@ -383,7 +383,7 @@ def _sqlite_engine(url: str) -> Engine:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DatabaseFault(f"{folder} cannot be made: {error.strerror}") from error
+            raise DatabaseUnavailable(f"{folder} cannot be made: {error.strerror}") from error
     engine = create_engine(
         url, pool_size=20, max_overflow=20, connect_args={"timeout": PATIENCE_SECONDS}, hide_parameters=True
     )

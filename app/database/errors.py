@@ -8,7 +8,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 
 _SQLSTATES = (
     "08",  # the connection broke
@@ -77,11 +77,11 @@ def _drop_connections(context: ExceptionContext) -> None:
 
 @contextmanager
 def faults_named() -> Iterator[None]:
-    """Raise DatabaseFault for every error in the block that is a fault of the database; others pass as they are."""
+    """Raise DatabaseUnavailable for every error in the block that is the database's fault; others pass as they are."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
         if not is_fault(error):
             raise
         original = getattr(error, "orig", None)
-        raise DatabaseFault(str(original or error).strip(), getattr(original, "pgcode", None)) from error
+        raise DatabaseUnavailable(str(original or error).strip(), getattr(original, "pgcode", None)) from error

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import acting_in, taken_from
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 
 Wanted = TypeVar("Wanted")
 Got = TypeVar("Got")
@@ -106,16 +106,16 @@ class GroupCommit(Generic[Wanted, Got]):
                 done = True
         except Exception as error:
             # what has come to its commit may have been committed, though the answer was lost
-            apart = len(members) > 1 and not done and not isinstance(error, DatabaseFault)
+            apart = len(members) > 1 and not done and not isinstance(error, DatabaseUnavailable)
             for member in members:
                 member.apart = apart and member.error is None
                 member.error = member.error or _own(error)
         except BaseException:
             for member in members:
-                member.error = member.error or DatabaseFault("the thread that stored it with others was ended")
+                member.error = member.error or DatabaseUnavailable("the thread that stored it with others was ended")
             raise
 
 
 def _own(error: Exception) -> Exception:
     """Return what each of several threads may raise: to one that all raise each would add its traceback."""
-    return DatabaseFault(str(error)) if isinstance(error, DatabaseFault) else error
+    return DatabaseUnavailable(str(error)) if isinstance(error, DatabaseUnavailable) else error

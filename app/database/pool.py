@@ -9,7 +9,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-RESTED_SECONDS = 1.0
+PING_AFTER_IDLE_SECONDS = 1.0
 """A connection that has not been used for so long is asked whether it still works.
 
 One that the server closed is found out at once: only a network that broke without a word needs a question.
@@ -34,7 +34,7 @@ def ping_what_may_be_gone(engine: Engine) -> None:
         if returned_at is None:
             return  # it was made for who asks for it
         try:
-            if time.monotonic() - returned_at >= RESTED_SECONDS or _readable(connection):
+            if time.monotonic() - returned_at >= PING_AFTER_IDLE_SECONDS or _readable(connection):
                 engine.dialect.do_ping(cast(DBAPIConnection, connection))
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error  # the pool makes another

@@ -4,9 +4,9 @@ from app import runtime
 from app.gateways.carrier import Carrier, CarrierEntry, SimulatedCarrier
 from app.gateways.line import Line
 from app.gateways.payment_provider import PaymentProvider, PaymentProviderEntry, SimulatedPaymentProvider
-from app.retention import Kept
+from app.retention import RetentionRule
 
-KEPT = (Kept(PaymentProviderEntry, "order_id"), Kept(CarrierEntry, "order_id"))
+RETENTION = (RetentionRule(PaymentProviderEntry, "order_id"), RetentionRule(CarrierEntry, "order_id"))
 """What the simulated gateways forget with an order: real ones keep their own books for as long as they like."""
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
 from app.errors import StepRejected
-from app.gateways.ledger import first_entry, gateway_call
+from app.gateways.ledger import insert_once, ledger_transaction
 from app.gateways.line import Line
 from app.ids import new_id
 
@@ -52,9 +52,9 @@ class SimulatedCarrier:
         if not address.strip():
             with self._line.call():
                 raise StepRejected("the carrier needs an address")
-        with gateway_call(self._database, self._line) as session:
+        with ledger_transaction(self._database, self._line) as session:
             number = f"CM{new_id().replace('-', '')[-12:].upper()}"
-            entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
+            entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
             if entry.kind != "book":
                 raise StepRejected("the carrier refused a booking that was voided before")
             booked: str = entry.tracking_number
@@ -62,12 +62,12 @@ class SimulatedCarrier:
 
     def void(self, key: str, order_id: str) -> str | None:
         """Cancel or refuse; see Carrier."""
-        with gateway_call(self._database, self._line) as session:
-            entry = first_entry(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
+        with ledger_transaction(self._database, self._line) as session:
+            entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
             if entry.kind != "book":
                 return None
             number: str = entry.tracking_number
-            first_entry(
+            insert_once(
                 session, CarrierEntry, f"{key}:cancel", order_id=order_id, kind="cancel", tracking_number=number
             )
             return number

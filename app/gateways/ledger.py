@@ -13,31 +13,31 @@ from sqlalchemy import Executable, Row, text
 from sqlalchemy.orm import Session
 
 from app.database import Base, Database, dialect_of, insert_in, table_of
-from app.errors import DatabaseFault, StepUnavailable
+from app.errors import DatabaseUnavailable, StepUnavailable
 from app.gateways.line import Line
 
 _QUERY_CANCELED = "57014"
 
 
 @contextmanager
-def gateway_call(database: Database, line: Line) -> Iterator[Session]:
+def ledger_transaction(database: Database, line: Line) -> Iterator[Session]:
     """Run a gateway's work in a transaction of its own; raises StepUnavailable when it does not answer in time.
 
-    Every other fault of the database raises DatabaseFault: that this process got no connection, or lost a conflict,
-    says nothing about the gateway, so it costs the step no attempt.
+    Every other fault of the database raises DatabaseUnavailable: that this process got no connection, or lost a
+    conflict, says nothing about the gateway, so it costs the step no attempt.
     """
     try:
         with line.call(), database.transaction() as session:
             if dialect_of(session) == "postgresql":
                 session.execute(text(f"SET LOCAL statement_timeout = {int(line.timeout * 1000)}"))
             yield session
-    except DatabaseFault as fault:
+    except DatabaseUnavailable as fault:
         if fault.sqlstate != _QUERY_CANCELED:
             raise
         raise StepUnavailable(f"the gateway did not answer: {fault}") from fault
 
 
-def first_entry(session: Session, ledger: type[Base], key: str, **values: Any) -> Row[Any]:
+def insert_once(session: Session, ledger: type[Base], key: str, **values: Any) -> Row[Any]:
     """Write an entry under an idempotency key unless there is one; returns whichever was first, locked."""
     statement = _insert_or_find(ledger, dialect_of(session))
     return session.connection().execute(statement, {"idempotency_key": key, **values}).one()

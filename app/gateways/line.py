@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.errors import DatabaseFault, StepUnavailable
+from app.errors import DatabaseUnavailable, StepUnavailable
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Line:
     def call(self) -> Iterator[None]:
         """Have the gateway do the block's work, and its answer, be it yes or no, arrive when it is due.
 
-        Raises StepUnavailable, with the work done, when the answer is due after the timeout. A DatabaseFault passes
-        at once: the call did not reach the gateway, or its outcome is unknown, so there is no answer to wait for.
+        Raises StepUnavailable, with the work done, when the answer is due after the timeout. A DatabaseUnavailable
+        passes at once: the call did not reach the gateway, or its outcome is unknown: there is no answer to wait for.
         """
         began = time.monotonic()
         reached = True
         try:
             yield
-        except DatabaseFault:
+        except DatabaseUnavailable:
             reached = False
             raise
         finally:

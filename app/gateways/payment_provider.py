@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
 from app.errors import StepRejected
-from app.gateways.ledger import first_entry, gateway_call
+from app.gateways.ledger import insert_once, ledger_transaction
 from app.gateways.line import Line
 from app.ids import new_id
 
@@ -66,8 +66,8 @@ class SimulatedPaymentProvider:
         if amount == DECLINED_AMOUNT:
             with self._line.call():
                 raise StepRejected(f"the provider declined the {method} payment of {amount}")
-        with gateway_call(self._database, self._line) as session:
-            entry = first_entry(
+        with ledger_transaction(self._database, self._line) as session:
+            entry = insert_once(
                 session,
                 PaymentProviderEntry,
                 key,
@@ -82,8 +82,8 @@ class SimulatedPaymentProvider:
 
     def void(self, key: str, order_id: str) -> Receipt | None:
         """Refund or refuse; see PaymentProvider."""
-        with gateway_call(self._database, self._line) as session:
-            entry = first_entry(
+        with ledger_transaction(self._database, self._line) as session:
+            entry = insert_once(
                 session,
                 PaymentProviderEntry,
                 key,
@@ -94,7 +94,7 @@ class SimulatedPaymentProvider:
             )
             if entry.kind != "capture":
                 return None
-            refund = first_entry(
+            refund = insert_once(
                 session,
                 PaymentProviderEntry,
                 f"{key}:refund",

@@ -14,10 +14,10 @@ from kombu.asynchronous.timer import Entry
 
 from app.messaging import batching
 from app.messaging.batching import Wanted
-from app.messaging.publisher import sent_together
+from app.messaging.publisher import publish_batch
 from app.observability import tracing
 
-MOST = 64
+MAX_BATCH = 64
 """So many messages are done in one transaction at most: what a repetition costs, and how long its locks are held."""
 
 QUIET_SECONDS = 0.001
@@ -30,7 +30,7 @@ LOST_SECONDS = 1.0
 """A look that is so long overdue was lost: with a connection that breaks, Celery may forget what it had to do later."""
 
 
-class Gathering:
+class Batcher:
     """Between a worker's consumer and its pool.
 
     ``hand_on`` gives a request to the pool, which runs and acknowledges it at once; acknowledgements that are given
@@ -59,7 +59,7 @@ class Gathering:
         waiting.append(request)
         self._grown = True
         idle = not self._next_look and time.monotonic() - self._ended > BUSY_SECONDS
-        if idle or len(waiting) >= MOST:
+        if idle or len(waiting) >= MAX_BATCH:
             self._begin(request.name)
         if self._waiting:
             self._look_soon()
@@ -98,7 +98,7 @@ class Gathering:
                 return
             wanted = [Wanted(request.id, request.kwargs) for request in requests]
             # what follows leaves before the acknowledgements: a message whose successor was lost comes again
-            with self._acked_together(), sent_together(), batching.done(task_name, wanted):
+            with self._acked_together(), publish_batch(), batching.done(task_name, wanted):
                 for request in requests:
                     self._hand_on(request)
         finally:

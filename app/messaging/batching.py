@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import describe
+from app.errors import format_error
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,6 @@ def _attempt(task_name: str, wanted: Sequence[Wanted]) -> Outcomes:
         return _do[task_name](wanted)
     except Exception as error:
         # one of them may be the cause: each alone fails, or not, by itself, and says so where it must be said
-        logger.info(f"{len(wanted)} messages of {task_name} are done one by one", extra={"reason": describe(error)})
+        logger.info(f"{len(wanted)} messages of {task_name} are done one by one", extra={"reason": format_error(error)})
         _alone_until[task_name] = time.monotonic() + ALONE_SECONDS
         return {}

@@ -24,8 +24,8 @@ from kombu.message import Message
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from app.celery import QUEUES, queue_of
-from app.errors import describe
-from app.messaging.batcher import Gathering
+from app.errors import format_error
+from app.messaging.batcher import Batcher
 from app.messaging.tracebacks import be_brief
 from app.messaging.transports.amqp import acked_together
 
@@ -37,7 +37,7 @@ MAX_WAIT = timedelta(minutes=5)
 MAX_BODY_BYTES = 64 * 1024
 """A chain of a hundred steps; the longest here has seven."""
 
-MOST_RETRIES = 1000
+MAX_RETRIES = 1000
 
 MIN_PUT_BACK_DELAY_SECONDS = 1.0
 MAX_PUT_BACK_DELAY_SECONDS = 30.0
@@ -106,7 +106,7 @@ class _Headers(_Strict):
     kwargsrepr: str | None = None
     ignore_result: bool | None = None
     replaced_task_nesting: int = 0
-    retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] = 0
+    retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = 0
     eta: _Time | None = None
     expires: _Time | None = None
     # nothing here sends one: a forged one would end a step, or its worker's child, in the middle
@@ -162,11 +162,11 @@ class Inbox(Consumer):
 
     def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
-        self._gathering: Gathering | None = None
+        self._gathering: Batcher | None = None
         self._put_back_limit = PutBackLimit()
         # elsewhere what is done together here would be done in another process than what Celery asks for it
         if isinstance(pool, SoloPool) and hub is not None:
-            self._gathering = Gathering(on_task_request, hub, lambda: acked_together(self.connection))
+            self._gathering = Batcher(on_task_request, hub, lambda: acked_together(self.connection))
             on_task_request = self._gathering.take
         super().__init__(on_task_request, *args, **kwargs)
 
@@ -209,13 +209,13 @@ class Inbox(Consumer):
 
     def _drop(self, message: Message, error: Exception) -> None:
         queue = (message.delivery_info or {}).get("routing_key")
-        reason = {"reason": describe(error)}
+        reason = {"reason": format_error(error)}
         logger.error(f"message dropped from queue {queue}: it is no task of ours", extra=reason)
         message.reject_log_error(logger, self.connection_errors)
 
     def _put_back_later(self, message: Message, delay: float, error: Exception) -> None:
         """Put a message back into its queue after a while: at once, this worker could do nothing else."""
-        logger.info("message left to a worker of another version", extra={"reason": describe(error)})
+        logger.info("message left to a worker of another version", extra={"reason": format_error(error)})
         self.qos.increment_eventually()  # those that are kept must not use up what may be prefetched
         # a thread of its own has the timer of some pools, and may not use the connection
         self.timer.call_after(delay, self.call_soon, (self._put_back, message, self.connection))

@@ -43,7 +43,7 @@ class _Message:
     rest: Sequence[Link]
     root_id: str | None
     parent_id: str | None
-    not_taken: NotTaken | None = None
+    on_undelivered: NotTaken | None = None
 
     @property
     def queue(self) -> str:
@@ -53,8 +53,8 @@ class _Message:
     def lost(self, error: Exception) -> None:
         """Say that it was not sent, and do about it what its sender wants."""
         logger.warning("message not sent, the sweep will", extra={"saga_id": self.root_id, "reason": error})
-        if self.not_taken:
-            self.not_taken()
+        if self.on_undelivered:
+            self.on_undelivered()
 
 
 _sender: ContextVar[str | None] = ContextVar("sender", default=None)
@@ -80,7 +80,7 @@ def sender() -> str | None:
 
 
 @contextmanager
-def sent_together() -> Iterator[None]:
+def publish_batch() -> Iterator[None]:
     """Have what is sent in the block leave together when it ends, however it ends."""
     parcel: list[_Message] = []
     token = _parcel.set(parcel)
@@ -98,16 +98,16 @@ def send(
     saga_id: str,
     task_id: str | None = None,
     parent_id: str | None = None,
-    not_taken: NotTaken | None = None,
+    on_undelivered: NotTaken | None = None,
     **arguments: str,
 ) -> None:
-    """Send one task of a saga to its queue; ``not_taken`` is called if the broker does not take it."""
+    """Send one task of a saga to its queue; ``on_undelivered`` is called if the broker does not take it."""
     task_id = task_id or new_id()
     if app.conf.task_always_eager:
-        if not _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id) and not_taken:
-            not_taken()
+        if not _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id) and on_undelivered:
+            on_undelivered()
         return
-    _send(_Message(_link(task_name, saga_id, task_id, **arguments), [], saga_id, parent_id, not_taken))
+    _send(_Message(_link(task_name, saga_id, task_id, **arguments), [], saga_id, parent_id, on_undelivered))
 
 
 def send_chain(
@@ -116,9 +116,9 @@ def send_chain(
     saga_id: str,
     on_error: str | None = None,
     parent_id: str | None = None,
-    not_taken: NotTaken | None = None,
+    on_undelivered: NotTaken | None = None,
 ) -> None:
-    """Send tasks of a saga to run one after the other; ``not_taken`` is called if the broker does not take the first.
+    """Send tasks of a saga to run one after the other; ``on_undelivered`` is called if the first is not taken.
 
     ``on_error`` names the task that Celery calls when one of them fails.
     """
@@ -126,8 +126,8 @@ def send_chain(
         tasks = chain(*(_signature(name, saga_id) for name in task_names))
         # immutable, so that it is sent as a task: an errback that takes the error would run inside the failing process
         options: dict[str, Any] = {"link_error": _signature(on_error, saga_id)} if on_error else {}
-        if not _publish(tasks, saga_id, **options) and not_taken:
-            not_taken()
+        if not _publish(tasks, saga_id, **options) and on_undelivered:
+            on_undelivered()
         return
     links = [_link(name, saga_id, new_id()) for name in task_names]
     if on_error:
@@ -135,7 +135,7 @@ def send_chain(
         for link in links:
             link["options"]["link_error"] = errbacks
     # the last comes first: Celery takes what follows from the end
-    _send(_Message(links[0], links[:0:-1], saga_id, parent_id, not_taken))
+    _send(_Message(links[0], links[:0:-1], saga_id, parent_id, on_undelivered))
 
 
 def send_next(request: Context) -> None:
@@ -160,7 +160,7 @@ def send_errbacks(request: Context) -> None:
 def _send(message: _Message) -> None:
     """Send a message, now or with others."""
     try:
-        _pack_or_publish(message)
+        _enqueue_or_send(message)
     except _not_taken() as error:
         message.lost(error)
 
@@ -168,14 +168,14 @@ def _send(message: _Message) -> None:
 def _sent(message: _Message) -> bool:
     """Send a message, now or with others; returns whether that is done, and nothing is left to Celery."""
     try:
-        _pack_or_publish(message)
+        _enqueue_or_send(message)
     except _not_taken() as error:
         logger.debug("message not sent, Celery tries", extra={"saga_id": message.root_id, "reason": error})
         return False
     return True
 
 
-def _pack_or_publish(message: _Message) -> None:
+def _enqueue_or_send(message: _Message) -> None:
     parcel = _parcel.get()
     if parcel is None:
         _publish_message(message)

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from app import fault_injection
 from app.database import effects, pending_writes
-from app.errors import DatabaseFault, StepRejected, describe
+from app.errors import DatabaseUnavailable, StepRejected, format_error
 from app.messages import Event, Reply
 from app.observability.logging import add_to_log_context
 from app.saga import signals
 from app.saga.barrier import Entry
 from app.saga.definition import Command, Operation, RetryPolicy, StepStatus
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.signals import Kind
+from app.saga.signals import SignalType
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
     """Retry the message after a database fault. It does not count as an attempt: nothing could be logged."""
     try:
         yield
-    except DatabaseFault as error:
+    except DatabaseUnavailable as error:
         wait = min(MAX_WAIT_FOR_DATABASE_SECONDS, 0.2 * 2**task.request.retries)
         logger.warning("database fault, trying again", extra={"reason": error})
         raise task.retry(countdown=wait, exc=error, max_retries=50) from error
@@ -56,11 +56,11 @@ def call_outside(
     Action and compensation use the same idempotency key, so that the one can void what the other may have done.
     """
     fault = fault_injection.fault_for(command, payload)
-    fault_injection.strike_before(fault, operation, attempt, deadline)
+    fault_injection.inject_before(fault, operation, attempt, deadline)
     if command.call is None:
         return None
     answer = command.call(command.message(payload), gateway_key(saga_id, step))
-    fault_injection.strike_after_call(fault, operation)
+    fault_injection.inject_after(fault, operation)
     return answer
 
 
@@ -116,12 +116,12 @@ def refuse(
     return command.refused(session, message, reason or "failed")
 
 
-def invoke_by_hand(command: Command, session: Session, payload: dict[str, Any]) -> Event | None:
+def record_manual_completion(command: Command, session: Session, payload: dict[str, Any]) -> Event | None:
     """Have the service record that a person did what the command could not, if it has anything to record."""
     return command.by_hand(session, command.message(payload)) if command.by_hand else None
 
 
-def note_failure(
+def record_failure(
     saga: SagaInstance,
     row: SagaStep,
     error: Exception,
@@ -137,9 +137,9 @@ def note_failure(
         "attempt": row.attempts,
         "started_at": started_at.isoformat(),
         "finished_at": now.isoformat(),
-        "error": describe(error),
+        "error": format_error(error),
     }
-    row.error = describe(error)
+    row.error = format_error(error)
     row.task_id = task_id
     row.started_at = started_at
     tried = row.attempts - row.earlier_attempts
@@ -152,7 +152,7 @@ def note_failure(
         failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
         failure["most"] = row.earlier_attempts + policy.attempts
     row.failures = [*row.failures, failure]
-    signals.of_step(Kind.STEP_FAILED if wait is None else Kind.STEP_RETRIED, saga, row, now)
+    signals.send_step(SignalType.STEP_FAILED if wait is None else SignalType.STEP_RETRIED, saga, row, now)
     return wait
 
 
@@ -171,7 +171,9 @@ def finish(
     row.task_id = task_id
     row.started_at = started_at
     row.finished_at = now
-    signals.of_step(Kind.STEP_COMPLETED if status is StepStatus.COMPLETED else Kind.STEP_SKIPPED, saga, row, now)
+    signals.send_step(
+        SignalType.STEP_COMPLETED if status is StepStatus.COMPLETED else SignalType.STEP_SKIPPED, saga, row, now
+    )
 
 
 def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:

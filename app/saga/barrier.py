@@ -18,7 +18,7 @@ from sqlalchemy.orm.attributes import instance_dict
 
 from app.database import as_loaded, insert_if_absent, table_of
 from app.ids import is_uuid
-from app.saga.definition import PERSISTENT, Operation, StepStatus
+from app.saga.definition import RETRY_UNTIL_STUCK, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
@@ -177,7 +177,7 @@ def _update(changed: tuple[str, ...]) -> Update:
     return update(table_of(SagaInstance)).where(SagaInstance.id == bindparam("of")).values(columns)
 
 
-def close_door(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:
+def block_action(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:
     """See to it that a step's action cannot take effect from now on, unless it already has; returns its row.
 
     If the action never ran its row is made here (null compensation), and a late action collides with it (hanging).
@@ -210,7 +210,7 @@ def reopen(session: Session, saga_id: str, step: str, operation: Operation) -> N
         _reopen(row)
 
 
-def given_up(session: Session, saga_id: str) -> Sequence[SagaStep]:
+def exhausted(session: Session, saga_id: str) -> Sequence[SagaStep]:
     """Return the operations of a saga that were given up before they could say how they ended, locked."""
     ended = SagaStep.status.in_([StepStatus.FAILED, StepStatus.CLOSING])
     unsaid = select(SagaStep).where(SagaStep.saga_id == saga_id, ended, SagaStep.event_id.is_(None))
@@ -220,16 +220,16 @@ def given_up(session: Session, saga_id: str) -> Sequence[SagaStep]:
 
 def _closing_in_vain(row: SagaStep) -> bool:
     # a door that is being closed has this status from before the first attempt to its last
-    return PERSISTENT.exhausted(row.attempts - row.earlier_attempts)
+    return RETRY_UNTIL_STUCK.exhausted(row.attempts - row.earlier_attempts)
 
 
-def reopen_unsaid(session: Session, saga_id: str) -> None:
+def reset_exhausted(session: Session, saga_id: str) -> None:
     """Let every operation of a saga be tried again that was given up before it could say how it ended.
 
     An action that failed and said so is not among them: its failure is a fact. One whose voiding was given up stays
     shut, and has a new round of retries.
     """
-    for row in given_up(session, saga_id):
+    for row in exhausted(session, saga_id):
         if row.status == StepStatus.CLOSING:
             row.earlier_attempts = row.attempts
         else:

@@ -2,13 +2,13 @@
 
 from app import runtime
 from app.saga import signals
-from app.saga.signals import Happening
+from app.saga.signals import SagaSignal
 
 
-def announce(happening: Happening) -> None:
+def announce(happening: SagaSignal) -> None:
     """Have it said that a saga has changed."""
     if announcer := runtime.current().announcer:
         announcer.announce(happening.saga_id)
 
 
-signals.listen(announce)
+signals.connect(announce)

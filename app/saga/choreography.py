@@ -20,7 +20,14 @@ from app.saga.attempts import CeleryTask, finish, invoke
 from app.saga.decisions import Decision, Reaction
 from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
 from app.saga.first_reactions import react_together
-from app.saga.manual_completion import Statement, Undoing, choose, note_statement, recording, undoing_of
+from app.saga.manual_completion import (
+    ManualCompletion,
+    PendingCompensation,
+    choose,
+    pending_compensation,
+    record_completion,
+    recording,
+)
 from app.saga.models import SagaInstance
 from app.saga.reactions import ReactionRun
 from app.saga.stream import Milestone, Stream
@@ -101,7 +108,7 @@ class Choreography:
         with tracing.beginning(session, saga):
             state_machine.begin(saga, now, here.settings.order_timeout_seconds)
             saga.status = SagaStatus.RUNNING
-            state_machine.reach(saga, state, now)
+            state_machine.enter_state(saga, state, now)
             row = barrier.take(saga.id, create.short_name, Operation.ACTION, now)
             session.add(row)
             finish(saga, row, StepStatus.COMPLETED, None, now, now)
@@ -121,7 +128,7 @@ class Choreography:
         saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
-            state_machine.start_clock(saga, here.now(), here.settings.order_timeout_seconds)
+            state_machine.restart_deadline(saga, here.now(), here.settings.order_timeout_seconds)
         elif quiet_since > here.now():
             # it has made progress, of which its row does not tell
             saga.redrives = 0
@@ -129,23 +136,23 @@ class Choreography:
             return
         # by turns: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
         if saga.redrives % 2:
-            self._say_again(session, saga, past)
+            self._republish(session, saga, past)
         else:
             self._stream.say_unfinished(session, saga.id, past.events)
 
-    def _say_again(self, session: Session, saga: SagaInstance, past: History) -> None:
+    def _republish(self, session: Session, saga: SagaInstance, past: History) -> None:
         """Say the first event again, and those that no reaction said; reactions that are done say again the rest."""
         roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
         for event in past.events:
             if event.event_type in roots:
-                self._stream.say_again(session, saga.id, event)
+                self._stream.republish(session, saga.id, event)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
         """Say once that the deadline has passed; whoever owns the point of no return decides what that means."""
         saga.deadline_at = None
         past = history(session, saga.aggregate_id)
         if past.has(self.timed_out):
-            self._say_again(session, saga, past)
+            self._republish(session, saga, past)
         else:
             self._stream.emit(session, saga, Event(self.timed_out, {"reason": "not settled before its deadline"}))
 
@@ -171,10 +178,10 @@ class Choreography:
         past = history(session, saga.aggregate_id)
         if saga.status == SagaStatus.STUCK:
             self._unstick(saga)
-            barrier.reopen_unsaid(session, saga.id)
+            barrier.reset_exhausted(session, saga.id)
         self._stream.say_unfinished(session, saga.id, past.events)
 
-    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
         """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""
         past = history(session, saga.aggregate_id)
         undoings = self._undoings(session, saga, past)
@@ -184,19 +191,19 @@ class Choreography:
             event = chosen[0].record(session, {**saga.payload, **past.data})
         now = runtime.current().now()
         for undoing in chosen:
-            note_statement(undoing.row, undoing.status, statement, now)
+            record_completion(undoing.row, undoing.status, statement, now)
         if event:
             self._stream.answer(session, saga, chosen[0].row, event)
         for other in undoings:
             if other not in chosen:
-                state_machine.stick(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
+                state_machine.mark_stuck(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
 
     def _unstick(self, saga: SagaInstance) -> None:
         here = runtime.current()
         state_machine.unstick(saga, here.now(), here.settings.order_timeout_seconds)
         saga.current_step = None
 
-    def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[Undoing]:
+    def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[PendingCompensation]:
         decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
-        undoings = [undoing_of(row, decisions) for row in barrier.given_up(session, saga.id)]
+        undoings = [pending_compensation(row, decisions) for row in barrier.exhausted(session, saga.id)]
         return [undoing for undoing in undoings if undoing]

@@ -25,10 +25,10 @@ class SagaStatus(StrEnum):
 FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.RUNNING})
 """While a saga has one of these, its actions may take effect; in any other the fence is closed."""
 
-MOVING = FORWARD | {SagaStatus.COMPENSATING}
+ACTIVE = FORWARD | {SagaStatus.COMPENSATING}
 """While a saga has one of these, the sweep drives it on."""
 
-ENDED = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
+TERMINAL = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
 """A saga that has one of these is done with; what is stuck is not."""
 
 STARTED, COMPLETED = "STARTED", "COMPLETED"
@@ -36,7 +36,7 @@ COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
 """The states (milestones, seed 002) that every saga has; the others are named by its steps."""
 
 
-class ActKind(StrEnum):
+class OperatorActionType(StrEnum):
     """What an operator does to a saga."""
 
     CANCEL = "cancel"
@@ -120,8 +120,8 @@ class RetryPolicy:
         return min(self.limit, self.delay * self.factor ** (attempts - 1)) * (1 - self.jitter * rng())
 
 
-ONCE = RetryPolicy(attempts=1, delay=0)
-PERSISTENT = RetryPolicy.exponential(7)
+NO_RETRY = RetryPolicy(attempts=1, delay=0)
+RETRY_UNTIL_STUCK = RetryPolicy.exponential(7)
 """How a compensation, and what comes after the pivot, is retried unless said otherwise; then the saga is stuck."""
 
 
@@ -200,7 +200,7 @@ class Step:
     action: Command
     compensation: Command | None = None
     retry: RetryPolicy | None = None
-    undo_retry: RetryPolicy = PERSISTENT
+    compensation_retry: RetryPolicy = RETRY_UNTIL_STUCK
     timeout: float | None = None
     guard: Guard | None = None
     pivot: bool = False
@@ -214,7 +214,7 @@ class Step:
     @property
     def policy(self) -> RetryPolicy:
         """The retry policy of the action: the step's own, else the command's, else a single attempt."""
-        return self.retry or self.action.retry or ONCE
+        return self.retry or self.action.retry or NO_RETRY
 
 
 class Saga:

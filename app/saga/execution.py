@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import DatabaseFault, StepFailed, StepRejected
+from app.errors import DatabaseUnavailable, StepFailed, StepRejected
 from app.events import emit
 from app.ids import is_uuid
 from app.messages import Reply
@@ -24,7 +24,7 @@ from app.saga.attempts import (
     finish,
     invoke,
     leave_to_others,
-    note_failure,
+    record_failure,
     reply_of,
     retried_on_database_fault,
     retry_later,
@@ -84,7 +84,7 @@ class StepRun:
                 outcome = self._first_attempt(answer, struck=True)
             if outcome is None:
                 outcome = self._record_success(answer)
-        except (Settled, StepFailed, DatabaseFault):
+        except (Settled, StepFailed, DatabaseUnavailable):
             raise
         except UnknownStep as error:
             leave_to_others(self.task, str(error))
@@ -145,7 +145,7 @@ class StepRun:
             if turn.operation is Operation.ACTION:
                 state_machine.advance(turn.saga, turn.plan, turn.step, now)
             else:
-                state_machine.undone(turn.saga, turn.plan, turn.step, now)
+                state_machine.step_compensated(turn.saga, turn.plan, turn.step, now)
         return reply_of(row)
 
     def _record_failure(self, error: Exception) -> Reply:
@@ -157,18 +157,18 @@ class StepRun:
                 raise StepFailed(reply_of(row))
             rejected = isinstance(error, StepRejected) and turn.operation is Operation.ACTION
             task_id = self.task.request.id
-            wait = note_failure(turn.saga, row, error, turn.policy, rejected, task_id, self.started_at, now)
+            wait = record_failure(turn.saga, row, error, turn.policy, rejected, task_id, self.started_at, now)
             if wait is None:
                 if event := give_up(session, turn, self.command, row, now):
                     row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
             else:
-                turn.saga.wake_at = state_machine.next_look(turn.saga, now, wait)
+                turn.saga.wake_at = state_machine.next_check_at(turn.saga, now, wait)
         if wait is None:
             raise StepFailed(reply_of(row)) from error
         retry_later(self.task, error, wait)
 
     def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
-        action = barrier.close_door(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
+        action = barrier.block_action(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
         # an unanswered call may have had its effect whatever our log says: only its gateway knows
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 

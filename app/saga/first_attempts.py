@@ -19,7 +19,7 @@ from app.messages import Event, Reply
 from app.messaging.batching import Outcomes, Wanted
 from app.observability.logging import log_context
 from app.saga import barrier, state_machine
-from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
+from app.saga.attempts import finish, invoke_cleanly, record_failure, refuse, reply_of, say_begun
 from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.turn import Fence, Turn
@@ -144,7 +144,7 @@ class FirstAttempts:
         attempt.row = row
         if attempt.refusal:
             task_id, began = delivery.task_id, delivery.started_at
-            note_failure(turn.saga, row, attempt.refusal, turn.policy, True, task_id, began, now)
+            record_failure(turn.saga, row, attempt.refusal, turn.policy, True, task_id, began, now)
             attempt.event = give_up(self.session, turn, self.command, row, now)
             return
         if attempt.event:
@@ -153,7 +153,7 @@ class FirstAttempts:
         if turn.operation is Operation.ACTION:
             state_machine.advance(turn.saga, turn.plan, turn.step, now)
         else:
-            state_machine.undone(turn.saga, turn.plan, turn.step, now)
+            state_machine.step_compensated(turn.saga, turn.plan, turn.step, now)
 
     def _emit(self, attempts: Sequence[_Attempt]) -> None:
         said = []
@@ -168,7 +168,7 @@ class FirstAttempts:
 def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: datetime) -> Event | None:
     """Do what an operation's last failure means; returns the event that says so, if the service has one."""
     if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
-        state_machine.stick(turn.saga, now, f"{command.name}: {row.error}")
+        state_machine.mark_stuck(turn.saga, now, f"{command.name}: {row.error}")
         return None
     return refuse(command, session, turn.data, row.error) if command.refused else None
 

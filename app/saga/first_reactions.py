@@ -20,9 +20,9 @@ from app.messages import Event, Reply
 from app.messaging.batching import Outcomes, Wanted
 from app.observability.logging import log_context
 from app.saga import barrier, state_machine
-from app.saga.attempts import finish, invoke_cleanly, note_failure, refuse, reply_of, say_begun
+from app.saga.attempts import finish, invoke_cleanly, record_failure, refuse, reply_of, say_begun
 from app.saga.decisions import Act, Decision, Reaction, Undo
-from app.saga.definition import ONCE, Command, Operation, StepStatus
+from app.saga.definition import NO_RETRY, Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Answer, Stream
 
@@ -166,13 +166,13 @@ class FirstReactions:
         if attempt.refusal is None:
             finish(saga, row, attempt.status, delivery.task_id, delivery.started_at, now)
             return row
-        policy, began = attempt.command.retry or ONCE, delivery.started_at
-        note_failure(saga, row, attempt.refusal, policy, True, delivery.task_id, began, now)
+        policy, began = attempt.command.retry or NO_RETRY, delivery.started_at
+        record_failure(saga, row, attempt.refusal, policy, True, delivery.task_id, began, now)
         if attempt.command.refused:
             attempt.event = refuse(attempt.command, session, attempt.data, row.error)
         else:
             # past the point of no return there is no way back: it waits for a person to resume it
-            state_machine.stick(saga, now, f"{self.task_name}: {row.error}", row.step)
+            state_machine.mark_stuck(saga, now, f"{self.task_name}: {row.error}", row.step)
         return row
 
 

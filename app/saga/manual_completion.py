@@ -17,14 +17,14 @@ from app import runtime
 from app.errors import Conflict, StepError
 from app.messages import Event
 from app.saga import barrier
-from app.saga.attempts import invoke_by_hand, refuse
+from app.saga.attempts import record_manual_completion, refuse
 from app.saga.decisions import Act, Close, Decision, Undo
 from app.saga.definition import Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 
 
 @dataclass(frozen=True)
-class Statement:
+class ManualCompletion:
     """Somebody's word that they did a compensation by hand; ``step``, where several are stuck, is what it undoes."""
 
     by: str
@@ -32,7 +32,7 @@ class Statement:
     step: str | None = None
 
 
-def note_statement(row: SagaStep, status: StepStatus, statement: Statement, now: datetime) -> None:
+def record_completion(row: SagaStep, status: StepStatus, statement: ManualCompletion, now: datetime) -> None:
     """Log that an operation ended as somebody says; its attempts and their errors stay."""
     row.status = status
     row.done_by = statement.by
@@ -49,7 +49,7 @@ def nothing_to_skip(saga: SagaInstance) -> Conflict:
 
 
 @dataclass(frozen=True, eq=False)
-class Undoing:
+class PendingCompensation:
     """A choreographed undoing that was given up: its row, what it is once a person did it, and who records that."""
 
     row: SagaStep
@@ -57,18 +57,20 @@ class Undoing:
     record: Callable[[Session, dict[str, Any]], Event | None]
 
 
-def undoing_of(row: SagaStep, decisions: Iterable[Decision]) -> Undoing | None:
+def pending_compensation(row: SagaStep, decisions: Iterable[Decision]) -> PendingCompensation | None:
     """Return what was given up, by what the reactions would do now; None if it was no undoing."""
     for decision in decisions:
         match decision:
             case Undo(action=action) if row.operation == Operation.COMPENSATION and action.short_name == row.step:
-                return Undoing(row, StepStatus.BY_HAND, partial(_undone, row, decision))
+                return PendingCompensation(row, StepStatus.BY_HAND, partial(_undone, row, decision))
             case Act(action) | Close(action) if row.status == StepStatus.CLOSING and action.short_name == row.step:
-                return Undoing(row, StepStatus.FAILED, partial(_voided, row, action))
+                return PendingCompensation(row, StepStatus.FAILED, partial(_voided, row, action))
     return None
 
 
-def choose(saga: SagaInstance, undoings: Sequence[Undoing], statement: Statement) -> list[Undoing]:
+def choose(
+    saga: SagaInstance, undoings: Sequence[PendingCompensation], statement: ManualCompletion
+) -> list[PendingCompensation]:
     """Return the undoings of the one step that a statement is about, the one to be recorded first.
 
     A step's action may have been given up while it was voided, and its compensation as well: one word covers both.
@@ -85,8 +87,8 @@ def choose(saga: SagaInstance, undoings: Sequence[Undoing], statement: Statement
 
 
 def _undone(row: SagaStep, undo: Undo, session: Session, data: dict[str, Any]) -> Event | None:
-    barrier.close_door(session, row.saga_id, row.step, runtime.current().now(), None)
-    event = invoke_by_hand(undo.compensation, session, data)
+    barrier.block_action(session, row.saga_id, row.step, runtime.current().now(), None)
+    event = record_manual_completion(undo.compensation, session, data)
     return event or (Event(undo.otherwise) if undo.otherwise else None)
 
 

@@ -7,8 +7,16 @@ from sqlalchemy import Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, UuidText
-from app.retention import Kept, Of
-from app.saga.definition import COMPENSATION_STARTED, FAILED, ActKind, CancelDecision, Operation, SagaStatus, StepStatus
+from app.retention import Of, RetentionRule
+from app.saga.definition import (
+    COMPENSATION_STARTED,
+    FAILED,
+    CancelDecision,
+    Operation,
+    OperatorActionType,
+    SagaStatus,
+    StepStatus,
+)
 
 WAITS = text("wake_at IS NOT NULL")
 """What the sweep has ever to look at: a saga that has ended, or is stuck, waits for nothing."""
@@ -139,7 +147,7 @@ class Sweep(Base):
     swept_at: Mapped[datetime]
 
 
-class OperatorAct(Base):
+class OperatorAction(Base):
     """What an operator did to a saga, written with what it caused; what was refused is not here."""
 
     __tablename__ = "operator_acts"
@@ -147,10 +155,14 @@ class OperatorAct(Base):
     id: Mapped[str] = mapped_column(UuidText, primary_key=True)
     saga_id: Mapped[str] = mapped_column(UuidText, index=True)
     at: Mapped[datetime]
-    act: Mapped[ActKind] = mapped_column(String(16))
+    act: Mapped[OperatorActionType] = mapped_column(String(16))
     by: Mapped[str] = mapped_column(String(200))
     note: Mapped[str | None] = mapped_column(Text)
 
 
-KEPT = (Kept(SagaStep, "saga_id", Of.SAGA), Kept(OperatorAct, "saga_id", Of.SAGA), Kept(SagaInstance, "id", Of.SAGA))
+RETENTION = (
+    RetentionRule(SagaStep, "saga_id", Of.SAGA),
+    RetentionRule(OperatorAction, "saga_id", Of.SAGA),
+    RetentionRule(SagaInstance, "id", Of.SAGA),
+)
 """What goes with a saga that is no longer kept, itself last."""

@@ -11,9 +11,9 @@ from app.errors import Conflict, NotFound
 from app.ids import is_uuid, new_id
 from app.observability import tracing
 from app.saga import registry
-from app.saga.definition import ENDED, FORWARD, ActKind, Operation, SagaStatus, StepStatus
-from app.saga.manual_completion import Statement
-from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.definition import FORWARD, TERMINAL, Operation, OperatorActionType, SagaStatus, StepStatus
+from app.saga.manual_completion import ManualCompletion
+from app.saga.models import OperatorAction, SagaInstance, SagaStep
 from app.saga.registry import Driver
 from app.saga.stuck_groups import StuckGroup, error_class
 
@@ -44,7 +44,7 @@ def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
             saga.cancel_requested_at = runtime.current().now()
         return done
 
-    return _with_driver(saga_id, ask, ActKind.CANCEL, by)
+    return _with_driver(saga_id, ask, OperatorActionType.CANCEL, by)
 
 
 def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
@@ -52,10 +52,10 @@ def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
 
     Raises NotFound, and Conflict when the saga has ended.
     """
-    return _with_driver(saga_id, _resume, ActKind.RESUME, by)
+    return _with_driver(saga_id, _resume, OperatorActionType.RESUME, by)
 
 
-def skip(saga_id: str, statement: Statement) -> SagaInstance:
+def skip(saga_id: str, statement: ManualCompletion) -> SagaInstance:
     """Go on with a saga that is stuck on a compensation which, as somebody says, was done by hand.
 
     Raises NotFound, and Conflict when the saga is not stuck, is stuck on something else than a compensation or than the
@@ -68,7 +68,7 @@ def skip(saga_id: str, statement: Statement) -> SagaInstance:
         driver.skip(session, saga, statement)
         return True
 
-    return _with_driver(saga_id, ask, ActKind.SKIP, statement.by, statement.note)
+    return _with_driver(saga_id, ask, OperatorActionType.SKIP, statement.by, statement.note)
 
 
 def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
@@ -115,7 +115,7 @@ def _resume_each(
 
     for saga_id in saga_ids:
         try:
-            _with_driver(saga_id, ask, ActKind.RESUME_STUCK, by)
+            _with_driver(saga_id, ask, OperatorActionType.RESUME_STUCK, by)
         except Conflict as conflict:
             refused[saga_id] = conflict.detail
     return resumed, refused
@@ -148,7 +148,7 @@ def saga_of(aggregate_id: str) -> str:
 
 
 def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
-    if saga.status in ENDED:
+    if saga.status in TERMINAL:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
     if saga.cancel_requested_at is not None and saga.status in FORWARD:
@@ -160,7 +160,7 @@ def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
 def _with_driver(
     saga_id: str,
     ask: Callable[[Driver, Session, SagaInstance], bool],
-    act: ActKind,
+    act: OperatorActionType,
     by: str | None,
     note: str | None = None,
 ) -> SagaInstance:
@@ -177,5 +177,5 @@ def _with_driver(
         with tracing.driving_on(session, saga, f"saga asked to {act.replace('_', ' ')}"):
             done = ask(driver, session, saga)
         if done and by is not None:
-            session.add(OperatorAct(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
+            session.add(OperatorAction(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
     return saga

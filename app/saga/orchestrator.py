@@ -22,7 +22,7 @@ from app.messaging.batching import Outcomes, Wanted
 from app.messaging.publisher import send_chain, sender, sent_by
 from app.observability import tracing
 from app.saga import barrier, manual_completion, registry, state_machine
-from app.saga.attempts import CeleryTask, finish, invoke_by_hand, leave_to_others, retried_on_database_fault
+from app.saga.attempts import CeleryTask, finish, leave_to_others, record_manual_completion, retried_on_database_fault
 from app.saga.definition import (
     COMPENSATION_STARTED,
     FORWARD,
@@ -33,9 +33,9 @@ from app.saga.definition import (
     StepStatus,
     UnknownStep,
 )
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
-from app.saga.outage import stop_clock
+from app.saga.outage import suspend_deadline
 
 logger = logging.getLogger(__name__)
 
@@ -145,17 +145,17 @@ def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> s
     plan = plan_of(saga)
     if plan is None:
         return UNKNOWN_HERE
-    turn_back(session, saga, plan, failure)
+    start_compensation(session, saga, plan, failure)
     return "compensating"
 
 
-def turn_back(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
+def start_compensation(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
     """Close the fence of a locked saga that is not through; its compensations are published after the commit."""
     now = runtime.current().now()
-    state_machine.turn_back(saga, now, reason)
+    state_machine.start_compensation(saga, now, reason)
     to_undo = plan.undoing(_current(saga))
     if not to_undo:
-        state_machine.compensated(saga, now)
+        state_machine.complete_compensation(saga, now)
         return
     saga.current_step = to_undo[0].name
     _skip_if_undeclared(session, saga, plan)
@@ -172,11 +172,11 @@ def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> Non
     if step.name not in plan.undeclared or step.compensation is None or step.compensation.always:
         return
     now = runtime.current().now()
-    action = barrier.close_door(session, saga.id, step.name, now, saga.error)
+    action = barrier.block_action(session, saga.id, step.name, now, saga.error)
     if action.status != StepStatus.COMPLETED:
         row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
         finish(saga, row, StepStatus.SKIPPED, None, now, now)
-        state_machine.undone(saga, plan, step, now)
+        state_machine.step_compensated(saga, plan, step, now)
 
 
 def _current(saga: SagaInstance) -> str:
@@ -195,8 +195,8 @@ def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> 
 
 
 def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: str | None = None) -> None:
-    not_taken = partial(stop_clock, saga_id)
-    send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error, not_taken=not_taken)
+    on_undelivered = partial(suspend_deadline, saga_id)
+    send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error, on_undelivered=on_undelivered)
 
 
 def _failure(session: Session, saga: SagaInstance) -> str | None:
@@ -237,14 +237,14 @@ class Orchestration:
         if not undeclared:
             saga.unsupported_since = None
         if undeclared and not has_deadline and state_machine.is_abandoned(saga, now):
-            state_machine.stick(saga, now, f"{saga.current_step}: no running process declares this step")
+            state_machine.mark_stuck(saga, now, f"{saga.current_step}: no running process declares this step")
         elif saga.status not in FORWARD:
             _publish_compensations(session, saga, plan)
         elif failure := _failure(session, saga):
-            turn_back(session, saga, plan, failure)  # its error callback was lost
+            start_compensation(session, saga, plan, failure)  # its error callback was lost
         else:
             if saga.deadline_at is None and has_deadline:
-                state_machine.start_clock(saga, now, state_machine.timeout_of(plan.step(_current(saga))))
+                state_machine.restart_deadline(saga, now, state_machine.timeout_of(plan.step(_current(saga))))
             _publish_forward(session, saga, plan)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
@@ -255,7 +255,7 @@ class Orchestration:
             self.drive(session, saga)
         else:
             reason = _failure(session, saga) or f"{saga.current_step}: no result before its deadline"
-            turn_back(session, saga, plan, reason)
+            start_compensation(session, saga, plan, reason)
 
     def cancel(self, session: Session, saga: SagaInstance) -> bool:
         """Undo the saga for somebody who asked; nothing happens, and False says so, if it is being undone already."""
@@ -266,7 +266,7 @@ class Orchestration:
         plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
-        turn_back(session, saga, plan, CANCELLED_ON_REQUEST)
+        start_compensation(session, saga, plan, CANCELLED_ON_REQUEST)
         return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
@@ -279,7 +279,7 @@ class Orchestration:
             barrier.reopen(session, saga.id, current.name, Operation.COMPENSATION if undoing else Operation.ACTION)
         self.drive(session, saga)
 
-    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
         """Take somebody's word that the compensation it is stuck on was done by hand, and go on with the next."""
         plan = self.plan(saga)
         step = plan.step(_current(saga))
@@ -293,14 +293,14 @@ class Orchestration:
         row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
         if row.status != StepStatus.FAILED:
             raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
-        barrier.close_door(session, saga.id, step.name, now, saga.error)
+        barrier.block_action(session, saga.id, step.name, now, saga.error)
         with manual_completion.recording(saga):
-            event = invoke_by_hand(step.compensation, session, {**saga.payload, "reason": saga.error})
+            event = record_manual_completion(step.compensation, session, {**saga.payload, "reason": saga.error})
         if event:
             row.event_id = emit(session, saga.aggregate_id, event, saga_id=saga.id).id
             row.result = dict(event.payload)
-        manual_completion.note_statement(row, StepStatus.BY_HAND, statement, now)
+        manual_completion.record_completion(row, StepStatus.BY_HAND, statement, now)
         state_machine.unstick(saga, now, None)
-        state_machine.undone(saga, plan, step, now)
+        state_machine.step_compensated(saga, plan, step, now)
         if saga.status == SagaStatus.COMPENSATING:
             _publish_compensations(session, saga, plan)

@@ -9,7 +9,7 @@ from app import runtime
 from app.errors import Conflict
 from app.saga import barrier, state_machine
 from app.saga.definition import COMPENSATION_STARTED, FORWARD, Operation, SagaStatus
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 
 
@@ -57,10 +57,10 @@ class OtherVersion:
                 operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
                 barrier.reopen(session, saga.id, saga.current_step, operation)
             else:
-                barrier.reopen_unsaid(session, saga.id)
+                barrier.reset_exhausted(session, saga.id)
         saga.wake_at = here.now()
 
-    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:  # noqa: ARG002  (a driver's)
+    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:  # noqa: ARG002  (a driver's)
         """Raise Conflict: only the service's own code can record a manual completion."""
         raise Conflict(
             f"this process does not declare all of saga {saga.saga_type}: ask one of the version that does",

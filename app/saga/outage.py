@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import dialect_of, insert_if_absent
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.saga import state_machine
-from app.saga.definition import MOVING
+from app.saga.definition import ACTIVE
 from app.saga.models import SagaInstance, Sweep
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _connections_exhausted(session: Session) -> bool:
     return dialect_of(session) == "postgresql" and bool(session.scalar(select(literal_column(_EXHAUSTED))))
 
 
-def stop_clock(saga_id: str) -> None:
+def suspend_deadline(saga_id: str) -> None:
     """Take the deadline off a saga whose message could not be sent, in a transaction of its own.
 
     The sweep that sends the message sets a new one. If the database is away too, or the process dies here, the deadline
@@ -138,7 +138,7 @@ def stop_clock(saga_id: str) -> None:
     try:
         with here.database.transaction() as session:
             saga = session.get(SagaInstance, saga_id, with_for_update=True)
-            if saga and saga.status in MOVING:
-                state_machine.stop_clock(saga, here.now())
-    except DatabaseFault as error:
+            if saga and saga.status in ACTIVE:
+                state_machine.suspend_deadline(saga, here.now())
+    except DatabaseUnavailable as error:
         logger.warning("the deadline could not be taken off", extra={"saga_id": saga_id, "reason": error})

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.errors import DatabaseFault, StepFailed, StepRejected, describe
+from app.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
 from app.events import StoredEvent, delivery_of, history
 from app.ids import is_uuid
 from app.messages import Event, Reply
@@ -25,7 +25,7 @@ from app.saga.attempts import (
     gateway_key,
     invoke,
     leave_to_others,
-    note_failure,
+    record_failure,
     refuse,
     reply_of,
     retried_on_database_fault,
@@ -34,10 +34,10 @@ from app.saga.attempts import (
 )
 from app.saga.barrier import Entry
 from app.saga.decisions import Act, Close, Reaction, Undo
-from app.saga.definition import ONCE, PERSISTENT, Command, Operation, RetryPolicy, StepStatus
+from app.saga.definition import NO_RETRY, RETRY_UNTIL_STUCK, Command, Operation, RetryPolicy, StepStatus
 from app.saga.first_reactions import Delivery, FirstReactions, Found
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.signals import Kind
+from app.saga.signals import SignalType
 from app.saga.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class ReactionRun:
         try:
             with self.here.database.transaction() as session:
                 result = first.make(session, [delivery]).get(delivery.task_id)
-        except DatabaseFault:
+        except DatabaseUnavailable:
             raise
         except Exception as error:
             result = error
@@ -115,7 +115,7 @@ class ReactionRun:
             answer = self._call(command, command.short_name, Operation.ACTION, known)
             with self.here.database.transaction() as session:
                 return self._record_first(session, act, answer) or self._record(session, act, answer)
-        except DatabaseFault:
+        except DatabaseUnavailable:
             raise
         except Exception as error:
             return self._act_failed(command, error)
@@ -138,7 +138,7 @@ class ReactionRun:
         command = act.command
         saga, row = self._enter(session, command.short_name, Operation.ACTION)
         if row.status not in barrier.OPEN:
-            return self._say_again(session, row)
+            return self._republish(session, row)
         if self._is_called_off(session, saga, act):
             return self._reply(command.short_name, False, CALLED_OFF)
         event = invoke(command, session, self.data, answer)
@@ -154,8 +154,8 @@ class ReactionRun:
         with self.here.database.transaction() as session:
             saga, row = self._enter(session, command.short_name, Operation.ACTION)
             if row.status not in barrier.OPEN:
-                return self._say_again(session, row)
-            wait = self._note_failure(saga, row, error, command.retry or ONCE, rejected)
+                return self._republish(session, row)
+            wait = self._note_failure(saga, row, error, command.retry or NO_RETRY, rejected)
             # nobody may say that it failed before its key is voided: an attempt whose answer was lost, or a repetition
             # of this message that is under way, may have done it
             to_void = wait is None and command.void is not None
@@ -168,7 +168,7 @@ class ReactionRun:
                 self._stick(saga, row)
         if wait is not None:
             retry_later(self.task, error, wait)
-        return self._close(command, describe(error)) if to_void else reply_of(row)
+        return self._close(command, format_error(error)) if to_void else reply_of(row)
 
     def _close(self, action: Command, reason: str) -> Reply:
         with self.here.database.transaction() as session:
@@ -176,7 +176,7 @@ class ReactionRun:
             if row.status in barrier.OPEN:
                 self._begin_closing(row, reason)
             elif row.status != StepStatus.CLOSING:
-                return self._say_again(session, row)
+                return self._republish(session, row)
         try:
             key = gateway_key(self.saga_id, action.short_name)
             voided = action.void(action.message(self.data), key) if action.void else None
@@ -185,13 +185,13 @@ class ReactionRun:
         with self.here.database.transaction() as session:
             saga, row = self._enter(session, action.short_name, Operation.ACTION)
             if row.status != StepStatus.CLOSING:
-                return self._say_again(session, row)
+                return self._republish(session, row)
             row.status = StepStatus.FAILED
             row.finished_at = self.here.now()
             row.task_id = self.task.request.id
             row.delivery_id = self.delivery_id
             if not row.attempts:  # its door was shut before it ran; else its failure was told when it happened
-                signals.of_step(Kind.STEP_SKIPPED, saga, row, self.here.now())
+                signals.send_step(SignalType.STEP_SKIPPED, saga, row, self.here.now())
             self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
         return reply_of(row)
 
@@ -209,13 +209,13 @@ class ReactionRun:
             if compensation.call:
                 # shut before the gateway is asked, or a call under way could be recorded as done after its voiding
                 with self.here.database.transaction() as session:
-                    barrier.close_door(session, self.saga_id, step, self.started_at, None)
+                    barrier.block_action(session, self.saga_id, step, self.started_at, None)
             answer = self._call(compensation, step, Operation.COMPENSATION, known)
             with self.here.database.transaction() as session:
                 saga, row = self._enter(session, step, Operation.COMPENSATION)
-                action = barrier.close_door(session, self.saga_id, step, self.started_at, None)
+                action = barrier.block_action(session, self.saga_id, step, self.started_at, None)
                 if row.status not in barrier.OPEN:
-                    return self._say_again(session, row)
+                    return self._republish(session, row)
                 done = action.status == StepStatus.COMPLETED or compensation.call is not None
                 if done or compensation.always:
                     event = invoke(compensation, session, self.data, answer)
@@ -223,20 +223,20 @@ class ReactionRun:
                     event = Event(undo.otherwise) if undo.otherwise else None
                 self._finish(session, saga, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
             return reply_of(row)
-        except DatabaseFault:
+        except DatabaseUnavailable:
             raise
         except Exception as error:
             return self._undoing_failed(step, Operation.COMPENSATION, error)
 
     def _undoing_failed(self, step: str, operation: Operation, error: Exception) -> Reply:
         """Log that an undoing failed and have it tried again; out of retries the saga is stuck, for people to see."""
-        if isinstance(error, DatabaseFault):
+        if isinstance(error, DatabaseUnavailable):
             raise error
         with self.here.database.transaction() as session:
             saga, row = self._enter(session, step, operation)
             if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
-                return self._say_again(session, row)  # a repetition of this message has done it meanwhile
-            wait = self._note_failure(saga, row, error, PERSISTENT, False)
+                return self._republish(session, row)  # a repetition of this message has done it meanwhile
+            wait = self._note_failure(saga, row, error, RETRY_UNTIL_STUCK, False)
             if operation is Operation.ACTION:
                 row.status = StepStatus.CLOSING  # its door stays shut, whatever happens to the voiding
             if wait is None:
@@ -246,7 +246,7 @@ class ReactionRun:
         raise StepFailed(reply_of(row)) from error
 
     def _stick(self, saga: SagaInstance, row: SagaStep) -> None:
-        state_machine.stick(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
+        state_machine.mark_stuck(saga, self.here.now(), f"{self.task.name}: {row.error}", row.step)
 
     def _call(self, command: Command, step: str, operation: Operation, known: Entry | None) -> Any:
         attempt = known.attempts + 1 if known else 1
@@ -272,12 +272,12 @@ class ReactionRun:
     ) -> float | None:
         row.delivery_id = self.delivery_id
         now = self.here.now()
-        return note_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
+        return record_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
 
-    def _say_again(self, session: Session, row: SagaStep | Entry) -> Reply:
+    def _republish(self, session: Session, row: SagaStep | Entry) -> Reply:
         """Answer a repeated message: what was said when the work was done may not have arrived."""
         if row.event_id:
-            self.stream.say_again(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
+            self.stream.republish(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
         return reply_of(row)
 
     def _repeat(self, row: Entry) -> Reply:
@@ -285,7 +285,7 @@ class ReactionRun:
             # done by the message of another event, whose repetition says it again: both would double all that follows
             return reply_of(row)
         with self.here.database.transaction() as session:
-            return self._say_again(session, row)
+            return self._republish(session, row)
 
     def _reply(self, step: str, success: bool, error: str | None) -> Reply:
         return Reply(success=success, saga_id=self.saga_id, step=step, error=error)

@@ -14,15 +14,15 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app
-from app.errors import Conflict, DatabaseFault
+from app.errors import Conflict, DatabaseUnavailable
 from app.events import resend_outbox
 from app.observability import tracing
 from app.saga import registry, signals, state_machine
-from app.saga.definition import FORWARD, MOVING
+from app.saga.definition import ACTIVE, FORWARD
 from app.saga.models import SagaInstance, Sweep
 from app.saga.outage import RECOVERY, Outages, note_outages, note_time
 from app.saga.registry import Driver
-from app.saga.signals import Kind
+from app.saga.signals import SignalType
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ LATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners.
 
     ``locked`` counts the sagas that have been due for long, and whose rows another transaction holds locked.
@@ -51,7 +51,7 @@ class Swept:
     locked: int = 0
 
 
-def sweep() -> Swept:
+def sweep() -> SweepResult:
     """Drive on every saga that has made no progress for too long, at most a batch at a time.
 
     Each saga is claimed, and then driven, in transactions of their own: one that cannot be driven holds up no other.
@@ -68,19 +68,19 @@ def sweep() -> Swept:
     if len(claimed) == BATCH:
         with database.transaction() as session:  # else the time that a whole batch takes would look like an outage
             note_time(session, RECOVERY, runtime.current().now())
-    return Swept(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
+    return SweepResult(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
-def try_sweep() -> Swept | None:
+def sweep_if_available() -> SweepResult | None:
     """Sweep, unless the database does not answer: then say so, and leave it to the next sweep."""
     try:
         return sweep()
-    except DatabaseFault as fault:
+    except DatabaseUnavailable as fault:
         _log_missed_sweep(fault)
         return None
 
 
-def _log_missed_sweep(fault: DatabaseFault) -> None:
+def _log_missed_sweep(fault: DatabaseUnavailable) -> None:
     logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
 
 
@@ -94,10 +94,10 @@ def run_sweep() -> dict[str, int] | None:
     try:
         if _swept_just_now():
             return None
-    except DatabaseFault as fault:
+    except DatabaseUnavailable as fault:
         _log_missed_sweep(fault)
         return None
-    swept = try_sweep()
+    swept = sweep_if_available()
     return asdict(swept) if swept else None
 
 
@@ -129,7 +129,7 @@ def _claim(session: Session) -> list[str]:
     sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
     for saga in sagas:
         saga.redrives += 1
-        saga.wake_at = state_machine.next_look(saga, now)
+        saga.wake_at = state_machine.next_check_at(saga, now)
     return [saga.id for saga in sagas]
 
 
@@ -151,7 +151,7 @@ def _drive(saga_id: str, outages: Outages) -> str:
     try:
         with here.database.transaction() as session:
             saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
-            if saga.status not in MOVING:
+            if saga.status not in ACTIVE:
                 saga.wake_at = None
                 return "settled meanwhile"
             driver = registry.driver_of(saga)
@@ -162,14 +162,14 @@ def _drive(saga_id: str, outages: Outages) -> str:
             if overdue and outages.suspend(saga, here.now()):
                 # its service may have waited for a connection: the clock starts again when the saga is driven on
                 logger.warning("deadline passed during an outage", extra={"saga_id": saga_id})
-                state_machine.stop_clock(saga, here.now())
+                state_machine.suspend_deadline(saga, here.now())
                 overdue = False
-            kind = Kind.SAGA_OVERDUE if overdue else Kind.SAGA_REDRIVEN
+            kind = SignalType.SAGA_OVERDUE if overdue else SignalType.SAGA_REDRIVEN
             with tracing.driving_on(session, saga, kind):
-                signals.of_saga(kind, saga)
+                signals.send_saga(kind, saga)
                 if not _cancelled(session, driver, saga):
                     (driver.time_out if overdue else driver.drive)(session, saga)
-    except DatabaseFault as fault:
+    except DatabaseUnavailable as fault:
         reason = {"saga_id": saga_id, "reason": fault}
         logger.warning("saga could not be driven on, the next sweep tries again", extra=reason)
         return "failed"

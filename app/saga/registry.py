@@ -6,7 +6,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from app.errors import DefinitionError
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 from app.saga.other_versions import OtherVersion
 
@@ -34,7 +34,7 @@ class Driver(Protocol):
     def resume(self, session: Session, saga: SagaInstance) -> None:
         """Set a stuck saga moving again, or drive a stalled one. Raises Conflict when there is nothing to resume."""
 
-    def skip(self, session: Session, saga: SagaInstance, statement: Statement) -> None:
+    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
         """Go on as if the compensation that the saga is stuck on had been done. Raises Conflict.
 
         See ``operations.skip`` for when.

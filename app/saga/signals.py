@@ -20,7 +20,7 @@ from app.saga.models import SagaInstance, SagaStep
 logger = logging.getLogger(__name__)
 
 
-class Kind(StrEnum):
+class SignalType(StrEnum):
     """What can happen."""
 
     SAGA_STARTED = "saga started"
@@ -38,14 +38,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Happening:
+class SagaSignal:
     """One thing that happened to a saga, or to an operation of one of its steps.
 
     ``seconds`` is how long the attempt took that ended, or the whole saga that did. ``step`` and ``operation`` are
     None where a saga as a whole is meant; ``current_step`` then says where it stood, if anywhere.
     """
 
-    kind: Kind
+    kind: SignalType
     saga_id: str
     order_id: str
     saga_type: str
@@ -59,10 +59,10 @@ class Happening:
     current_step: str | None = None
 
 
-Listener = Callable[[Happening], None]
+Listener = Callable[[SagaSignal], None]
 
 
-def write_line(happening: Happening) -> None:
+def write_line(happening: SagaSignal) -> None:
     """Log a happening as one line, in the words of seed 000 where it has some."""
     level, words = _LINES[happening.kind]
     if not logger.isEnabledFor(level):
@@ -75,7 +75,7 @@ def write_line(happening: Happening) -> None:
     logger.log(level, message, extra=context)
 
 
-def _what(happening: Happening) -> str:
+def _what(happening: SagaSignal) -> str:
     return f"Undoing {happening.step}" if happening.operation is Operation.COMPENSATION else f"Step {happening.step}"
 
 
@@ -85,24 +85,24 @@ def _saga_class(saga_type: str) -> str:
 
 
 _LINES = {
-    Kind.SAGA_STARTED: (logging.INFO, "Starting saga {saga_id} with {saga_class}"),
-    Kind.SAGA_TURNED_BACK: (logging.INFO, "Starting compensation for saga {saga_id}"),
-    Kind.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
-    Kind.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
-    Kind.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck"),
-    Kind.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} goes on, by an operator"),
-    Kind.SAGA_REDRIVEN: (logging.INFO, "Saga {saga_id} is driven on by the sweep"),
-    Kind.SAGA_OVERDUE: (logging.WARNING, "Saga {saga_id} is overdue"),
-    Kind.STEP_COMPLETED: (logging.INFO, "{what} completed for saga {saga_id}"),
-    Kind.STEP_SKIPPED: (logging.INFO, "{what} was not needed for saga {saga_id}"),
-    Kind.STEP_RETRIED: (logging.WARNING, "{what} will be retried for saga {saga_id}"),
-    Kind.STEP_FAILED: (logging.ERROR, "{what} failed for saga {saga_id}"),
+    SignalType.SAGA_STARTED: (logging.INFO, "Starting saga {saga_id} with {saga_class}"),
+    SignalType.SAGA_TURNED_BACK: (logging.INFO, "Starting compensation for saga {saga_id}"),
+    SignalType.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
+    SignalType.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
+    SignalType.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck"),
+    SignalType.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} goes on, by an operator"),
+    SignalType.SAGA_REDRIVEN: (logging.INFO, "Saga {saga_id} is driven on by the sweep"),
+    SignalType.SAGA_OVERDUE: (logging.WARNING, "Saga {saga_id} is overdue"),
+    SignalType.STEP_COMPLETED: (logging.INFO, "{what} completed for saga {saga_id}"),
+    SignalType.STEP_SKIPPED: (logging.INFO, "{what} was not needed for saga {saga_id}"),
+    SignalType.STEP_RETRIED: (logging.WARNING, "{what} will be retried for saga {saga_id}"),
+    SignalType.STEP_FAILED: (logging.ERROR, "{what} failed for saga {saga_id}"),
 }
 
 _listeners: list[Listener] = [write_line]
 
 
-def listen(listener: Listener) -> None:
+def connect(listener: Listener) -> None:
     """Have a function called with everything that happens in this process from now on.
 
     It is called in the thread that did it, after the commit, and what follows may be sent only after it, so it must be
@@ -112,19 +112,19 @@ def listen(listener: Listener) -> None:
         _listeners.append(listener)
 
 
-def unlisten(listener: Listener) -> None:
+def disconnect(listener: Listener) -> None:
     """Have a function called no more."""
     if listener in _listeners:
         _listeners.remove(listener)
 
 
-def of_saga(kind: Kind, saga: SagaInstance, *, at: datetime | None = None, reason: str | None = None) -> None:
+def send_saga(kind: SignalType, saga: SagaInstance, *, at: datetime | None = None, reason: str | None = None) -> None:
     """Tell, after the commit, what happens to a saga in the current transaction; ``at`` is when it ended, if it did."""
     seconds = (at - saga.created_at).total_seconds() if at else None
     _tell_after_commit(replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step))
 
 
-def of_step(kind: Kind, saga: SagaInstance, row: SagaStep, now: datetime) -> None:
+def send_step(kind: SignalType, saga: SagaInstance, row: SagaStep, now: datetime) -> None:
     """Tell, after the commit, what happens in the current transaction to an operation, whose row says the rest."""
     _tell_after_commit(
         replace(
@@ -139,15 +139,15 @@ def of_step(kind: Kind, saga: SagaInstance, row: SagaStep, now: datetime) -> Non
     )
 
 
-def _about(kind: Kind, saga: SagaInstance) -> Happening:
-    return Happening(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern)
+def _about(kind: SignalType, saga: SagaInstance) -> SagaSignal:
+    return SagaSignal(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern)
 
 
-def _tell_after_commit(happening: Happening) -> None:
+def _tell_after_commit(happening: SagaSignal) -> None:
     after_commit(current_transaction(), partial(_tell, happening))
 
 
-def _tell(happening: Happening) -> None:
+def _tell(happening: SagaSignal) -> None:
     for listener in _listeners:
         try:
             listener(happening)

@@ -10,15 +10,15 @@ from app.saga import signals
 from app.saga.definition import (
     COMPENSATION_STARTED,
     COMPLETED,
-    ENDED,
     FAILED,
     STARTED,
+    TERMINAL,
     Plan,
     SagaStatus,
     Step,
 )
 from app.saga.models import SagaInstance
-from app.saga.signals import Kind
+from app.saga.signals import SignalType
 
 ABANDONED_AFTER_SECONDS = 300.0
 """How long after a sweep first could not move a saga one of the same or another version may mark it stuck.
@@ -36,12 +36,12 @@ def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
     saga.state_history = []
     saga.redrives = 0
     saga.created_at = now
-    reach(saga, STARTED, now)
-    progress(saga, now, timeout)
-    signals.of_saga(Kind.SAGA_STARTED, saga)
+    enter_state(saga, STARTED, now)
+    touch(saga, now, timeout)
+    signals.send_saga(SignalType.SAGA_STARTED, saga)
 
 
-def reach(saga: SagaInstance, state: str, now: datetime) -> None:
+def enter_state(saga: SagaInstance, state: str, now: datetime) -> None:
     """Note that the saga has reached a state."""
     saga.state = state
     saga.state_history = [*saga.state_history, {"state": state, "at": now.isoformat()}]
@@ -51,69 +51,69 @@ def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
     """Note that a step's action is done, and set the deadline of the next; without a next the saga is completed."""
     following = plan.following(done.name)
     if done.reaches:
-        reach(saga, done.reaches, now)
+        enter_state(saga, done.reaches, now)
     if following is None:
         complete(saga, now)
         return
     saga.status = SagaStatus.RUNNING
     saga.current_step = following.name
-    progress(saga, now, timeout_of(following))
+    touch(saga, now, timeout_of(following))
 
 
-def turn_back(saga: SagaInstance, now: datetime, reason: str) -> None:
+def start_compensation(saga: SagaInstance, now: datetime, reason: str) -> None:
     """Close the fence: from now on actions have no effect and what was done is undone."""
     saga.status = SagaStatus.COMPENSATING
     saga.stuck_reason = None
     saga.error = reason
-    reach(saga, COMPENSATION_STARTED, now)
-    progress(saga, now, None)
-    signals.of_saga(Kind.SAGA_TURNED_BACK, saga, reason=reason)
+    enter_state(saga, COMPENSATION_STARTED, now)
+    touch(saga, now, None)
+    signals.send_saga(SignalType.SAGA_TURNED_BACK, saga, reason=reason)
 
 
-def undone(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
+def step_compensated(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
     """Note that a step's compensation is done; without another the saga is compensated."""
     earlier = plan.undoing(step.name)[1:]
     if not earlier:
-        compensated(saga, now)
+        complete_compensation(saga, now)
         return
     saga.current_step = earlier[0].name
-    progress(saga, now, None)
+    touch(saga, now, None)
 
 
 def complete(saga: SagaInstance, now: datetime) -> None:
     """End the saga well."""
-    reach(saga, COMPLETED, now)
+    enter_state(saga, COMPLETED, now)
     _end(saga, SagaStatus.COMPLETED, now)
-    signals.of_saga(Kind.SAGA_COMPLETED, saga, at=now)
+    signals.send_saga(SignalType.SAGA_COMPLETED, saga, at=now)
 
 
-def compensated(saga: SagaInstance, now: datetime) -> None:
+def complete_compensation(saga: SagaInstance, now: datetime) -> None:
     """End the saga with everything undone."""
-    reach(saga, FAILED, now)
+    enter_state(saga, FAILED, now)
     _end(saga, SagaStatus.COMPENSATED, now)
-    signals.of_saga(Kind.SAGA_COMPENSATED, saga, at=now)
+    signals.send_saga(SignalType.SAGA_COMPENSATED, saga, at=now)
 
 
-def stick(saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
+def mark_stuck(saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
     """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was.
 
     ``step`` names it where no step is current, in a choreography. A saga that has ended stays ended: what a late
     repetition failed to do again was done.
     """
-    if saga.status in ENDED:
+    if saga.status in TERMINAL:
         return
     saga.status = SagaStatus.STUCK
     saga.current_step = step or saga.current_step
     saga.stuck_reason = reason
     saga.deadline_at = saga.wake_at = None
     saga.updated_at = now
-    signals.of_saga(Kind.SAGA_STUCK, saga, reason=reason)
+    signals.send_saga(SignalType.SAGA_STUCK, saga, reason=reason)
 
 
 def leave(saga: SagaInstance, now: datetime, reason: str) -> None:
     """Leave a saga that this process cannot move to one that can, or mark it stuck if it is abandoned."""
     if is_abandoned(saga, now):
-        stick(saga, now, reason)
+        mark_stuck(saga, now, reason)
     else:
         saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
         saga.wake_at = now + timedelta(seconds=RECHECK_SECONDS)
@@ -133,33 +133,33 @@ def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     undoing = saga.state == COMPENSATION_STARTED
     saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
     saga.stuck_reason = None
-    progress(saga, now, None if undoing else timeout)
-    signals.of_saga(Kind.SAGA_RESUMED, saga)
+    touch(saga, now, None if undoing else timeout)
+    signals.send_saga(SignalType.SAGA_RESUMED, saga)
 
 
-def progress(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
+def touch(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
     """Set the deadline (``timeout`` seconds from now, None for no deadline) and when the sweep has to look."""
     saga.updated_at = now
     saga.redrives = 0
     saga.unsupported_since = None
     saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
-    saga.wake_at = next_look(saga, now)
+    saga.wake_at = next_check_at(saga, now)
 
 
-def stop_clock(saga: SagaInstance, now: datetime) -> None:
+def suspend_deadline(saga: SagaInstance, now: datetime) -> None:
     """Let no deadline pass while the broker takes no messages; whoever drives the saga on starts the clock again."""
     saga.deadline_at = None
     # at first the next sweep tries; then less and less often, or it would do nothing else during an outage
-    saga.wake_at = next_look(saga, now) if saga.redrives else now
+    saga.wake_at = next_check_at(saga, now) if saga.redrives else now
 
 
-def start_clock(saga: SagaInstance, now: datetime, timeout: float) -> None:
+def restart_deadline(saga: SagaInstance, now: datetime, timeout: float) -> None:
     """Set a deadline, ``timeout`` seconds from now, without counting this as progress."""
     saga.deadline_at = now + timedelta(seconds=timeout)
-    saga.wake_at = next_look(saga, now)
+    saga.wake_at = next_check_at(saga, now)
 
 
-def next_look(saga: SagaInstance, now: datetime, wait: float = 0) -> datetime:
+def next_check_at(saga: SagaInstance, now: datetime, wait: float = 0) -> datetime:
     """Return when the sweep should look again at a saga that waits ``wait`` seconds by itself.
 
     Each re-drive without progress doubles the interval, so that a long queue is not made longer by the sweep.

@@ -13,7 +13,7 @@ from app.messaging.publisher import sender, sent_by
 from app.saga import barrier, state_machine
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.outage import stop_clock
+from app.saga.outage import suspend_deadline
 
 Milestone = Callable[[History], str | None]
 
@@ -67,7 +67,7 @@ class Stream:
                     self._project(one.saga, event, History([*one.past.events, event]))
                 self._say(session, one.saga.id, event)
 
-    def say_again(self, session: Session, saga_id: str, event: StoredEvent) -> None:
+    def republish(self, session: Session, saga_id: str, event: StoredEvent) -> None:
         """Send an event of a saga to its reactions again after the commit; safe to repeat."""
         self._say(session, saga_id, event, again=True)
 
@@ -93,7 +93,7 @@ class Stream:
         if finished:
             task_names = [name for name in task_names if delivery_of(event.id, name) not in finished]
         send = partial(tell, task_names, event.id, saga_id, sender())
-        after_commit(session, partial(send, not_taken=partial(stop_clock, saga_id), again=again))
+        after_commit(session, partial(send, on_undelivered=partial(suspend_deadline, saga_id), again=again))
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
         state = self.milestone(past)
@@ -102,8 +102,8 @@ class Stream:
         if state == COMPLETED:
             state_machine.complete(saga, stored.timestamp)
         elif state == FAILED:
-            state_machine.compensated(saga, stored.timestamp)
+            state_machine.complete_compensation(saga, stored.timestamp)
         elif state == COMPENSATION_STARTED:
             saga.current_step = None
             reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
-            state_machine.turn_back(saga, stored.timestamp, reason)
+            state_machine.start_compensation(saga, stored.timestamp, reason)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.saga.definition import FORWARD, MOVING, Operation, StepStatus
+from app.saga.definition import ACTIVE, FORWARD, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 
 
@@ -38,7 +38,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class LoggedOperation:
+class HistoryEntry:
     """An operation of a step as the log tells it; ``started_at`` is when its first attempt began."""
 
     step: str
@@ -72,7 +72,7 @@ class LoggedOperation:
         return _moment(self.failures[-1].get("retry_at"))
 
     @property
-    def most_attempts(self) -> int | None:
+    def max_attempts(self) -> int | None:
         """Return how many attempts there are at most, if its last failure said so."""
         return self.failures[-1].get("most") if self.failures else None
 
@@ -115,14 +115,14 @@ class LoggedOperation:
         )
 
 
-def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[LoggedOperation]:
+def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntry]:
     """Return what a saga did, and is doing, from the rows of its log: actions, then compensations, as they began."""
     told = [_logged(row) for row in rows]
     under_way = _under_way(saga)
     if under_way and all(operation.key != under_way.key for operation in told):
         told.append(under_way)
 
-    def when(logged: LoggedOperation) -> tuple[bool, datetime, int]:
+    def when(logged: HistoryEntry) -> tuple[bool, datetime, int]:
         undoing = logged.operation is Operation.COMPENSATION
         # the place in the saga decides between two that began at the same moment
         place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
@@ -131,16 +131,16 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[LoggedOpera
     return sorted(told, key=when)
 
 
-def attempts(told: Iterable[LoggedOperation]) -> list[Attempt]:
+def attempts(told: Iterable[HistoryEntry]) -> list[Attempt]:
     """Return every attempt at these operations, in the order in which they began."""
     tries = [attempt for logged in told for attempt in logged.tries()]
     return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
 
 
-def _logged(row: SagaStep) -> LoggedOperation:
+def _logged(row: SagaStep) -> HistoryEntry:
     # the row keeps when its last attempt began; its first failure, if there was one, began before
     first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
-    return LoggedOperation(
+    return HistoryEntry(
         step=row.step,
         operation=Operation(row.operation),
         status=StepStatus(row.status),
@@ -159,13 +159,13 @@ def _logged(row: SagaStep) -> LoggedOperation:
     )
 
 
-def _under_way(saga: SagaInstance) -> LoggedOperation | None:
+def _under_way(saga: SagaInstance) -> HistoryEntry | None:
     """Return what an orchestrated saga is at: it has no row in the log before its first attempt has ended."""
-    if saga.status not in MOVING or saga.current_step is None:
+    if saga.status not in ACTIVE or saga.current_step is None:
         return None
     operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
     since = saga.updated_at
-    return LoggedOperation(saga.current_step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
+    return HistoryEntry(saga.current_step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -49,7 +49,7 @@ class Turn:
     @property
     def policy(self) -> RetryPolicy:
         """How failures of this operation are retried."""
-        return self.step.policy if self.operation is Operation.ACTION else self.step.undo_retry
+        return self.step.policy if self.operation is Operation.ACTION else self.step.compensation_retry
 
     @property
     def fence(self) -> Fence:

@@ -26,7 +26,7 @@ FLAT = 1.05
 ANSWER_SECONDS = 5.0
 BLOCKS = 50
 """How many samples are taken, more or less."""
-LEAST_BLOCK = 10
+MIN_BLOCK = 10
 """How many orders there are at least from one sample to the next."""
 
 
@@ -71,7 +71,7 @@ def measure(plan: Plan) -> Measured:
         flight = Flight(them, plan.in_flight, plan.patience)
         samples = [look(stack.control)]
         while most(samples[-1]) < plan.tasks:
-            block = max(LEAST_BLOCK, plan.tasks // BLOCKS)
+            block = max(MIN_BLOCK, plan.tasks // BLOCKS)
             flight.run(islice(orders, block))
             samples.append(look(stack.control))
             if total(samples[-1]) - total(samples[-2]) < block:

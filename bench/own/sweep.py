@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga.recovery import Swept, sweep
+from app.saga.recovery import SweepResult, sweep
 from app.settings import Settings
 from bench.own.filled import Filled, tidy
 from bench.own.measured import Figure, Measured, percentile
@@ -62,7 +62,7 @@ def _sweep(measured: Measured) -> float:
     began = time.perf_counter()
     swept = sweep()
     took = 1000 * (time.perf_counter() - began)
-    if swept != Swept(driven=0, timed_out=0, resent=0):
+    if swept != SweepResult(driven=0, timed_out=0, resent=0):
         measured.wrong.append(f"nothing was due, and yet: {swept}")
     return took
 

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-MOST_STOPS = 150
+MAX_STOPS = 150
 STOP = """() => {
   const stop = document.activeElement, box = stop.getBoundingClientRect();
   return {
@@ -15,7 +15,7 @@ STOP = """() => {
 
 def tab_to(page: Page, text: str) -> None:
     """Press Tab until an element with this text has the focus, which must be seen at every stop on the way."""
-    for _ in range(MOST_STOPS):
+    for _ in range(MAX_STOPS):
         page.keyboard.press("Tab")
         stop = page.evaluate(STOP)
         assert stop["marked"], f"{stop['name']} does not show that it has the focus"

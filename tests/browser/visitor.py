@@ -19,7 +19,7 @@ DESK: ViewportSize = {"width": 1200, "height": 900}
 CUT_OFF = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
 """What a page that follows a saga complains of when its server is killed."""
 
-MOST_OF_ONE = 100
+MAX_OF_ONE = 100
 """How often one address may be asked for within a test: a page that renews itself is not to keep a server busy."""
 
 LEFT = "net::ERR_ABORTED"
@@ -71,7 +71,7 @@ class Visitor:
 
     def _request(self, request: Request) -> None:
         self._asked[request.url] += 1
-        if self._asked[request.url] == MOST_OF_ONE:
+        if self._asked[request.url] == MAX_OF_ONE:
             self._complaints.append(f"asked over and over: {request.url}")
         parts = urlsplit(request.url)
         if parts.scheme not in {"data", "blob"} and f"{parts.scheme}://{parts.netloc}" != self.url:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from app.saga.definition import COMPENSATION_STARTED, ENDED, SagaStatus
+from app.saga.definition import COMPENSATION_STARTED, TERMINAL, SagaStatus
 from app.saga.models import SagaInstance
 from tasks.orders import Order, OrderRequest
 from tests.chaos.plan import Wish
@@ -90,7 +90,7 @@ def judge(wishes: Sequence[Wish], answered: Mapping[str, str], ended: Sequence[E
 
 def _judge_end(wish: Wish, order: Ended) -> Iterator[str]:
     what = f"{wish.key} ({order.order_id}, {wish.body['saga_type']}, {wish.body.get('simulate', {})})"
-    if order.status not in ENDED:
+    if order.status not in TERMINAL:
         yield f"{what} is {order.status}: {order.error}"
     elif wish.doomed and order.status == SagaStatus.COMPLETED:
         yield f"{what} is completed, and had to fail"

@@ -8,7 +8,7 @@ from typing import Any
 ORDERS_PER_SECOND = 8.0
 """What two cores can do while half of what works is being started again."""
 
-LONGEST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 2.0
 
 HEALTHY: dict[str, str] = {}
 DOOMED: tuple[dict[str, str], ...] = (
@@ -75,7 +75,7 @@ def blows(rng: random.Random, targets: Sequence[Target], number: int, seconds: f
             at=rng.uniform(place, place + 1) * share,
             target=target.name,
             way=rng.choice(target.ways),
-            pause=rng.uniform(0, LONGEST_PAUSE_SECONDS),
+            pause=rng.uniform(0, MAX_PAUSE_SECONDS),
         )
         for place, target in enumerate(struck)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_VIOLATIONS = 20
+MAX_VIOLATIONS = 20
 
 _DELIVERED = re.compile(rb"delivered (\S+) redelivered=([01])")
 
@@ -65,9 +65,9 @@ class Report:
         yield f"  {'slowest answer':<24}{self.slowest_answer:>8.1f} s"
         yield f"  {'longest time to settle':<24}{self.slowest_settling:>8.1f} s"
         yield f"  {'violations':<24}{len(self.violations):>6}"
-        yield from (f"VIOLATED  {violation}" for violation in self.violations[:MOST_VIOLATIONS])
-        if len(self.violations) > MOST_VIOLATIONS:
-            yield f"… and {len(self.violations) - MOST_VIOLATIONS} more"
+        yield from (f"VIOLATED  {violation}" for violation in self.violations[:MAX_VIOLATIONS])
+        if len(self.violations) > MAX_VIOLATIONS:
+            yield f"… and {len(self.violations) - MAX_VIOLATIONS} more"
 
 
 def read_logs(folder: Path) -> Messages:

@@ -10,7 +10,7 @@ from typing import Any
 
 from app import runtime
 from app.celery import QUEUES
-from app.messaging.batcher import MOST
+from app.messaging.batcher import MAX_BATCH
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -29,7 +29,7 @@ STACKS = (*BROKERS, EMBEDDED)
 ONE_PROCESS = frozenset({"orders", "inventory", "notifications", "orchestrator"})
 """Those whose worker is one process, which does together what has come together: they call nobody outside."""
 
-GATHERING = ("--pool", "solo", "--prefetch-multiplier", str(MOST))
+GATHERING = ("--pool", "solo", "--prefetch-multiplier", str(MAX_BATCH))
 
 
 @dataclass(frozen=True)

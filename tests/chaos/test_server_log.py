@@ -22,7 +22,7 @@ from tests.chaos.servers import MissingServer, PrivatePostgresql
 from tests.post import Post
 from tests.stacks import not_here
 from workflows import catalogue, orders
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed
 
 ADDRESS = "9 Sakura Street"
@@ -92,11 +92,11 @@ def order(*, quantity: int = 1, customer_id: str = "guest", order_id: str | None
     )
 
 
-def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
+def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -> list[PlacedOrder]:
     """Send a request twice such that neither finds the other when it looks."""
     look, both, looks = orders._earlier, threading.Barrier(2), itertools.count()
 
-    def look_and_wait(*arguments: object) -> Placed | None:
+    def look_and_wait(*arguments: object) -> PlacedOrder | None:
         found = look(*arguments)  # type: ignore[arg-type]
         if next(looks) < 2:
             both.wait(60)

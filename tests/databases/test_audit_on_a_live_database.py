@@ -8,7 +8,7 @@ from sqlalchemy import event, func, select, text
 
 from app.celery import app as celery
 from app.runtime import Runtime
-from app.saga.definition import MOVING
+from app.saga.definition import ACTIVE
 from app.saga.models import SagaInstance
 from bench.million_orders import audited, fill
 from cli.embedded import EmbeddedStack
@@ -54,7 +54,7 @@ def test_a_shop_at_work_has_no_violation_at_any_moment(here: Runtime) -> None:
 def unfinished(here: Runtime) -> int:
     with here.database.reading() as session:
         return session.scalars(
-            select(func.count()).select_from(SagaInstance).where(SagaInstance.status.in_(MOVING))
+            select(func.count()).select_from(SagaInstance).where(SagaInstance.status.in_(ACTIVE))
         ).one()
 
 

@@ -137,7 +137,7 @@ def test_a_deadline_is_set_and_judged_by_the_databases_clock(skewed: Runtime, po
 
     placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
 
-    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=0, resent=0)
+    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
     with machine.database.reading() as session:
         deadline_at = session.get_one(SagaInstance, placed.saga_id).deadline_at
         server_now = session.scalar(text("SELECT clock_timestamp()"))

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from app.database import Database
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.saga import outage, recovery
 from app.saga.models import SagaInstance
@@ -19,7 +19,7 @@ from app.settings import Settings
 from tests.chaos.processes import wait_for
 from tests.post import Clock, Post
 from tests.stacks import POSTGRESQL
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 TIMEOUT = 10
 STEP = 5
@@ -73,10 +73,10 @@ def others(role: str, database: str) -> int:
 
 
 @pytest.fixture
-def deadline_of(here: Runtime) -> Callable[[Placed], timedelta]:
+def deadline_of(here: Runtime) -> Callable[[PlacedOrder], timedelta]:
     """Say how long a saga has until its deadline."""
 
-    def look(placed: Placed) -> timedelta:
+    def look(placed: PlacedOrder) -> timedelta:
         with here.database.reading() as session:
             deadline = session.get_one(SagaInstance, placed.saga_id).deadline_at
         assert deadline
@@ -85,20 +85,25 @@ def deadline_of(here: Runtime) -> Callable[[Placed], timedelta]:
     return look
 
 
-def order(pattern: Pattern) -> Placed:
+def order(pattern: Pattern) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), pattern))
 
 
 @on_postgresql
 @both
 def test_no_deadline_passes_while_connections_are_short_nor_at_once_afterwards(
-    here: Runtime, post: Post, clock: Clock, limit: Limit, pattern: Pattern, deadline_of: Callable[[Placed], timedelta]
+    here: Runtime,
+    post: Post,
+    clock: Clock,
+    limit: Limit,
+    pattern: Pattern,
+    deadline_of: Callable[[PlacedOrder], timedelta],
 ) -> None:
     placed = order(pattern)
     limit(2)
     with here.database.reading() as session:  # the sweep has the other one
         session.execute(text("SELECT 1"))
-        with here.database.reading(), pytest.raises(DatabaseFault, match="too many connections"):
+        with here.database.reading(), pytest.raises(DatabaseUnavailable, match="too many connections"):
             order(pattern)
         assert timed_out_within(TIMEOUT, clock) == 0
     assert deadline_of(placed) == timedelta(seconds=TIMEOUT)
@@ -121,14 +126,14 @@ def test_a_lasting_shortage_of_connections_does_not_keep_a_silent_service_from_t
 
 @both
 def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_afterwards(
-    here: Runtime, post: Post, clock: Clock, pattern: Pattern, deadline_of: Callable[[Placed], timedelta]
+    here: Runtime, post: Post, clock: Clock, pattern: Pattern, deadline_of: Callable[[PlacedOrder], timedelta]
 ) -> None:
     placed = order(pattern)
     assert timed_out_within(STEP, clock) == 0
     clock.forward(3600)  # the host was down, and every process of the shop with it
     with pytest.MonkeyPatch.context() as away:
         away.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
-        assert recovery.try_sweep() is None
+        assert recovery.sweep_if_available() is None
     clock.forward(1)
 
     assert timed_out_within(0, clock) == 0
@@ -207,7 +212,7 @@ def timed_out_within(seconds: float, clock: Clock, step: float = STEP) -> int:
     found = 0
     for _ in range(max(1, round(seconds / step))):
         clock.forward(min(step, seconds))
-        swept = recovery.try_sweep()
+        swept = recovery.sweep_if_available()
         assert swept
         found += swept.timed_out
     return found

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.database import Database, idle, pool
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.processes import wait_for
@@ -46,13 +46,13 @@ def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every connection count as one that has rested."""
-    monkeypatch.setattr(pool, "RESTED_SECONDS", 0)
+    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", 0)
 
 
 @pytest.fixture
 def not_rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no connection count as one that has rested, however slow the machine is."""
-    monkeypatch.setattr(pool, "RESTED_SECONDS", float("inf"))
+    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", float("inf"))
 
 
 def use(connected: Database) -> int:
@@ -163,7 +163,7 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
     url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
     first, second = Database(url), Database(url)
     try:
-        with first.reading(), pytest.raises(DatabaseFault, match="too many connections"), second.reading():
+        with first.reading(), pytest.raises(DatabaseUnavailable, match="too many connections"), second.reading():
             pass
         for one in (second, first):  # one after the other, and the first again
             wait_for("the other to close its connection", partial(connects, one))
@@ -193,6 +193,6 @@ def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch:
 def connects(database: Database) -> bool:
     try:
         use(database)
-    except DatabaseFault:
+    except DatabaseUnavailable:
         return False
     return True

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, create_engine, func, select
 
 from app.celery import app as celery
 from app.database import Database
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import state_machine
-from app.saga.definition import MOVING, SagaStatus
+from app.saga.definition import ACTIVE, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.orchestrator import ERROR_CALLBACK
 from app.saga.outage import RECOVERY, note_time
@@ -98,7 +98,7 @@ class Shop:
         for _ in range(12):
             self.deliver_all()
             saga = self.saga(saga_id)
-            if saga.status not in MOVING:
+            if saga.status not in ACTIVE:
                 return saga
             self.clock.forward(40)
             self.sweep()
@@ -116,7 +116,7 @@ class Shop:
             note_time(session, RECOVERY, self.here.now())
         try:
             sweep()
-        except DatabaseFault:
+        except DatabaseUnavailable:
             sweep()
 
     def deliver_all(self) -> None:
@@ -215,7 +215,7 @@ def one_cancelled_on_request(shop: Shop) -> str:
 def one_resumed_when_it_was_stuck(shop: Shop) -> str:
     saga_id = shop.place(SCENARIOS[0])
     with shop.observed.transaction() as session:
-        state_machine.stick(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
+        state_machine.mark_stuck(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
     shop.ask(f"/api/v1/sagas/{saga_id}/resume")
     shop.settle(saga_id)
     return saga_id

@@ -252,7 +252,7 @@ SEARCHED = ("saga_steps", "payments", "shipments", "events", "saga_instances")
 @pytest.mark.usefixtures("many")
 def test_a_search_looks_into_indexes_only(here: Runtime, executed: list[Executed]) -> None:
     executed.clear()
-    saga_search.with_id(new_id())
+    saga_search.find_by_id(new_id())
     plans = [sqlite_plan(here, one) for one in [*executed] if any(table in one[0] for table in SEARCHED)]
 
     assert len(plans) >= len(SEARCHED)
@@ -262,7 +262,7 @@ def test_a_search_looks_into_indexes_only(here: Runtime, executed: list[Executed
 @pytest.mark.usefixtures("many")
 def test_counting_ends_at_its_limit(here: Runtime, executed: list[Executed], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(saga_search.COUNTED, SagaStatus.RUNNING, 50)
-    monkeypatch.setattr(saga_search, "EXAMINED", 2)
+    monkeypatch.setattr(saga_search, "SAMPLE_SIZE", 2)
 
     statements = overview(executed)
 

@@ -18,12 +18,12 @@ from app.events import resend_outbox
 from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.recovery import LOCKED_FOR_SECONDS, Swept, sweep, try_sweep
+from app.saga.recovery import LOCKED_FOR_SECONDS, SweepResult, sweep, sweep_if_available
 from app.settings import Settings
 from tests.post import Clock, Post
 from tests.stacks import ROOT, process_environment
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def orders(post: Post) -> list[Placed]:
+def orders(post: Post) -> list[PlacedOrder]:
     """Two orders of the same book, whose stock is to be reserved next."""
     placed = [place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION)) for _ in range(2)]
     for _ in placed:
@@ -47,7 +47,7 @@ def orders(post: Post) -> list[Placed]:
 
 
 @pytest.fixture
-def frozen(here: Runtime, orders: list[Placed], post: Post) -> Iterator["subprocess.Popen[bytes]"]:
+def frozen(here: Runtime, orders: list[PlacedOrder], post: Post) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker that is frozen while it reserves the first order's stock."""
     post.take("inventory.reserve_stock")
     command = [sys.executable, "-m", "tests.databases.freezing", orders[0].saga_id]
@@ -62,7 +62,11 @@ def frozen(here: Runtime, orders: list[Placed], post: Post) -> Iterator["subproc
 
 
 def test_others_go_on_within_the_bound_and_the_frozen_one_does_its_work_once_when_it_wakes(
-    here: Runtime, orders: list[Placed], post: Post, frozen: "subprocess.Popen[bytes]", caplog: pytest.LogCaptureFixture
+    here: Runtime,
+    orders: list[PlacedOrder],
+    post: Post,
+    frozen: "subprocess.Popen[bytes]",
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -82,7 +86,7 @@ def test_others_go_on_within_the_bound_and_the_frozen_one_does_its_work_once_whe
     assert list(audit()) == []
 
 
-def reserved(here: Runtime, placed: Placed) -> tuple[str, int, list[object]] | None:
+def reserved(here: Runtime, placed: PlacedOrder) -> tuple[str, int, list[object]] | None:
     """Return what the log says of reserving an order's stock."""
     with here.database.reading() as session:
         row = session.get(SagaStep, (placed.saga_id, "reserve_stock", "action"))
@@ -90,7 +94,7 @@ def reserved(here: Runtime, placed: Placed) -> tuple[str, int, list[object]] | N
 
 
 def test_the_sweep_reports_what_has_been_locked_for_too_long_and_drives_on_the_rest(
-    here: Runtime, orders: list[Placed], post: Post, clock: Clock, caplog: pytest.LogCaptureFixture
+    here: Runtime, orders: list[PlacedOrder], post: Post, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(Database(here.settings.database_url)) as holder, holder.transaction() as other:
         other.get_one(SagaInstance, orders[0].saga_id, with_for_update=True)
@@ -107,14 +111,14 @@ def test_the_sweep_reports_what_has_been_locked_for_too_long_and_drives_on_the_r
 
 
 def test_a_sweep_does_not_report_what_another_has_just_claimed(
-    here: Runtime, orders: list[Placed], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    here: Runtime, orders: list[PlacedOrder], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside = list[Swept | None]()
+    beside = list[SweepResult | None]()
 
     def with_another_sweep_beside(*args: Any, **options: Any) -> int:
         monkeypatch.setattr(recovery, "resend_outbox", resend_outbox)
         with ThreadPoolExecutor(1) as pool:
-            beside.append(pool.submit(try_sweep).result(60))
+            beside.append(pool.submit(sweep_if_available).result(60))
         return resend_outbox(*args, **options)
 
     monkeypatch.setattr(recovery, "resend_outbox", with_another_sweep_beside)

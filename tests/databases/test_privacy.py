@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.database import Database
-from app.errors import describe
+from app.errors import format_error
 from app.observability.logging import configure_logging
 from app.runtime import Runtime
 from tests.stacks import POSTGRESQL, require_postgresql
@@ -63,7 +63,7 @@ def expect_discreet(error: DBAPIError, log: io.StringIO, says: str) -> None:
     try:
         raise error
     except DBAPIError as caught:
-        logging.getLogger("app.tests").exception("step failed", extra={"reason": describe(caught)})
+        logging.getLogger("app.tests").exception("step failed", extra={"reason": format_error(caught)})
     written = log.getvalue()
     assert "step failed" in written and says in written and type(error.orig).__name__ in written
     assert "Sakura" not in written

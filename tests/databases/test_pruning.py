@@ -28,7 +28,7 @@ from tests.stacks import fresh_postgresql_database
 from workflows.operations import retention
 from workflows.operations.archive import Archive
 from workflows.operations.audit import audit
-from workflows.operations.retention import KEPT, prune
+from workflows.operations.retention import RETENTION, prune
 from workflows.orders import Item, NewOrder, Pattern, place
 from workflows.read_side import queries, versions
 
@@ -52,7 +52,7 @@ def everything(here: Runtime) -> Rows:
 
 def about(rows: Rows, orders: set[str], sagas: set[str]) -> Rows:
     """Return of these rows those that belong to these orders or sagas."""
-    owners = {part.table.name: (part.column, orders if part.of is Of.AGGREGATE else sagas) for part in KEPT}
+    owners = {part.table.name: (part.column, orders if part.of is Of.AGGREGATE else sagas) for part in RETENTION}
     return {
         name: [row for row in rows[name] if str(row[column]) in wanted] for name, (column, wanted) in owners.items()
     }
@@ -96,12 +96,12 @@ def prune_all(clock: Clock, archive: Archive | None = None, batch: int = 7) -> i
 
 
 def test_every_table_either_goes_with_an_order_or_is_named_as_what_stays() -> None:
-    assert tables(KEPT) | STAYS | EMPTY_BY_THEN == set(Base.metadata.tables)
-    assert not tables(KEPT) & STAYS
+    assert tables(RETENTION) | STAYS | EMPTY_BY_THEN == set(Base.metadata.tables)
+    assert not tables(RETENTION) & STAYS
 
 
 def test_an_index_leads_from_an_order_to_all_that_goes_with_it() -> None:
-    for part in KEPT:
+    for part in RETENTION:
         keys = [list(part.table.primary_key.columns), *(list(index.columns) for index in part.table.indexes)]
         unique = [list(constraint.columns) for constraint in part.table.constraints if hasattr(constraint, "columns")]
         assert part.column in {columns[0].name for columns in [*keys, *unique] if columns}, part.table.name
@@ -123,7 +123,7 @@ def test_what_ended_goes_and_nothing_else(here: Runtime, forward: Clock) -> None
     assert sum(batch.sagas for batch in taken) == len(orders)
     assert max(batch.sagas for batch in taken) == 3
     assert sum(batch.rows for batch in taken) == sum(map(len, gone.values()))
-    for name in tables(KEPT) | EMPTY_BY_THEN | STAYS - {"inventory"}:
+    for name in tables(RETENTION) | EMPTY_BY_THEN | STAYS - {"inventory"}:
         assert after[name] == [row for row in before[name] if row not in gone.get(name, [])], name
     shipped: Counter[str] = Counter()
     for row in gone["stock_reservations"]:

@@ -12,13 +12,13 @@ from app.runtime import Runtime
 from app.saga.models import SagaInstance, SagaStep
 from tests.post import Post, run
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 pytestmark = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
-def placed(post: Post) -> Placed:
+def placed(post: Post) -> PlacedOrder:
     """An order whose stock is to be reserved next."""
     placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
     post.deliver("orders.create_order")
@@ -51,7 +51,7 @@ def wait_for_a_lock(here: Runtime, waiters: int) -> None:
             time.sleep(0.01)
 
 
-def assert_reserved_at_the_first_attempt_that_counts(here: Runtime, post: Post, placed: Placed) -> None:
+def assert_reserved_at_the_first_attempt_that_counts(here: Runtime, post: Post, placed: PlacedOrder) -> None:
     with here.database.reading() as session:
         row = session.get_one(SagaStep, (placed.saga_id, "reserve_stock", "action"))
         assert (row.status, row.attempts, row.failures) == ("completed", 1, [])
@@ -62,7 +62,7 @@ def assert_reserved_at_the_first_attempt_that_counts(here: Runtime, post: Post, 
 
 
 def test_a_serialization_failure_is_tried_again(
-    here: Runtime, post: Post, placed: Placed, caplog: pytest.LogCaptureFixture
+    here: Runtime, post: Post, placed: PlacedOrder, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.database.close()
     event.listen(here.database.engine, "connect", lambda driver, _: driver.set_session("REPEATABLE READ"))
@@ -74,7 +74,9 @@ def test_a_serialization_failure_is_tried_again(
     assert_reserved_at_the_first_attempt_that_counts(here, post, placed)
 
 
-def test_a_deadlock_is_tried_again(here: Runtime, post: Post, placed: Placed, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deadlock_is_tried_again(
+    here: Runtime, post: Post, placed: PlacedOrder, caplog: pytest.LogCaptureFixture
+) -> None:
     with reserving_beside(here, post) as other:
         other.execute(text("SELECT 1 FROM saga_instances WHERE id = :id FOR UPDATE"), {"id": placed.saga_id})
         other.commit()

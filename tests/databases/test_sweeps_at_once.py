@@ -12,7 +12,7 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import orchestrator, recovery, registry
 from app.saga.models import SagaInstance
-from app.saga.recovery import BATCH, Swept, sweep
+from app.saga.recovery import BATCH, SweepResult, sweep
 from tests.engine import trip
 from tests.post import Clock, Post
 
@@ -35,7 +35,7 @@ def start_trip(session: Session) -> str:
     return orchestrator.start(session, trip.TRIP, aggregate_id, {"trip": aggregate_id}).id
 
 
-def sweep_until_done() -> list[Swept]:
+def sweep_until_done() -> list[SweepResult]:
     """Sweep until nothing is due; returns what each sweep did."""
     done = [sweep()]
     while done[-1].driven:
@@ -44,11 +44,11 @@ def sweep_until_done() -> list[Swept]:
     return done
 
 
-def sweep_in_threads(sweepers: int) -> list[Swept]:
+def sweep_in_threads(sweepers: int) -> list[SweepResult]:
     """Have so many threads sweep, starting together, until each finds nothing more; returns what each sweep did."""
     together = threading.Barrier(sweepers)
 
-    def start(_: int) -> list[Swept]:
+    def start(_: int) -> list[SweepResult]:
         together.wait(60)
         return sweep_until_done()
 

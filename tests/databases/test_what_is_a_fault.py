@@ -14,12 +14,12 @@ from sqlalchemy.pool import QueuePool
 
 from app.celery import app as celery
 from app.database import Database
-from app.errors import DatabaseFault, StepUnavailable
-from app.gateways.ledger import gateway_call
+from app.errors import DatabaseUnavailable, StepUnavailable
+from app.gateways.ledger import ledger_transaction
 from app.gateways.line import Line
 from app.runtime import Runtime
 from app.saga import recovery
-from app.saga.recovery import Swept
+from app.saga.recovery import SweepResult
 from cli.embedded import EmbeddedStack
 from tests.databases.breaker import raising
 from tests.post import Clock, Post
@@ -36,7 +36,7 @@ OTHERS = ["22003", "23505", "23514", "42P01", "42601", "54000", "55006", "0A000"
 @on_postgresql
 def test_postgresql_says_by_its_code_whether_it_is_at_fault(here: Runtime) -> None:
     for code in FAULTS:
-        with pytest.raises(DatabaseFault, match="broken by the test"), here.database.transaction() as session:
+        with pytest.raises(DatabaseUnavailable, match="broken by the test"), here.database.transaction() as session:
             session.connection().exec_driver_sql(raising(code))
     for code in OTHERS:
         with pytest.raises(DBAPIError, match="broken by the test"), here.database.transaction() as session:
@@ -47,9 +47,9 @@ def test_postgresql_says_by_its_code_whether_it_is_at_fault(here: Runtime) -> No
 def test_only_a_statement_that_took_too_long_is_the_gateways_silence(here: Runtime) -> None:
     line = Line(timeout=5, latency=0, stopping=here.stopping)
     for code in ("40001", "53300", "55P03", "25006"):
-        with pytest.raises(DatabaseFault), gateway_call(here.database, line) as session:
+        with pytest.raises(DatabaseUnavailable), ledger_transaction(here.database, line) as session:
             session.connection().exec_driver_sql(raising(code))
-    with pytest.raises(StepUnavailable, match="did not answer"), gateway_call(here.database, line) as session:
+    with pytest.raises(StepUnavailable, match="did not answer"), ledger_transaction(here.database, line) as session:
         session.connection().exec_driver_sql(raising("57014"))
 
 
@@ -58,7 +58,7 @@ def test_a_pool_that_is_used_up_is_a_fault(here: Runtime) -> None:
     pool = here.database.engine.pool
     assert isinstance(pool, QueuePool)
     pool._timeout = 0
-    with ExitStack() as stack, pytest.raises(DatabaseFault, match="limit"):
+    with ExitStack() as stack, pytest.raises(DatabaseUnavailable, match="limit"):
         for _ in range(pool.size() * 3):
             stack.enter_context(here.database.reading())
 
@@ -76,7 +76,7 @@ def full(session: Session) -> None:
 @on_sqlite
 @pytest.mark.parametrize("fail", [read_only, full])
 def test_real_errors_of_sqlite_are_faults(here: Runtime, fail: Callable[[Session], None]) -> None:
-    with pytest.raises(DatabaseFault), here.database.transaction() as session:
+    with pytest.raises(DatabaseUnavailable), here.database.transaction() as session:
         fail(session)
     here.database.close()
 
@@ -85,7 +85,7 @@ def test_real_errors_of_sqlite_are_faults(here: Runtime, fail: Callable[[Session
 def test_a_locked_file_of_sqlite_is_a_fault(here: Runtime) -> None:
     with here.database.transaction() as writer:
         writer.execute(text("DELETE FROM notifications"))
-        with pytest.raises(DatabaseFault, match="locked"), here.database.reading() as session:
+        with pytest.raises(DatabaseUnavailable, match="locked"), here.database.reading() as session:
             connection = session.connection()
             connection.exec_driver_sql("PRAGMA busy_timeout = 0")
             connection.exec_driver_sql("DELETE FROM notifications")
@@ -95,7 +95,7 @@ def test_a_locked_file_of_sqlite_is_a_fault(here: Runtime) -> None:
 @on_sqlite
 def test_what_is_no_database_is_a_fault_and_a_missing_table_is_not(here: Runtime, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database\n" * 1000)
-    with pytest.raises(DatabaseFault), Database(f"sqlite:///{tmp_path / 'text.db'}").reading():
+    with pytest.raises(DatabaseUnavailable), Database(f"sqlite:///{tmp_path / 'text.db'}").reading():
         pass
     with pytest.raises(DBAPIError, match="no such table"), here.database.transaction() as session:
         session.execute(text("SELECT * FROM missing"))
@@ -104,7 +104,7 @@ def test_what_is_no_database_is_a_fault_and_a_missing_table_is_not(here: Runtime
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2"])
 def test_a_server_that_is_not_there_is_a_fault(scheme: str) -> None:
     nowhere = Database(f"{scheme}://nobody@127.0.0.1:1/none")
-    with pytest.raises(DatabaseFault, match="refused"), nowhere.reading():
+    with pytest.raises(DatabaseUnavailable, match="refused"), nowhere.reading():
         pass
 
 
@@ -112,14 +112,14 @@ def test_a_server_that_is_not_there_is_a_fault(scheme: str) -> None:
 def test_the_embedded_scheduler_and_the_sweeps_task_survive_a_fault(
     here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faults = iter([DatabaseFault("gone"), ValueError("a bug")])
+    faults = iter([DatabaseUnavailable("gone"), ValueError("a bug")])
     swept = threading.Event()
 
-    def sweep() -> Swept:
+    def sweep() -> SweepResult:
         for fault in faults:
             raise fault
         swept.set()
-        return Swept(0, 0, 0)
+        return SweepResult(0, 0, 0)
 
     monkeypatch.setattr(recovery, "sweep", sweep)
     celery.conf.task_always_eager = False

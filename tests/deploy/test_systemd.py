@@ -13,14 +13,14 @@ from tests.stacks import ROOT
 UNITS = ROOT / "deploy" / "systemd"
 UNIT = re.findall(r"^(\w+)=(.*)$", (UNITS / "cloudmart@.service").read_text(), re.MULTILINE)
 PROCFILE = dict(re.findall(r"^(\w+): (.+)$", (ROOT / "Procfile").read_text(), re.MULTILINE))
-LONGEST_STOP_SECONDS = 45
+MAX_STOP_SECONDS = 45
 """What docker-compose.yml gives a worker and web."""
 
 
 def test_a_process_is_restarted_for_ever_and_stops_in_its_own_time() -> None:
     unit = dict(UNIT)
     assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
-    assert int(unit["TimeoutStopSec"]) > LONGEST_STOP_SECONDS
+    assert int(unit["TimeoutStopSec"]) > MAX_STOP_SECONDS
     assert unit["KillMode"] == "mixed"
 
 

@@ -193,7 +193,10 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_process_leaves_the_session_that_it_shares_as_it_is() -> None:
-    script = "import os; from cli.niceness import give_way; give_way(5); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    script = (
+        "import os; from cli.niceness import lower_priority; lower_priority(5); "
+        "print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
     before = session_niceness(os.getpid())
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert int(done.stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5

@@ -13,34 +13,34 @@ from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery
 from app.saga.definition import Operation, StepStatus
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance, SagaStep
 from tests.broken_order import refuse_to_resume
 from tests.engine import trip
 from tests.post import Clock, Post, run
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
-ANN = Statement(by="Ann", note="paid back by bank transfer")
+ANN = ManualCompletion(by="Ann", note="paid back by bank transfer")
 
 both = pytest.mark.parametrize("pattern", Pattern)
 
 
-def order(pattern: Pattern, **simulate: str) -> Placed:
+def order(pattern: Pattern, **simulate: str) -> PlacedOrder:
     return place(NewOrder((Item("book-789", 1),), pattern, simulate=tuple(simulate.items())))
 
 
-def saga(placed: Placed) -> SagaInstance:
+def saga(placed: PlacedOrder) -> SagaInstance:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaInstance, placed.saga_id)
 
 
-def step(placed: Placed, name: str, operation: Operation = Operation.COMPENSATION) -> SagaStep:
+def step(placed: PlacedOrder, name: str, operation: Operation = Operation.COMPENSATION) -> SagaStep:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaStep, (placed.saga_id, name, operation))
 
 
-def scalar(statement: str, placed: Placed) -> Any:
+def scalar(statement: str, placed: PlacedOrder) -> Any:
     with runtime.current().database.reading() as session:
         return session.execute(text(statement), {"id": placed.order_id}).scalar_one_or_none()
 
@@ -49,7 +49,7 @@ def unreachable(*_: Any) -> Any:
     raise StepUnavailable("no answer")
 
 
-def assert_undone(placed: Placed) -> None:
+def assert_undone(placed: PlacedOrder) -> None:
     assert saga(placed).status == "compensated"
     assert scalar("SELECT status FROM orders WHERE id = :id", placed) == "cancelled"
     assert list(audit()) == []
@@ -118,11 +118,11 @@ def test_where_several_are_stuck_the_step_must_be_named(here: Runtime) -> None:
     with pytest.raises(Conflict, match="stuck on process_payment and on reserve_stock: say which"):
         operations.skip(placed.saga_id, ANN)
     with pytest.raises(Conflict, match="not on arrange_shipping"):
-        operations.skip(placed.saga_id, Statement(by="Ann", step="arrange_shipping"))
+        operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="arrange_shipping"))
 
-    operations.skip(placed.saga_id, Statement(by="Ann", step="process_payment"))
+    operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="process_payment"))
     assert (saga(placed).status, saga(placed).current_step) == ("stuck", "reserve_stock")
-    operations.skip(placed.saga_id, Statement(by="Bob"))
+    operations.skip(placed.saga_id, ManualCompletion(by="Bob"))
 
     assert_undone(placed)
 
@@ -190,7 +190,7 @@ def test_an_orchestrated_saga_is_stuck_on_one_step_only(here: Runtime) -> None:
     placed = order(Pattern.ORCHESTRATION, shipping="decline", payments="undo-fail:99")
 
     with pytest.raises(Conflict, match="it is stuck on process_payment, not on reserve_stock"):
-        operations.skip(placed.saga_id, Statement(by="Ann", step="reserve_stock"))
+        operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="reserve_stock"))
 
 
 def test_past_the_point_of_no_return_nothing_is_skipped(here: Runtime) -> None:

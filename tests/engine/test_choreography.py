@@ -22,7 +22,7 @@ from tasks import inventory, orders, payments, shipping
 from tests.post import Clock, Post, run
 from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"
@@ -31,32 +31,32 @@ NOTIFY = "notifications.notify_customer"
 CLOSE = "shipping.settle_on_time_out_or_cancel_request"
 
 
-def order(book: str = "book-789", **simulate: str) -> Placed:
+def order(book: str = "book-789", **simulate: str) -> PlacedOrder:
     return place(NewOrder((Item(book, 1),), Pattern.CHOREOGRAPHY, simulate=tuple(simulate.items())))
 
 
-def saga(placed: Placed) -> SagaInstance:
+def saga(placed: PlacedOrder) -> SagaInstance:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaInstance, placed.saga_id)
 
 
-def step(placed: Placed, name: str, operation: str = "action") -> SagaStep | None:
+def step(placed: PlacedOrder, name: str, operation: str = "action") -> SagaStep | None:
     with runtime.current().database.reading() as session:
         return session.get(SagaStep, (placed.saga_id, name, operation))
 
 
-def events(placed: Placed) -> list[str]:
+def events(placed: PlacedOrder) -> list[str]:
     query = text("SELECT event_type FROM events WHERE aggregate_id = :id ORDER BY sequence")
     with runtime.current().database.reading() as session:
         return list(session.scalars(query, {"id": placed.order_id}))
 
 
-def ledger(placed: Placed, table: str) -> list[str]:
+def ledger(placed: PlacedOrder, table: str) -> list[str]:
     with runtime.current().database.reading() as session:
         return sorted(session.scalars(text(f"SELECT kind FROM {table} WHERE order_id = :id"), {"id": placed.order_id}))
 
 
-def assert_clean(placed: Placed, status: str) -> None:
+def assert_clean(placed: PlacedOrder, status: str) -> None:
     assert saga(placed).status == status, events(placed)
     assert len(events(placed)) == len(set(events(placed))), events(placed)
     assert list(audit()) == []
@@ -578,7 +578,7 @@ def test_a_timed_out_order_is_seen_at_its_deadline_even_while_it_makes_progress(
     assert recovery.sweep().timed_out == 1
 
 
-def payment_status(placed: Placed) -> str | None:
+def payment_status(placed: PlacedOrder) -> str | None:
     with runtime.current().database.reading() as session:
         query = text("SELECT status FROM payments WHERE order_id = :id")
         return session.execute(query, {"id": placed.order_id}).scalar_one_or_none()

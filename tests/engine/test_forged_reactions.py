@@ -14,7 +14,7 @@ from tests.post import Post, run
 from tests.shop import UNKNOWN_ID
 from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 REACTIONS = [
     "payments.refund_on_failure",
@@ -24,17 +24,17 @@ REACTIONS = [
 ]
 
 
-def order(pattern: Pattern) -> Placed:
+def order(pattern: Pattern) -> PlacedOrder:
     return place(NewOrder((Item("book-789", 1),), pattern))
 
 
-def first_event(placed: Placed) -> str:
+def first_event(placed: PlacedOrder) -> str:
     query = text("SELECT id FROM events WHERE aggregate_id = :id ORDER BY sequence LIMIT 1")
     with runtime.current().database.reading() as session:
         return str(session.scalars(query, {"id": placed.order_id}).one())
 
 
-def status(placed: Placed) -> str:
+def status(placed: PlacedOrder) -> str:
     with runtime.current().database.reading() as session:
         return str(session.scalar(text("SELECT status FROM orders WHERE id = :id"), {"id": placed.order_id}))
 

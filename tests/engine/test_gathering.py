@@ -14,7 +14,7 @@ from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
 from app.messaging import batcher, batching
-from app.messaging.batcher import BUSY_SECONDS, MOST, QUIET_SECONDS, Gathering
+from app.messaging.batcher import BUSY_SECONDS, MAX_BATCH, QUIET_SECONDS, Batcher
 from app.messaging.batching import Outcomes, Wanted
 from app.messaging.consumer import Inbox
 from app.observability import tracing
@@ -39,7 +39,7 @@ class Worker:
         self.broken = False
         """Whether nothing can be done together."""
         self._later: list[Entry] = []
-        self.gathering = Gathering(cast(Callable[[Request], object], self._run), cast(Hub, self), self._acked_together)
+        self.gathering = Batcher(cast(Callable[[Request], object], self._run), cast(Hub, self), self._acked_together)
 
     def monotonic(self) -> float:
         return self.now
@@ -165,12 +165,12 @@ def test_however_long_reading_takes_they_are_gathered_until_the_loop_has_looked(
 
 
 def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
-    ids = [str(number) for number in range(MOST + 1)]
+    ids = [str(number) for number in range(MAX_BATCH + 1)]
 
     busy.take(*ids)
 
-    assert busy.batches == [ids[:MOST]]
-    assert busy.handed == ids[:MOST]
+    assert busy.batches == [ids[:MAX_BATCH]]
+    assert busy.handed == ids[:MAX_BATCH]
     busy.look()
     busy.look()
     assert busy.handed == ids  # the last one, alone
@@ -249,11 +249,11 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
     busy: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def sent_together() -> Iterator[None]:
+    def publish_batch() -> Iterator[None]:
         yield
         busy.said.append(f"what {', '.join(busy.handed)} sent leaves")
 
-    monkeypatch.setattr(batcher, "sent_together", sent_together)
+    monkeypatch.setattr(batcher, "publish_batch", publish_batch)
     busy.take("a", "b")
     busy.look()
     busy.look()
@@ -325,4 +325,4 @@ def test_only_a_worker_of_one_process_gathers(
 
     (on_task_request,) = given
     assert (on_task_request is hand_on) != gathers
-    assert isinstance(getattr(on_task_request, "__self__", None), Gathering) == gathers
+    assert isinstance(getattr(on_task_request, "__self__", None), Batcher) == gathers

@@ -19,7 +19,7 @@ from app.celery import app as celery
 from app.errors import StepFailed
 from app.ids import is_uuid, new_id
 from app.messaging import publisher
-from app.messaging.publisher import send, send_chain, sender, sent_by, sent_together
+from app.messaging.publisher import publish_batch, send, send_chain, sender, sent_by
 from app.messaging.serialization import write
 from app.saga import commands
 from app.saga.orchestrator import ERROR_CALLBACK
@@ -251,8 +251,8 @@ def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wi
     wire.away = away
     lost: list[str] = []
 
-    send_chain(STEPS, saga_id=new_id(), not_taken=lambda: lost.append("chain"))
-    send(REACTION, saga_id=new_id(), event_id=new_id(), not_taken=lambda: lost.append("reaction"))
+    send_chain(STEPS, saga_id=new_id(), on_undelivered=lambda: lost.append("chain"))
+    send(REACTION, saga_id=new_id(), event_id=new_id(), on_undelivered=lambda: lost.append("reaction"))
 
     assert len(wire.waiting) == (0 if away else 2)
     assert lost == (["chain", "reaction"] if away else [])
@@ -261,7 +261,7 @@ def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wi
 def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
     first, second = new_id(), new_id()
 
-    with sent_together():
+    with publish_batch():
         send_chain(STEPS, saga_id=first)
         send(REACTION, saga_id=second, event_id=new_id())
         assert wire.waiting == []
@@ -288,7 +288,7 @@ def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, mo
     maybe_declare = Producer.maybe_declare
     monkeypatch.setattr(Producer, "maybe_declare", note)
     for _ in range(2):  # a queue that has gone meanwhile is made again
-        with sent_together():
+        with publish_batch():
             for task in (HOTEL, CAR, HOTEL, HOTEL, CAR):
                 send(task, saga_id=new_id())
 
@@ -297,7 +297,7 @@ def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, mo
 
 
 def test_what_was_sent_together_leaves_though_an_exception_ends_the_block(wire: Wire) -> None:
-    with pytest.raises(SystemExit), sent_together():
+    with pytest.raises(SystemExit), publish_batch():
         send_chain(STEPS, saga_id=new_id())
         raise SystemExit
 
@@ -315,9 +315,9 @@ def test_a_message_that_breaks_off_what_is_sent_together_is_sent_again_with_all_
     ids = [new_id(), new_id(), new_id()]
     lost: list[str] = []
 
-    with sent_together():
+    with publish_batch():
         for saga_id in ids:
-            send_chain(STEPS, saga_id=saga_id, not_taken=partial(lost.append, saga_id))
+            send_chain(STEPS, saga_id=saga_id, on_undelivered=partial(lost.append, saga_id))
 
     assert wire.refused == 1
     # the first was taken before: to be done twice does no harm, not to be done would
@@ -329,9 +329,9 @@ def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_a
     wire.away = True
     lost: list[int] = []
 
-    with sent_together():
+    with publish_batch():
         for number in range(20):
-            send_chain(STEPS, saga_id=new_id(), not_taken=partial(lost.append, number))
+            send_chain(STEPS, saga_id=new_id(), on_undelivered=partial(lost.append, number))
 
     assert lost == list(range(20))
     assert wire.refused <= 1 + TRIES
@@ -347,7 +347,7 @@ def test_whatever_is_raised_while_they_are_sent_each_is_sent_by_itself_then(monk
     sent: list[str] = []
     monkeypatch.setattr(celery.amqp, "send_task_message", send_by_itself_only)
 
-    with sent_together():
+    with publish_batch():
         send_chain(STEPS, saga_id=new_id())
         send_chain(STEPS, saga_id=new_id())
 
@@ -358,7 +358,7 @@ def test_a_task_that_sends_with_others_leaves_nothing_to_celery(wire: Wire) -> N
     saga_id = trip.start()
     (message,) = wire.take(HOTEL)
 
-    with sent_together():
+    with publish_batch():
         run(message)
         assert wire.waiting == []
 

@@ -366,8 +366,8 @@ def test_a_sweep_leaves_alone_what_another_has_just_taken(post: Post, clock: Clo
     trip.start()
     clock.forward(1.1)
 
-    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=1, resent=0)
-    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=0, resent=0)
+    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=1, resent=0)
+    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
 
 
 def test_what_has_ended_is_looked_at_no_more(post: Post, clock: Clock) -> None:
@@ -376,7 +376,7 @@ def test_what_has_ended_is_looked_at_no_more(post: Post, clock: Clock) -> None:
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).wake_at = clock()
 
-    assert recovery.sweep() == recovery.Swept(driven=0, timed_out=0, resent=0)
+    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
 
     assert trip.saga(saga_id).wake_at is None
 
@@ -425,11 +425,11 @@ def test_what_an_operation_did_not_answer_is_null_for_sql_too(here: Runtime) -> 
 
 
 def test_how_long_a_step_took_includes_its_work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[signals.Happening] = []
+    told: list[signals.SagaSignal] = []
     monkeypatch.setattr(signals, "_listeners", [told.append])
     monkeypatch.setattr(trip, "_do", lambda *_: clock.forward(2))
 
     trip.start()
 
-    took = [round(one.seconds or 0) for one in told if one.kind is signals.Kind.STEP_COMPLETED]
+    took = [round(one.seconds or 0) for one in told if one.kind is signals.SignalType.STEP_COMPLETED]
     assert took == [2, 2, 2, 2]

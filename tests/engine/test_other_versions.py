@@ -21,8 +21,8 @@ from app.saga import operations, orchestrator, recovery, registry, state_machine
 from app.saga.attempts import MAX_HANDOVERS
 from app.saga.commands import command
 from app.saga.definition import Saga, Step
-from app.saga.manual_completion import Statement
-from app.saga.models import OperatorAct, SagaInstance
+from app.saga.manual_completion import ManualCompletion
+from app.saga.models import OperatorAction, SagaInstance
 from app.saga.orchestrator import Orchestration
 from tests.engine import trip
 from tests.engine.trip import Trip
@@ -174,7 +174,7 @@ def test_rolled_back_after_the_step_ran_only_its_undoing_waits(wire: Wire, deplo
     saga = trip.saga(saga_id)
     assert (saga.status, saga.trouble) == ("stuck", "pack_bags: no running process declares this step")
     with pytest.raises(Conflict, match="does not declare"):
-        operations.skip(saga_id, Statement("Ann"))
+        operations.skip(saga_id, ManualCompletion("Ann"))
     operations.resume(saga_id)
     wire.waiting.clear()
     sweep(clock, 1.1)
@@ -366,12 +366,14 @@ def test_what_is_asked_of_a_process_of_the_other_version_is_done_by_one_that_can
 
 def make_stuck(saga_id: str) -> None:
     with runtime.current().database.transaction() as session:
-        state_machine.stick(session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it")
+        state_machine.mark_stuck(
+            session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it"
+        )
 
 
 def acts(saga_id: str) -> list[str]:
     with runtime.current().database.reading() as session:
-        return list(session.scalars(select(OperatorAct.act).where(OperatorAct.saga_id == saga_id)))
+        return list(session.scalars(select(OperatorAction.act).where(OperatorAction.saga_id == saga_id)))
 
 
 def test_a_customer_does_not_resume_what_is_stuck_past_the_point_of_no_return(

@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import Database
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery
 from app.saga.models import SagaInstance
-from app.saga.outage import stop_clock
+from app.saga.outage import suspend_deadline
 from tests.post import Clock, Post
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 TIMEOUT = {Pattern.ORCHESTRATION: 1, Pattern.CHOREOGRAPHY: 2}
 """A step's deadline, and a choreographed order's, in these tests' settings."""
@@ -23,16 +23,16 @@ TIMEOUT = {Pattern.ORCHESTRATION: 1, Pattern.CHOREOGRAPHY: 2}
 both = pytest.mark.parametrize("pattern", Pattern)
 
 
-def order(pattern: Pattern) -> Placed:
+def order(pattern: Pattern) -> PlacedOrder:
     return place(NewOrder((Item("book-789", 1),), pattern))
 
 
-def saga(placed: Placed) -> SagaInstance:
+def saga(placed: PlacedOrder) -> SagaInstance:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaInstance, placed.saga_id)
 
 
-def seconds_left(placed: Placed, now: datetime) -> float | None:
+def seconds_left(placed: PlacedOrder, now: datetime) -> float | None:
     deadline = saga(placed).deadline_at
     return None if deadline is None else (deadline - now).total_seconds()
 
@@ -138,7 +138,7 @@ def test_a_database_that_is_away_too_leaves_the_deadline_as_it_was(
     placed = order(Pattern.ORCHESTRATION)
     with monkeypatch.context() as broken:
         broken.setattr(here, "database", Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here"))
-        stop_clock(placed.saga_id)
+        suspend_deadline(placed.saga_id)
 
     assert seconds_left(placed, clock()) == 1
 
@@ -167,7 +167,7 @@ class FailsOnce:
         if self._lost:
             return self._database.transaction()
         self._lost = True
-        raise DatabaseFault("gone")
+        raise DatabaseUnavailable("gone")
 
     def reading(self) -> AbstractContextManager[Session]:
         return self._database.reading()

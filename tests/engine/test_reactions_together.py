@@ -13,7 +13,7 @@ from tasks.notifications import Notification
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted
 from tests.simulation.messages import Message, run
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"
@@ -23,27 +23,27 @@ CANCEL, NOTIFY = "orders.cancel_when_settled", "notifications.notify_customer"
 SOLD_OUT = "book-456"
 
 
-def order(book: str = "item-001", **simulate: str) -> Placed:
+def order(book: str = "item-001", **simulate: str) -> PlacedOrder:
     return place(NewOrder((Item(book, 1),), Pattern.CHOREOGRAPHY, simulate=tuple(simulate.items())))
 
 
-def saga(placed: Placed) -> SagaInstance:
+def saga(placed: PlacedOrder) -> SagaInstance:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaInstance, placed.saga_id)
 
 
-def step(placed: Placed, name: str, operation: str = "action") -> str | None:
+def step(placed: PlacedOrder, name: str, operation: str = "action") -> str | None:
     with runtime.current().database.reading() as session:
         row = session.get(SagaStep, (placed.saga_id, name, operation))
         return row.status if row else None
 
 
-def past(placed: Placed) -> list[StoredEvent]:
+def past(placed: PlacedOrder) -> list[StoredEvent]:
     with runtime.current().database.reading() as session:
         return list(history(session, placed.order_id).events)
 
 
-def events(placed: Placed) -> list[str]:
+def events(placed: PlacedOrder) -> list[str]:
     """Return what happened, in order; no sequence may be missing or there twice."""
     found = past(placed)
     assert [event.sequence for event in found] == list(range(1, len(found) + 1))
@@ -61,7 +61,9 @@ def by_saga(messages: list[Message]) -> dict[str, Message]:
     return found
 
 
-def assert_told(wire: Wire, placed: Placed, event: str, *task_names: str, by: Message, again: bool = False) -> None:
+def assert_told(
+    wire: Wire, placed: PlacedOrder, event: str, *task_names: str, by: Message, again: bool = False
+) -> None:
     """See that all subscribers of an event, and nobody else, were told once, by the message that caused it."""
     (stored,) = (one for one in past(placed) if one.event_type == event)
     told = [message for message in wire.waiting if message.arguments["event_id"] == stored.id]
@@ -72,7 +74,7 @@ def assert_told(wire: Wire, placed: Placed, event: str, *task_names: str, by: Me
         assert parent_of(message) == id_of(by)
 
 
-def break_order(placed: Placed) -> None:
+def break_order(placed: PlacedOrder) -> None:
     """Have an order hold stock already under its id, so that reserving it meets an unforeseen error."""
     with runtime.current().database.transaction() as session:
         session.add(
@@ -82,7 +84,7 @@ def break_order(placed: Placed) -> None:
         )
 
 
-def attempts(placed: Placed) -> int:
+def attempts(placed: PlacedOrder) -> int:
     with runtime.current().database.reading() as session:
         return session.get_one(SagaStep, (placed.saga_id, "reserve_stock", "action")).attempts
 

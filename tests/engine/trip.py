@@ -105,7 +105,7 @@ TRIP = orchestrated(
             cancel_car,
             reaches="CAR_BOOKED",
             guard=Guard("the traveller must have a licence", lambda saga: saga.payload.get("licence", True)),
-            undo_retry=RetryPolicy.fixed(2, delay=0),
+            compensation_retry=RetryPolicy.fixed(2, delay=0),
         ),
         Step(book_flight, pivot=True, timeout=5),
         Step(send_tickets),

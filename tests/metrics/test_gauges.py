@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.celery import QUEUES, configuration
 from app.celery import app as celery
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.observability.metrics import gauges
 from app.observability.metrics.gauges import Gauges, queue_depths
 from app.observability.metrics.probe import Source
@@ -75,7 +75,7 @@ def test_sagas_of_a_type_that_nobody_declares_any_more_are_told_too(here: Runtim
 
 
 def test_sagas_are_counted_as_far_as_anybody_needs(here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gauges, "MOST_COUNTED", 3)
+    monkeypatch.setattr(gauges, "MAX_COUNTED", 3)
     for _ in range(4):
         place_each()
 
@@ -137,7 +137,7 @@ def test_a_failure_is_kept_for_a_while_too(caplog: pytest.LogCaptureFixture) -> 
 
     def fail() -> None:
         asked.append(1)
-        raise DatabaseFault("away")
+        raise DatabaseUnavailable("away")
 
     source = Source("database", fail, keep=60)
 

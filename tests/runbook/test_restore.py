@@ -21,7 +21,7 @@ from tests.post import Clock, Post, run
 from tests.runbook.document import statements
 from tests.stacks import fresh_postgresql_database
 from workflows.operations.audit import audit
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed
 
 GATEWAYS = ("payment_provider_ledger", "carrier_ledger")
@@ -57,17 +57,17 @@ def rows(here: Runtime, statement: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in session.execute(text(statement))]
 
 
-def status_of(here: Runtime, placed: Placed) -> tuple[str, str | None]:
+def status_of(here: Runtime, placed: PlacedOrder) -> tuple[str, str | None]:
     with here.database.reading() as session:
         saga = session.get_one(SagaInstance, placed.saga_id)
         return str(saga.status), saga.current_step
 
 
-def order(pattern: Pattern = Pattern.ORCHESTRATION) -> Placed:
+def order(pattern: Pattern = Pattern.ORCHESTRATION) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), pattern))
 
 
-def deliver(post: Post, placed: Placed, number: int) -> Placed:
+def deliver(post: Post, placed: PlacedOrder, number: int) -> PlacedOrder:
     """Deliver so many of a saga's messages, in their order."""
     for _ in range(number):
         message = next(one for one in post.waiting if one.kwargs["saga_id"] == placed.saga_id)
@@ -76,7 +76,7 @@ def deliver(post: Post, placed: Placed, number: int) -> Placed:
     return placed
 
 
-def cancel(post: Post, placed: Placed) -> None:
+def cancel(post: Post, placed: PlacedOrder) -> None:
     """Cancel an order; the messages that drove it forward are gone."""
     post.waiting = [one for one in post.waiting if one.kwargs["saga_id"] != placed.saga_id]
     operations.cancel(placed.saga_id)
@@ -101,8 +101,8 @@ class Drill:
     here: Runtime
     lived: dict[str, str]
     """How each saga of the dump has ended meanwhile, by what it was doing at the dump."""
-    sagas: dict[str, Placed]
-    lost: list[Placed]
+    sagas: dict[str, PlacedOrder]
+    lost: list[PlacedOrder]
     """What was ordered after the dump."""
 
     def outcomes(self) -> dict[str, str]:

@@ -7,14 +7,14 @@ from app.runtime import Runtime
 from app.saga import operations
 from tests.post import Post
 from tests.runbook.document import statements
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed
 
 FINDS_NOTHING = "-- no rows: all is well"
 
 
 @pytest.fixture
-def stuck(here: Runtime) -> Placed:
+def stuck(here: Runtime) -> PlacedOrder:
     """A shop in which one saga is stuck after an operator resumed it, and another waits."""
     seed()
     found = place(
@@ -29,11 +29,11 @@ def stuck(here: Runtime) -> Placed:
 
 
 @pytest.fixture
-def waiting(stuck: Placed, post: Post) -> Placed:
+def waiting(stuck: PlacedOrder, post: Post) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
 
 
-def test_every_statement_runs_and_finds_what_it_says(here: Runtime, stuck: Placed, waiting: Placed) -> None:
+def test_every_statement_runs_and_finds_what_it_says(here: Runtime, stuck: PlacedOrder, waiting: PlacedOrder) -> None:
     asked = statements()
     finding = [sql for sql in asked if found(here, sql, stuck)]
 
@@ -41,7 +41,7 @@ def test_every_statement_runs_and_finds_what_it_says(here: Runtime, stuck: Place
     assert finding == [sql for sql in asked if not sql.startswith(FINDS_NOTHING)]
 
 
-def found(here: Runtime, sql: str, saga: Placed) -> int:
+def found(here: Runtime, sql: str, saga: PlacedOrder) -> int:
     """Return how many rows a statement finds, or changes, of a saga."""
     with here.database.transaction() as session:
         result = session.execute(text(sql.replace("SAGA_ID", saga.saga_id).replace("ORDER_ID", saga.order_id)))

@@ -9,7 +9,7 @@ from app import fault_injection
 from app.fault_injection import Fault
 from app.saga.definition import Command
 
-_simulated, _strike = fault_injection.fault_for, fault_injection.strike_before
+_simulated, _strike = fault_injection.fault_for, fault_injection.inject_before
 
 
 def break_command(patch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
@@ -21,9 +21,9 @@ def break_command(patch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
             return _simulated(command, payload)
         return None if fault.kind == "decline" and fault in struck else fault
 
-    def strike_before(given: Fault | None, *when: Any) -> None:
+    def inject_before(given: Fault | None, *when: Any) -> None:
         struck.append(given)
         _strike(given, *when)
 
-    patch.setattr(fault_injection, "strike_before", strike_before)
+    patch.setattr(fault_injection, "inject_before", inject_before)
     patch.setattr(fault_injection, "fault_for", fault_for)

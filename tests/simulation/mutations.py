@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.saga import barrier, recovery
 from app.saga.definition import Operation, StepStatus
 from app.saga.models import SagaStep
-from app.saga.recovery import Swept
+from app.saga.recovery import SweepResult
 from app.saga.turn import Fence, Turn
 
 _enter = barrier.enter
@@ -35,7 +35,7 @@ def without_fence(patch: pytest.MonkeyPatch) -> None:
 
 def without_sweep(patch: pytest.MonkeyPatch) -> None:
     """Have the sweep do nothing."""
-    patch.setattr(recovery, "sweep", lambda: Swept(driven=0, timed_out=0, resent=0))
+    patch.setattr(recovery, "sweep", lambda: SweepResult(driven=0, timed_out=0, resent=0))
 
 
 def _only_look(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> Any:
@@ -45,7 +45,7 @@ def _only_look(session: Session, saga_id: str, step: str, now: datetime, reason:
 
 def without_null_compensation(patch: pytest.MonkeyPatch) -> None:
     """Have a compensation leave its action's door open."""
-    patch.setattr(barrier, "close_door", _only_look)
+    patch.setattr(barrier, "block_action", _only_look)
 
 
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -237,7 +237,7 @@ class World:
 
 
 def _outside(world: World, _: Database, line: Line) -> AbstractContextManager[Session]:
-    return ledger.gateway_call(world.outside, line)
+    return ledger.ledger_transaction(world.outside, line)
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
         stack.enter_context(patch.object(batching, "_alone_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
-            stack.enter_context(patch(f"app.gateways.{gateway}.gateway_call", partial(_outside, world)))
+            stack.enter_context(patch(f"app.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
         stack.callback(world.here.close)

@@ -11,16 +11,16 @@ from app.runtime import Runtime
 from app.saga import operations, recovery
 from tests.post import Clock, Post, run
 from web.diagrams.sequence import sequence_diagram
-from workflows.orders import Item, NewOrder, Pattern, Placed, place
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import event_flow, queries
 from workflows.read_side.event_flow import Outcome, Said
 
 
-def order(pattern: Pattern = Pattern.CHOREOGRAPHY, **simulate: str) -> Placed:
+def order(pattern: Pattern = Pattern.CHOREOGRAPHY, **simulate: str) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), pattern, simulate=tuple(simulate.items())))
 
 
-def said_in(placed: Placed) -> list[Said]:
+def said_in(placed: PlacedOrder) -> list[Said]:
     return event_flow.of(queries.saga(placed.saga_id))
 
 

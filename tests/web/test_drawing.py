@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.saga.definition import ActKind, StepStatus
-from app.saga.models import OperatorAct
+from app.saga.definition import OperatorActionType, StepStatus
+from app.saga.models import OperatorAction
 from tests.web.told import PLAN, at, done, failure, saga, undone
 from web.diagrams import axis as axes
 from web.diagrams.axis import axis
@@ -40,7 +40,7 @@ def test_later_moments_stand_further_right_and_nothing_is_too_narrow() -> None:
     assert list(drawn.positions) == sorted(drawn.positions)
     assert drawn.positions[0] == 100
     for begin, end in busy:
-        assert drawn.x(end) - drawn.x(begin) >= axes.SHORTEST - 1e-6
+        assert drawn.x(end) - drawn.x(begin) >= axes.MIN_WIDTH - 1e-6
     assert drawn.end <= 100 + 600 + 1e-6
 
 
@@ -220,7 +220,10 @@ def test_a_retry_that_is_due_counts_as_under_way() -> None:
 
 
 def test_what_operators_did_stands_on_a_lane_of_its_own() -> None:
-    acts = [OperatorAct(by="Ann", act=ActKind.RESUME, at=at(60)), OperatorAct(by="Bob", act=ActKind.RESUME, at=at(90))]
+    acts = [
+        OperatorAction(by="Ann", act=OperatorActionType.RESUME, at=at(60)),
+        OperatorAction(by="Bob", act=OperatorActionType.RESUME, at=at(90)),
+    ]
     stuck = saga("stuck", current_step="process_payment", turned=0.07)
     drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), acts)
 

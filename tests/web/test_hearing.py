@@ -25,7 +25,7 @@ from tests.web.conftest import SEED_ORDER, PlaceUnsent
 from tests.web.test_live import messages, streams_of
 from web import create_app
 from web.live import subscriber
-from web.live.stream import Live, Pace
+from web.live.stream import Live, StreamTimings
 from workflows.read_side import versions
 
 NEVER = 600
@@ -56,11 +56,11 @@ def settings(settings: Settings, redis: PrivateRedis) -> Settings:
 @pytest.fixture
 def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
-    monkeypatch.setattr(subscriber, "LONGEST_BACK_OFF", BRIEFLY)
+    monkeypatch.setattr(subscriber, "MAX_BACK_OFF", BRIEFLY)
     monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
-    monkeypatch.setattr(redis_client, "REST_SECONDS", BRIEFLY)
+    monkeypatch.setattr(redis_client, "OPEN_SECONDS", BRIEFLY)
     streams = streams_of(flask_app)
-    streams.pace = Pace(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
+    streams.pace = StreamTimings(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
     return streams
 
 
@@ -213,7 +213,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 def test_what_is_no_text_on_the_channel_makes_nobody_deaf(redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
     stopping = threading.Event()
-    hears = subscriber.Hearing(redis.url, stopping)
+    hears = subscriber.ChangeSubscriber(redis.url, stopping)
     speaker = redis_client.connect(redis.url)
     with hears.of("a saga"):
         await_that(lambda: hears.delivers)

@@ -14,7 +14,7 @@ from flask_babel import get_locale
 from werkzeug.test import TestResponse
 
 import web.live.stream
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
@@ -22,7 +22,7 @@ from tests.post import Clock
 from tests.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
 from web import create_app
-from web.live.stream import Live, Pace, Snapshot, gone_of, message
+from web.live.stream import Live, Snapshot, StreamTimings, gone_of, message
 from web.pages import saga as saga_page
 from workflows.read_side import versions
 
@@ -58,7 +58,7 @@ def streams_of(app: Flask) -> Live:
 def live(flask_app: Flask) -> Live:
     """The app's streams: they look often, and end soon where nothing happens."""
     streams = streams_of(flask_app)
-    streams.pace = Pace(poll=0.005, beat=60, life=0.05, retry=1, retry_if_full=5)
+    streams.pace = StreamTimings(poll=0.005, beat=60, life=0.05, retry=1, retry_if_full=5)
     return streams
 
 
@@ -122,7 +122,7 @@ def test_the_words_say_where_it_stands(client: FlaskClient, live: Live, saga_id:
 def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient, live: Live, saga_id: str) -> None:
     (seen,) = snapshots(listen(client, saga_id))
     assert [one.event for one in messages(listen(client, saga_id, seen.id))] == ["live"]
-    live.pace = Pace(poll=0.005)
+    live.pace = StreamTimings(poll=0.005)
 
     with opened(client, saga_id, seen.id) as stream:
         assert next(stream).event == "live"
@@ -155,7 +155,7 @@ def test_a_page_says_what_it_was_made_from_until_the_browser_does(
 def test_every_process_notices_what_another_did(
     client: FlaskClient, live: Live, saga_id: str, settings: Settings
 ) -> None:
-    live.pace = Pace(poll=0.005)
+    live.pace = StreamTimings(poll=0.005)
     elsewhere = create_app()
     streams_of(elsewhere).pace = live.pace
     (seen, other) = (client, elsewhere.test_client())
@@ -170,7 +170,7 @@ def test_every_process_notices_what_another_did(
 
 
 def test_a_silent_stream_shows_that_it_lives(client: FlaskClient, live: Live, saga_id: str) -> None:
-    live.pace = Pace(poll=0.005, beat=0.01)
+    live.pace = StreamTimings(poll=0.005, beat=0.01)
 
     answer = client.get(f"/sagas/{saga_id}/live", buffered=False)
     assert b": still here\n\n" in islice(answer.iter_encoded(), 10)
@@ -180,7 +180,7 @@ def test_a_silent_stream_shows_that_it_lives(client: FlaskClient, live: Live, sa
 def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
-    live.pace = Pace(poll=0.005, renewal=0.01)
+    live.pace = StreamTimings(poll=0.005, renewal=0.01)
 
     with opened(client, saga_id) as stream:
         assert following(stream, "saga").id == following(stream, "saga").id
@@ -189,7 +189,7 @@ def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
 def test_how_long_a_saga_has_been_stuck_is_said_anew_too(client: FlaskClient, clock: Clock, live: Live) -> None:
     broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
     saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
-    live.pace = Pace(poll=0.005, renewal=0.01)
+    live.pace = StreamTimings(poll=0.005, renewal=0.01)
 
     with opened(client, saga_id) as stream:
         first = following(stream, "saga")
@@ -198,7 +198,7 @@ def test_how_long_a_saga_has_been_stuck_is_said_anew_too(client: FlaskClient, cl
 
 
 def test_a_saga_that_has_ended_ends_its_stream_for_good(client: FlaskClient, live: Live, ended: str) -> None:
-    live.pace = Pace()
+    live.pace = StreamTimings()
 
     text = listen(client, ended)
 
@@ -220,7 +220,7 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
     broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
     saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
     clock.forward(LONG_AFTER)
-    live.pace = Pace(poll=0.005)
+    live.pace = StreamTimings(poll=0.005)
 
     with opened(client, saga_id) as stream:
         assert following(stream, "words").data.startswith("Stuck")
@@ -261,7 +261,7 @@ def crowded(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of a server that has room for one stream."""
     here.close()
     app = create_app(settings.but(web_threads=3))
-    streams_of(app).pace = Pace(poll=0.005)
+    streams_of(app).pace = StreamTimings(poll=0.005)
     return app.test_client()
 
 
@@ -285,7 +285,7 @@ def test_those_who_find_no_room_do_not_come_back_all_at_once(crowded: FlaskClien
     saga_id = place_unsent(SEED_ORDER)["saga_id"]
     with opened(crowded, saga_id) as first:
         next(first)
-        streams_of(crowded.application).pace = Pace(poll=0.005, retry_if_full=5, apart=20)
+        streams_of(crowded.application).pace = StreamTimings(poll=0.005, retry_if_full=5, apart=20)
         later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
 
     assert later == pytest.approx([5, 25, 45], abs=10)
@@ -312,7 +312,7 @@ def test_a_server_of_one_thread_serves_no_streams(here: Runtime, settings: Setti
 def test_a_stream_holds_no_connection_while_it_waits(
     client: FlaskClient, here: Runtime, live: Live, saga_id: str
 ) -> None:
-    live.pace = Pace(poll=60)
+    live.pace = StreamTimings(poll=60)
 
     with opened(client, saga_id) as stream:
         following(stream, "saga")
@@ -320,7 +320,7 @@ def test_a_stream_holds_no_connection_while_it_waits(
 
 
 def test_streams_end_when_the_process_does(client: FlaskClient, here: Runtime, live: Live, saga_id: str) -> None:
-    live.pace = Pace(poll=60)
+    live.pace = StreamTimings(poll=60)
 
     with opened(client, saga_id) as stream:
         following(stream, "saga")
@@ -329,7 +329,7 @@ def test_streams_end_when_the_process_does(client: FlaskClient, here: Runtime, l
 
 
 def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Live, saga_id: str) -> None:
-    live.pace = Pace(poll=0.005)
+    live.pace = StreamTimings(poll=0.005)
     ours, theirs = socket.socketpair()
     with ours:
         answer = client.get(f"/sagas/{saga_id}/live", environ_base={"gunicorn.socket": ours}, buffered=False)
@@ -370,7 +370,7 @@ def test_whether_a_client_hung_up_is_asked_of_the_server() -> None:
 
 
 def fault(_: str) -> versions.Version:
-    raise DatabaseFault("away")
+    raise DatabaseUnavailable("away")
 
 
 def test_without_a_database_the_browser_is_told_to_come_back(
@@ -441,7 +441,7 @@ def test_nothing_of_one_reader_is_shown_to_another(
 def test_what_many_watch_is_rendered_once_for_each_change(
     client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web.live.stream, "KEPT_SECONDS", math.inf)  # however long the six take
+    monkeypatch.setattr(web.live.stream, "CACHE_TTL_SECONDS", math.inf)  # however long the six take
     done = rendered_by(live, monkeypatch, lambda: "page")
     for _ in range(3):
         listen(client, saga_id)

@@ -11,11 +11,11 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from app import errors
-from app.errors import DatabaseFault, PriceDiffers, Refused
+from app.errors import DatabaseUnavailable, PriceMismatch, Refused
 from tests.web.conftest import SEED_ORDER, get
 from web import problem_types
 from web.problem_types import ALL, ProblemType
-from web.problems import InvalidFields, Problem
+from web.problems import Problem, ValidationProblem
 
 
 def kinds_of(base: type[Refused]) -> list[type[Refused]]:
@@ -25,7 +25,7 @@ def kinds_of(base: type[Refused]) -> list[type[Refused]]:
 
 def test_every_refusal_has_a_type_of_its_status() -> None:
     for refusal in kinds_of(Refused):
-        kind = problem_types.of(refusal("said") if refusal is not InvalidFields else InvalidFields([]))
+        kind = problem_types.of(refusal("said") if refusal is not ValidationProblem else ValidationProblem([]))
         assert kind.status == refusal.status, refusal
         assert ALL[kind.slug] is kind
 
@@ -42,14 +42,14 @@ def test_every_http_error_has_a_type() -> None:
 def test_what_nobody_foresaw_is_internal() -> None:
     assert problem_types.of(RuntimeError()) is problem_types.INTERNAL
     assert problem_types.of(HTTPException()) is problem_types.INTERNAL
-    assert problem_types.of(DatabaseFault("gone")) is problem_types.UNAVAILABLE
+    assert problem_types.of(DatabaseUnavailable("gone")) is problem_types.UNAVAILABLE
 
 
 def test_no_page_is_without_an_error() -> None:
     raised: list[Exception] = [
-        *(refusal("said") for refusal in kinds_of(Refused) if refusal is not InvalidFields),
+        *(refusal("said") for refusal in kinds_of(Refused) if refusal is not ValidationProblem),
         *(kind() for kind in default_exceptions.values()),
-        DatabaseFault("gone"),
+        DatabaseUnavailable("gone"),
     ]
 
     reached = {problem_types.of(error).slug for error in raised}
@@ -102,7 +102,7 @@ def test_an_answer_names_its_type_and_its_title(client: FlaskClient) -> None:
         409,
     )
     assert problem["facts"] == {"requested": 1, "actual": 200}
-    assert issubclass(PriceDiffers, errors.Conflict)  # whoever looks for a conflict still finds one
+    assert issubclass(PriceMismatch, errors.Conflict)  # whoever looks for a conflict still finds one
 
 
 def test_the_page_of_an_error_leads_to_what_it_means(client: FlaskClient) -> None:

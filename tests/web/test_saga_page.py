@@ -18,7 +18,7 @@ from app import runtime
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 from app.settings import Settings
 from tests.post import Clock, Post
@@ -175,7 +175,7 @@ def test_a_conductor_says_what_it_is_at(client: FlaskClient, post: Post) -> None
 @both
 def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern: str) -> None:
     saga_id = order(client, pattern, shipping="decline", payments="undo-fail:9")
-    operations.skip(saga_id, Statement(by="Ann", note="paid back by bank transfer"))
+    operations.skip(saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
 
     shown = words(page(client, saga_id))
 

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import redis_client, runtime, stored_values
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
@@ -269,7 +269,7 @@ def test_web_servers_with_redis_count_together_and_each_for_itself_while_it_is_a
 def test_guesses_are_counted_by_a_redis_that_can_be_read_but_not_written(
     settings: Settings, here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "REST_SECONDS", 0)
+    monkeypatch.setattr(redis_client, "OPEN_SECONDS", 0)
     try:
         server = PrivateRedis(tmp_path)
     except MissingServer as missing:
@@ -420,7 +420,7 @@ def test_two_web_servers_with_one_database_know_each_others_sessions(operator: B
 def test_web_servers_that_start_at_once_agree_on_the_key(here: Runtime) -> None:
     makers = [lambda made=made: made for made in ("one", "two", "three", "four")]
     with ThreadPoolExecutor() as threads:
-        kept = set(threads.map(lambda make: stored_values.value_or("a_key", make), makers))
+        kept = set(threads.map(lambda make: stored_values.get_or_create("a_key", make), makers))
 
     assert len(kept) == 1
     assert stored_values.value_of("a_key") in kept
@@ -441,7 +441,7 @@ def test_the_database_being_away_is_said_to_whoever_has_a_session(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_answer(*_: object) -> None:
-        raise DatabaseFault("away")
+        raise DatabaseUnavailable("away")
 
     monkeypatch.setattr("app.database.Database._reading", no_answer)
 

@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import free_port, process_environment
 from tests.web.conftest import SEED_ORDER
-from web.server.limits import LARGEST_BODY
+from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 THREADS = 2
 PATIENCE_SECONDS = 20
@@ -213,7 +213,7 @@ def test_a_malformed_chunk_is_refused(port: int, body: bytes) -> None:
 # waitress keeps what has come of a large body in a file
 @pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
 def test_what_is_kept_of_unfinished_requests_is_bounded_in_all(port: int) -> None:
-    almost = order(f"Content-Length: {LARGEST_BODY}") + b" " * (LARGEST_BODY - 1)
+    almost = order(f"Content-Length: {MAX_REQUEST_BODY_BYTES}") + b" " * (MAX_REQUEST_BODY_BYTES - 1)
 
     with connections(port, 70, almost) as clients:
         assert is_served(port)

@@ -161,7 +161,7 @@ def test_the_result_counts_all_and_loads_what_it_shows(
 def test_a_group_of_which_only_some_were_looked_at_says_that_all_are_resumed(
     operator: Browser, stuck_on_refund: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflows.read_side.saga_search.EXAMINED", 2)
+    monkeypatch.setattr("workflows.read_side.saga_search.SAMPLE_SIZE", 2)
     sagas = [stuck_on_refund("busy", "process_payment") for _ in range(3)]
     path = "/stuck/process_payment/resume?error=busy"
 
@@ -180,7 +180,7 @@ def test_an_error_that_only_older_sagas_have_is_not_said_to_be_away(
     operator: Browser, stuck_on_refund: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck_on_refund("busy", "process_payment")
-    monkeypatch.setattr("workflows.read_side.saga_search.EXAMINED", 1)
+    monkeypatch.setattr("workflows.read_side.saga_search.SAMPLE_SIZE", 1)
     stuck_on_refund("closed", "process_payment")
 
     for path in ("/stuck/process_payment", "/stuck/process_payment/resume"):

@@ -15,7 +15,7 @@ from gunicorn.http.wsgi import FileWrapper
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import ROOT, free_port, process_environment
-from web.server.gunicorn_response import WholeAnswer
+from web.server.gunicorn_response import BufferedResponse
 
 
 class Client:
@@ -33,11 +33,11 @@ class Client:
         return count
 
 
-def answer(client: Client, method: str = "GET", status: str = "200 OK", **headers: str) -> WholeAnswer:
+def answer(client: Client, method: str = "GET", status: str = "200 OK", **headers: str) -> BufferedResponse:
     """Begin an answer to a request."""
     settings = Config()
     request = next(RequestParser(settings, iter([f"{method} / HTTP/1.1\r\nHost: here\r\n\r\n".encode()]), ("", 0)))
-    begun = WholeAnswer(request, client, settings)
+    begun = BufferedResponse(request, client, settings)
     begun.start_response(status, [(name.replace("_", "-"), value) for name, value in headers.items()])
     return begun
 
@@ -67,7 +67,7 @@ def test_a_body_of_unknown_length_is_framed_in_parts() -> None:
     [lambda client: answer(client, "HEAD", Content_Length="6"), lambda client: answer(client, status="204 -")],
     ids=["HEAD", "204"],
 )
-def test_a_head_without_a_body_leaves_at_the_end(begin: Callable[[Client], WholeAnswer]) -> None:
+def test_a_head_without_a_body_leaves_at_the_end(begin: Callable[[Client], BufferedResponse]) -> None:
     client = Client()
     begun = begin(client)
     begun.write(b"")

@@ -6,7 +6,7 @@ from typing import Any
 from app.ids import new_id
 from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from web.diagrams.plan import PlannedStep
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -47,13 +47,13 @@ def saga(
     )
 
 
-def done(step: str, begin: float, end: float, **changes: Any) -> LoggedOperation:
+def done(step: str, begin: float, end: float, **changes: Any) -> HistoryEntry:
     """Return an operation that was done at its first attempt, unless ``changes`` say otherwise."""
     usual = {"operation": Operation.ACTION, "status": StepStatus.COMPLETED, "attempts": 1, "last_started_at": at(begin)}
-    return LoggedOperation(**{"step": step, "started_at": at(begin), "finished_at": at(end), **usual, **changes})
+    return HistoryEntry(**{"step": step, "started_at": at(begin), "finished_at": at(end), **usual, **changes})
 
 
-def undone(step: str, begin: float, end: float, **changes: Any) -> LoggedOperation:
+def undone(step: str, begin: float, end: float, **changes: Any) -> HistoryEntry:
     return done(step, begin, end, operation=Operation.COMPENSATION, **changes)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.celery import QUEUES
-from app.messaging.batcher import MOST
+from app.messaging.batcher import MAX_BATCH
 from tests.chaos.processes import kill_group, spawn
 from tests.shop import Shop
 from tests.stacks import SHOWN_OF_A_LOG, open_shop, process_environment, role_commands
@@ -52,7 +52,7 @@ class Workers:
     def _start(self) -> "subprocess.Popen[bytes]":
         every = ",".join(QUEUES)
         [command] = [role_commands(self._settings, queues=[every])[every]]
-        options = ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MOST)]
+        options = ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MAX_BATCH)]
         return spawn([*command, *options], self._environment, self._log)
 
 

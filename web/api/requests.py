@@ -40,7 +40,7 @@ from web.fields import (
 from workflows.catalogue import NewBook
 from workflows.orders import Item, NewOrder, Pattern
 
-MOST_LINES = 100
+MAX_LINES = 100
 
 
 class Strict(BaseModel):
@@ -129,7 +129,7 @@ class PlaceOrder(Strict):
     )
 
     customer_id: Id | None = Field(None, description="Unset: a guest's order.")
-    items: list[BookChoice] = Field(min_length=1, max_length=MOST_LINES)
+    items: list[BookChoice] = Field(min_length=1, max_length=MAX_LINES)
     pattern: Pattern | None = Field(None, description="Unset: the saga type's, else orchestration.")
     saga_type: SagaType | None = None
     payment_method: PaymentMethod = PaymentMethod.CREDIT_CARD

@@ -7,7 +7,7 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.saga.definition import ActKind, CancelDecision, Operation, SagaStatus, StepStatus
+from app.saga.definition import CancelDecision, Operation, OperatorActionType, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus
@@ -195,7 +195,7 @@ class StepReply(Answer):
 class ActReply(Answer):
     """What an operator did to a saga."""
 
-    act: ActKind
+    act: OperatorActionType
     at: datetime
     by: str
     note: str | None

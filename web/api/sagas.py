@@ -5,7 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.saga import operations
-from app.saga.manual_completion import Statement
+from app.saga.manual_completion import ManualCompletion
 from web import cursors, problems
 from web.api import responses, serializers
 from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
@@ -82,7 +82,7 @@ def resume_saga(path: SagaPath) -> Response:
 @for_operators
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Go on with a saga stuck on a compensation that a person has done by hand; their word is kept in its history."""
-    statement = Statement(by=body.by, note=body.note, step=body.step)
+    statement = ManualCompletion(by=body.by, note=body.note, step=body.step)
     return answer(serializers.asked(operations.skip(path.saga_id, statement)), 202)
 
 

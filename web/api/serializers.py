@@ -9,19 +9,19 @@ from app.observability import tracing
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance
 from app.saga.operations import Resumed
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from tasks.inventory import Book
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from web import cursors
 from web.api import responses, seed_forms
-from workflows.orders import Placed
+from workflows.orders import PlacedOrder
 from workflows.read_side.queries import OrderView, Page, SagaView
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 
 
-def started(placed: Placed) -> responses.StartedReply:
+def started(placed: PlacedOrder) -> responses.StartedReply:
     """Return the answer to an accepted order; the same for a repeated request, however far the order is by now."""
     return responses.StartedReply(
         saga_id=placed.saga_id, order_id=placed.order_id, status="pending", message="Order creation started"
@@ -195,7 +195,7 @@ def _states(row: SagaInstance) -> tuple[responses.StateReply, ...]:
     return tuple(responses.StateReply.model_validate(reached) for reached in row.state_history)
 
 
-def _step(logged: LoggedOperation) -> responses.StepReply:
+def _step(logged: HistoryEntry) -> responses.StepReply:
     ended = {"completed_at": logged.finished_at} if logged.finished_at else {}
     return responses.StepReply(
         step_name=logged.step,
@@ -214,7 +214,7 @@ def _step(logged: LoggedOperation) -> responses.StepReply:
     )
 
 
-def _step_answer(saga_id: str, logged: LoggedOperation) -> responses.StepAnswerReply:
+def _step_answer(saga_id: str, logged: HistoryEntry) -> responses.StepAnswerReply:
     step = _step(logged)
     ended = {"completed_at": step.completed_at} if step.completed_at else {}
     return responses.StepAnswerReply(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import TooManyRequests
 
 from app import runtime
-from app.errors import DatabaseFault, Unauthorized
+from app.errors import DatabaseUnavailable, Unauthorized
 from app.settings import is_loopback
 from web import problem_types, problems
 from web.auth.rate_limits import Limit, RateLimiter
@@ -73,7 +73,7 @@ class Operator(UserMixin):  # type: ignore[misc]
             return None
         try:
             now = operator_password.mark(_key())
-        except (DatabaseFault, SQLAlchemyError):
+        except (DatabaseUnavailable, SQLAlchemyError):
             return None  # who it is cannot be known now; the page that says so must not fail at that
         return cls(name, int(since), mark) if now and compare_digest(now, mark) else None
 

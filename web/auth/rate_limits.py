@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from limits.storage import MemoryStorage, RedisStorage, Storage
 
-from app.redis_client import Circuit, faults, impatience
+from app.redis_client import CircuitBreaker, fail_fast_options, faults
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ class RateLimiter:
 
     def __init__(self, redis_url: str | None) -> None:
         self._local = _LocalCounts()
-        self._shared = RedisStorage(redis_url, **impatience()) if redis_url else None
-        self._circuit = Circuit("each web process counts attempts for itself")
+        self._shared = RedisStorage(redis_url, **fail_fast_options()) if redis_url else None
+        self._circuit = CircuitBreaker("each web process counts attempts for itself")
 
     def acquire(self, limits: Sequence[Limit]) -> float:
         """Count an attempt towards the limits; return 0, or the seconds to wait if one of them is exceeded.

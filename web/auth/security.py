@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import runtime
-from app.errors import DatabaseFault, Forbidden
+from app.errors import DatabaseUnavailable, Forbidden
 from web import problem_types, problems
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Sessions(SecureCookieSessionInterface):
             return self.session_class()
         try:
             return super().open_session(app, request)
-        except (DatabaseFault, SQLAlchemyError) as error:
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
             # no reason to refuse what needs no session; what does is refused for the want of one
             logger.warning("the session's key could not be read", extra={"reason": error})
             return self.session_class()
@@ -91,7 +91,7 @@ def form_token() -> str:
     """
     try:
         return str(generate_csrf())
-    except (DatabaseFault, SQLAlchemyError):
+    except (DatabaseUnavailable, SQLAlchemyError):
         return ""
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from math import log10
 
-SHORTEST = 5.0
+MIN_WIDTH = 5.0
 """No attempt is drawn narrower than this, however short it was."""
 GAP = 2.0
 CUT, CUT_GROWTH = 84.0, 30.0
@@ -56,7 +56,7 @@ class _Stretch:
 
     @property
     def least(self) -> float:
-        return SHORTEST if self.busy else GAP
+        return MIN_WIDTH if self.busy else GAP
 
     @property
     def cut_width(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.saga import commands, orchestrator
 from app.saga.definition import Operation, Step
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PlannedStep:
     pivot: bool = False
 
 
-def planned(saga: SagaInstance, operations: Sequence[LoggedOperation]) -> list[PlannedStep]:
+def planned(saga: SagaInstance, operations: Sequence[HistoryEntry]) -> list[PlannedStep]:
     """Return a saga's steps in their order; those of a choreographed one as they came up, for none are planned."""
     if plan := orchestrator.plan_of(saga):
         return [_declared(step) for step in plan.steps]

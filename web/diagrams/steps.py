@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from app.saga.definition import COMPENSATION_STARTED, Operation, SagaStatus
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from web.diagrams.plan import PlannedStep
 from web.diagrams.text import plain, width_of
 from web.saga_view import icons
@@ -64,7 +64,7 @@ class StepDiagram:
     no_return_x: float | None
 
 
-def step_diagram(saga: SagaInstance, operations: Sequence[LoggedOperation], plan: Sequence[PlannedStep]) -> StepDiagram:
+def step_diagram(saga: SagaInstance, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> StepDiagram:
     """Lay out a saga's steps, those that it has not come to included."""
     known = {logged.key: logged for logged in operations}
     turned = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
@@ -82,7 +82,7 @@ def step_diagram(saga: SagaInstance, operations: Sequence[LoggedOperation], plan
     )
 
 
-def _column(plan: Sequence[PlannedStep], operations: Sequence[LoggedOperation]) -> float:
+def _column(plan: Sequence[PlannedStep], operations: Sequence[HistoryEntry]) -> float:
     titles = [plain(name) for step in plan for name in (step.name, step.undoing) if name]
     marks = [f"{mark.glyph} {mark.word}" for mark in map(icons.of_operation, operations)]
     widest = [width_of(title, 13) for title in titles] + [width_of(text, 12) for text in marks]
@@ -92,7 +92,7 @@ def _column(plan: Sequence[PlannedStep], operations: Sequence[LoggedOperation]) 
 @dataclass(frozen=True)
 class _Drawn:
     saga: SagaInstance
-    known: Mapping[tuple[str, Operation], LoggedOperation]
+    known: Mapping[tuple[str, Operation], HistoryEntry]
     turned: bool
     width: float
 
@@ -119,11 +119,11 @@ class _Drawn:
             service=service,
             mark=self._mark(key, logged, here),
             attempts=logged.attempts if logged else 0,
-            most=logged.most_attempts if logged and logged.retry_at else None,
+            most=logged.max_attempts if logged and logged.retry_at else None,
             current=here,
         )
 
-    def _mark(self, key: tuple[str, Operation], logged: LoggedOperation | None, here: bool) -> Mark:
+    def _mark(self, key: tuple[str, Operation], logged: HistoryEntry | None, here: bool) -> Mark:
         if here and self.saga.status == SagaStatus.STUCK:
             return icons.STUCK
         if logged:
@@ -146,7 +146,7 @@ def _forward(actions: Sequence[Box]) -> list[Arrow]:
 def _back(
     actions: Sequence[Box],
     undoings: Mapping[int, Box],
-    known: Mapping[tuple[str, Operation], LoggedOperation],
+    known: Mapping[tuple[str, Operation], HistoryEntry],
     plan: Sequence[PlannedStep],
     turned: bool,
 ) -> list[Arrow]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.saga.definition import COMPENSATION_STARTED, MOVING, Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAct, SagaInstance
-from app.saga.timeline import Attempt, LoggedOperation
+from app.saga.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus, StepStatus
+from app.saga.models import OperatorAction, SagaInstance
+from app.saga.timeline import Attempt, HistoryEntry
 from web.diagrams.axis import Axis, Cut, axis
 from web.diagrams.plan import PlannedStep
 from web.diagrams.text import plain, width_of
@@ -114,10 +114,10 @@ class Timeline:
 
 def timeline(
     saga: SagaInstance,
-    operations: Sequence[LoggedOperation],
+    operations: Sequence[HistoryEntry],
     plan: Sequence[PlannedStep],
     now: datetime,
-    acts: Sequence[OperatorAct] = (),
+    acts: Sequence[OperatorAction] = (),
     scale: float | None = None,
 ) -> Timeline:
     """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it.
@@ -142,7 +142,7 @@ def timeline(
         right=drawn.axis.end,
         rows=rows,
         turning=Tick(drawn.axis.x(turned_at), _("turning back")) if turned_at else None,
-        now=Tick(drawn.axis.x(now), _("now")) if saga.status in MOVING else None,
+        now=Tick(drawn.axis.x(now), _("now")) if saga.status in ACTIVE else None,
         ticks=drawn.ticks(turned_at),
         idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
         acts=told,
@@ -156,10 +156,10 @@ def _span(attempt: Attempt, now: datetime) -> tuple[datetime, datetime]:
 
 
 def _marked(
-    saga: SagaInstance, operations: Iterable[LoggedOperation], turned_at: datetime | None, now: datetime
+    saga: SagaInstance, operations: Iterable[HistoryEntry], turned_at: datetime | None, now: datetime
 ) -> list[datetime]:
     marked = [saga.created_at, *([turned_at] if turned_at else [])]
-    if saga.status in MOVING:
+    if saga.status in ACTIVE:
         marked.append(max(now, saga.created_at))
     else:
         marked.append(saga.updated_at)
@@ -191,7 +191,7 @@ class _Drawn:
     axis: Axis
     now: datetime
 
-    def rows(self, operations: Sequence[LoggedOperation], plan: Sequence[PlannedStep]) -> list[Row]:
+    def rows(self, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> list[Row]:
         """Return a row for every step, in the order of the saga, or else as they began."""
         known = {logged.key: logged for logged in operations}
         undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
@@ -220,13 +220,13 @@ class _Drawn:
                 ticks.append(Tick(x, text))
         return ticks
 
-    def _lane(self, y: float, title: str, logged: LoggedOperation | None, undoing: bool) -> Lane:
+    def _lane(self, y: float, title: str, logged: HistoryEntry | None, undoing: bool) -> Lane:
         if logged is None:
             return Lane(y, title, undoing, [], None)
         segments = list(self._segments(logged))
         return Lane(y, title, undoing, segments, self._label(logged, segments))
 
-    def _segments(self, logged: LoggedOperation) -> Iterable[Segment]:
+    def _segments(self, logged: HistoryEntry) -> Iterable[Segment]:
         tries = logged.tries()
         followers: list[Attempt | None] = [*tries[1:], None]
         for attempt, following in zip(tries, followers, strict=True):
@@ -239,7 +239,7 @@ class _Drawn:
             mark = icons.under_way(logged.operation)
             yield self._drawn(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
 
-    def _attempt(self, logged: LoggedOperation, attempt: Attempt) -> Segment:
+    def _attempt(self, logged: HistoryEntry, attempt: Attempt) -> Segment:
         mark = icons.of_attempt(attempt)
         took = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
         said = [_("attempt %(n)s", n=attempt.number) if attempt.number else plain(logged.step), str(mark.word), took]
@@ -256,7 +256,7 @@ class _Drawn:
         least = 0.0 if style == WAIT else 4.0
         return Segment(x, max(self.axis.x(end) - x, least), style, says)
 
-    def _label(self, logged: LoggedOperation, segments: Sequence[Segment]) -> Label:
+    def _label(self, logged: HistoryEntry, segments: Sequence[Segment]) -> Label:
         mark = self._mark(logged)
         text = f"{mark.glyph} {self._words(logged, mark)}"
         last = segments[-1] if segments else Segment(GUTTER, 0, BARE, "")
@@ -267,7 +267,7 @@ class _Drawn:
             return Label(first.x - 6, "end", text, mark.style)
         return Label(right, "start", text, mark.style)
 
-    def _mark(self, logged: LoggedOperation) -> Mark:
+    def _mark(self, logged: HistoryEntry) -> Mark:
         if logged.retry_at and logged.retry_at <= self.now and logged.status == StepStatus.RETRYING:
             return icons.under_way(logged.operation)
         given_up = logged.status == StepStatus.FAILED and logged.operation is Operation.ACTION
@@ -275,12 +275,12 @@ class _Drawn:
             return icons.STUCK
         return icons.of_operation(logged)
 
-    def _words(self, logged: LoggedOperation, mark: Mark) -> str:
+    def _words(self, logged: HistoryEntry, mark: Mark) -> str:
         if logged.retry_at and mark is icons.WAITING:
             return _(
                 "attempt %(n)s of %(most)s at %(time)s",
                 n=logged.attempts + 1,
-                most=logged.most_attempts,
+                most=logged.max_attempts,
                 time=logged.retry_at.strftime("%H:%M:%S"),
             )
         tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""

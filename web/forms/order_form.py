@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from app.errors import Refused
 from tasks.payments import PaymentMethod
-from web.api.requests import MOST_LINES, IdempotencyHeader, PlaceOrder
-from web.fields import MOST_COPIES
+from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
+from web.fields import MAX_COPIES
 from web.i18n import say as _
 from web.problems import FieldError
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
@@ -113,9 +113,9 @@ class OrderForm:
         if error.field == "Idempotency-Key":
             return _("The form had lost its key. Send it again.")
         if name == "basket":
-            return _("Choose at least one book, and at most %(most)s different ones.", most=MOST_LINES)
+            return _("Choose at least one book, and at most %(most)s different ones.", most=MAX_LINES)
         if name.startswith(COPIES):
-            copies = _("Copies are a whole number from 0 to %(most)s.", most=MOST_COPIES)
+            copies = _("Copies are a whole number from 0 to %(most)s.", most=MAX_COPIES)
             return copies if error.field.endswith(".quantity") else _no_such_book()
         return error.reason
 
@@ -130,7 +130,7 @@ def key_of(form: Mapping[str, str]) -> str:
 
 def _copies(form: Mapping[str, str]) -> dict[str, str]:
     # one more than an order may have, so that it is refused and not cut short
-    return dict(islice(_chosen(form), MOST_LINES + 1))
+    return dict(islice(_chosen(form), MAX_LINES + 1))
 
 
 def _chosen(form: Mapping[str, str]) -> Iterator[tuple[str, str]]:

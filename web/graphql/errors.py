@@ -5,7 +5,7 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from app.errors import DatabaseFault, Refused
+from app.errors import DatabaseUnavailable, Refused
 from web import problem_types
 from web.problem_types import ProblemType
 from web.problems import DATABASE_SILENT, UNEXPECTED, FieldError, errors_of
@@ -29,7 +29,7 @@ def _explained(error: GraphQLError) -> tuple[str, ProblemType, list[FieldError],
     cause = error.original_error
     if isinstance(cause, Refused):
         return cause.detail, problem_types.of(cause), errors_of(cause), cause.facts
-    if isinstance(cause, DatabaseFault):
+    if isinstance(cause, DatabaseUnavailable):
         logger.error("the database did not answer", extra={"reason": cause})
         return DATABASE_SILENT, problem_types.of(cause), [], {}
     if isinstance(cause, RecursionError) and error.path is None:

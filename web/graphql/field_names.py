@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.errors import Refused
-from web.problems import FieldError, InvalidFields, field_errors
+from web.problems import FieldError, ValidationProblem, field_errors
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -26,14 +26,14 @@ def said(entered: object, **names: str) -> dict[str, Any]:
 
 
 @contextmanager
-def spelled(**names: str) -> Iterator[None]:
+def with_graphql_names(**names: str) -> Iterator[None]:
     """Have what is refused in the block named as GraphQL does: by these names, else in camelCase."""
     try:
         yield
     except ValidationError as error:
-        raise InvalidFields(_respelled(field_errors(error), names)) from error
-    except InvalidFields as refusal:
-        raise InvalidFields(_respelled(refusal.errors, names)) from refusal
+        raise ValidationProblem(_respelled(field_errors(error), names)) from error
+    except ValidationProblem as refusal:
+        raise ValidationProblem(_respelled(refusal.errors, names)) from refusal
     except Refused as refusal:
         if refusal.field:
             refusal.field = _spell(refusal.field, names)

@@ -19,10 +19,10 @@ from strawberry.extensions import SchemaExtension
 from web.fields import DEFAULT_PAGE, MAX_PAGE
 from web.graphql.scalars import int_from_document, int_from_variable
 
-MOST_TOKENS = 3000
-DEEPEST = 10
-MOST_ALIASES = 20
-MOST_FIELDS = 300
+MAX_TOKENS = 3000
+MAX_DEPTH = 10
+MAX_ALIASES = 20
+MAX_FIELDS = 300
 MAX_ROWS = 5000
 
 PAGES = frozenset({"products", "categories", "orders", "sagas"})
@@ -145,12 +145,12 @@ def _excess(measure: Measure, operations: Iterable[OperationDefinitionNode]) -> 
     size = Size()
     for operation in operations:
         size = size.beside(measure.of(operation.selection_set))
-    if size.depth > DEEPEST:
-        return f"the document is {size.depth} fields deep, at most {DEEPEST} are allowed"
-    if size.aliases > MOST_ALIASES:
-        return f"the document has {size.aliases} aliases, at most {MOST_ALIASES} are allowed"
-    if size.fields > MOST_FIELDS:
-        return f"the document asks for {size.fields} fields, at most {MOST_FIELDS} are allowed"
+    if size.depth > MAX_DEPTH:
+        return f"the document is {size.depth} fields deep, at most {MAX_DEPTH} are allowed"
+    if size.aliases > MAX_ALIASES:
+        return f"the document has {size.aliases} aliases, at most {MAX_ALIASES} are allowed"
+    if size.fields > MAX_FIELDS:
+        return f"the document asks for {size.fields} fields, at most {MAX_FIELDS} are allowed"
     if size.rows > MAX_ROWS:
         return (
             f"the document asks for {size.rows} rows, at most {MAX_ROWS} are allowed "

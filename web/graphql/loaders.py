@@ -5,7 +5,7 @@ from functools import cached_property
 
 from app.events import StoredEvent
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from tasks.inventory import Book, Category
 from workflows.read_side import batches
 from workflows.read_side.queries import OrderView
@@ -19,7 +19,7 @@ class SagaNeighbours:
         self._order_ids = [saga.aggregate_id for saga in sagas]
 
     @cached_property
-    def operations(self) -> Mapping[str, Sequence[LoggedOperation]]:
+    def operations(self) -> Mapping[str, Sequence[HistoryEntry]]:
         """What each saga did, by the saga's id."""
         return batches.operations(self._sagas)
 

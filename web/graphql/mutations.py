@@ -7,7 +7,7 @@ import strawberry
 from web.api.requests import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
 from web.auth.operators import require_operator
 from web.graphql.descriptions import output
-from web.graphql.field_names import checked, said, spelled
+from web.graphql.field_names import checked, said, with_graphql_names
 from web.graphql.inputs import CreateCategoryInput, CreateOrderInput, CreateProductInput
 from web.graphql.types import Category, Order, Product
 from web.order_placement import place
@@ -26,7 +26,7 @@ class Mutation:
     def create_category(self, input: CreateCategoryInput) -> Category:  # noqa: A002  (seed 000's name)
         """Open a new category. An operator's call."""
         require_operator()
-        with spelled():
+        with with_graphql_names():
             body = checked(NewCategory, said(input))
         return Category.of(catalogue.add_category(body.name, body.description))
 
@@ -34,7 +34,7 @@ class Mutation:
     def create_product(self, input: CreateProductInput) -> Product:  # noqa: A002
         """Put a new book on sale. An operator's call."""
         require_operator()
-        with spelled(book_id="id"):
+        with with_graphql_names(book_id="id"):
             body = checked(NewProduct, said(input, id="book_id"))
             book = catalogue.add_book(body.to_book())
         return Product.page([book])[0]
@@ -42,7 +42,7 @@ class Mutation:
     @strawberry.mutation
     def create_order(self, input: CreateOrderInput) -> Order:  # noqa: A002
         """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
-        with spelled(**ORDER_NAMES):
+        with with_graphql_names(**ORDER_NAMES):
             key = checked(IdempotencyHeader, {KEY: input.idempotency_key}).key
             body = checked(PlaceOrder, _as_body(input))
             placed = place(body, body.to_order(), key)

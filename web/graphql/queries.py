@@ -11,7 +11,7 @@ from web.api.requests import BookPath, InventoryQuery, OrderPath, OrdersQuery, P
 from web.fields import DEFAULT_PAGE
 from web.graphql.descriptions import output
 from web.graphql.enums import OrderStatus, SagaStatus
-from web.graphql.field_names import checked, spelled
+from web.graphql.field_names import checked, with_graphql_names
 from web.graphql.types import Category, Event, Order, Page, PageInfo, Product, Saga
 from workflows.read_side import queries
 
@@ -30,7 +30,7 @@ class Query:
         self, category_id: ID | None = None, first: int = DEFAULT_PAGE, after: str | None = None
     ) -> Page[Product]:
         """List the books on sale, by id."""
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             asked = checked(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
             page = queries.books(
                 category_id=asked.category_id, after=cursors.text_position(asked.cursor), limit=asked.limit
@@ -40,13 +40,13 @@ class Query:
     @strawberry.field
     def product(self, id: ID) -> Product:  # noqa: A002
         """Show one book."""
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             return Product.page([queries.book(checked(BookPath, {"book_id": id}).book_id)])[0]
 
     @strawberry.field
     def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
         """List the categories, by id."""
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             asked = checked(PageQuery, {"limit": first, "cursor": after})
             page = queries.categories(after=cursors.text_position(asked.cursor), limit=asked.limit)
         return _page(page, lambda rows: list(map(Category.of, rows)), lambda category: (category.id,))
@@ -61,7 +61,7 @@ class Query:
     ) -> Page[Order]:
         """List orders, newest first."""
         said = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             asked = checked(OrdersQuery, said)
             page = queries.orders(
                 status=asked.status,
@@ -74,7 +74,7 @@ class Query:
     @strawberry.field
     def order(self, id: ID) -> Order:  # noqa: A002
         """Show one order."""
-        with spelled(order_id="id"):
+        with with_graphql_names(order_id="id"):
             return Order.page([queries.order(checked(OrderPath, {"order_id": id}).order_id)])[0]
 
     @strawberry.field
@@ -88,7 +88,7 @@ class Query:
     ) -> Page[Saga]:
         """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""
         said = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             asked = checked(SagasQuery, said)
             page = queries.sagas(
                 status=asked.status,
@@ -102,13 +102,13 @@ class Query:
     @strawberry.field
     def saga(self, id: ID) -> Saga:  # noqa: A002
         """Show one saga."""
-        with spelled(**NAMES):
+        with with_graphql_names(**NAMES):
             return Saga.page([queries.saga(checked(SagaPath, {"saga_id": id}).saga_id).saga])[0]
 
     @strawberry.field
     def events(self, order_id: ID) -> list[Event]:
         """List what the services have stated about an order, in the order in which they did."""
-        with spelled():
+        with with_graphql_names():
             return list(map(Event.of, queries.events_of(checked(OrderPath, {"order_id": order_id}).order_id)))
 
 

@@ -10,7 +10,7 @@ from strawberry.schema.name_converter import NameConverter
 from strawberry.types import ExecutionContext
 from strawberry.types.enum import EnumValue, StrawberryEnumDefinition
 
-from web.graphql.limits import MOST_TOKENS, Limits
+from web.graphql.limits import MAX_TOKENS, Limits
 from web.graphql.mutations import Mutation
 from web.graphql.queries import Query
 from web.graphql.scalars import AMOUNT, INT, Amount
@@ -33,5 +33,5 @@ schema = _Schema(
     query=Query,
     mutation=Mutation,
     config=StrawberryConfig(name_converter=_OneVocabulary(), scalar_map={Amount: AMOUNT, int: INT}),
-    extensions=[lambda: MaxTokensLimiter(MOST_TOKENS), Limits],
+    extensions=[lambda: MaxTokensLimiter(MAX_TOKENS), Limits],
 )

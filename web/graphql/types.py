@@ -10,7 +10,7 @@ from strawberry.scalars import JSON
 
 from app.events import StoredEvent
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from tasks import inventory, payments, shipping
 from web.api import serializers
 from web.graphql.descriptions import output
@@ -190,7 +190,7 @@ class Step:
     note: str | None
 
     @classmethod
-    def of(cls, logged: LoggedOperation) -> "Step":
+    def of(cls, logged: HistoryEntry) -> "Step":
         """Return an operation of the log."""
         return cls(
             name=logged.step,

@@ -17,7 +17,7 @@ from web.graphql.errors import formatted
 from web.graphql.examples import EXAMPLES
 from web.graphql.schema import schema
 from web.json_body import json_object
-from web.problems import refuse_fields
+from web.problems import raise_validation_problem
 
 blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
 
@@ -73,7 +73,7 @@ def _asked() -> Asked:
     try:
         return Asked.model_validate(said)
     except ValidationError as error:
-        refuse_fields(error)
+        raise_validation_problem(error)
 
 
 def _in_address() -> dict[str, Any]:

@@ -19,21 +19,21 @@ from dataclasses import dataclass, field
 from flask import Flask
 
 from app import runtime
-from app.errors import DatabaseFault
-from web.live.subscriber import Ear, Hearing
+from app.errors import DatabaseUnavailable
+from web.live.subscriber import ChangeSubscriber, Ear
 from workflows.read_side import versions
 from workflows.read_side.versions import Version
 
 logger = logging.getLogger(__name__)
 
-MOST_KEPT = 64
-KEPT_SECONDS = 3  # a page tells how long something takes by now
+MAX_KEPT = 64
+CACHE_TTL_SECONDS = 3  # a page tells how long something takes by now
 
 LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
-class Pace:
+class StreamTimings:
     """How often a stream does what, in seconds."""
 
     poll: float = 0.5
@@ -71,10 +71,10 @@ class _Kept:
     since: float = 0
 
 
-class Snapshots:
+class SnapshotCache:
     """The last rendered snapshots: of many who watch the same saga only the first has it rendered."""
 
-    def __init__(self, most: int = MOST_KEPT) -> None:
+    def __init__(self, most: int = MAX_KEPT) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
@@ -88,7 +88,7 @@ class Snapshots:
                 self._kept.popitem(last=False)
         with kept.lock:
             now = time.monotonic()
-            if kept.snapshot is None or now - kept.since > KEPT_SECONDS:
+            if kept.snapshot is None or now - kept.since > CACHE_TTL_SECONDS:
                 kept.snapshot, kept.since = render(), now
             return kept.snapshot
 
@@ -103,7 +103,7 @@ class Reader:
     gone: Callable[[], bool]
 
 
-class Appointments:
+class RetrySlots:
     """When those who found no room may come back: however many they are, they do not come all at once."""
 
     def __init__(self) -> None:
@@ -122,21 +122,21 @@ class Live:
     """The streams of one process: how many there may be, and how they are served."""
 
     def __init__(self, app: Flask, most: int, render: Callable[[str, Version], Snapshot]) -> None:
-        self.pace = Pace()
+        self.pace = StreamTimings()
         here = runtime.current()
-        self.hearing = Hearing(here.settings.shared_redis, here.stopping)
+        self.hearing = ChangeSubscriber(here.settings.shared_redis, here.stopping)
         self._app = app
         self._free = threading.Semaphore(most)
         self._render = render
-        self._snapshots = Snapshots()
-        self._appointments = Appointments()
+        self._snapshots = SnapshotCache()
+        self._appointments = RetrySlots()
 
     def stream(self, reader: Reader, found: Version) -> Iterator[bytes]:
         """Yield what a reader is to get, given the version found now: the changes to come, or only the newest."""
         free = self._free.acquire(blocking=False)
         try:
             yield from (self._follow if free else self._briefly)(reader, found)
-        except DatabaseFault as fault:
+        except DatabaseUnavailable as fault:
             # the reader comes back, and is told where things stand once the database answers again
             logger.warning("a live page ended: the database does not answer", extra={"reason": fault})
         finally:

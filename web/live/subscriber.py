@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.change_feed import CHANNEL
-from app.redis_client import Circuit, connect, faults
+from app.redis_client import CircuitBreaker, connect, faults
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ LISTENING_SECONDS = 0.5
 """How soon the thread notices that its process is to end."""
 PING_SECONDS = 5
 """How often it asks for a sign of life; after two without any the connection is taken for dead."""
-LONGEST_BACK_OFF = 15.0
+MAX_BACK_OFF = 15.0
 
 
 class Ear:
@@ -43,7 +43,7 @@ class Ear:
         return True
 
 
-class Deaf(Ear):
+class NullSubscription(Ear):
     """An ear without Redis: it is never told anything."""
 
     def wait(self, seconds: float, not_before: float) -> bool:  # noqa: ARG002
@@ -52,7 +52,7 @@ class Deaf(Ear):
         return False
 
 
-class Hearing:
+class ChangeSubscriber:
     """All ears of a process. ``url`` is of the Redis; None for none."""
 
     def __init__(self, url: str | None, stopping: threading.Event) -> None:
@@ -61,7 +61,7 @@ class Hearing:
         self._lock = threading.Lock()
         self._ears: defaultdict[str, set[Ear]] = defaultdict(set)
         self._thread: threading.Thread | None = None
-        self._circuit = Circuit("live pages look at the database more often")
+        self._circuit = CircuitBreaker("live pages look at the database more often")
         self.delivers = False
         """Whether announcements arrive at present: where they do not, ears are told nothing."""
 
@@ -69,7 +69,7 @@ class Hearing:
     def of(self, saga_id: str) -> Iterator[Ear]:
         """Give an ear for one saga's announcements while the block runs; the first has the thread started."""
         if self._redis is None:
-            yield Deaf(self._stopping)
+            yield NullSubscription(self._stopping)
             return
         ear = Ear(self._stopping)
         with self._lock:
@@ -92,7 +92,7 @@ class Hearing:
             try:
                 self._listen()
             except faults() as error:  # the last: anybody may say what is no text
-                back_off = 0.5 if self.delivers else min(2 * back_off, LONGEST_BACK_OFF)
+                back_off = 0.5 if self.delivers else min(2 * back_off, MAX_BACK_OFF)
                 self.delivers = False
                 self._circuit.failed(error)
                 self._stopping.wait(back_off)

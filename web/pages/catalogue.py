@@ -21,7 +21,7 @@ from workflows.read_side import queries
 blueprint = Blueprint("catalogue", __name__, url_prefix="/catalogue")
 
 BOOKS_ON_A_PAGE = 50
-MOST_CATEGORIES = 200
+MAX_CATEGORIES = 200
 DELIVERIES_SHOWN = 10
 
 Page = str | tuple[str, int] | Response
@@ -160,4 +160,4 @@ def _may_be_an_id(text: str) -> bool:
 
 
 def _categories() -> dict[str, dict[str, str]]:
-    return {"categories": {one.id: one.name for one in queries.categories(limit=MOST_CATEGORIES).rows}}
+    return {"categories": {one.id: one.name for one in queries.categories(limit=MAX_CATEGORIES).rows}}

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template
 
-from app.saga.definition import MOVING
+from app.saga.definition import ACTIVE
 from web.saga_view.detail import story
 from web.saga_view.diff import Comparison, compare
 
@@ -24,7 +24,7 @@ def part(first_id: str, second_id: str) -> str:
 
 
 def _moving(compared: Comparison) -> bool:
-    return any(told.saga.status in MOVING for told in compared.stories)
+    return any(told.saga.status in ACTIVE for told in compared.stories)
 
 
 def _compared(first_id: str, second_id: str) -> Comparison:

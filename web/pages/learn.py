@@ -20,7 +20,7 @@ from web.saga_view.saga_types import WAYS
 from workflows import orders, scenarios
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
-from workflows.orders import Placed
+from workflows.orders import PlacedOrder
 from workflows.read_side import comparison, queries
 from workflows.read_side.comparison import Pairs
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
@@ -121,7 +121,7 @@ def play(name: str) -> AnyResponse:
     try:
         key = order_form.key_of(request.form)
     except ValidationError as error:
-        problems.refuse_fields(error)
+        problems.raise_validation_problem(error)
     way = request.form.get("way", "")
     if way == BOTH:
         first, second = placed = [_place(scenario, saga_type, key) for saga_type in BOTH_WAYS]
@@ -134,7 +134,7 @@ def play(name: str) -> AnyResponse:
     return redirect(url_for("pages.saga.show", saga_id=placed_one.saga_id), 303)
 
 
-def _place(scenario: Scenario, saga_type: str, key: str) -> Placed:
+def _place(scenario: Scenario, saga_type: str, key: str) -> PlacedOrder:
     return orders.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}")
 
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask_babel import get_locale, gettext
 
 from app import runtime
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from web.live import stream
 from web.live.stream import Live, Reader, Snapshot
 from web.pages import saga as saga_page
@@ -34,7 +34,7 @@ def saga(saga_id: str) -> Response:
     seen = request.headers.get("Last-Event-ID") or request.args.get("seen")
     try:
         found = versions.version(saga_id)
-    except DatabaseFault:
+    except DatabaseUnavailable:
         # any other status than 200 would be the last that the browser asks
         return _stream([streams.later()])
     if found.settled and found.tag == seen:

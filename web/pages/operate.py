@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.saga import operations
-from app.saga.definition import ActKind
-from app.saga.manual_completion import Statement
+from app.saga.definition import OperatorActionType
+from app.saga.manual_completion import ManualCompletion
 from web.auth import operators
 from web.fields import is_blank, is_storable, own_path
 from web.saga_view.manual_completion import consequences
@@ -20,13 +20,13 @@ from workflows.operations.preview import review
 
 blueprint = Blueprint("operate", __name__)
 
-LONGEST_NAME = 200
-LONGEST_NOTE = 5000
+MAX_NAME_LENGTH = 200
+MAX_NOTE_LENGTH = 5000
 
 DONE = {
-    ActKind.CANCEL: _("Cancellation requested: this page says whether it came in time."),
-    ActKind.RESUME: _("Resumed: it goes on where it stood."),
-    ActKind.SKIP: _("Skipped on your word: it goes on with what comes next."),
+    OperatorActionType.CANCEL: _("Cancellation requested: this page says whether it came in time."),
+    OperatorActionType.RESUME: _("Resumed: it goes on where it stood."),
+    OperatorActionType.SKIP: _("Skipped on your word: it goes on with what comes next."),
 }
 
 Page = str | tuple[str, int] | Response
@@ -39,7 +39,7 @@ def log_in() -> Page:
     if request.method == "GET":
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
     name = request.form.get("name", "").strip()
-    if is_blank(name) or len(name) > LONGEST_NAME or not is_storable(name):
+    if is_blank(name) or len(name) > MAX_NAME_LENGTH or not is_storable(name):
         return _login(onward, name, name=gettext("Say who you are, in 1 to 200 characters.")), 422
     if not operators.log_in(name, request.form.get("password", "")):
         return _login(onward, name, password=gettext("This is not the password.")), 403
@@ -58,14 +58,14 @@ def log_out() -> Page:
 @login_required  # type: ignore[untyped-decorator]
 def cancel(saga_id: str) -> Page:
     """Say what cancelling a saga does, and do it."""
-    return _act(ActKind.CANCEL, saga_id, lambda: operations.cancel(saga_id, by=operators.name_of_operator()))
+    return _act(OperatorActionType.CANCEL, saga_id, lambda: operations.cancel(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def resume(saga_id: str) -> Page:
     """Say what resuming a saga does, and do it."""
-    return _act(ActKind.RESUME, saga_id, lambda: operations.resume(saga_id, by=operators.name_of_operator()))
+    return _act(OperatorActionType.RESUME, saga_id, lambda: operations.resume(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/skip", methods=["GET", "POST"])
@@ -73,17 +73,17 @@ def resume(saga_id: str) -> Page:
 def skip(saga_id: str) -> Page:
     """Say what skipping a compensation means, and take the operator's word for it."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
-    if request.method == "POST" and (is_blank(note) or len(note) > LONGEST_NOTE or not is_storable(note)):
+    if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
         complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
-        return _review(ActKind.SKIP, saga_id, complaints={"note": complaint}), 422
+        return _review(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
     if request.method == "POST" and not step:
         # without it the word could be taken for another step than the one that was shown
-        return _review(ActKind.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
-    statement = Statement(by=operators.name_of_operator(), note=note, step=step)
-    return _act(ActKind.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
+        return _review(OperatorActionType.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
+    statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
+    return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
 
 
-def _act(act: ActKind, saga_id: str, do: Callable[[], object]) -> Page:
+def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
     """Show what an act would do; once confirmed do it, and go to the saga as it is then."""
     if request.method == "GET":
         return _review(act, saga_id)
@@ -95,7 +95,9 @@ def _act(act: ActKind, saga_id: str, do: Callable[[], object]) -> Page:
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
-def _review(act: ActKind, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None) -> str:
+def _review(
+    act: OperatorActionType, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None
+) -> str:
     return render_template(
         f"operate/{act}.html",
         it=review(saga_id),

@@ -3,8 +3,8 @@
 from flask import Blueprint, render_template
 from markupsafe import Markup
 
-from app.saga.definition import MOVING
-from web.saga_view.detail import Story, story
+from app.saga.definition import ACTIVE
+from web.saga_view.detail import SagaDetail, story
 from workflows.read_side import versions
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
@@ -15,7 +15,7 @@ def show(saga_id: str) -> str:
     """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
     seen = versions.version(saga_id)  # before the rest is read: else a change between the two would not be shown
     told = story(saga_id)
-    moving = told.saga.status in MOVING
+    moving = told.saga.status in ACTIVE
     return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving, seen=seen)  # noqa: S704
 
 
@@ -24,5 +24,5 @@ def live_part(saga_id: str) -> str:
     return _live(story(saga_id))
 
 
-def _live(told: Story) -> str:
+def _live(told: SagaDetail) -> str:
     return render_template("saga/live.html", told=told)

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from app import runtime
 from app.saga import recovery
-from app.saga.definition import ENDED
+from app.saga.definition import TERMINAL
 from app.saga.models import SagaInstance
 from web import cursors, problems
 from web.api.requests import SagasQuery
@@ -20,7 +20,7 @@ from workflows.read_side import queries, saga_search
 
 blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")
 
-MOST_INCIDENTS = 5
+MAX_INCIDENTS = 5
 
 Page = str | tuple[str, int] | Response
 
@@ -80,21 +80,21 @@ def find() -> Page:
     try:
         sought = Sought.model_validate(request.args.to_dict()).q
     except ValidationError as error:
-        problems.refuse_fields(error)
+        problems.raise_validation_problem(error)
     if not sought:
         return redirect(url_for("pages.sagas.index"), 303)
-    found = saga_search.with_id(sought)
+    found = saga_search.find_by_id(sought)
     if len(found) == 1:
         return redirect(url_for("pages.saga.show", saga_id=found[0].id), 303)
     return render_template(
-        "sagas/found.html", sought=sought, sagas=found, most=saga_search.MOST_FOUND
+        "sagas/found.html", sought=sought, sagas=found, most=saga_search.MAX_FOUND
     ), 200 if found else 404
 
 
 @blueprint.app_template_filter("lasted")
 def lasted(saga: SagaInstance) -> str:
     """Say how long a saga took; of one that has not ended, how old it is."""
-    end = saga.updated_at if saga.status in ENDED else runtime.current().now()
+    end = saga.updated_at if saga.status in TERMINAL else runtime.current().now()
     return duration((end - saga.created_at).total_seconds())
 
 
@@ -116,7 +116,7 @@ def _wanted() -> Listed:
     try:
         return Listed.model_validate(given)
     except ValidationError as error:
-        problems.refuse_fields(error)
+        problems.raise_validation_problem(error)
 
 
 def _steps(chosen: str | None) -> list[str]:
@@ -132,7 +132,7 @@ def _counts() -> dict[str, object]:
 def _incidents() -> dict[str, object]:
     swept_at = recovery.last_swept()
     return {
-        "incidents": saga_search.incidents(MOST_INCIDENTS),
+        "incidents": saga_search.incidents(MAX_INCIDENTS),
         "swept_at": swept_at,
         "sweep_late": recovery.is_late(swept_at),
     }

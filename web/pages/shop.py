@@ -19,25 +19,25 @@ from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
 from web import cursors, problems
-from web.fields import MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, MOST_COPIES, is_storable
+from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, is_storable
 from web.forms import order_form
 from web.forms.order_form import OrderForm
 from web.order_placement import place
 from web.saga_view.saga_types import WAYS
-from workflows.orders import Placed
+from workflows.orders import PlacedOrder
 from workflows.read_side import queries
 
 blueprint = Blueprint("shop", __name__)
 
 LATEST = 10
 BOOKS_PER_PAGE = 20
-MOST_CHOICES = 100
+MAX_CHOICES = 100
 
 Page = str | tuple[str, int] | Response
 
 
 @dataclass(frozen=True)
-class Finding:
+class BookSearch:
     """Which books of the catalogue are shown. Raises Invalid if it is nothing that could be looked for."""
 
     text: str = ""
@@ -99,7 +99,7 @@ class Line:
 @blueprint.get("/")
 def home() -> Page:
     """Show the order form, the books that are looked for, and the latest sagas."""
-    form, finding = OrderForm.prefilled(request.args), Finding.read(request.args)
+    form, finding = OrderForm.prefilled(request.args), BookSearch.read(request.args)
     if not form.copies and "customer_id" not in request.args:
         form = replace(form, copies=_first_choice(finding))
     return _home(form, finding)
@@ -108,7 +108,7 @@ def home() -> Page:
 @blueprint.post("/basket")
 def find_books() -> Page:
     """Show other books, or the basket added up, and keep what was entered."""
-    form, finding = OrderForm.read(request.form), Finding.read(request.form)
+    form, finding = OrderForm.read(request.form), BookSearch.read(request.form)
     fields: dict[str, Any] = {**form.fields(), **finding.fields()}
     address = url_for("pages.shop.home", **fields, _anchor="books")
     return redirect(address, 303) if len(address) <= MAX_PATH_LENGTH else _home(form, finding)
@@ -131,13 +131,13 @@ def place_order() -> Page:
     return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
 
 
-def flash_if_replayed(placed: Iterable[Placed]) -> None:
+def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
     """Flash a notice if an earlier request had placed all of these orders."""
     if all(order.repeated for order in placed):
         flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
 
 
-def _place(form: OrderForm, key: str) -> Placed:
+def _place(form: OrderForm, key: str) -> PlacedOrder:
     body = form.to_body()
     return place(body, body.to_order(), key)
 
@@ -155,26 +155,26 @@ def _place_both(form: OrderForm, key: str) -> Page:
     return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
 
 
-def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed: Placed | None = None) -> Page:
+def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed: PlacedOrder | None = None) -> Page:
     try:
-        finding = Finding.read(request.form)
+        finding = BookSearch.read(request.form)
     except Invalid:
-        finding = Finding()
+        finding = BookSearch()
     return _home(form, finding, complaints, placed), status
 
 
-def _first_choice(finding: Finding) -> dict[str, str]:
+def _first_choice(finding: BookSearch) -> dict[str, str]:
     """Return a basket to begin with: one copy of the first book that is there."""
     return next(({book.book_id: "1"} for book in finding.books().rows if book.available_stock), {})
 
 
 def _home(
-    form: OrderForm, finding: Finding, complaints: Mapping[str, str] | None = None, placed: Placed | None = None
+    form: OrderForm, finding: BookSearch, complaints: Mapping[str, str] | None = None, placed: PlacedOrder | None = None
 ) -> str:
     page = finding.books()
     shown = {book.book_id: book for book in page.rows}
     lines = _lines(form, shown)
-    categories = queries.categories(limit=MOST_CHOICES).rows
+    categories = queries.categories(limit=MAX_CHOICES).rows
     return render_template(
         "home.html",
         form=form,
@@ -189,10 +189,10 @@ def _home(
         any_short=any(line.is_short for line in lines),
         total=sum((line.cost for line in lines), Decimal(0)),
         categories={category.id: category.name for category in categories},
-        customers=queries.customers(limit=MOST_CHOICES).rows,
+        customers=queries.customers(limit=MAX_CHOICES).rows,
         payment_methods=_PAYMENT_METHODS,
         ways=WAYS,
-        most_copies=MOST_COPIES,
+        most_copies=MAX_COPIES,
         faults_allowed=runtime.current().settings.faults_allowed,
         faults=_faults(),
         sagas=queries.sagas(limit=LATEST).rows,

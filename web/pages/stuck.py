@@ -15,7 +15,7 @@ from app.saga.operations import Resumed
 from app.saga.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
 from web.auth import operators
 from web.fields import is_storable
-from web.pages.operate import LONGEST_NAME, Page
+from web.pages.operate import MAX_NAME_LENGTH, Page
 from workflows.read_side import saga_search
 
 blueprint = Blueprint("stuck", __name__, url_prefix="/stuck")
@@ -51,7 +51,7 @@ def resume(step: str) -> Page:
         error=error,
         number=stuck.number,
         until=stuck.group.until,
-        examined=saga_search.EXAMINED if stuck.more else None,
+        examined=saga_search.SAMPLE_SIZE if stuck.more else None,
     )
 
 
@@ -106,7 +106,7 @@ def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
 
 def _outcome(first: str, last: str) -> dict[str, object]:
     by = request.args.get("by", "")
-    if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= LONGEST_NAME or not is_storable(by):
+    if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= MAX_NAME_LENGTH or not is_storable(by):
         raise NotFound("nothing was resumed together under this address")
     return {"by": by, "resumed": saga_search.resumed_together(first, last, by, MAX_SHOWN), "most": MAX_SHOWN}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flask import url_for
 
-from app.saga.definition import COMPENSATION_STARTED, ENDED, FORWARD, SagaStatus
+from app.saga.definition import COMPENSATION_STARTED, FORWARD, TERMINAL, SagaStatus
 from app.saga.models import SagaInstance
 from web.i18n import say as _
 from workflows.operations.preview import past_return
@@ -37,7 +37,7 @@ def requests(view: SagaView) -> list[Request]:
 
 def _cancel_refusal(view: SagaView) -> str | None:
     saga = view.saga
-    if saga.status in ENDED:
+    if saga.status in TERMINAL:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
         return _("it is being undone already")

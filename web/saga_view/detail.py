@@ -8,8 +8,8 @@ from typing import Any
 from app import runtime
 from app.observability import tracing
 from app.saga.definition import SagaStatus
-from app.saga.models import OperatorAct, SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.models import OperatorAction, SagaInstance
+from app.saga.timeline import HistoryEntry
 from web.diagrams.plan import PlannedStep, planned
 from web.diagrams.sequence import SequenceDiagram, sequence_diagram
 from web.diagrams.steps import StepDiagram, step_diagram
@@ -19,17 +19,17 @@ from web.saga_view.actions import Request, requests
 from web.saga_view.icons import Mark
 from workflows.read_side import event_flow, queries, reconciliation
 from workflows.read_side.event_flow import Said
-from workflows.read_side.reconciliation import Ledger
+from workflows.read_side.reconciliation import Balance
 
 
 @dataclass(frozen=True)
-class Story:
+class SagaDetail:
     """What a saga's page shows; of ``steps`` and ``sequence`` the one that fits its pattern is there."""
 
     saga: SagaInstance
     sentence: str
     choreographed: bool
-    ledger: Ledger | None
+    ledger: Balance | None
     requests: Sequence[Request]
     steps: StepDiagram | None
     sequence: SequenceDiagram | None
@@ -38,9 +38,9 @@ class Story:
     """Draws it to another ``scale``."""
     legend: Sequence[Mark]
     plan: Sequence[PlannedStep]
-    operations: Sequence[LoggedOperation]
+    operations: Sequence[HistoryEntry]
     said: Sequence[Said]
-    acts: Sequence[OperatorAct]
+    acts: Sequence[OperatorAction]
     flower: str | None
     jaeger: str | None
 
@@ -60,7 +60,7 @@ class Story:
         return self.saga.status == SagaStatus.STUCK
 
 
-def story(saga_id: str) -> Story:
+def story(saga_id: str) -> SagaDetail:
     """Return what a saga's page shows. Raises NotFound."""
     here = runtime.current()
     view = queries.saga(saga_id)
@@ -71,7 +71,7 @@ def story(saga_id: str) -> Story:
     choreographed = event_flow.is_choreographed(view.saga.saga_type)
     draw_timeline = partial(timeline, view.saga, operations, plan, now, view.acts)
     jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
-    return Story(
+    return SagaDetail(
         saga=view.saga,
         sentence=status_text.sentence(view, said, now),
         choreographed=choreographed,

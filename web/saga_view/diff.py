@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.saga.definition import Operation
-from app.saga.timeline import LoggedOperation
-from web.saga_view.detail import Story
+from app.saga.timeline import HistoryEntry
+from web.saga_view.detail import SagaDetail
 from workflows.read_side.comparison import Logged, cost
 from workflows.read_side.event_flow import Outcome
 
@@ -14,7 +14,7 @@ from workflows.read_side.event_flow import Outcome
 class Done:
     """One operation of a step in one of the sagas: how it stands, which task did it, and in how many messages."""
 
-    logged: LoggedOperation
+    logged: HistoryEntry
     task_name: str
     messages: int
 
@@ -37,7 +37,7 @@ class Step:
 class Comparison:
     """Two sagas, their steps side by side, and how many messages each took in all."""
 
-    stories: tuple[Story, Story]
+    stories: tuple[SagaDetail, SagaDetail]
     steps: Sequence[Step]
     messages: tuple[int, int]
 
@@ -48,7 +48,7 @@ class Comparison:
         return bool(first.items == second.items and first.simulated == second.simulated)
 
 
-def compare(first: Story, second: Story) -> Comparison:
+def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
     """Align two sagas, and draw both in time to one scale."""
     first, second = _to_one_scale(first, second)
     sides = _done(first), _done(second)
@@ -57,18 +57,18 @@ def compare(first: Story, second: Story) -> Comparison:
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
 
 
-def _to_one_scale(first: Story, second: Story) -> tuple[Story, Story]:
+def _to_one_scale(first: SagaDetail, second: SagaDetail) -> tuple[SagaDetail, SagaDetail]:
     # the smaller of the two scales, so that neither gets much wider than its place
     scale = min((told.timeline.scale for told in (first, second) if told.timeline.scale), default=None)
     one, other = (replace(told, timeline=told.draw_timeline(scale=scale)) for told in (first, second))
     return one, other
 
 
-def _names(story: Story) -> list[str]:
+def _names(story: SagaDetail) -> list[str]:
     return [*story.saga.steps, *(logged.step for logged in story.operations)]
 
 
-def _done(story: Story) -> Mapping[str, list[Done]]:
+def _done(story: SagaDetail) -> Mapping[str, list[Done]]:
     found: dict[str, list[Done]] = {}
     tasks = _tasks(story)
     heard = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.AGAIN]
@@ -79,7 +79,7 @@ def _done(story: Story) -> Mapping[str, list[Done]]:
     return found
 
 
-def _tasks(story: Story) -> dict[tuple[str, Operation], str]:
+def _tasks(story: SagaDetail) -> dict[tuple[str, Operation], str]:
     """Return the task that did each operation: a command that was sent, or a reaction to an event."""
     if story.choreographed:
         acted = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.ACTED]
@@ -91,7 +91,7 @@ def _tasks(story: Story) -> dict[tuple[str, Operation], str]:
     return tasks
 
 
-def _messages(story: Story) -> int:
+def _messages(story: SagaDetail) -> int:
     """Return how many messages a saga took so far, counted as for the Learn page."""
     log = [Logged(one.step, one.operation, one.status, one.attempts) for one in story.operations]
     return cost(story.saga.saga_type, 0, log, [said.event.event_type for said in story.said]).messages

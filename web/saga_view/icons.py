@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flask_babel import lazy_gettext as _
 
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.timeline import Attempt, LoggedOperation
+from app.saga.timeline import Attempt, HistoryEntry
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def of_saga(status: SagaStatus) -> Mark:
     return _OF_SAGA[SagaStatus(status)]
 
 
-def of_operation(logged: LoggedOperation) -> Mark:
+def of_operation(logged: HistoryEntry) -> Mark:
     """Return how the status of a step's operation is shown."""
     if logged.nothing_to_undo:
         return NOTHING_TO_UNDO

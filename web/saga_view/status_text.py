@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.saga.definition import COMPENSATION_STARTED, MOVING, Operation, SagaStatus
-from app.saga.timeline import LoggedOperation
+from app.saga.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus
+from app.saga.timeline import HistoryEntry
 from web.diagrams.text import plain
 from web.i18n import say as _
 from web.saga_view.durations import duration
@@ -37,8 +37,8 @@ def _stuck(view: SagaView, now: datetime) -> str:
     return _("Stuck for %(time)s at %(step)s, past the point of no return: it needs you.", time=since, step=step)
 
 
-def _retrying(logged: LoggedOperation, now: datetime) -> str:
-    said = {"step": _name(logged), "n": logged.attempts + 1, "most": logged.most_attempts, "why": logged.error}
+def _retrying(logged: HistoryEntry, now: datetime) -> str:
+    said = {"step": _name(logged), "n": logged.attempts + 1, "most": logged.max_attempts, "why": logged.error}
     if logged.retry_at and logged.retry_at > now:
         at = logged.retry_at.strftime("%H:%M:%S")
         return _("Waiting to retry %(step)s: attempt %(n)s of %(most)s at %(at)s, because: %(why)s", at=at, **said)
@@ -57,12 +57,12 @@ def _moving(view: SagaView, said: Sequence[Said]) -> str:
     if awaited:
         services = dict.fromkeys(f"{heard.service} ({plain(heard.command or '')})" for heard in awaited)
         return _("Waiting for %(services)s.", services=", ".join(services))
-    if view.saga.status in MOVING and view.saga.state == COMPENSATION_STARTED:
+    if view.saga.status in ACTIVE and view.saga.state == COMPENSATION_STARTED:
         return _("Turned back: what was done is being undone.")
     return _("Under way.")
 
 
-def _name(logged: LoggedOperation) -> str:
+def _name(logged: HistoryEntry) -> str:
     if logged.operation is Operation.COMPENSATION:
         return _("the undoing of %(step)s", step=plain(logged.step))
     return plain(logged.step)

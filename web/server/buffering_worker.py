@@ -20,10 +20,10 @@ from typing import Any
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from web.server.limits import ANSWER_TIMEOUT_SECONDS, LARGEST_BODY, REQUEST_TIMEOUT_SECONDS
+from web.server.limits import ANSWER_TIMEOUT_SECONDS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
 
 MAX_HEAD = 64 * 1024
-MAX_BUFFERED = 8 * LARGEST_BODY
+MAX_BUFFERED = 8 * MAX_REQUEST_BODY_BYTES
 """Of a body in parts: each part has a line that says how long it is."""
 MAX_BUFFERED_IN_ALL = 64 * 1024 * 1024
 """Of the unfinished requests and unsent responses of a process; beyond it those that hold most are dropped."""
@@ -114,7 +114,7 @@ class IncomingRequest:
         assert self._body is not None
         if self._length is None:
             return self._has_all_chunks()
-        return self._length > LARGEST_BODY or len(self.data) >= self._body + self._length
+        return self._length > MAX_REQUEST_BODY_BYTES or len(self.data) >= self._body + self._length
 
     def _read_head(self) -> bool:
         end = self.data.find(_HEAD_END)
@@ -141,7 +141,7 @@ class IncomingRequest:
                 trailer = len(self.data) - line_end
                 return self.data.find(_HEAD_END, line_end) >= 0 or trailer > MAX_HEAD
             begin = line_end + 2
-            if self._content + min(length, len(self.data) - begin) > LARGEST_BODY:
+            if self._content + min(length, len(self.data) - begin) > MAX_REQUEST_BODY_BYTES:
                 return True
             if len(self.data) < begin + length + 2:
                 return False

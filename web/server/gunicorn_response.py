@@ -10,7 +10,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.message import Request
 
 
-class HeadHeldBack:
+class BufferedHead:
     """A client's socket for one answer: what is written first waits for what is written next."""
 
     def __init__(self, socket: Any) -> None:
@@ -39,14 +39,14 @@ class HeadHeldBack:
         return head
 
 
-class WholeAnswer(wsgi.Response):  # type: ignore[misc]  # it comes without types
+class BufferedResponse(wsgi.Response):  # type: ignore[misc]  # it comes without types
     """Gunicorn's answer, whose head leaves with the first part of its body, or at the end of an answer without one.
 
     A file, a stream, or a body larger than the socket's buffer may still be cut.
     """
 
     def __init__(self, req: Request, sock: Any, cfg: Any) -> None:
-        super().__init__(req, HeadHeldBack(sock), cfg)
+        super().__init__(req, BufferedHead(sock), cfg)
 
     def close(self) -> None:
         """End the answer: the head of one without a body leaves now."""

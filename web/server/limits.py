@@ -1,6 +1,6 @@
 """What both web servers grant a client, so that no client keeps others from being served."""
 
-LARGEST_BODY = 1024 * 1024
+MAX_REQUEST_BODY_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 500
 """Per process; below what a process may have open, which is 1024 by default."""
 REQUEST_TIMEOUT_SECONDS = 30

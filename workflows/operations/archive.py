@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.errors import ArchiveUnusable
+from app.errors import ArchiveError
 
 TAIL_BYTES = 1 << 20
 """How much is read at a time to find where the last whole line ends."""
@@ -17,7 +17,7 @@ TAIL_BYTES = 1 << 20
 class Archive:
     """A file that lines are added to, for as long as the ``with`` block runs; what was added has reached the disk.
 
-    Opening raises ArchiveUnusable: the file cannot be written, is something else, or somebody else writes to it. A
+    Opening raises ArchiveError: the file cannot be written, is something else, or somebody else writes to it. A
     line that a crash left half written is cut off: what it was to tell of had not been deleted.
     """
 
@@ -27,7 +27,7 @@ class Archive:
             # people's addresses are in it
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ArchiveUnusable(f"{path} cannot be written: {error.strerror}") from error
+            raise ArchiveError(f"{path} cannot be written: {error.strerror}") from error
         try:
             self._take()
         except BaseException:
@@ -55,20 +55,20 @@ class Archive:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ArchiveUnusable(f"{self.path} is being written by another prune") from error
+            raise ArchiveError(f"{self.path} is being written by another prune") from error
         except OSError as error:
-            raise ArchiveUnusable(f"{self.path} cannot be locked: {error.strerror}") from error
+            raise ArchiveError(f"{self.path} cannot be locked: {error.strerror}") from error
         try:
             size = os.fstat(self._file).st_size
             whole = self._whole_lines(size)
             if size and not self._is_ours(whole):
-                raise ArchiveUnusable(f"{self.path} is no archive of orders: its lines are not what prune writes")
+                raise ArchiveError(f"{self.path} is no archive of orders: its lines are not what prune writes")
             if whole < size:
                 os.ftruncate(self._file, whole)
             os.fsync(self._file)
             self._sync_folder()
         except OSError as error:
-            raise ArchiveUnusable(f"{self.path} cannot be an archive: {error.strerror}") from error
+            raise ArchiveError(f"{self.path} cannot be an archive: {error.strerror}") from error
 
     def _whole_lines(self, size: int) -> int:
         """Return how many bytes there are up to the end of the last whole line."""

@@ -7,7 +7,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import runtime, stored_values
 
-LONGEST = 1000
+MAX_LENGTH = 1000
 """What is longer is not even hashed."""
 
 _HASH = "operator_password_hash"
@@ -38,12 +38,12 @@ def make_first() -> str | None:
         return None
     password = _random()
     mine = generate_password_hash(password)
-    return password if stored_values.value_or(_HASH, lambda: mine) == mine else None
+    return password if stored_values.get_or_create(_HASH, lambda: mine) == mine else None
 
 
 def is_right(password: str) -> bool:
     """Tell whether this is the password; how long that takes does not tell how nearly it is."""
-    if len(password) > LONGEST:
+    if len(password) > MAX_LENGTH:
         return False
     configured = runtime.current().settings.operator_password
     if configured is not None:

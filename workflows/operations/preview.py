@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from app.saga import orchestrator, registry
 from app.saga.choreography import Choreography
-from app.saga.definition import COMPENSATION_STARTED, ENDED, Operation, SagaStatus, StepStatus
+from app.saga.definition import COMPENSATION_STARTED, TERMINAL, Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from workflows.read_side import event_flow, queries, reconciliation
 from workflows.read_side.queries import SagaView
-from workflows.read_side.reconciliation import Ledger
+from workflows.read_side.reconciliation import Balance
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Review:
+class ActionPreview:
     """A saga as an operator has to see it before they act.
 
     ``undoing`` and ``going_on`` are what would be done, in this order, if it were undone from where it stands, or went
@@ -40,23 +40,23 @@ class Review:
     going_on: tuple[Task, ...]
     stuck_undoing: Mapping[str, Sequence[Operation]]
     """The steps whose undoing was given up, with what was given up of each: what a person may do instead."""
-    ledger: Ledger | None
+    ledger: Balance | None
     """What was moved for the order so far."""
 
     @property
     def ended(self) -> bool:
         """Tell whether there is nothing left to do."""
-        return self.saga.status in ENDED
+        return self.saga.status in TERMINAL
 
 
-def review(saga_id: str) -> Review:
+def review(saga_id: str) -> ActionPreview:
     """Return what there is to know of a saga before one acts on it. Raises NotFound."""
     view = queries.saga(saga_id)
     saga = view.saga
     plan = orchestrator.plan_of(saga)
     here = saga.current_step if plan else None
     choreographed = event_flow.is_choreographed(saga.saga_type)
-    return Review(
+    return ActionPreview(
         saga=saga,
         known=choreographed or plan is not None,
         choreographed=choreographed,
@@ -80,7 +80,7 @@ def past_return(view: SagaView) -> bool:
     return plan is not None and plan.past_pivot(view.saga.current_step)
 
 
-def _given_up(operations: Iterable[LoggedOperation]) -> Mapping[str, Sequence[Operation]]:
+def _given_up(operations: Iterable[HistoryEntry]) -> Mapping[str, Sequence[Operation]]:
     found: dict[str, list[Operation]] = {}
     for logged in operations:
         compensation = logged.operation is Operation.COMPENSATION

@@ -2,7 +2,7 @@
 
 A batch is one transaction, so at any moment an order is there as a whole or not at all, and the audit holds. Locks are
 taken in the order in which everybody takes them: sagas, orders, stock by book. Each service says itself what of its
-tables goes, and what has to be done before that (``KEPT``).
+tables goes, and what has to be done before that (``RETENTION``).
 """
 
 import time
@@ -16,29 +16,29 @@ from sqlalchemy.orm import Session
 
 from app import events, gateways, runtime
 from app.ids import first_id_of
-from app.retention import Kept, Of
+from app.retention import Of, RetentionRule
 from app.saga import models
-from app.saga.definition import ENDED
+from app.saga.definition import TERMINAL
 from app.saga.models import SagaInstance
 from tasks import inventory, notifications, orders, payments, shipping
 from workflows.operations.archive import Archive
-from workflows.read_side.saga_search import FIRST, STRETCH, Stretch, Wanted, stretches
+from workflows.read_side.saga_search import FIRST, STRETCH, IndexRange, Wanted, stretches
 
-LEAST_AGE = timedelta(hours=1)
+MIN_AGE = timedelta(hours=1)
 """What ended later is never pruned: its last messages may still be on their way, and people may be looking at it."""
 
 BATCH = 200
-LEAST_PAUSE_SECONDS = 0.01
+MIN_PAUSE_SECONDS = 0.01
 
-KEPT: tuple[Kept, ...] = (
-    *orders.KEPT,
-    *payments.KEPT,
-    *shipping.KEPT,
-    *notifications.KEPT,
-    *events.KEPT,
-    *gateways.KEPT,
-    *models.KEPT,
-    *inventory.KEPT,  # last: it locks books, which orders of this moment want too
+RETENTION: tuple[RetentionRule, ...] = (
+    *orders.RETENTION,
+    *payments.RETENTION,
+    *shipping.RETENTION,
+    *notifications.RETENTION,
+    *events.RETENTION,
+    *gateways.RETENTION,
+    *models.RETENTION,
+    *inventory.RETENTION,  # last: it locks books, which orders of this moment want too
 )
 """Everything that goes with a saga, in the order in which it goes."""
 
@@ -84,7 +84,7 @@ def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATC
             last = found.last
             if taken:
                 yield taken
-                runtime.current().stopping.wait(max(LEAST_PAUSE_SECONDS, time.monotonic() - began))
+                runtime.current().stopping.wait(max(MIN_PAUSE_SECONDS, time.monotonic() - began))
 
 
 def count(before: datetime) -> int:
@@ -100,12 +100,12 @@ def count(before: datetime) -> int:
     return counted
 
 
-def _ended() -> Sequence[Stretch]:
+def _ended() -> Sequence[IndexRange]:
     with runtime.current().database.reading() as session:
-        return [stretch for status in sorted(ENDED) for stretch in stretches(session, Wanted(status))]
+        return [stretch for status in sorted(TERMINAL) for stretch in stretches(session, Wanted(status))]
 
 
-def _find(session: Session, stretch: Stretch, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
+def _find(session: Session, stretch: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
     # what ended before a moment was made before it: ids grow with time, so what is newer is not even looked at.
     # Compared and sorted as finding does, by all of the index that has these rows next to each other
     saga = SagaInstance
@@ -142,11 +142,11 @@ def _take_out(session: Session, old: Sequence[_Old], archive: Archive | None) ->
     if archive:
         # on the disk before the commit: a crash between the two leaves an order in both, and never in neither
         archive.add(_records(session, old, owners))
-    return Batch(len(old), sum(part.delete(session, owners[part.of]) for part in KEPT))
+    return Batch(len(old), sum(part.delete(session, owners[part.of]) for part in RETENTION))
 
 
 def _records(session: Session, old: Sequence[_Old], owners: Mapping[Of, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    exported = [(part, part.export(session, owners[part.of])) for part in KEPT]
+    exported = [(part, part.export(session, owners[part.of])) for part in RETENTION]
     archived_at = runtime.current().now().isoformat()
     for saga in old:
         owner = {Of.SAGA: saga.saga_id, Of.AGGREGATE: saga.order_id}

@@ -9,7 +9,7 @@ from app import runtime
 from app.events import StoredEvent
 from app.saga import timeline
 from app.saga.models import SagaInstance, SagaStep
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from tasks.inventory import Category
 from tasks.orders import Order
 from workflows.read_side.queries import OrderView, with_surroundings
@@ -22,7 +22,7 @@ def orders(order_ids: Iterable[str]) -> Mapping[str, OrderView]:
         return {view.order.id: view for view in with_surroundings(session, found)}
 
 
-def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[LoggedOperation]]:
+def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEntry]]:
     """Return what each of these sagas did, by its id, in the order in which it happened."""
     logged: dict[str, list[SagaStep]] = defaultdict(list)
     with runtime.current().database.reading() as session:

@@ -38,7 +38,7 @@ from app import runtime
 from app.events import StoredEvent, subscribers
 from app.messages import EventType
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.models import OperatorAction, SagaInstance, SagaStep
 from app.saga.orchestrator import CANCELLED_ON_REQUEST
 from tasks.orders import OrderCancelRequested
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
@@ -158,7 +158,7 @@ def _touched_by_people(
     session: Session, sagas: Sequence[Row[Any]], events: Mapping[str, Sequence[EventType]]
 ) -> frozenset[str]:
     """Return those of these sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
-    acts = select(OperatorAct.saga_id).where(OperatorAct.saga_id.in_([saga.id for saga in sagas]))
+    acts = select(OperatorAction.saga_id).where(OperatorAction.saga_id.in_([saga.id for saga in sagas]))
     cancelled = {
         saga.id
         for saga in sagas

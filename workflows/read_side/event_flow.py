@@ -14,8 +14,8 @@ from app.events import History, StoredEvent, delivery_of, subscribers
 from app.saga import commands, registry
 from app.saga.choreography import Choreography
 from app.saga.decisions import Act, Close, Decision, Undo
-from app.saga.definition import MOVING, Operation, StepStatus
-from app.saga.timeline import LoggedOperation
+from app.saga.definition import ACTIVE, Operation, StepStatus
+from app.saga.timeline import HistoryEntry
 from workflows.read_side.queries import SagaView
 
 
@@ -45,7 +45,7 @@ class Heard:
     task_id: str
     outcome: Outcome
     command: str | None = None
-    logged: LoggedOperation | None = None
+    logged: HistoryEntry | None = None
 
     @property
     def service(self) -> str:
@@ -87,9 +87,9 @@ def of(view: SagaView) -> list[Said]:
     return told
 
 
-def under_way(view: SagaView, said: Sequence[Said]) -> list[LoggedOperation]:
+def under_way(view: SagaView, said: Sequence[Said]) -> list[HistoryEntry]:
     """Return what services have still to do, or are at, in a saga that moves: the log does not hold it yet."""
-    if view.saga.status not in MOVING:
+    if view.saga.status not in ACTIVE:
         return []
     awaited = [heard.logged for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED and heard.logged]
     return list({logged.key: logged for logged in awaited}.values())
@@ -98,7 +98,7 @@ def under_way(view: SagaView, said: Sequence[Said]) -> list[LoggedOperation]:
 class _Listening:
     def __init__(self, choreography: Choreography | None, view: SagaView) -> None:
         self.choreography = choreography
-        self.by_delivery: Mapping[str | None, LoggedOperation] = {
+        self.by_delivery: Mapping[str | None, HistoryEntry] = {
             logged.delivery_id or logged.task_id: logged for logged in view.operations
         }
         self.by_key = {logged.key: logged for logged in view.operations}
@@ -126,7 +126,7 @@ class _Listening:
             return Heard(task_name, task_id, Outcome.AGAIN, command, done)
         # there is nothing in the log before its first attempt has ended; for all we know it is under way
         since = event.timestamp
-        awaited = LoggedOperation(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
+        awaited = HistoryEntry(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
         return Heard(task_name, task_id, Outcome.AWAITED, command, awaited)
 
 

@@ -17,8 +17,8 @@ from app.events import StoredEvent, history
 from app.ids import is_uuid
 from app.saga import timeline
 from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAct, SagaInstance, SagaStep
-from app.saga.timeline import LoggedOperation
+from app.saga.models import OperatorAction, SagaInstance, SagaStep
+from app.saga.timeline import HistoryEntry
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
 from tasks.payments import Payment, PaymentCancelled
@@ -51,9 +51,9 @@ class SagaView:
     """A saga with its log, in the order in which things happened, its order's events, and what operators did."""
 
     saga: SagaInstance
-    operations: Sequence[LoggedOperation]
+    operations: Sequence[HistoryEntry]
     events: Sequence[StoredEvent]
-    acts: Sequence[OperatorAct]
+    acts: Sequence[OperatorAction]
 
 
 def order(order_id: str) -> OrderView:
@@ -103,11 +103,13 @@ def saga(saga_id: str) -> SagaView:
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
         events = history(session, found.aggregate_id).events
         operations = _with_effects(timeline.operations(found, rows), events)
-        acts = session.scalars(select(OperatorAct).where(OperatorAct.saga_id == saga_id).order_by(OperatorAct.id)).all()
+        acts = session.scalars(
+            select(OperatorAction).where(OperatorAction.saga_id == saga_id).order_by(OperatorAction.id)
+        ).all()
         return SagaView(found, operations, events, acts)
 
 
-def _with_effects(operations: Iterable[LoggedOperation], events: Iterable[StoredEvent]) -> list[LoggedOperation]:
+def _with_effects(operations: Iterable[HistoryEntry], events: Iterable[StoredEvent]) -> list[HistoryEntry]:
     """Mark the compensations that found nothing to undo.
 
     One that calls a gateway is carried out whatever our log says of its action, because the action's answer may have

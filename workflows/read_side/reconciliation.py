@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
-from app.saga.definition import COMPENSATION_STARTED, MOVING, SagaStatus
+from app.saga.definition import ACTIVE, COMPENSATION_STARTED, SagaStatus
 from app.saga.models import SagaInstance
-from app.saga.timeline import LoggedOperation
+from app.saga.timeline import HistoryEntry
 from tasks.inventory import ReservationStatus, StockReservation
 from tasks.orders import Order, OrderItem
 from tasks.payments import process_payment
@@ -25,7 +25,7 @@ from tasks.shipping import arrange_shipping
 from workflows.read_side.queries import SagaView
 
 
-class Verdict(StrEnum):
+class BalanceStatus(StrEnum):
     """Whether a ledger is as it must be."""
 
     OPEN = "open"
@@ -44,7 +44,7 @@ class Money:
     charged: Decimal
     refunded: Decimal
     by_hand: Decimal
-    verdict: Verdict
+    verdict: BalanceStatus
 
     @property
     def net(self) -> Decimal:
@@ -60,7 +60,7 @@ class Stock:
     reserved: int
     released: int
     shipped: int
-    verdict: Verdict
+    verdict: BalanceStatus
 
     @property
     def held(self) -> int:
@@ -75,7 +75,7 @@ class Parcel:
     booked: int
     cancelled: int
     by_hand: int
-    verdict: Verdict
+    verdict: BalanceStatus
 
     @property
     def live(self) -> int:
@@ -84,7 +84,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Balance:
     """All three of one order; ``undoing`` says whether each is to end with nothing."""
 
     money: Money
@@ -93,13 +93,17 @@ class Ledger:
     undoing: bool
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> BalanceStatus:
         """The worst of the three verdicts."""
         verdicts = {self.money.verdict, self.stock.verdict, self.parcel.verdict}
-        return next(found for found in (Verdict.WRONG, Verdict.OUT, Verdict.OPEN, Verdict.RIGHT) if found in verdicts)
+        return next(
+            found
+            for found in (BalanceStatus.WRONG, BalanceStatus.OUT, BalanceStatus.OPEN, BalanceStatus.RIGHT)
+            if found in verdicts
+        )
 
 
-def of(view: SagaView) -> Ledger | None:
+def of(view: SagaView) -> Balance | None:
     """Return the ledger of a saga's order, or None if it is about no order."""
     saga = view.saga
     undoing = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
@@ -110,7 +114,7 @@ def of(view: SagaView) -> Ledger | None:
         if ordered is None:
             return None
         total, copies = ordered
-        return Ledger(
+        return Balance(
             money=_money(session, saga, total, undoing, paid_by_hand),
             stock=_stock(session, saga, copies, undoing),
             parcel=_parcel(session, saga, undoing, unbooked_by_hand),
@@ -121,7 +125,7 @@ def of(view: SagaView) -> Ledger | None:
 _ORDERED = select(Order.total_amount, func.sum(OrderItem.quantity)).join(OrderItem).group_by(Order.id)
 
 
-def _by_hand(operations: Iterable[LoggedOperation], step: str) -> bool:
+def _by_hand(operations: Iterable[HistoryEntry], step: str) -> bool:
     return any(logged.step == step and logged.done_by for logged in operations)
 
 
@@ -155,9 +159,9 @@ def _parcel(session: Session, saga: SagaInstance, undoing: bool, by_hand: bool) 
     return Parcel(told.count("book"), told.count("cancel"), cancelled, _verdict(saga, right))
 
 
-def _verdict(saga: SagaInstance, right: bool) -> Verdict:
-    if saga.status in MOVING:
-        return Verdict.OPEN
+def _verdict(saga: SagaInstance, right: bool) -> BalanceStatus:
+    if saga.status in ACTIVE:
+        return BalanceStatus.OPEN
     if right:
-        return Verdict.RIGHT
-    return Verdict.OUT if saga.status == SagaStatus.STUCK else Verdict.WRONG
+        return BalanceStatus.RIGHT
+    return BalanceStatus.OUT if saga.status == SagaStatus.STUCK else BalanceStatus.WRONG

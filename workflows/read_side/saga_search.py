@@ -30,8 +30,8 @@ from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
 from app.events import StoredEvent
-from app.saga.definition import ENDED, MOVING, ActKind, SagaStatus
-from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.definition import ACTIVE, TERMINAL, OperatorActionType, SagaStatus
+from app.saga.models import OperatorAction, SagaInstance, SagaStep
 from app.saga.stuck_groups import StuckGroup, error_class
 from tasks.payments import Payment
 from tasks.shipping import Shipment
@@ -40,15 +40,15 @@ from workflows.orders import SAGAS
 FIRST, LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 """Ids before and after all others."""
 
-UNFINISHED = tuple(status for status in SagaStatus if status not in ENDED)
-COUNTED = {status: 10_000 if status in ENDED else 100_000 for status in SagaStatus}
+UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
+COUNTED = {status: 10_000 if status in TERMINAL else 100_000 for status in SagaStatus}
 """How far sagas of a status are counted: those that have ended pile up, of the others people want to know how many."""
-EXAMINED = 5_000
+SAMPLE_SIZE = 5_000
 """How many stuck sagas, at most, are sorted by what they are stuck on."""
-MOST_FOUND = 50
+MAX_FOUND = 50
 
 Columns = TypeVarTuple("Columns")
-Stretch = tuple[SagaStatus, str]
+IndexRange = tuple[SagaStatus, str]
 
 customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", String)
 """Whose order a saga is about: the engine does not know, but what an order's saga works with says it."""
@@ -174,13 +174,13 @@ def incidents(limit: int) -> Incidents:
     """Return what sagas are stuck on, at most ``limit`` different things."""
     stuck = select(SagaInstance.current_step, SagaInstance.stuck_reason, SagaInstance.updated_at)
     with runtime.current().database.reading() as session:
-        rows = session.execute(_of_status(stuck, SagaStatus.STUCK, EXAMINED)).all()
+        rows = session.execute(_of_status(stuck, SagaStatus.STUCK, SAMPLE_SIZE)).all()
     found: dict[tuple[str | None, str], list[Row[str | None, str | None, datetime]]] = {}
-    for row in rows[:EXAMINED]:
+    for row in rows[:SAMPLE_SIZE]:
         found.setdefault((row[0], error_class(row[1], row[0])), []).append(row)
     groups = [_incident(step, error, stuck_on) for (step, error), stuck_on in found.items()]
     groups.sort(key=lambda group: (-group.sagas, group.since))
-    sagas = Count(min(len(rows), EXAMINED), len(rows) > EXAMINED)
+    sagas = Count(min(len(rows), SAMPLE_SIZE), len(rows) > SAMPLE_SIZE)
     return Incidents(sagas, groups[:limit], hidden=len(groups[limit:]))
 
 
@@ -196,13 +196,13 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
     here = runtime.current()
     until: datetime | None = here.now()  # for those that were not looked at
     with here.database.reading() as session:
-        rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(EXAMINED + 1)).all()
-        found = [row for row in rows[:EXAMINED] if error_class(row.stuck_reason, step) == error]
+        rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(SAMPLE_SIZE + 1)).all()
+        found = [row for row in rows[:SAMPLE_SIZE] if error_class(row.stuck_reason, step) == error]
         shown = select(SagaInstance).where(SagaInstance.id.in_([row.id for row in found[:limit]]))
         sagas = session.scalars(shown.order_by(SagaInstance.id.desc())).all()
-    if len(rows) <= EXAMINED:
+    if len(rows) <= SAMPLE_SIZE:
         until = max((row.updated_at for row in found), default=None)
-    return StuckSagas(StuckGroup(step, error, until), sagas, len(found), len(rows) > EXAMINED)
+    return StuckSagas(StuckGroup(step, error, until), sagas, len(found), len(rows) > SAMPLE_SIZE)
 
 
 def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas:
@@ -211,8 +211,10 @@ def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas
     ``first`` and ``last`` are ids that were made before and after the operator's acts were recorded. Of the rows only
     the columns that a table of sagas shows are loaded.
     """
-    acts = select(OperatorAct.saga_id).where(
-        OperatorAct.id.between(first, last), OperatorAct.by == by, OperatorAct.act == ActKind.RESUME_STUCK
+    acts = select(OperatorAction.saga_id).where(
+        OperatorAction.id.between(first, last),
+        OperatorAction.by == by,
+        OperatorAction.act == OperatorActionType.RESUME_STUCK,
     )
     resumed = SagaInstance.id.in_(acts)
     counted = select(SagaInstance.status, func.count()).where(resumed).group_by(SagaInstance.status)
@@ -220,12 +222,12 @@ def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas
     with runtime.current().database.reading() as session:
         numbers = {SagaStatus(status): number for status, number in session.execute(counted)}
         stuck = session.scalars(newest_first.where(resumed, SagaInstance.status == SagaStatus.STUCK)).all()
-        active = session.scalars(newest_first.where(resumed, SagaInstance.status.in_(MOVING))).all()
+        active = session.scalars(newest_first.where(resumed, SagaInstance.status.in_(ACTIVE))).all()
     return ResumedSagas(
         number=sum(numbers.values()),
-        ended=sum(numbers.get(status, 0) for status in ENDED),
+        ended=sum(numbers.get(status, 0) for status in TERMINAL),
         stuck_count=numbers.get(SagaStatus.STUCK, 0),
-        active_count=sum(numbers.get(status, 0) for status in MOVING),
+        active_count=sum(numbers.get(status, 0) for status in ACTIVE),
         stuck=stuck,
         active=active,
     )
@@ -236,8 +238,8 @@ def known_steps() -> Sequence[str]:
     return list(dict.fromkeys(step for saga in SAGAS.values() for step in saga.step_names))
 
 
-def with_id(identifier: str) -> Sequence[SagaInstance]:
-    """Return the sagas that an id leads to, newest first, whatever it is the id of; at most ``MOST_FOUND``.
+def find_by_id(identifier: str) -> Sequence[SagaInstance]:
+    """Return the sagas that an id leads to, newest first, whatever it is the id of; at most ``MAX_FOUND``.
 
     It may be a saga's, an order's, a task's, an event's, a payment's or its transaction's, a shipment's or its tracking
     number, or a customer's.
@@ -247,23 +249,23 @@ def with_id(identifier: str) -> Sequence[SagaInstance]:
         orders = {identifier, *_orders_with(session, identifier)}
         about = select(SagaInstance.id).where(SagaInstance.aggregate_id.in_(orders))
         ids.update(session.scalars(about))
-        ids.update(newest(session, Wanted(customer_id=identifier), after=None, limit=MOST_FOUND))
+        ids.update(newest(session, Wanted(customer_id=identifier), after=None, limit=MAX_FOUND))
         found = select(SagaInstance).where(SagaInstance.id.in_(ids)).order_by(SagaInstance.id.desc())
-        return session.scalars(found.limit(MOST_FOUND)).all()
+        return session.scalars(found.limit(MAX_FOUND)).all()
 
 
 def _sagas_with(session: Session, identifier: str) -> Iterable[str]:
     by_task = select(SagaStep.saga_id).where(SagaStep.task_id == identifier)
-    yield from session.scalars(by_task.limit(MOST_FOUND))
+    yield from session.scalars(by_task.limit(MAX_FOUND))
     if own := _as_uuid(identifier):
         yield own
 
 
 def _orders_with(session: Session, identifier: str) -> Iterable[str]:
     # each service is asked by itself: their tables are never joined
-    yield from session.scalars(select(Payment.order_id).where(Payment.transaction_id == identifier).limit(MOST_FOUND))
+    yield from session.scalars(select(Payment.order_id).where(Payment.transaction_id == identifier).limit(MAX_FOUND))
     tracked = select(Shipment.order_id).where(Shipment.tracking_number == identifier)
-    yield from session.scalars(tracked.limit(MOST_FOUND))
+    yield from session.scalars(tracked.limit(MAX_FOUND))
     if key := _as_uuid(identifier):
         yield from session.scalars(select(Payment.order_id).where(Payment.id == key))
         yield from session.scalars(select(Shipment.order_id).where(Shipment.id == key))
@@ -277,7 +279,7 @@ def _as_uuid(identifier: str) -> str | None:
         return None
 
 
-def stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
+def stretches(session: Session, wanted: Wanted) -> Sequence[IndexRange]:
     """Return which of the wanted pairs of status and type there are sagas of."""
     possible = UNFINISHED if wanted.step else SagaStatus  # what has ended is at no step
     statuses = [status for status in possible if wanted.status in {None, status}]
@@ -296,7 +298,7 @@ def stretches(session: Session, wanted: Wanted) -> Sequence[Stretch]:
     return [(SagaStatus(status), saga_type) for status, saga_type in rows]
 
 
-def _newest_of(stretch: Stretch, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
+def _newest_of(stretch: IndexRange, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
     # compared as rows, and sorted by all of it: only an index that begins with these columns can answer that, and no
     # statistics can make PostgreSQL walk down all that is newer instead; SQLite needs to be told less, and takes less
     columns, prefix = ((), ()) if on_sqlite else _narrowest(wanted)

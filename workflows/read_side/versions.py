@@ -15,8 +15,8 @@ from app.events import StoredEvent
 from app.gateways.carrier import CarrierEntry
 from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
-from app.saga.definition import ENDED, SagaStatus
-from app.saga.models import OperatorAct, SagaInstance, SagaStep
+from app.saga.definition import TERMINAL, SagaStatus
+from app.saga.models import OperatorAction, SagaInstance, SagaStep
 
 AFTERMATH = timedelta(seconds=5)
 """How long after its end a saga may still change: a cancelled choreography may hear a late word from a participant."""
@@ -35,7 +35,7 @@ class Version:
     @property
     def ages(self) -> bool:
         """Tell whether what is said of it grows with the time: how long it takes, or how long it has been stuck."""
-        return self.status not in ENDED
+        return self.status not in TERMINAL
 
 
 def _columns(table: type[Base]) -> Table:
@@ -69,7 +69,7 @@ _LOOK = (
         _number_of(StoredEvent, "aggregate_id", _saga.c.order_id),
         _number_of(PaymentProviderEntry, "order_id", _saga.c.order_id),
         _number_of(CarrierEntry, "order_id", _saga.c.order_id),
-        _number_of(OperatorAct, "saga_id", _saga.c.id),
+        _number_of(OperatorAction, "saga_id", _saga.c.id),
         _step.c.step,
         _step.c.operation,
         _step.c.status,
@@ -96,7 +96,7 @@ def version(saga_id: str) -> Version:
     if not rows:
         raise NotFound(f"there is no saga {saga_id}")
     status, current_step, updated_at = SagaStatus(rows[0][0]), rows[0][1], rows[0][2]
-    settled = status in ENDED and _quiet_since(updated_at, here.now())
+    settled = status in TERMINAL and _quiet_since(updated_at, here.now())
     return Version(_fingerprint(rows), status, current_step, settled)
 
 

@@ -24,7 +24,7 @@ READ_AHEAD_BYTES = 16384
 """Some ten messages; what is left of it is copied with each."""
 
 
-class Held:
+class BufferedWriter:
     """What a connection writes: at once, or all of it together while it is held."""
 
     def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
@@ -77,7 +77,7 @@ class PublishBatch:
 
     def __init__(self, channel: "Channel") -> None:
         self.channel = channel
-        self._held: Held = channel.connection.held
+        self._held: BufferedWriter = channel.connection.held
         self._held.hold()
 
     def publish(self, message: Any, **options: Any) -> Any:
@@ -111,7 +111,7 @@ class Connection(pyamqp.Connection):
     """A connection that can be held."""
 
     Channel = Channel
-    held: Held
+    held: BufferedWriter
 
     def Transport(  # noqa: N802  (the base class's name)
         self,
@@ -126,7 +126,7 @@ class Connection(pyamqp.Connection):
             made = super().Transport(host, connect_timeout, ssl, *args, **options)
         else:
             made = Socket(host, connect_timeout, *args, **options)
-        self.held = Held(made.write)
+        self.held = BufferedWriter(made.write)
         made.write = self.held
         return made
 
@@ -184,7 +184,7 @@ def acked_together(connection: kombu.Connection | None) -> AbstractContextManage
 
 
 @contextmanager
-def _holding(writes: Held) -> Iterator[None]:
+def _holding(writes: BufferedWriter) -> Iterator[None]:
     writes.hold()
     try:
         yield

@@ -14,7 +14,7 @@ from kombu.transport import memory, virtual
 from app.messaging.transports.compression import VirtualMessage
 
 
-class Bell:
+class QueueNotifier:
     """Wakes whoever waits for something to happen in the queues. They are the process's, and so is it."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Bell:
             return self._condition.wait_for(lambda: self.rung > rung, seconds)
 
 
-BELL = Bell()
+NOTIFIER = QueueNotifier()
 
 
 class QoS(virtual.QoS):
@@ -63,7 +63,7 @@ class QoS(virtual.QoS):
     def _made_room(self) -> None:
         if self._full:
             self._full = False
-            BELL.ring()
+            NOTIFIER.ring()
 
 
 class Channel(memory.Channel):
@@ -74,11 +74,11 @@ class Channel(memory.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         super()._put(queue, message, **options)
-        BELL.ring()
+        NOTIFIER.ring()
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str | None = None, **kw: Any) -> None:
         super()._put_fanout(exchange, message, routing_key, **kw)
-        BELL.ring()
+        NOTIFIER.ring()
 
 
 class Transport(memory.Transport):
@@ -90,12 +90,12 @@ class Transport(memory.Transport):
         """Deliver one message. Raises TimeoutError if none comes in time, or the connection is closed meanwhile."""
         give_up = None if timeout is None else monotonic() + timeout
         while True:
-            rung = BELL.rung
+            rung = NOTIFIER.rung
             try:
                 self.cycle.get(self._deliver, timeout=timeout)  # type: ignore[union-attr]  # made with the transport
             except Empty:
                 left = None if give_up is None else max(0.0, give_up - monotonic())
-                if not self.channels or not BELL.wait(rung, left):
+                if not self.channels or not NOTIFIER.wait(rung, left):
                     raise TimeoutError from None
             else:
                 return
@@ -103,4 +103,4 @@ class Transport(memory.Transport):
     def close_connection(self, connection: Any) -> None:
         """Close the channels, and have done with waiting for messages of theirs."""
         super().close_connection(connection)
-        BELL.ring()
+        NOTIFIER.ring()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from kombu.transport import redis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from app.errors import describe
+from app.errors import format_error
 from app.messaging.transports.compression import VirtualMessage
 
 logger = logging.getLogger(__name__)
@@ -74,4 +74,4 @@ class Transport(redis.Transport):
 
 
 def _dropped(queue: str | None, error: Exception) -> None:
-    logger.error(f"item dropped from {queue}: it is no message", extra={"reason": describe(error)})
+    logger.error(f"item dropped from {queue}: it is no message", extra={"reason": format_error(error)})

@@ -13,31 +13,34 @@ from app.celery import QUEUES, queue_of
 from app.saga import registry
 from app.saga.definition import Operation, Saga
 from app.saga.orchestrator import Orchestration
-from app.saga.signals import Happening, Kind
+from app.saga.signals import SagaSignal, SignalType
 
 SAGA_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-LONGEST_WAIT = 30 * 24 * 3600.0
+MAX_WAIT_SECONDS = 30 * 24 * 3600.0
 """No message waits longer; one that says so was not sent by us."""
 
 COUNTED = {
-    Kind.SAGA_STARTED: ("saga_started", "Sagas that were started."),
-    Kind.SAGA_COMPLETED: ("saga_completed", "Sagas that ended well."),
-    Kind.SAGA_TURNED_BACK: (
+    SignalType.SAGA_STARTED: ("saga_started", "Sagas that were started."),
+    SignalType.SAGA_COMPLETED: ("saga_completed", "Sagas that ended well."),
+    SignalType.SAGA_TURNED_BACK: (
         "saga_failed",
         "Sagas that turned back (state COMPENSATION_STARTED): a step failed for good, or time was up, or somebody"
         " cancelled. Whether they have been undone is another matter: saga_compensated, saga_stuck.",
     ),
-    Kind.SAGA_COMPENSATED: ("saga_compensated", "Sagas that turned back and have been undone entirely."),
-    Kind.SAGA_REDRIVEN: ("saga_redriven", "How often the sweep drove on a saga that had made no progress."),
-    Kind.STEP_COMPLETED: ("step_completed", "Actions and compensations that were done."),
-    Kind.STEP_FAILED: ("step_failed", "Actions and compensations that were given up: refused, or out of retries."),
-    Kind.STEP_RETRIED: ("step_retried", "Failed attempts at an action or compensation that are tried again."),
+    SignalType.SAGA_COMPENSATED: ("saga_compensated", "Sagas that turned back and have been undone entirely."),
+    SignalType.SAGA_REDRIVEN: ("saga_redriven", "How often the sweep drove on a saga that had made no progress."),
+    SignalType.STEP_COMPLETED: ("step_completed", "Actions and compensations that were done."),
+    SignalType.STEP_FAILED: (
+        "step_failed",
+        "Actions and compensations that were given up: refused, or out of retries.",
+    ),
+    SignalType.STEP_RETRIED: ("step_retried", "Failed attempts at an action or compensation that are tried again."),
 }
-ENDS = {Kind.SAGA_COMPLETED: "completed", Kind.SAGA_COMPENSATED: "compensated"}
-ATTEMPTS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RETRIED})
+ENDS = {SignalType.SAGA_COMPLETED: "completed", SignalType.SAGA_COMPENSATED: "compensated"}
+ATTEMPTS = frozenset({SignalType.STEP_COMPLETED, SignalType.STEP_FAILED, SignalType.STEP_RETRIED})
 
 SAGA_LABELS = ("type", "pattern")
 STEP_LABELS = (*SAGA_LABELS, "step", "operation")
@@ -46,7 +49,7 @@ STEP_LABELS = (*SAGA_LABELS, "step", "operation")
 class _Key(NamedTuple):
     """What decides which series a happening belongs to."""
 
-    kind: Kind
+    kind: SignalType
     saga_type: str
     pattern: str
     step: str | None = None
@@ -98,7 +101,7 @@ class Counts:
         self._waits = {queue: waits.labels(queue) for queue in QUEUES}
         self._series = {key: self._resolve(key) for key in _foreseen()}
 
-    def count(self, happening: Happening) -> None:
+    def count(self, happening: SagaSignal) -> None:
         """Count a happening: a listener of ``happenings``."""
         if happening.kind not in COUNTED:
             return
@@ -116,7 +119,7 @@ class Counts:
         if waits is None or not isinstance(sent, int | float):
             return  # not from a queue: a task that was called right here
         waited = time.time() - max(sent, _wanted_at(getattr(task.request, "eta", None)))
-        if waited <= LONGEST_WAIT:  # and no NaN, which JSON can carry
+        if waited <= MAX_WAIT_SECONDS:  # and no NaN, which JSON can carry
             waits.observe(max(0.0, waited))
 
     def _resolve(self, key: _Key) -> _Series:

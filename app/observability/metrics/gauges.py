@@ -18,11 +18,11 @@ from app.celery import QUEUES
 from app.celery import app as celery
 from app.observability.metrics.probe import Source
 from app.saga import recovery, registry
-from app.saga.definition import ENDED, SagaStatus
+from app.saga.definition import TERMINAL, SagaStatus
 from app.saga.models import SagaInstance
 
-UNFINISHED = tuple(status for status in SagaStatus if status not in ENDED)
-MOST_COUNTED = 10_000
+UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
+MAX_COUNTED = 10_000
 """How far the sagas of one type and status are counted: who has more of them knows enough."""
 BROKER_SECONDS = 3
 """How long the broker may take over an answer, so that a reading of it ends some time."""
@@ -89,7 +89,7 @@ def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetri
     stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for a person.", labels=("type",))
     number = GaugeMetricFamily(
         "saga_unfinished",
-        f"Sagas that have not ended, counted up to {MOST_COUNTED} of each type and status.",
+        f"Sagas that have not ended, counted up to {MAX_COUNTED} of each type and status.",
         labels=("type", "status"),
     )
     oldest = GaugeMetricFamily(
@@ -144,7 +144,7 @@ def _stretches(session: Session) -> Iterator[tuple[SagaStatus, str]]:
 
 def _about(status: SagaStatus, saga_type: str) -> Select[Any]:
     inside = (SagaInstance.status == status, SagaInstance.saga_type == saga_type)
-    counted = select(literal(1)).where(*inside).order_by(*_STRETCH).limit(MOST_COUNTED).subquery()
+    counted = select(literal(1)).where(*inside).order_by(*_STRETCH).limit(MAX_COUNTED).subquery()
     number = select(func.count()).select_from(counted).scalar_subquery()
     oldest = select(SagaInstance.created_at).where(*inside).order_by(*_STRETCH).limit(1).scalar_subquery()
     return select(

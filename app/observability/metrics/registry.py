@@ -39,7 +39,7 @@ def start() -> None:
             logger.error(f"nothing is counted: {FOLDER}={folder} cannot be used", extra={"reason": error})
             return
         _counts, _folder = counts, folder
-    signals.listen(counts.count)
+    signals.connect(counts.count)
     task_prerun.connect(counts.time_wait, weak=False)
 
 

@@ -8,7 +8,7 @@ from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from sqlalchemy import select
 
 from app import runtime
-from app.errors import DatabaseFault
+from app.errors import DatabaseUnavailable
 from app.ids import is_uuid
 from app.saga.models import SagaInstance
 
@@ -51,5 +51,5 @@ def _join(request: Any, saga_id: str) -> None:
     try:
         with runtime.current().database.reading() as session:
             request.traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
-    except DatabaseFault as fault:
+    except DatabaseUnavailable as fault:
         logger.warning("the task is not in its saga's trace", extra={"saga_id": saga_id, "reason": fault})

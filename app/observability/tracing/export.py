@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 QUIET_SECONDS = 300
 """How long nothing is said after it was said that the collector takes nothing."""
 
-LEAVES = frozenset((
+EXPORTED_ATTRIBUTES = frozenset((
     "saga.id", "order.id", "saga.type", "saga.pattern", "step", "operation", "attempt", "reason",
     "celery.action", "celery.task_name", "celery.state", "celery.retries", "celery.hostname",
     "messaging.message.id", "messaging.destination", "messaging.destination_kind",
@@ -39,7 +39,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
     return OTLPSpanExporter(os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint}/v1/traces")
 
 
-class CarefulExporter(SpanExporter):
+class RedactingExporter(SpanExporter):
     """Sends spans on without what may be personal, and says at most once in a while that nobody takes them."""
 
     def __init__(self, inner: SpanExporter) -> None:
@@ -84,7 +84,7 @@ class _LastLine(logging.Filter):
         return False
 
 
-class _OnceInAWhile(logging.Filter):
+class _RateLimitFilter(logging.Filter):
     """Lets a line pass if none has for a while."""
 
     _passed_at: float | None = None
@@ -97,7 +97,7 @@ class _OnceInAWhile(logging.Filter):
         return True
 
 
-_once_in_a_while = _OnceInAWhile()
+_once_in_a_while = _RateLimitFilter()
 
 
 def without_personal_data(span: ReadableSpan) -> ReadableSpan:
@@ -120,7 +120,7 @@ def without_personal_data(span: ReadableSpan) -> ReadableSpan:
 
 
 def _leaving(attributes: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
-    return {name: value for name, value in (attributes or {}).items() if name in LEAVES}
+    return {name: value for name, value in (attributes or {}).items() if name in EXPORTED_ATTRIBUTES}
 
 
 def _name(span: ReadableSpan, attributes: Mapping[str, AttributeValue]) -> str:

@@ -16,12 +16,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Engine
 
 from app.observability.tracing.celery import TracedCelery
-from app.observability.tracing.export import CarefulExporter, otlp_exporter
+from app.observability.tracing.export import RedactingExporter, otlp_exporter
 from app.observability.tracing.sagas import SagaTraces, note
-from app.observability.tracing.sampling import NothingIdle
+from app.observability.tracing.sampling import DropIdleSpans
 from app.saga import signals
 
-LAST_WORDS_SECONDS = 2.0
+FLUSH_TIMEOUT_SECONDS = 2.0
 """How long a process that ends waits for the collector to take its last spans."""
 
 
@@ -31,8 +31,8 @@ class LiveTraces:
     def __init__(self, endpoint: str, role: str) -> None:
         self.pid = os.getpid()
         self.provider = TracerProvider(resource=_resource(role), shutdown_on_exit=False)
-        self.provider.sampler = NothingIdle(self.provider.sampler)
-        self._exporter = CarefulExporter(otlp_exporter(endpoint))
+        self.provider.sampler = DropIdleSpans(self.provider.sampler)
+        self._exporter = RedactingExporter(otlp_exporter(endpoint))
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.sagas = SagaTraces(self.provider.get_tracer("cloudmart"))
         self._statements = self.provider.get_tracer("cloudmart.statements")
@@ -41,18 +41,18 @@ class LiveTraces:
             # no baggage: whatever a client puts there would travel with every message of its order
             propagate.set_global_textmap(TraceContextTextMapPropagator())
         TracedCelery().instrument(tracer_provider=self.provider, meter_provider=NoOpMeterProvider())
-        signals.listen(note)
+        signals.connect(note)
         atexit.register(self.stop)
 
     def stop(self) -> None:
         """Undo the constructor, and send what is left; a collector that does not answer holds up nobody for long."""
         atexit.unregister(self.stop)
-        signals.unlisten(note)
+        signals.disconnect(note)
         TracedCelery().uninstrument()
         EngineTracer.remove_all_event_listeners()
         last_words = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
         last_words.start()
-        last_words.join(LAST_WORDS_SECONDS)
+        last_words.join(FLUSH_TIMEOUT_SECONDS)
         if last_words.is_alive():
             self._exporter.give_up()
 

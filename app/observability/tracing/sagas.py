@@ -18,14 +18,14 @@ from sqlalchemy.orm import Session
 from app.database import after_commit
 from app.saga.definition import Operation
 from app.saga.models import SagaInstance
-from app.saga.signals import Happening, Kind
+from app.saga.signals import SagaSignal, SignalType
 
 _W3C = TraceContextTextMapPropagator()
 
-ERRORS = frozenset({Kind.STEP_FAILED, Kind.SAGA_STUCK})
+ERRORS = frozenset({SignalType.STEP_FAILED, SignalType.SAGA_STUCK})
 """What makes a span an error. An attempt that is to be repeated is none yet: its span says so."""
 
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 
 class SagaTraces:
@@ -72,7 +72,7 @@ class SagaTraces:
         return send
 
 
-def note(happening: Happening) -> None:
+def note(happening: SagaSignal) -> None:
     """Write what happened on the current span: that of the task, or of what moves the saga from outside."""
     span = trace.get_current_span()
     if not span.is_recording():
@@ -104,7 +104,7 @@ def _attributes(saga: SagaInstance) -> dict[str, str]:
     }
 
 
-def _attributes_of(happening: Happening) -> dict[str, str | int | float]:
+def _attributes_of(happening: SagaSignal) -> dict[str, str | int | float]:
     said: dict[str, str | int | float | None] = {
         "saga.id": happening.saga_id,
         "order.id": happening.order_id,
@@ -114,7 +114,7 @@ def _attributes_of(happening: Happening) -> dict[str, str | int | float]:
         "operation": happening.operation,
         "attempt": happening.attempt,
         # what follows the first line of an unforeseen error may be anybody's data
-        "reason": happening.reason.partition("\n")[0][:LONGEST_REASON] if happening.reason else None,
+        "reason": happening.reason.partition("\n")[0][:MAX_REASON_LENGTH] if happening.reason else None,
     }
     return {name: value for name, value in said.items() if value is not None}
 

@@ -12,7 +12,7 @@ SWEEP = frozenset({"apply_async/orchestrator.sweep", "run/orchestrator.sweep"})
 """The sweep runs every second and mostly finds nothing; when it drives a saga on it says so in that saga's trace."""
 
 
-class NothingIdle(Sampler):
+class DropIdleSpans(Sampler):
     """Leaves out the sweep, and statements that belong to no request and no task; asks another sampler for the rest."""
 
     def __init__(self, otherwise: Sampler) -> None:
@@ -36,4 +36,4 @@ class NothingIdle(Sampler):
 
     def get_description(self) -> str:
         """Return what this is, for people."""
-        return f"NothingIdle({self.otherwise.get_description()})"
+        return f"DropIdleSpans({self.otherwise.get_description()})"

@@ -10,7 +10,7 @@ from gunicorn.http.errors import InvalidChunkSize
 
 from tests.web.bad_input.strange import NUMBERS, STORABLE, UNSTORABLE, assert_refused, text_fields
 from tests.web.conftest import get
-from web.server.limits import LARGEST_BODY
+from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 FREE = {"shipping_address", "shippingAddress", "name", "description"}
 """Texts that may be anything that can be stored."""
@@ -123,7 +123,9 @@ def test_a_body_of_bytes_is_refused_wherever_a_body_is_read(client: FlaskClient,
     ],
 )
 def test_a_body_over_the_limit_is_refused(client: FlaskClient, method: str, path: str) -> None:
-    response = client.open(path, method=method, data=b" " * (LARGEST_BODY + 1), content_type="application/json")
+    response = client.open(
+        path, method=method, data=b" " * (MAX_REQUEST_BODY_BYTES + 1), content_type="application/json"
+    )
 
     assert (response.status_code, response.mimetype) == (413, "application/problem+json")
 
@@ -139,7 +141,7 @@ def test_a_body_over_the_limit_is_refused(client: FlaskClient, method: str, path
     ],
 )
 def test_a_form_over_the_limit_is_refused(client: FlaskClient, form: str, start: bytes) -> None:
-    response = client.post("/place", data=start + b"x" * LARGEST_BODY, content_type=form)
+    response = client.post("/place", data=start + b"x" * MAX_REQUEST_BODY_BYTES, content_type=form)
 
     assert_refused(response, {413}, form)
 
