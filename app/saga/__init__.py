@@ -1,1 +1,1 @@
-"""The saga engine: durable sagas on plain Celery. It knows nothing of the shop it is used in."""
+"""The saga engine: durable sagas on plain Celery, independent of the shop that uses it."""

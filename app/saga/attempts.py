@@ -1,4 +1,4 @@
-"""What every attempt at an operation has in common, in both patterns: its call, its log entry, its retry, its reply."""
+"""Shared parts of executing an operation, in both patterns: gateway call, log entry, retry, reply."""
 
 import logging
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 CeleryTask = Task[Any, Any]
 
 HANDOVER_SECONDS, MAX_HANDOVERS = 1.0, 30
-"""Delay and maximum number of the retries of a message that only another version of the code can handle."""
+"""Delay between retries, and their maximum number, of a message that only another version of the code can handle."""
 
 MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
-"""How long a message waits for its next delivery, at most, when the database did not answer."""
+"""Maximum delay before a message is delivered again after a database fault."""
 
 
 @contextmanager
 def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
-    """Retry the message after a database fault. It does not count as an attempt: nothing could be logged."""
+    """Retry the message after a database fault. This is not counted as an attempt, because it could not be logged."""
     try:
         yield
     except DatabaseUnavailable as error:
@@ -51,9 +51,10 @@ def call_outside(
     attempt: int,
     deadline: datetime | None,
 ) -> Any:
-    """Strike what the payload simulates, then call the command's gateway if it has one; returns its answer.
+    """Inject the fault that the payload asks for, call the command's gateway if it has one, and return its result.
 
-    Action and compensation use the same idempotency key, so that the one can void what the other may have done.
+    Action and compensation use the same idempotency key, so that the compensation can void what the action may have
+    done.
     """
     fault = fault_injection.fault_for(command, payload)
     fault_injection.inject_before(fault, operation, attempt, deadline)
@@ -65,19 +66,19 @@ def call_outside(
 
 
 def say_begun(saga_id: str, step: str, operation: Operation, attempt: int) -> None:
-    """Log that an attempt begins; every line of the innermost log context from now on says which attempt it is."""
+    """Log the start of an attempt, and add its step, operation and number to the innermost log context."""
     add_to_log_context(step=step, operation=operation, attempt=attempt)
     doing = "Undoing" if operation is Operation.COMPENSATION else "Executing"
     logger.info(f"{doing} step {step} for saga {saga_id}")
 
 
 def gateway_key(saga_id: str, step: str) -> str:
-    """Return the idempotency key under which a gateway knows a step of a saga."""
+    """Return the idempotency key that a gateway gets for a step of a saga."""
     return f"{saga_id}:{step}"
 
 
 def invoke(command: Command, session: Session, payload: dict[str, Any], answer: Any) -> Event | None:
-    """Call a command's business function in the transaction; it is given the gateway's answer if it has a gateway."""
+    """Call a command's handler in the transaction, with the gateway's result if the command calls a gateway."""
     return _handle(command, session, command.message(payload), answer)
 
 
@@ -88,9 +89,10 @@ def _handle(command: Command, session: Session, message: Any, answer: Any) -> Ev
 def invoke_cleanly(
     session: Session, command: Command, operation: Operation, message: Any, answer: Any = None
 ) -> Event | StepRejected | None:
-    """Call a command's business function; returns its event, or the refusal of an action that has written nothing.
+    """Call a command's handler; return its event, or the rejection of an action that has written nothing.
 
-    After such a refusal the transaction may go on. Raises everything else: what was written may not be committed.
+    After such a rejection the transaction may continue. Any other exception propagates, and the transaction must not be
+    committed.
     """
     session.flush()
     before = effects(session)
@@ -105,9 +107,9 @@ def invoke_cleanly(
 def refuse(
     command: Command, session: Session, payload: dict[str, Any], reason: str | None, voided: Any = None
 ) -> Event:
-    """Have the service record that a command failed for good; returns the event that says so.
+    """Let the service record that a command failed for good; return the event to publish.
 
-    ``voided`` is what the gateway answered when what it may have done was voided.
+    ``voided`` is the gateway's result of voiding the key, if it was voided.
     """
     assert command.refused is not None
     message = command.message(payload)
@@ -117,7 +119,7 @@ def refuse(
 
 
 def record_manual_completion(command: Command, session: Session, payload: dict[str, Any]) -> Event | None:
-    """Have the service record that a person did what the command could not, if it has anything to record."""
+    """Let the service record a compensation that was completed manually, if it has a handler for that."""
     return command.by_hand(session, command.message(payload)) if command.by_hand else None
 
 
@@ -131,7 +133,7 @@ def record_failure(
     started_at: datetime,
     now: datetime,
 ) -> float | None:
-    """Log a failed attempt; returns the seconds to wait before the next, or None if there is to be none."""
+    """Log a failed attempt; return the seconds until the next one, or None if there is none."""
     row.attempts += 1
     failure: dict[str, Any] = {
         "attempt": row.attempts,
@@ -164,7 +166,7 @@ def finish(
     started_at: datetime,
     now: datetime,
 ) -> None:
-    """Log the attempt that ended an operation."""
+    """Log the attempt that completed or skipped an operation."""
     row.status = status
     row.attempts += 1
     row.error = None
@@ -177,14 +179,14 @@ def finish(
 
 
 def retry_later(task: CeleryTask, error: Exception, wait: float) -> NoReturn:
-    """End the delivery by asking Celery for another one after ``wait`` seconds; the log keeps the count, not Celery."""
+    """Raise Celery's Retry for another delivery after ``wait`` seconds. The log counts the attempts, not Celery."""
     raise task.retry(countdown=wait, exc=error)
 
 
 def leave_to_others(task: CeleryTask, reason: str) -> None:
     """Retry a message soon, so that a worker of another version of the code may receive it.
 
-    Returns once it has been retried ``MAX_HANDOVERS`` times: the sweep sends it again as long as its saga waits for it.
+    Return after ``MAX_HANDOVERS`` retries. From then on only the sweep sends it, as long as its saga waits for it.
     """
     if task.request.retries < MAX_HANDOVERS:
         logger.info("message left to a process of another version", extra={"reason": reason})
@@ -193,7 +195,7 @@ def leave_to_others(task: CeleryTask, reason: str) -> None:
 
 
 def reply_of(row: SagaStep | Entry) -> Reply:
-    """Return the reply that the log holds for an operation."""
+    """Return the reply recorded for an operation."""
     nothing_to_undo = row.status == StepStatus.SKIPPED and row.operation == Operation.COMPENSATION
     success = row.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_undo
     return Reply(

@@ -1,4 +1,4 @@
-"""Choreography: services react to each other's events, and nobody coordinates."""
+"""Choreography: services react to each other's events, without a coordinator."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -34,11 +34,11 @@ from app.saga.stream import Milestone, Stream
 
 
 class Choreography:
-    """The reactions of the services to the events of one kind of saga. It is a ``registry.Driver``, too.
+    """The reactions of the services to the events of one type of saga. Implements ``registry.Driver``.
 
-    ``milestone`` says, from the events, which of the states COMPLETED, FAILED, COMPENSATION_STARTED is reached; it is
-    asked when one of the events ``watched`` is written. ``timed_out`` and ``cancel_requested`` are the events that are
-    emitted when the deadline passes, and when somebody asks for the saga to be undone; after ``too_late`` nobody may.
+    ``milestone`` derives from the events which of the states COMPLETED, FAILED, COMPENSATION_STARTED is reached; it is
+    called when one of the events ``watched`` is written. ``timed_out`` and ``cancel_requested`` are the events emitted
+    when the deadline passes, and when a cancellation is requested; after ``too_late`` no request is accepted.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Choreography:
         registry.register(self)
 
     def on(self, *event_types: EventType, queue: str) -> Callable[[Reaction], Reaction]:
-        """Have the function decide what its service does about these events, as the task ``<queue>.<function>``."""
+        """Register a reaction to these event types, as the task ``<queue>.<function>``."""
 
         def declare(reaction: Reaction) -> Reaction:
             task_name = f"{queue}.{reaction.__name__}"
 
-            # the log counts the attempts, not Celery; a step that was given up is no error of the worker
+            # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
             @app.task(name=task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
                 return (
@@ -79,12 +79,12 @@ class Choreography:
         return declare
 
     def decision(self, task_name: str, past: History) -> Decision:
-        """Return what the reaction that is this task decides when this has happened; for people, who want to know."""
+        """Return the decision of a task's reaction for a history; for display only."""
         _, reaction = self._reactions[task_name]
         return reaction(past)
 
     def milestone(self, *watched: EventType) -> Callable[[Milestone], Milestone]:
-        """Have the function say which state people should read, whenever one of these events is written."""
+        """Register the function that derives the saga's state, called whenever one of these events is written."""
 
         def declare(function: Milestone) -> Milestone:
             self._stream.milestone, self._stream.watched = function, frozenset(watched)
@@ -95,9 +95,9 @@ class Choreography:
     def start(
         self, session: Session, create: Command, aggregate_id: str, payload: Mapping[str, Any], state: str
     ) -> SagaInstance:
-        """Write a new saga in the caller's transaction and run ``create``, the action whose event opens it, in it too.
+        """Write a new saga in the caller's transaction, and run ``create``, the action whose event starts it.
 
-        The saga starts in ``state``; subscribers are told of the event after the commit.
+        The saga starts in ``state``; subscribers are notified of the event after the commit.
         """
         here = runtime.current()
         now = here.now()
@@ -118,11 +118,11 @@ class Choreography:
         return saga
 
     def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
-        """Return True: every process of any version may send the events again."""
+        """Return True: a process of any version can republish the events."""
         return True
 
     def drive(self, session: Session, saga: SagaInstance) -> None:
-        """Have the events of an unsettled saga said again: every reaction is safe against that."""
+        """Republish the events of an unfinished saga; every reaction is idempotent."""
         past = history(session, saga.aggregate_id)
         here = runtime.current()
         saga.unsupported_since = None
@@ -130,25 +130,25 @@ class Choreography:
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
             state_machine.restart_deadline(saga, here.now(), here.settings.order_timeout_seconds)
         elif quiet_since > here.now():
-            # it has made progress, of which its row does not tell
+            # it has made progress that its row does not show
             saga.redrives = 0
             saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
             return
-        # by turns: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
+        # alternately: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
         if saga.redrives % 2:
             self._republish(session, saga, past)
         else:
             self._stream.say_unfinished(session, saga.id, past.events)
 
     def _republish(self, session: Session, saga: SagaInstance, past: History) -> None:
-        """Say the first event again, and those that no reaction said; reactions that are done say again the rest."""
+        """Republish the first event and those that no reaction published; completed reactions republish the rest."""
         roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
         for event in past.events:
             if event.event_type in roots:
                 self._stream.republish(session, saga.id, event)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
-        """Say once that the deadline has passed; whoever owns the point of no return decides what that means."""
+        """Publish once that the deadline has passed; the service that owns the pivot decides what follows."""
         saga.deadline_at = None
         past = history(session, saga.aggregate_id)
         if past.has(self.timed_out):
@@ -157,9 +157,9 @@ class Choreography:
             self._stream.emit(session, saga, Event(self.timed_out, {"reason": "not settled before its deadline"}))
 
     def cancel(self, session: Session, saga: SagaInstance) -> bool:
-        """Say that somebody wants it undone, unless that was said or it is being undone already: False tells so.
+        """Publish that cancellation was requested. Return False if it was already, or the saga is being compensated.
 
-        Raises Conflict once it is past the point of no return.
+        Raises Conflict past the point of no return.
         """
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return False
@@ -174,7 +174,7 @@ class Choreography:
         return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Have what was given up tried again, and the saga's events said again."""
+        """Retry the exhausted operations of a stuck saga, and republish the saga's events."""
         past = history(session, saga.aggregate_id)
         if saga.status == SagaStatus.STUCK:
             self._unstick(saga)
@@ -182,7 +182,7 @@ class Choreography:
         self._stream.say_unfinished(session, saga.id, past.events)
 
     def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
-        """Take somebody's word that an undoing was done by hand, and say the event that its service waits to say."""
+        """Record a compensation as completed manually, and publish the event that its service has not published."""
         past = history(session, saga.aggregate_id)
         undoings = self._undoings(session, saga, past)
         chosen = choose(saga, undoings, statement)

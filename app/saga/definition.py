@@ -1,4 +1,4 @@
-"""What a saga is: pure rules. No Celery, no SQLAlchemy, no Flask."""
+"""Define sagas declaratively: pure rules, independent of Celery, SQLAlchemy and Flask."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from app.messages import Event
 
 
 class SagaStatus(StrEnum):
-    """Where a saga is in its life."""
+    """The status of a saga."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -23,13 +23,13 @@ class SagaStatus(StrEnum):
 
 
 FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.RUNNING})
-"""While a saga has one of these, its actions may take effect; in any other the fence is closed."""
+"""The statuses in which a saga's actions may take effect; in any other they are rejected."""
 
 ACTIVE = FORWARD | {SagaStatus.COMPENSATING}
-"""While a saga has one of these, the sweep drives it on."""
+"""The statuses in which the sweep re-drives a saga."""
 
 TERMINAL = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED})
-"""A saga that has one of these is done with; what is stuck is not."""
+"""The statuses of a saga that has ended; ``stuck`` is not one of them."""
 
 STARTED, COMPLETED = "STARTED", "COMPLETED"
 COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
@@ -37,7 +37,7 @@ COMPENSATION_STARTED, FAILED = "COMPENSATION_STARTED", "FAILED"
 
 
 class OperatorActionType(StrEnum):
-    """What an operator does to a saga."""
+    """The type of an operator's action on a saga."""
 
     CANCEL = "cancel"
     RESUME = "resume"
@@ -47,48 +47,48 @@ class OperatorActionType(StrEnum):
 
 
 class CancelDecision(StrEnum):
-    """What became of a request to cancel a saga."""
+    """The outcome of a request to cancel a saga."""
 
     PENDING = "pending"
     """Requested; the services have not decided yet."""
     UNDONE = "undone"
-    """The saga is undone, or being undone."""
+    """The saga is compensated, or being compensated."""
     TOO_LATE = "too_late"
     """The saga completed: it was past the point of no return when the request was handled."""
 
 
 class Operation(StrEnum):
-    """The two things a step can do."""
+    """The operations of a step."""
 
     ACTION = "action"
     COMPENSATION = "compensation"
 
 
 class StepStatus(StrEnum):
-    """What the log says of one operation of one step."""
+    """The status of one operation of one step in the saga log."""
 
     RUNNING = "running"
     """Taken by a transaction that has not ended; never committed."""
     RETRYING = "retrying"
-    """Tried at least once without success; it will be tried again."""
+    """Failed at least once; it will be retried."""
     CLOSING = "closing"
     """It can no longer take effect; what a gateway may have done is being voided."""
     COMPLETED = "completed"
     FAILED = "failed"
-    """Tried and given up. Of an action: it has no effect of ours, but a gateway may have done it."""
+    """Failed for good. Of an action: it has no effect of ours, but a gateway may have done it."""
     SKIPPED = "skipped"
-    """Of an action: refused before it ran. Of a compensation: there was nothing to undo."""
+    """Of an action: blocked before it ran. Of a compensation: there was nothing to compensate."""
     BY_HAND = "by_hand"
-    """Of a compensation: out of retries, and then a person said that they had done it outside the system."""
+    """Of a compensation: out of retries, and then reported as completed manually, outside the system."""
 
 
 MAX_RETRY_DELAY_SECONDS = 120.0
-"""A worker holds a message that waits for its retry, and Redis gives it to another worker after five minutes."""
+"""The longest delay: a worker holds the message meanwhile, and Redis redelivers it after five minutes."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a transient fault is retried, and after how many seconds, at most ``MAX_RETRY_DELAY_SECONDS``."""
+    """Number of attempts, and the delay between them in seconds, at most ``MAX_RETRY_DELAY_SECONDS``."""
 
     attempts: int
     delay: float
@@ -103,57 +103,57 @@ class RetryPolicy:
 
     @classmethod
     def exponential(cls, attempts: int, *, delay: float = 0.2, limit: float = 10.0) -> "RetryPolicy":
-        """Wait twice as long after each attempt, up to a half less at random so that retries do not march in step."""
+        """Double the delay after each attempt, with jitter of up to half of it, so that retries do not synchronize."""
         return cls(attempts, delay, factor=2.0, limit=limit, jitter=0.5)
 
     @classmethod
     def fixed(cls, attempts: int, *, delay: float = 0.2) -> "RetryPolicy":
-        """Wait equally long after each attempt."""
+        """Use the same delay after each attempt."""
         return cls(attempts, delay)
 
     def exhausted(self, attempts: int) -> bool:
-        """Tell whether no retry is left after so many attempts."""
+        """Return whether no retry is left after this number of attempts."""
         return attempts >= self.attempts
 
     def wait(self, attempts: int, rng: Callable[[], float] = random.random) -> float:
-        """Return the seconds to wait after the given number of attempts."""
+        """Return the delay in seconds after this number of attempts."""
         return min(self.limit, self.delay * self.factor ** (attempts - 1)) * (1 - self.jitter * rng())
 
 
 NO_RETRY = RetryPolicy(attempts=1, delay=0)
 RETRY_UNTIL_STUCK = RetryPolicy.exponential(7)
-"""How a compensation, and what comes after the pivot, is retried unless said otherwise; then the saga is stuck."""
+"""The default policy of compensations and of steps after the pivot; once it is exhausted the saga is stuck."""
 
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """What a service can be asked to do: business functions and what the engine must know of them.
+    """A command of a service: its handler and what the engine must know of it.
 
-    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event that it
-    makes true. ``call(message, key)`` and ``void(message, key)`` talk to the outside world, outside any transaction.
+    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish.
+    ``call(message, key)`` and ``void(message, key)`` call a gateway, outside any transaction.
     """
 
     name: str
     handler: Callable[..., Event | None]
     message: Callable[[Mapping[str, Any]], Any]
-    """Makes the handler's argument from a saga's payload."""
+    """Builds the handler's argument from a saga's payload."""
     call: Callable[[Any, str], Any] | None = None
     void: Callable[[Any, str], Any] | None = None
     refused: Callable[..., Event] | None = None
-    """``refused(session, message, reason[, voided])`` records that the action failed for good, and returns that event.
+    """``refused(session, message, reason[, voided])`` records that the action failed for good, and returns the event.
 
-    ``voided``, of a command with a gateway, is what ``void`` answered if it was asked before, else None.
+    ``voided``, of a command with a gateway, is the result of ``void`` if it was called before, else None.
     """
     always: bool = False
-    """Of a compensation: run it even if the log says that its action never did."""
+    """Of a compensation: run it even if the log says that its action never ran."""
     by_hand: Callable[..., Event | None] | None = None
-    """Of a compensation: ``by_hand(session, message)`` records that a person did it, and returns the event of that."""
+    """Of a compensation: ``by_hand(session, message)`` records its manual completion, and returns the event."""
     locks: Callable[[Any, Sequence[Any]], object] | None = None
-    """``locks(session, messages)`` locks what the handler will for these, always in one order: see ``@command``."""
+    """``locks(session, messages)`` locks the rows that the handler will lock, in a fixed order: see ``@command``."""
     retry: RetryPolicy | None = None
 
     def __call__(self, *arguments: Any) -> Event | None:
-        """Call the business function itself, without the engine: for its unit tests."""
+        """Call the handler directly, without the engine: for unit tests."""
         return self.handler(*arguments)
 
     @property
@@ -169,7 +169,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Guard:
-    """What must hold before a step may run: a sentence for people, the test of it, and the steps that it speaks of."""
+    """A precondition of a step: a sentence for people, the predicate, and the steps that it depends on."""
 
     says: str
     holds: Callable[["Progress"], bool]
@@ -178,23 +178,23 @@ class Guard:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a guard may look at: the payload, and the steps that the log says are completed."""
+    """The input of a guard: the payload, and the steps that are completed according to the log."""
 
     payload: Mapping[str, Any]
     completed: frozenset[str]
 
 
 def after(step: str) -> Guard:
-    """Return the guard that another step must have been completed before."""
+    """Return a guard that requires another step to be completed."""
     return Guard(f"{step} must be completed first", lambda saga: step in saga.completed, frozenset({step}))
 
 
 @dataclass(frozen=True)
 class Step:
-    """An action, its business inverse, and how both are to be run.
+    """An action, its compensation, and how both are run.
 
-    ``timeout`` is in seconds (unset: the installation's). ``pivot`` marks the point of no return.
-    ``reaches`` names the state of the saga once the action is completed.
+    ``timeout`` is in seconds (default: the installation's). ``pivot`` marks the point of no return. ``reaches`` names
+    the state of the saga once the action is completed.
     """
 
     action: Command
@@ -218,9 +218,10 @@ class Step:
 
 
 class Saga:
-    """A saga declared in one expression; refused at once when it could not be undone.
+    """A saga declared in one expression, and validated at once: every step must be compensable or lie past the pivot.
 
-    ``retired`` names steps that new sagas no longer have but that sagas in flight may still hold.
+    ``retired`` lists steps that new sagas no longer have but that sagas in flight may still contain.
+
     Raises DefinitionError.
     """
 
@@ -273,19 +274,19 @@ class Saga:
 
     @property
     def step_names(self) -> list[str]:
-        """The names of the steps, in order: what a new saga keeps on its row."""
+        """The names of the steps, in order, as stored on a new saga's row."""
         return [step.name for step in self.steps]
 
     @cached_property
     def outline(self) -> list[dict[str, Any]]:
-        """What a new saga keeps on its row for processes of another version, which may not know all its steps."""
+        """The outline stored on a new saga's row, for processes of another version that lack some of its steps."""
         return [_outline(step) for step in self.steps]
 
     def plan(self, names: Sequence[str], outline: Sequence[Mapping[str, Any]] | None = None) -> "Plan":
-        """Return the steps of a saga that started with these names.
+        """Return the plan of a saga that started with these steps.
 
-        Steps that are not declared here are read from the saga's ``outline``: another version of the code declares
-        them. Raises UnknownStep if they are not in it either.
+        Steps that are not declared here, but by another version of the code, are read from the saga's ``outline``.
+        Raises UnknownStep if they are not in it either.
         """
         plan = self._plans.get(tuple(names))
         if plan is None:
@@ -300,16 +301,16 @@ class Saga:
         return plan
 
     def find(self, command: Command) -> tuple[Step, Operation] | None:
-        """Return the step and the operation that a command stands for in this saga."""
+        """Return the step and the operation that a command implements in this saga, or None."""
         return self._by_command.get(command.name)
 
 
 class UnknownStep(DefinitionError):
-    """Raised when this process cannot run a step of a saga in flight; one of another version may."""
+    """Raised when this process cannot run a step of a saga in flight; a process of another version may."""
 
 
 def _outline(step: Step) -> dict[str, Any]:
-    """Return what a process must know of a step to drive and undo a saga without being able to run the step."""
+    """Return what a process needs to drive and compensate a saga whose step it cannot run itself."""
     outline: dict[str, Any] = {"action": step.action.name}
     if step.compensation:
         outline["compensation"] = step.compensation.name
@@ -323,7 +324,7 @@ def _outline(step: Step) -> dict[str, Any]:
 
 
 def _outlined(outline: Mapping[str, Any]) -> Step:
-    """Return a step of another version, which can be sent to its services but not run."""
+    """Return a step of another version, which can be sent to its service but not run here."""
     name = outline.get("compensation")
     return Step(
         Command(outline["action"], _elsewhere, _elsewhere),
@@ -339,18 +340,18 @@ def _elsewhere(*_: Any) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps that one saga started with; a deploy does not change them."""
+    """The steps that a saga started with; a deploy does not change them."""
 
     steps: tuple[Step, ...]
     undeclared: frozenset[str] = frozenset()
-    """The names of those steps that only another version of the code can run."""
+    """The names of the steps that only another version of the code can run."""
     _positions: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._positions.update({step.name: position for position, step in enumerate(self.steps)})
 
     def position(self, name: str | None) -> int:
-        """Return where a step stands; ``None``, the current step of a saga that is through, stands behind the last."""
+        """Return a step's index. ``None``, the current step of a saga that has run all of them, is after the last."""
         return len(self.steps) if name is None else self._positions[name]
 
     def step(self, name: str) -> Step:
@@ -367,9 +368,9 @@ class Plan:
         return self.steps[self._positions[name] :]
 
     def undoing(self, name: str) -> tuple[Step, ...]:
-        """Return what may have to be compensated when this step is current: itself and those before, in reverse."""
+        """Return the steps to compensate when this one is current: it and earlier ones that have one, in reverse."""
         return tuple(step for step in reversed(self.steps[: self._positions[name] + 1]) if step.compensation)
 
     def past_pivot(self, name: str | None) -> bool:
-        """Tell whether the point of no return lies behind when this step is current."""
+        """Return whether the pivot is completed when this step is current."""
         return any(step.pivot for step in self.steps[: self.position(name)])

@@ -1,8 +1,8 @@
-"""First attempts at one command in one transaction, for one saga or for several: how nearly every step is done.
+"""Execute first attempts at one command in one transaction, for one saga or several: the common case of a step.
 
-A saga's message most often finds what it expects: the saga is where the message says, and nothing was tried yet. Then
-the engine reads by two statements and writes by a few, however many sagas there are, and one commit makes it true.
-What is not so simple (a repetition, a retry, a fault to simulate, a closed fence) is left to ``execution.StepRun``.
+Usually the saga is where the message expects it and nothing was tried yet. Then two statements read and a few write,
+however many sagas there are, and one commit makes all of it durable. Everything else (a redelivery, a retry, a fault to
+inject, a saga in the other direction) is left to ``execution.StepRun``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from app.saga.turn import Fence, Turn
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message that a step of a saga is wanted; ``answer`` is what the command's gateway said, if it has one."""
+    """A message that requests a step of a saga; ``answer`` is the result of the command's gateway, if it has one."""
 
     task_id: str | None
     saga_id: str
@@ -47,7 +47,7 @@ class _Attempt:
 
 
 def make_together(sagas: Callable[[str], Saga | None], command: Command, wanted: Sequence[Wanted]) -> Outcomes:
-    """Do what messages of one command ask for in one transaction: see ``app.messaging.batching.register``."""
+    """Process several messages for one command in one transaction: see ``app.messaging.batching.register``."""
     here = runtime.current()
     now = here.now()
     deliveries = [Delivery(one.task_id, one.arguments["saga_id"], now) for one in wanted]
@@ -56,22 +56,22 @@ def make_together(sagas: Callable[[str], Saga | None], command: Command, wanted:
 
 
 class FirstAttempts:
-    """First attempts in a transaction of the caller's."""
+    """Executes first attempts in the caller's transaction."""
 
     def __init__(
         self, session: Session, sagas: Callable[[str], Saga | None], command: Command, *, struck: bool = False
     ) -> None:
-        """``struck`` says that the attempt has been announced, and the fault that it simulates, if any, has struck."""
+        """Set ``struck`` if the start of the attempt has been logged and its fault, if any, has been injected."""
         self.session = session
         self.sagas = sagas
         self.command = command
         self.struck = struck
 
     def make(self, deliveries: Sequence[Delivery]) -> dict[str | None, Reply | Exception]:
-        """Do what these messages ask for, as far as it is the simple case; returns the outcomes by task id.
+        """Execute those of these messages that are the simple case; return the results by task id.
 
-        Of a saga that has several only the first is looked at. Raises whatever a command raises, but a StepRejected
-        of one that has written nothing: then nothing that these messages ask for may be committed.
+        If a saga has several messages only its first is considered. Raises whatever a command raises, except a
+        StepRejected of a command that has written nothing; the transaction must then be rolled back.
         """
         attempts = self._admit({delivery.saga_id: delivery for delivery in reversed(deliveries)})
         if self.command.locks and len(attempts) > 1:
@@ -91,7 +91,7 @@ class FirstAttempts:
         return [attempt for attempt in attempts if attempt]
 
     def _attempt(self, delivery: Delivery, saga: SagaInstance, log: barrier.Log) -> _Attempt | None:
-        """Return the attempt that a message asks for, or None if that is not the simple case."""
+        """Return the attempt that a message asks for, or None if it is not the simple case."""
         turn = self._turn(saga)
         if turn is None or turn.fence is not Fence.OPEN or not barrier.is_free(log, turn.step.name, turn.operation):
             return None
@@ -101,8 +101,8 @@ class FirstAttempts:
         if turn.operation is Operation.COMPENSATION:
             action = log.get((turn.step.name, Operation.ACTION))
             if action is None or action.status in barrier.OPEN:
-                return None  # its door must be shut first
-            # an unanswered call may have had its effect whatever our log says: only its gateway knows
+                return None  # the action must be blocked first
+            # a call without an answer may have taken effect whatever the log says: only the gateway knows
             if action.status != StepStatus.COMPLETED and self.command.call is None:
                 attempt.status = StepStatus.SKIPPED
         elif turn.step.guard and not turn.step.guard.holds(Progress(saga.payload, barrier.done(log))):
@@ -127,7 +127,7 @@ class FirstAttempts:
             self._invoke(attempt)
 
     def _invoke(self, attempt: _Attempt) -> None:
-        """Call the business function; if it says no, have its service record that in the same transaction."""
+        """Call the command's handler; keep a rejection, to be recorded in the same transaction."""
         if attempt.status is StepStatus.SKIPPED and not self.command.always:
             return
         result = invoke_cleanly(
@@ -166,7 +166,7 @@ class FirstAttempts:
 
 
 def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: datetime) -> Event | None:
-    """Do what an operation's last failure means; returns the event that says so, if the service has one."""
+    """Apply the consequence of an operation's last failure; return the event to publish, if the service has one."""
     if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
         state_machine.mark_stuck(turn.saga, now, f"{command.name}: {row.error}")
         return None

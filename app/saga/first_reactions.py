@@ -1,8 +1,8 @@
-"""First reactions to events in one transaction, of one saga or of several: how nearly all of a choreography is done.
+"""Execute reactions to events in one transaction, for one saga or several: the common case of a choreography.
 
-What ``first_attempts`` is to the orchestrated step, this is to a reaction: everything is read under the sagas' locks by
-three statements, however many they are; decided, done and committed at once. A repetition, a call to a gateway, a door
-to be shut: all that is left to ``reactions.ReactionRun``, with what was found.
+This is to reactions what ``first_attempts`` is to orchestrated steps. Three statements read everything under the sagas'
+locks, however many sagas there are; one commit makes all of it durable. Redeliveries, gateway calls and actions that
+must be blocked first are left to ``reactions.ReactionRun``, which gets what was read here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from app.saga.stream import Answer, Stream
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message that an event happened."""
+    """A message that announces an event to a reaction."""
 
     task_id: str | None
     saga_id: str
@@ -39,7 +39,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Found:
-    """What a message's reaction decides, and what that needs; ``data`` is what its command's message is made of."""
+    """A reaction's decision and the data that it needs; ``data`` is the source of its command's message."""
 
     delivery: Delivery
     order_id: str
@@ -48,7 +48,7 @@ class Found:
     log: barrier.Log
     decision: Decision
     called_off: bool
-    """Whether the decision is an action that is not to be begun any more: see ``Act``."""
+    """Whether the decision is an action that must no longer start: see ``Act``."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class _Attempt:
 
 
 def react_together(stream: Stream, task_name: str, reaction: Reaction, wanted: Sequence[Wanted]) -> Outcomes:
-    """Do what messages for one reaction ask for in one transaction: see ``app.messaging.batching.register``."""
+    """Process several messages for one reaction in one transaction: see ``app.messaging.batching.register``."""
     here = runtime.current()
     now = here.now()
     deliveries = [Delivery(one.task_id, one.arguments["saga_id"], one.arguments["event_id"], now) for one in wanted]
@@ -76,7 +76,7 @@ def react_together(stream: Stream, task_name: str, reaction: Reaction, wanted: S
 
 
 class FirstReactions:
-    """Messages for one reaction, in a transaction of the caller's. ``found`` is what was found, by task id."""
+    """Executes messages for one reaction in the caller's transaction. ``found`` holds the decisions, by task id."""
 
     def __init__(self, stream: Stream, task_name: str, reaction: Reaction) -> None:
         self.stream = stream
@@ -84,13 +84,13 @@ class FirstReactions:
         self.reaction = reaction
         self.found: dict[str | None, Found] = {}
         self.unknown: set[str | None] = set()
-        """The tasks whose event is of a type that no reaction declared here waits for: another version's may."""
+        """Tasks whose event has a type that no reaction declared here handles; one of another version may."""
 
     def make(self, session: Session, deliveries: Sequence[Delivery]) -> dict[str | None, Reply]:
-        """Do what these messages ask for, as far as it is the simple case; returns the replies by task id.
+        """Execute those of these messages that are the simple case; return the replies by task id.
 
-        Of a saga that has several only the first is looked at. Raises whatever a command raises, but a StepRejected
-        of one that has written nothing: then nothing that these messages ask for may be committed.
+        If a saga has several messages only its first is considered. Raises whatever a command raises, except a
+        StepRejected of a command that has written nothing; the transaction must then be rolled back.
         """
         attempts = self._decide(session, {delivery.saga_id: delivery for delivery in reversed(deliveries)})
         self._lock(session, attempts)
@@ -115,7 +115,7 @@ class FirstReactions:
         return Reply(success=True, saga_id=found.delivery.saga_id, step=self.task_name)
 
     def _decide(self, session: Session, deliveries: Mapping[str, Delivery]) -> list[_Attempt]:
-        """Have the reaction decide what to do about each; returns what of it is simple."""
+        """Call the reaction for each message; return the attempts that are the simple case."""
         locked = barrier.locked(session, deliveries)
         pasts = histories(session, [saga.aggregate_id for saga, _ in locked])
         attempts = []
@@ -125,7 +125,8 @@ class FirstReactions:
             if event and saga.saga_type == self.stream.name and not self.stream.declares(event.event_type):
                 self.unknown.add(delivery.task_id)
             elif self._is_mine(saga, event):
-                # the events speak; the payload adds only what is no business fact, such as the faults to simulate
+                # facts come from the events; the payload adds only what is no business fact, such as the faults to
+                # simulate
                 data = {**saga.payload, **past.data}
                 decision = self.reaction(past)
                 called_off = isinstance(decision, Act) and decision.unless in past.types
@@ -135,14 +136,14 @@ class FirstReactions:
         return [attempt for attempt in attempts if attempt]
 
     def _is_mine(self, saga: SagaInstance, event: StoredEvent | None) -> bool:
-        """Tell whether this event is one that the reaction waits for: some, such as a refund, ask no more than that."""
+        """Return whether the reaction subscribes to this event; some, such as a refund, check nothing else."""
         if event is None or saga.saga_type != self.stream.name:
             return False
         return self.task_name in subscribers(event.event_type, self.stream.name)
 
     def _lock(self, session: Session, attempts: Sequence[_Attempt]) -> None:
         if len(attempts) > 1:
-            # in one order, as within each of them
+            # always in the same order of commands, and within each command, to avoid deadlocks
             for command in sorted({attempt.command for attempt in attempts}, key=attrgetter("name")):
                 if command.locks:
                     command.locks(session, [attempt.message for attempt in attempts if attempt.command is command])
@@ -171,13 +172,13 @@ class FirstReactions:
         if attempt.command.refused:
             attempt.event = refuse(attempt.command, session, attempt.data, row.error)
         else:
-            # past the point of no return there is no way back: it waits for a person to resume it
+            # past the point of no return nothing can be compensated: the saga is stuck until it is resumed
             state_machine.mark_stuck(saga, now, f"{self.task_name}: {row.error}", row.step)
         return row
 
 
 def _attempt(found: Found, saga: SagaInstance, log: barrier.Log, past: History) -> _Attempt | None:
-    """Return what a decision asks to be done, or None if that is not the simple case."""
+    """Return the attempt that a decision calls for, or None if it is not the simple case."""
     status, event = StepStatus.COMPLETED, None
     if found.called_off:
         return None
@@ -188,7 +189,7 @@ def _attempt(found: Found, saga: SagaInstance, log: barrier.Log, past: History) 
             step, operation = action.short_name, Operation.COMPENSATION
             acted = log.get((step, Operation.ACTION))
             if acted is None or acted.status in barrier.OPEN:
-                return None  # its door must be shut first
+                return None  # the action must be blocked first
             if acted.status != StepStatus.COMPLETED:
                 status, event = StepStatus.SKIPPED, Event(otherwise) if otherwise else None
         case _:

@@ -1,6 +1,6 @@
-"""Sagas that only processes of another version of the code can move, as during a rolling deploy.
+"""Handle sagas that only processes of another version of the code can drive, as during a rolling deploy.
 
-This process leaves them to other processes, and marks them stuck after ``transitions.ABANDONED_AFTER_SECONDS``.
+This process leaves them to other processes, and marks them stuck after ``state_machine.ABANDONED_AFTER_SECONDS``.
 """
 
 from sqlalchemy.orm import Session
@@ -14,9 +14,9 @@ from app.saga.models import SagaInstance
 
 
 class OtherVersion:
-    """Stands in for the driver of a saga that this process cannot move; see ``registry.Driver``.
+    """Stand-in for the driver of a saga that this process cannot drive; see ``registry.Driver``.
 
-    Requests are recorded on the saga's row and executed by the next sweep of a process that can move it.
+    Requests are recorded on the saga's row and executed by the next sweep of a process that can drive it.
     """
 
     name = "another version"
@@ -36,7 +36,7 @@ class OtherVersion:
     def cancel(self, session: Session, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
         """Record the request for the next sweep that can decide it; return whether it is the first.
 
-        A stuck saga stays stuck: to resume it is for operators. Raises Conflict where the status decides.
+        A stuck saga stays stuck: only operators resume it. Raises Conflict if the status alone decides.
         """
         if saga.status == SagaStatus.COMPLETED:
             raise Conflict("too late to cancel: it is completed", status=saga.status)
@@ -49,7 +49,7 @@ class OtherVersion:
         return saga.cancel_requested_at is None
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Set a stuck saga moving again and schedule a sweep at once."""
+        """Resume a stuck saga, and schedule a sweep at once."""
         here = runtime.current()
         if saga.status == SagaStatus.STUCK:
             state_machine.unstick(saga, here.now(), here.settings.step_timeout_seconds)

@@ -1,4 +1,4 @@
-"""Whose turn it is: a step of a saga that a message is about, and what the fence says to it."""
+"""The step that a message addresses, and whether it may run now."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,21 +9,21 @@ from app.saga.models import SagaInstance
 
 
 class Fence(Enum):
-    """What the saga's row says to a step that wants to run."""
+    """Whether a saga's row allows an operation of a step to run."""
 
     OPEN = auto()
-    """It is this step's turn."""
+    """The step is the current one."""
     PASSED = auto()
-    """The saga is past this step, in the step's direction."""
+    """The saga has passed the step, in the operation's direction."""
     CLOSED = auto()
-    """The saga does not go in the step's direction."""
+    """The saga does not move in the operation's direction."""
     AHEAD = auto()
-    """Other steps come first."""
+    """Other steps come first, in the operation's direction."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """An operation of a step of one saga, with what it needs to run."""
+    """An operation of a step of one saga."""
 
     saga: SagaInstance
     plan: Plan
@@ -32,14 +32,14 @@ class Turn:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the step's message is made of; a compensation is told why."""
+        """The data that the step's message is built from; a compensation also gets the reason."""
         if self.operation is Operation.ACTION:
             return self.saga.payload
         return {**self.saga.payload, "reason": self.saga.error}
 
     @property
     def following(self) -> str | None:
-        """The name of the step that comes after this one in its direction."""
+        """The name of the next step in the operation's direction, or None."""
         if self.operation is Operation.ACTION:
             following = self.plan.following(self.step.name)
         else:
@@ -48,12 +48,12 @@ class Turn:
 
     @property
     def policy(self) -> RetryPolicy:
-        """How failures of this operation are retried."""
+        """The retry policy of this operation."""
         return self.step.policy if self.operation is Operation.ACTION else self.step.compensation_retry
 
     @property
     def fence(self) -> Fence:
-        """What the row says; the last word only while it is locked."""
+        """Whether the operation may run now; authoritative only while the saga's row is locked."""
         forward = self.operation is Operation.ACTION
         open_ = self.saga.status in FORWARD if forward else self.saga.status == SagaStatus.COMPENSATING
         through = SagaStatus.COMPLETED if forward else SagaStatus.COMPENSATED
