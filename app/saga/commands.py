@@ -1,4 +1,4 @@
-"""``@command``: how a service says what it can be asked to do."""
+"""``@command`` declares what a service can execute as a step of a saga."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ _outside: set[str] = set()
 
 
 def service_of(step: str) -> str | None:
-    """Return the service whose command gives a step its name, or None if no deployed code declares it."""
+    """Return the service whose command a step is named after, or None if no deployed code declares it."""
     return _services.get(step)
 
 
 def calls_outside(service: str) -> bool:
-    """Tell whether a command of this service calls a gateway: then its workers spend their time waiting."""
+    """Return whether any command of this service calls a gateway, so that its workers mostly wait for I/O."""
     return service in _outside
 
 
@@ -44,19 +44,22 @@ def command(
     locks: Callable[[Session, Sequence[Any]], object] | None = None,
     retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Event | None]], Command]:
-    """Make a business function a command, and the Celery task ``name`` that runs it as a step of a saga.
+    """Declare a business function as a command, and as the Celery task ``name`` that runs it as a step of a saga.
 
-    The function is called as ``function(session, message)`` in the engine's transaction, and as
-    ``function(session, message, answer)`` if the command has a ``call``. ``message`` is made of the saga's payload by
-    the pydantic model that annotates it. It returns the event that it makes true, or None; it raises StepRejected for
-    a business no. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
+    The function is called as ``function(session, message)`` in the engine's transaction, and as ``function(session,
+    message, answer)`` if the command has a ``call``. ``message`` is built from the saga's payload by the pydantic model
+    that annotates it. The function returns the event to publish, or None; it raises StepRejected for a business
+    rejection. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
 
-    The steps of several sagas may be done in one transaction, if the command calls no gateway. So the function leaves
-    commits, rollbacks and the transaction's settings alone, and had best say no before it has written anything: what it
-    has written takes the others' steps back with it, and all are done one by one. Where it locks rows that it shares
-    with other sagas (the stock of a book, not the order itself), ``locks(session, messages)`` is called before, if
-    there are several, and locks all of these in one order. Without it two such transactions may wait for each other,
-    which costs them a second and a repetition. Raises DefinitionError for what could never work.
+    Steps of several sagas may share one transaction if the command calls no gateway. So the function must not commit,
+    roll back or change the transaction's settings, and should reject before it writes anything: a rejection after a
+    write rolls back the other sagas' steps too, and all are then executed one by one.
+
+    If the function locks rows that it shares with other sagas (the stock of a book, not the order itself),
+    ``locks(session, messages)`` is called first when there are several messages, and locks all of these rows in a fixed
+    order. Without it two such transactions may deadlock, which costs a second and a retry.
+
+    Raises DefinitionError for a declaration that cannot work.
     """
     if locks and call:
         raise DefinitionError(f"{name} calls a gateway, so it is never done together, and needs no locks")
@@ -78,7 +81,7 @@ def command(
         if declared.call:
             _outside.add(declared.service)
 
-        # the log counts the attempts, not Celery; a step that was given up is no error of the worker
+        # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
         def run(task: CeleryTask, *, saga_id: str) -> Reply:
             try:

@@ -1,8 +1,8 @@
-"""One delivery of one step's message, the long way: with what the short one, ``first_attempts``, leaves to it.
+"""Execute one delivery of a step's message, including all cases that ``first_attempts`` does not handle.
 
-A local step is one transaction: lock the saga, check the fence and the barrier, call the function, write the log,
-the event and the new state. A step that calls a gateway looks first, calls outside any transaction, and then records
-the answer in such a transaction; the process may die anywhere between, so the call carries an idempotency key.
+A local step is one transaction: lock the saga, check its position and the barrier, call the handler, write the log, the
+event and the new state. A step that calls a gateway reads first, calls outside any transaction, and then records the
+result in such a transaction. The process may die anywhere between, so the call carries an idempotency key.
 """
 
 import logging
@@ -39,16 +39,16 @@ logger = logging.getLogger(__name__)
 
 
 class Settled(Exception):
-    """Raised to end a delivery with a reply and without doing anything (more)."""
+    """Raised to end a delivery with a reply, without executing anything (more)."""
 
     def __init__(self, reply: Reply, *, goes_on: bool) -> None:
         self.reply = reply
         self.goes_on = goes_on
-        """Whether the rest of the chain should still be sent."""
+        """Whether the rest of the chain is still sent."""
 
 
 class StepRun:
-    """One delivery of the message "run this command of that saga"."""
+    """One delivery of a message that requests a command for a saga."""
 
     def __init__(self, task: CeleryTask, sagas: Callable[[str], Saga | None], command: Command, saga_id: str) -> None:
         self.here = runtime.current()
@@ -60,7 +60,7 @@ class StepRun:
         self._begun = False
 
     def run(self) -> Reply:
-        """Run the step unless the log says otherwise; returns its reply.
+        """Run the step unless the log shows that there is nothing to run; return its reply.
 
         Raises StepFailed once no retry is left, and Celery's Retry before that.
         """
@@ -69,7 +69,7 @@ class StepRun:
                 return self._run()
         except Settled as settled:
             if not settled.goes_on:
-                # the fence is closed: this chain ends here, and not as a failure
+                # the step must not run: this chain ends here, and not as a failure
                 self.task.request.chain = None
                 reason = {"step": settled.reply.step, "reason": settled.reply.error}
                 logger.info("step not run", extra=reason)
@@ -96,29 +96,29 @@ class StepRun:
         return outcome
 
     def _first_attempt(self, answer: Any, *, struck: bool) -> Reply | Exception | None:
-        """Do it the short way; returns None, and has done nothing, if that is not possible."""
+        """Execute the simple case; return None, without any effect, if this is not one."""
         delivery = Delivery(self.task.request.id, self.saga_id, self.started_at, answer)
         with self.here.database.transaction() as session:
             outcomes = FirstAttempts(session, self.sagas, self.command, struck=struck).make([delivery])
         return outcomes.get(delivery.task_id)
 
     def _call_outside(self) -> Any:
-        """Strike what is simulated and call the gateway, outside any transaction."""
+        """Inject the simulated fault and call the gateway, outside any transaction."""
         with self.here.database.reading() as session:
             turn = self._admit(session, lock=False)
             log = barrier.logged(session, [self.saga_id])[self.saga_id]
             entry = log.get((turn.step.name, turn.operation))
             if entry and entry.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(entry))  # decided before: only the error callback is wanted again
+                raise StepFailed(reply_of(entry))  # it failed before: only the error callback must be sent again
             attempt = entry.attempts + 1 if entry else 1
             self._begin(turn, attempt)
-            self._check_guard(turn, log)  # before the gateway is asked, and again when its answer is recorded
+            self._check_guard(turn, log)  # before the gateway is called, and again when its result is recorded
         return call_outside(
             self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
         )
 
     def _begin(self, turn: Turn, attempt: int) -> None:
-        """Log, once, that the attempt begins."""
+        """Log the start of the attempt, once."""
         if not self._begun:
             self._begun = True
             say_begun(self.saga_id, turn.step.name, turn.operation, attempt)
@@ -169,7 +169,7 @@ class StepRun:
 
     def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
         action = barrier.block_action(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
-        # an unanswered call may have had its effect whatever our log says: only its gateway knows
+        # a call without an answer may have taken effect whatever the log says: only the gateway knows
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 
     def _check_guard(self, turn: Turn, log: barrier.Log) -> None:
@@ -180,7 +180,7 @@ class StepRun:
             raise StepRejected(f"guard: {guard.says}")
 
     def _admit(self, session: Session, *, lock: bool) -> Turn:
-        """Check the fence and whose turn it is. Raises Settled when this message has nothing (more) to do."""
+        """Return the step that the message addresses. Raises Settled when there is nothing (more) to execute."""
         if lock:
             saga = session.get(SagaInstance, self.saga_id, with_for_update=True) if is_uuid(self.saga_id) else None
         else:
@@ -200,11 +200,12 @@ class StepRun:
         return turn
 
     def _check_turn(self, session: Session, turn: Turn) -> None:
-        """Let the message pass if the fence is open in its direction and its step is the current one.
+        """Return if the message's step is the current one and the saga moves in its direction, else raise Settled.
 
-        A repetition of the message that did the step before the current one lets its chain go on: its worker may have
-        died before it sent the rest. Every other chain ends here, for the one that was faster goes on: else each chain
-        that the sweep sends would repeat all steps to come, and a long queue would be made longer the longer it is.
+        A redelivery of the message that ran the step before the current one continues its chain: its worker may have
+        died before it sent the rest. Every other chain ends here, because a faster one continues. Otherwise each chain
+        that the sweep sends would repeat all steps to come, and the longer a queue is, the more messages would be added
+        to it.
         """
         match turn.fence:
             case Fence.PASSED:
@@ -222,6 +223,6 @@ class StepRun:
 
 
 def _is_outlined(saga: SagaInstance, command: Command) -> bool:
-    """Return whether the code that started a saga uses a command in it, whatever is declared here."""
+    """Return whether a saga's own outline uses a command, whatever is declared here."""
     used = (name for step in saga.outline or () for name in (step["action"], step.get("compensation")))
     return command.name in used

@@ -1,4 +1,4 @@
-"""The events of one choreography: written, told to its reactions, and projected on the saga's row for people."""
+"""Write the events of a choreography, send them to its reactions, and project them on the saga's row."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Milestone = Callable[[History], str | None]
 
 @dataclass(frozen=True)
 class Answer:
-    """The event that an operation of a locked saga made true, and all that had happened before."""
+    """The event resulting from an operation of a locked saga, and the events before it."""
 
     saga: SagaInstance
     row: SagaStep
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Stream:
-    """Writes a choreography's events. ``milestone`` says where they bring a saga; see Choreography.milestone."""
+    """Writes a choreography's events. ``milestone`` derives the saga's state; see Choreography.milestone."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,25 +37,25 @@ class Stream:
         self.watched: frozenset[EventType] = frozenset()
 
     def declares(self, event_type: EventType) -> bool:
-        """Return whether this version of the code has a reaction that waits for events of a type."""
+        """Return whether this version of the code has a reaction to events of this type."""
         return bool(subscribers(event_type, self.name))
 
     def emit(self, session: Session, saga: SagaInstance, event: Event) -> StoredEvent:
-        """Write an event of a locked saga, bring its row up to date, and tell the reactions after the commit."""
+        """Write an event of a locked saga, update the saga's row, and notify the reactions after the commit."""
         stored = emit(session, saga.aggregate_id, event, saga_id=saga.id)
         if event.type in self.watched:
-            # writers of one saga's events wait for each other at its row, so this look at them misses none
+            # writers of one saga's events serialize on its row, so this query misses none of them
             self._project(saga, stored, history(session, stored.aggregate_id))
         self._say(session, saga.id, stored)
         return stored
 
     def answer(self, session: Session, saga: SagaInstance, row: SagaStep, event: Event) -> None:
-        """Write the event that an operation made true, and note it on the operation's row, to be said again."""
+        """Write the event resulting from an operation, and keep its id on the operation's row for republishing."""
         row.event_id = self.emit(session, saga, event).id
         row.result = dict(event.payload)
 
     def answer_all(self, session: Session, answers: Sequence[Answer]) -> None:
-        """Do what ``answer`` does for operations of several sagas, whose events so far are known."""
+        """Do what ``answer`` does for operations of several sagas whose earlier events are known."""
         stored = emit_all(
             session, [Said(one.saga.aggregate_id, one.saga.id, one.event, one.row.task_id) for one in answers]
         )
@@ -74,7 +74,7 @@ class Stream:
     def say_unfinished(self, session: Session, saga_id: str, events: Iterable[StoredEvent]) -> None:
         """Send events of a saga again, after the commit, to the reactions whose operations have not ended.
 
-        The event that an operation published when it ended is one of the saga's events itself.
+        The event that an operation published when it ended is among the saga's events itself.
         """
         finished = barrier.finished_deliveries(barrier.logged(session, [saga_id])[saga_id])
         for event in events:
