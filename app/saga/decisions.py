@@ -1,4 +1,4 @@
-"""What a reaction may decide: the whole vocabulary of a choreographed service."""
+"""The possible decisions of a reaction of a choreographed service."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from app.saga.definition import Command
 
 @dataclass(frozen=True)
 class Act:
-    """Run a service's action, once. Raises DefinitionError if it calls a gateway and could not be voided.
+    """Run a service's action once. Raises DefinitionError if it calls a gateway and has no ``void``.
 
-    Once ``unless`` has happened the action is neither begun nor stated as done; another reaction must undo it.
+    After the event ``unless`` the action is neither started nor recorded as done; another reaction must compensate it.
     """
 
     command: Command
@@ -26,15 +26,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Undo:
-    """Undo an action, whether or not it has run; if it has not, it never will.
-
-    Raises DefinitionError if the action calls a gateway and the compensation does not.
-    """
+    """Compensate an action, whether or not it has run; if it has not, it is blocked."""
 
     action: Command
     compensation: Command
     otherwise: EventType | None = None
-    """What to say when there was nothing to undo and the compensation had no need to run."""
+    """The event to publish when there was nothing to compensate and the compensation did not run."""
 
     def __post_init__(self) -> None:
         if self.action.call and not self.compensation.call:
@@ -43,7 +40,7 @@ class Undo:
 
 @dataclass(frozen=True)
 class Close:
-    """Say how an action ended; if it has not ended yet it has failed now, and never takes effect."""
+    """Publish an action's outcome; an action that has not ended is blocked and counts as failed."""
 
     action: Command
     reason: str

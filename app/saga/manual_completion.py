@@ -1,7 +1,7 @@
-"""What a compensation could not do, a person may do outside the system, and say so: the saga then goes on.
+"""Manual completion: an operator reports that a failed compensation was done outside the system.
 
-The engine cannot check what it is told here. So it keeps who said it and what they added beside the failed attempts,
-and the audit believes it only of what lies outside our own tables.
+The saga then continues. The engine cannot verify such a report. So it stores who made it, and their note, beside the
+failed attempts, and the audit accepts it only for what lies outside our own tables.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from app.saga.models import SagaInstance, SagaStep
 
 @dataclass(frozen=True)
 class ManualCompletion:
-    """Somebody's word that they did a compensation by hand; ``step``, where several are stuck, is what it undoes."""
+    """An operator's report of a manual completion; ``step`` names the compensated step if several are stuck."""
 
     by: str
     note: str | None = None
@@ -33,7 +33,7 @@ class ManualCompletion:
 
 
 def record_completion(row: SagaStep, status: StepStatus, statement: ManualCompletion, now: datetime) -> None:
-    """Log that an operation ended as somebody says; its attempts and their errors stay."""
+    """Log an operation as manually completed; its attempts and their errors stay."""
     row.status = status
     row.done_by = statement.by
     row.note = statement.note
@@ -41,7 +41,7 @@ def record_completion(row: SagaStep, status: StepStatus, statement: ManualComple
 
 
 def nothing_to_skip(saga: SagaInstance) -> Conflict:
-    """Return the refusal of a saga that is stuck on something else than a compensation."""
+    """Return the Conflict for a saga that is stuck on something other than a compensation."""
     return Conflict(
         "only a compensation can be done by hand, and it is stuck past the point of no return: resume it",
         status=saga.status,
@@ -50,7 +50,7 @@ def nothing_to_skip(saga: SagaInstance) -> Conflict:
 
 @dataclass(frozen=True, eq=False)
 class PendingCompensation:
-    """A choreographed undoing that was given up: its row, what it is once a person did it, and who records that."""
+    """An exhausted compensation of a choreography: its row, its status once completed, and how to record that."""
 
     row: SagaStep
     status: StepStatus
@@ -58,7 +58,7 @@ class PendingCompensation:
 
 
 def pending_compensation(row: SagaStep, decisions: Iterable[Decision]) -> PendingCompensation | None:
-    """Return what was given up, by what the reactions would do now; None if it was no undoing."""
+    """Return the compensation that a row stands for, by what the reactions decide now; None if it is not one."""
     for decision in decisions:
         match decision:
             case Undo(action=action) if row.operation == Operation.COMPENSATION and action.short_name == row.step:
@@ -71,9 +71,10 @@ def pending_compensation(row: SagaStep, decisions: Iterable[Decision]) -> Pendin
 def choose(
     saga: SagaInstance, undoings: Sequence[PendingCompensation], statement: ManualCompletion
 ) -> list[PendingCompensation]:
-    """Return the undoings of the one step that a statement is about, the one to be recorded first.
+    """Return the compensations of the one step that is reported, the one to record first in front.
 
-    A step's action may have been given up while it was voided, and its compensation as well: one word covers both.
+    Of one step both the voiding of its action and its compensation may be exhausted: one report covers both.
+
     Raises Conflict if there is none, or more than one step.
     """
     if not undoings:
@@ -98,7 +99,7 @@ def _voided(row: SagaStep, action: Command, session: Session, data: dict[str, An
 
 @contextmanager
 def recording(saga: SagaInstance) -> Iterator[None]:
-    """Turn a service's no to the record into a Conflict."""
+    """Raise Conflict if a service rejects the manual completion."""
     try:
         yield
     except StepError as error:

@@ -1,8 +1,8 @@
-"""Reactions: what a service does when it hears of an event.
+"""Execute reactions: a service's response to an event.
 
-A reaction is a small pure function from what has happened to what its service now does. Everything else is here, and
-the short way of it in ``first_reactions``: repeated deliveries say again what was said before, calls to gateways happen
-outside transactions, and the barrier decides every race.
+A reaction is a small pure function from the saga's events to a decision. This module executes it, and
+``first_reactions`` does in the common case: redeliveries republish the recorded event, gateway calls happen outside
+transactions, and the barrier resolves every race.
 """
 
 import logging
@@ -46,7 +46,7 @@ CALLED_OFF = "called off"
 
 
 class ReactionRun:
-    """One delivery of the message "this event happened" to one reaction."""
+    """One delivery of an event to one reaction."""
 
     def __init__(self, stream: Stream, task: CeleryTask, reaction: Reaction, saga_id: str, event_id: str) -> None:
         self.here = runtime.current()
@@ -59,9 +59,9 @@ class ReactionRun:
         self.started_at = self.here.now()
 
     def run(self) -> Reply:
-        """Look at what has happened, decide, and do it; returns the reply of what was done.
+        """Read the saga's events, decide, and execute the decision; return the reply.
 
-        Raises Celery's Retry when it has to be tried again.
+        Raises Celery's Retry if it must be tried again.
         """
         with retried_on_database_fault(self.task):
             found, result = self._react()
@@ -87,7 +87,7 @@ class ReactionRun:
                     return self._reply(self.task.name, True, None)
 
     def _react(self) -> tuple[Found | None, Reply | Exception | None]:
-        """Do it the short way; returns what was found, and the reply or the error if that was possible."""
+        """Try the simple case; return what was read, and the reply or the error if this was one."""
         delivery = Delivery(self.task.request.id, self.saga_id, self.event_id, self.started_at)
         first = FirstReactions(self.stream, self.task.name, self.reaction)
         result: Reply | Exception | None
@@ -106,7 +106,7 @@ class ReactionRun:
         command = act.command
         known = self.log.get((command.short_name, Operation.ACTION))
         if known and known.status == StepStatus.CLOSING:
-            return self._close(command, known.error or "given up")  # whoever began that did not end it
+            return self._close(command, known.error or "given up")  # a delivery began voiding it and did not finish
         if known and known.status not in barrier.OPEN:
             return self._repeat(known)
         if called_off:
@@ -121,7 +121,7 @@ class ReactionRun:
             return self._act_failed(command, error)
 
     def _record_first(self, session: Session, act: Act, answer: Any) -> Reply | None:
-        """Record an action of which the log does not know yet; returns None, and has done nothing, if it does."""
+        """Record an action that is not in the log yet; return None, without any effect, if it is."""
         command = act.command
         for saga, log in barrier.locked(session, [self.saga_id]):
             if barrier.is_free(log, command.short_name, Operation.ACTION):
@@ -156,15 +156,15 @@ class ReactionRun:
             if row.status not in barrier.OPEN:
                 return self._republish(session, row)
             wait = self._note_failure(saga, row, error, command.retry or NO_RETRY, rejected)
-            # nobody may say that it failed before its key is voided: an attempt whose answer was lost, or a repetition
-            # of this message that is under way, may have done it
+            # the failure must not be published before the key is voided: an attempt whose answer was lost, or a
+            # concurrent delivery of this message, may have succeeded
             to_void = wait is None and command.void is not None
             if to_void:
                 self._begin_closing(row)
             elif wait is None and command.refused:
                 self.stream.answer(session, saga, row, refuse(command, session, self.data, row.error))
             elif wait is None:
-                # past the point of no return there is no way back: it waits for a person to resume it
+                # past the point of no return nothing can be compensated: the saga is stuck until it is resumed
                 self._stick(saga, row)
         if wait is not None:
             retry_later(self.task, error, wait)
@@ -190,7 +190,7 @@ class ReactionRun:
             row.finished_at = self.here.now()
             row.task_id = self.task.request.id
             row.delivery_id = self.delivery_id
-            if not row.attempts:  # its door was shut before it ran; else its failure was told when it happened
+            if not row.attempts:  # it was blocked before it ran; otherwise its failure was signalled when it happened
                 signals.send_step(SignalType.STEP_SKIPPED, saga, row, self.here.now())
             self.stream.answer(session, saga, row, refuse(action, session, self.data, row.error, voided))
         return reply_of(row)
@@ -198,7 +198,7 @@ class ReactionRun:
     def _begin_closing(self, row: SagaStep, reason: str | None = None) -> None:
         row.status = StepStatus.CLOSING
         row.error = row.error or reason
-        row.earlier_attempts = row.attempts  # voiding has a round of retries of its own
+        row.earlier_attempts = row.attempts  # voiding has retries of its own
 
     def _undo(self, undo: Undo) -> Reply:
         step, compensation = undo.action.short_name, undo.compensation
@@ -207,7 +207,7 @@ class ReactionRun:
             return self._repeat(known)
         try:
             if compensation.call:
-                # shut before the gateway is asked, or a call under way could be recorded as done after its voiding
+                # blocked before the gateway is called, or a concurrent call could be recorded as done after its voiding
                 with self.here.database.transaction() as session:
                     barrier.block_action(session, self.saga_id, step, self.started_at, None)
             answer = self._call(compensation, step, Operation.COMPENSATION, known)
@@ -229,16 +229,16 @@ class ReactionRun:
             return self._undoing_failed(step, Operation.COMPENSATION, error)
 
     def _undoing_failed(self, step: str, operation: Operation, error: Exception) -> Reply:
-        """Log that an undoing failed and have it tried again; out of retries the saga is stuck, for people to see."""
+        """Log a failed compensation or voiding, and retry it; when retries are exhausted the saga is stuck."""
         if isinstance(error, DatabaseUnavailable):
             raise error
         with self.here.database.transaction() as session:
             saga, row = self._enter(session, step, operation)
             if row.status not in barrier.OPEN | {StepStatus.CLOSING}:
-                return self._republish(session, row)  # a repetition of this message has done it meanwhile
+                return self._republish(session, row)  # a concurrent delivery has completed it meanwhile
             wait = self._note_failure(saga, row, error, RETRY_UNTIL_STUCK, False)
             if operation is Operation.ACTION:
-                row.status = StepStatus.CLOSING  # its door stays shut, whatever happens to the voiding
+                row.status = StepStatus.CLOSING  # it stays blocked, whatever happens to the voiding
             if wait is None:
                 self._stick(saga, row)
         if wait is not None:
@@ -254,8 +254,8 @@ class ReactionRun:
         return call_outside(command, operation, step, self.saga_id, self.data, attempt, self.deadline)
 
     def _enter(self, session: Session, step: str, operation: Operation) -> tuple[SagaInstance, SagaStep]:
-        # nothing is decided from the saga's row; but it may be written at the end of the transaction, and locks are
-        # taken in one order everywhere (saga, steps, order, stock), so that nothing waits for each other
+        # the saga's row decides nothing here, but it may be written at the end of the transaction, and locks are taken
+        # in the same order everywhere (saga, steps, order, stock) to avoid deadlocks
         saga = session.get_one(SagaInstance, self.saga_id, with_for_update=True)
         return saga, barrier.enter(session, self.saga_id, step, operation, self.here.now())
 
@@ -275,14 +275,15 @@ class ReactionRun:
         return record_failure(saga, row, error, policy, rejected, self.task.request.id, self.started_at, now)
 
     def _republish(self, session: Session, row: SagaStep | Entry) -> Reply:
-        """Answer a repeated message: what was said when the work was done may not have arrived."""
+        """Answer a redelivery, and republish the recorded event, which may not have arrived."""
         if row.event_id:
             self.stream.republish(session, self.saga_id, session.get_one(StoredEvent, row.event_id))
         return reply_of(row)
 
     def _repeat(self, row: Entry) -> Reply:
         if barrier.delivery_of(row) not in {None, self.delivery_id}:
-            # done by the message of another event, whose repetition says it again: both would double all that follows
+            # done by another event's delivery, whose redelivery republishes it: doing so here too would double all that
+            # follows
             return reply_of(row)
         with self.here.database.transaction() as session:
             return self._republish(session, row)

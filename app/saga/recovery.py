@@ -1,8 +1,8 @@
-"""The sweep: whatever was lost, stopped or forgotten is driven on from the log.
+"""The sweep: re-drive sagas whose messages were lost, or whose worker stopped, from the log.
 
-It is idempotent, and safe when several run: rows are claimed with ``FOR UPDATE SKIP LOCKED`` (SQLite has one writer at
-a time), and a claim is a lease, because claiming a row postpones when the next sweep looks at it. Only unfinished sagas
-are in the index it reads.
+It is idempotent, and safe to run concurrently: rows are claimed with ``FOR UPDATE SKIP LOCKED`` (SQLite has one writer
+at a time), and a claim is a lease, because it postpones the row's next check. The index that it reads holds only
+unfinished sagas.
 """
 
 import logging
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 BATCH = 100
 
 LOCKED_FOR_SECONDS = 30
-"""A locked saga that has been due for so long is reported: a transaction of the shop itself ends sooner."""
+"""A saga that has been due this long and is locked is reported: a transaction of the shop itself ends sooner."""
 
 LATE_SECONDS = 60.0
-"""After so many seconds without a sweep, pages and alerts report it: twice the longest ``sweep_seconds``.
+"""Pages and alerts report a sweep that is later than this: twice the longest ``sweep_seconds``.
 
 ``deploy/prometheus`` has the same number.
 """
@@ -40,9 +40,9 @@ LATE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What one sweep did: sagas driven on, sagas whose deadline had passed, events sent again to listeners.
+    """The result of one sweep: sagas re-driven, sagas timed out, events sent again to subscribers.
 
-    ``locked`` counts the sagas that have been due for long, and whose rows another transaction holds locked.
+    ``locked`` counts the sagas that have long been due and whose rows another transaction holds locked.
     """
 
     driven: int
@@ -52,27 +52,27 @@ class SweepResult:
 
 
 def sweep() -> SweepResult:
-    """Drive on every saga that has made no progress for too long, at most a batch at a time.
+    """Re-drive every saga that has made no progress for too long, at most one batch.
 
-    Each saga is claimed, and then driven, in transactions of their own: one that cannot be driven holds up no other.
+    Each saga is claimed, and then driven, in a transaction of its own: one that cannot be driven delays no other.
     """
     database = runtime.current().database
     with database.transaction() as session:
         outages = note_outages(session)
-        # before claiming: another sweep waits for this row, and then sees no saga that this one has claimed
+        # before claiming: another sweep waits for this row, and then sees no saga claimed by this one
         note_time(session, RECOVERY, runtime.current().now())
         claimed = _claim(session)
-        locked = _locked(session) if len(claimed) < BATCH else 0  # beyond a whole batch some are due and not locked
+        locked = _locked(session) if len(claimed) < BATCH else 0  # after a full batch, unlocked sagas may be due
         resent = resend_outbox(session, runtime.current().now(), limit=BATCH)
     outcomes = [_drive(saga_id, outages) for saga_id in claimed]
     if len(claimed) == BATCH:
-        with database.transaction() as session:  # else the time that a whole batch takes would look like an outage
+        with database.transaction() as session:  # else the time that a full batch takes would look like an outage
             note_time(session, RECOVERY, runtime.current().now())
     return SweepResult(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
 
 def sweep_if_available() -> SweepResult | None:
-    """Sweep, unless the database does not answer: then say so, and leave it to the next sweep."""
+    """Sweep; if the database is unavailable, log that and return None. The next sweep tries again."""
     try:
         return sweep()
     except DatabaseUnavailable as fault:
@@ -86,10 +86,10 @@ def _log_missed_sweep(fault: DatabaseUnavailable) -> None:
 
 @app.task(name="orchestrator.sweep")
 def run_sweep() -> dict[str, int] | None:
-    """Sweep once, unless that has just been done: what ``celery beat`` sends.
+    """Sweep once, unless another sweep has just run. ``celery beat`` sends this task.
 
-    Its messages pile up while no worker takes them, and several schedulers may run. They do not expire: that would be
-    judged by another machine's clock than the sender's.
+    Its messages pile up while no worker takes them, and several schedulers may run. They carry no expiry, because that
+    would be checked by another machine's clock than the sender's.
     """
     try:
         if _swept_just_now():
@@ -102,13 +102,13 @@ def run_sweep() -> dict[str, int] | None:
 
 
 def last_swept() -> datetime | None:
-    """Return when the last sweep ran, or None if there has been none."""
+    """Return the time of the last sweep, or None if there has been none."""
     with runtime.current().database.reading() as session:
         return session.scalar(select(Sweep.swept_at).where(Sweep.name == RECOVERY))
 
 
 def is_late(swept_at: datetime | None) -> bool:
-    """Return whether the last sweep was so long ago that pages and alerts should report it."""
+    """Return whether the last sweep is so long ago that pages and alerts should report it."""
     here = runtime.current()
     return swept_at is None or here.now() - swept_at > timedelta(seconds=LATE_SECONDS)
 
@@ -116,15 +116,15 @@ def is_late(swept_at: datetime | None) -> bool:
 def _swept_just_now() -> bool:
     here = runtime.current()
     swept_at = last_swept()
-    # half an interval, because the scheduler is not exact; one in the future is from before the clock was set back
+    # half an interval, because the scheduler is not exact; a time in the future is from before the clock was set back
     interval = timedelta(seconds=here.settings.sweep_seconds / 2)
     return swept_at is not None and abs(here.now() - swept_at) < interval
 
 
 def _claim(session: Session) -> list[str]:
-    """Take a lease on sagas that are due: no other sweep looks at them for a while."""
+    """Lease sagas that are due, so that no other sweep checks them for a while."""
     now = runtime.current().now()
-    # no word of its status: a planner that knows of a status index might take that, and sort all that is unfinished
+    # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
     due = select(SagaInstance).where(SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
     sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
     for saga in sagas:
@@ -134,7 +134,7 @@ def _claim(session: Session) -> list[str]:
 
 
 def _locked(session: Session) -> int:
-    """Return how many sagas have been due for long after all that are not locked were claimed; log which they are."""
+    """Return how many sagas are long due although all unlocked ones were claimed; log the first of them."""
     long_ago = runtime.current().now() - timedelta(seconds=LOCKED_FOR_SECONDS)
     locked = session.scalars(select(SagaInstance.id).where(SagaInstance.wake_at <= long_ago).limit(BATCH)).all()
     if locked:
@@ -160,7 +160,7 @@ def _drive(saga_id: str, outages: Outages) -> str:
                 return "left"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
             if overdue and outages.suspend(saga, here.now()):
-                # its service may have waited for a connection: the clock starts again when the saga is driven on
+                # its service may have waited for a connection: the deadline restarts when the saga is re-driven
                 logger.warning("deadline passed during an outage", extra={"saga_id": saga_id})
                 state_machine.suspend_deadline(saga, here.now())
                 overdue = False
@@ -174,14 +174,14 @@ def _drive(saga_id: str, outages: Outages) -> str:
         logger.warning("saga could not be driven on, the next sweep tries again", extra=reason)
         return "failed"
     except Exception:
-        # whatever one saga's trouble is, the sweep goes on to the others
+        # one saga's failure must not keep the sweep from the others
         logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
         return "failed"
     return "timed out" if overdue else "driven"
 
 
 def _cancelled(session: Session, driver: Driver, saga: SagaInstance) -> bool:
-    """Do what was asked of a process that could not: see ``OtherVersion.cancel``. Return whether there was anything."""
+    """Execute a cancellation recorded by ``OtherVersion.cancel``; return whether there was one to execute."""
     if saga.cancel_requested_at is None or saga.status not in FORWARD:
         return False
     try:

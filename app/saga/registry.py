@@ -1,4 +1,4 @@
-"""Every kind of saga this process knows, by name: what recovery and operators use without caring which kind it is."""
+"""Registry of the saga types of this process, for recovery and operators, whatever the pattern."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -12,32 +12,32 @@ from app.saga.other_versions import OtherVersion
 
 
 class Driver(Protocol):
-    """How one kind of saga is moved from outside. Each is called with the saga's row locked.
+    """Drives the sagas of one type from outside. Every method is called with the saga's row locked.
 
-    What is to be sent leaves after the commit.
+    Messages are sent after the commit.
     """
 
     name: str
 
     def can_drive(self, saga: SagaInstance) -> bool:
-        """Return whether this process's version of the code can move the saga."""
+        """Return whether this process's version of the code can drive the saga."""
 
     def drive(self, session: Session, saga: SagaInstance) -> None:
-        """Send again whatever an unfinished saga waits for."""
+        """Send again the messages that an unfinished saga waits for."""
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
-        """Act on a deadline that has passed."""
+        """Handle a passed deadline."""
 
     def cancel(self, session: Session, saga: SagaInstance) -> bool:
-        """Have the saga undone; tells whether it was not so already. Raises Conflict when it is too late."""
+        """Start compensation; return whether this changed anything. Raises Conflict when it is too late."""
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Set a stuck saga moving again, or drive a stalled one. Raises Conflict when there is nothing to resume."""
+        """Resume a stuck saga, or re-drive a stalled one. Raises Conflict when there is nothing to resume."""
 
     def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
-        """Go on as if the compensation that the saga is stuck on had been done. Raises Conflict.
+        """Continue as if the compensation that the saga is stuck on had succeeded.
 
-        See ``operations.skip`` for when.
+        Raises Conflict; see ``operations.skip``.
         """
 
 
@@ -47,23 +47,23 @@ _drivers: dict[str, Driver] = {}
 
 
 def register(driver: Driver) -> None:
-    """Make a kind of saga known under its name. Raises DefinitionError if the name is taken."""
+    """Register the driver of a saga type. Raises DefinitionError if its name is taken."""
     if driver.name in _drivers:
         raise DefinitionError(f"saga {driver.name} is declared twice")
     _drivers[driver.name] = driver
 
 
 def driver_of(saga: SagaInstance) -> Driver:
-    """Return what moves this saga here: a stand-in if only code of another version can."""
+    """Return the driver of a saga: a stand-in if only code of another version can drive it."""
     driver = named(saga.saga_type)
     return driver if driver and driver.can_drive(saga) else OTHER_VERSION
 
 
 def known() -> Collection[Driver]:
-    """Return every kind of saga."""
+    """Return the drivers of all saga types."""
     return _drivers.values()
 
 
 def named(name: str) -> Driver | None:
-    """Return the kind of saga of this name, or None."""
+    """Return the driver of the saga type of this name, or None."""
     return _drivers.get(name)

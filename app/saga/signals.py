@@ -1,8 +1,8 @@
-"""What happens to sagas and their steps, told once, after the commit that made it true.
+"""Signals about sagas and their steps, sent once, after the commit.
 
-Logs, metrics and traces listen here, so that each thing is said in one place and means the same to all of them. A
-process that dies between the commit and the telling tells nobody: the saga log in the database is the truth, and the
-rest is for people who watch.
+Logs, metrics and traces are listeners, so that each change is reported in one place and consistently. If the process
+dies between the commit and the signal, no listener is called: the saga log in the database is authoritative, and
+signals serve observability only.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class SignalType(StrEnum):
-    """What can happen."""
+    """The type of a signal."""
 
     SAGA_STARTED = "saga started"
     SAGA_TURNED_BACK = "saga turned back"
@@ -39,10 +39,10 @@ class SignalType(StrEnum):
 
 @dataclass(frozen=True)
 class SagaSignal:
-    """One thing that happened to a saga, or to an operation of one of its steps.
+    """A change of a saga, or of an operation of one of its steps.
 
-    ``seconds`` is how long the attempt took that ended, or the whole saga that did. ``step`` and ``operation`` are
-    None where a saga as a whole is meant; ``current_step`` then says where it stood, if anywhere.
+    ``seconds`` is the duration of the attempt that ended, or of the whole saga that ended. ``step`` and ``operation``
+    are None for a signal about the saga as a whole; ``current_step`` then is its current step, if it has one.
     """
 
     kind: SignalType
@@ -63,7 +63,7 @@ Listener = Callable[[SagaSignal], None]
 
 
 def write_line(happening: SagaSignal) -> None:
-    """Log a happening as one line, in the words of seed 000 where it has some."""
+    """Log a signal as one line, with the message texts of seed 000 where it has them."""
     level, words = _LINES[happening.kind]
     if not logger.isEnabledFor(level):
         return
@@ -80,7 +80,7 @@ def _what(happening: SagaSignal) -> str:
 
 
 def _saga_class(saga_type: str) -> str:
-    """Return the name that seed 000 gives a type of saga in its log: ``OrderSaga`` for ``order``."""
+    """Return the name that seed 000 logs for a type of saga: ``OrderSaga`` for ``order``."""
     return "".join(word.capitalize() for word in re.split(r"\W|_", saga_type)) + "Saga"
 
 
@@ -103,29 +103,29 @@ _listeners: list[Listener] = [write_line]
 
 
 def connect(listener: Listener) -> None:
-    """Have a function called with everything that happens in this process from now on.
+    """Register a listener for all signals of this process.
 
-    It is called in the thread that did it, after the commit, and what follows may be sent only after it, so it must be
-    quick. What it raises is logged, and concerns nobody else.
+    It is called in the thread that caused the signal, after the commit and before the messages that follow it are sent,
+    so it must be quick. Its exceptions are logged and suppressed.
     """
     if listener not in _listeners:
         _listeners.append(listener)
 
 
 def disconnect(listener: Listener) -> None:
-    """Have a function called no more."""
+    """Remove a listener."""
     if listener in _listeners:
         _listeners.remove(listener)
 
 
 def send_saga(kind: SignalType, saga: SagaInstance, *, at: datetime | None = None, reason: str | None = None) -> None:
-    """Tell, after the commit, what happens to a saga in the current transaction; ``at`` is when it ended, if it did."""
+    """Send a signal about a saga after the commit of the current transaction; ``at`` is when it ended, if it did."""
     seconds = (at - saga.created_at).total_seconds() if at else None
     _tell_after_commit(replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step))
 
 
 def send_step(kind: SignalType, saga: SagaInstance, row: SagaStep, now: datetime) -> None:
-    """Tell, after the commit, what happens in the current transaction to an operation, whose row says the rest."""
+    """Send a signal about an operation after the commit of the current transaction; its row has the details."""
     _tell_after_commit(
         replace(
             _about(kind, saga),
@@ -152,5 +152,5 @@ def _tell(happening: SagaSignal) -> None:
         try:
             listener(happening)
         except Exception:
-            # nobody who only watches may keep a message from being sent
+            # a failing listener must not keep messages from being sent
             logger.exception(f"{happening.kind}: a listener failed", extra={"saga_id": happening.saga_id})
