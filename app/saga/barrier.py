@@ -1,9 +1,9 @@
-"""The barrier: an operation of a step happens once, whatever is delivered twice, late or in the wrong order.
+"""The barrier: an operation of a step takes effect once, whatever is delivered twice, late or out of order.
 
-The unique key ``(saga_id, step, operation)`` alone decides every race, so it serves the choreography too, where
-nobody decides by the saga's row. The terms are those of the saga literature (DTM's "sub-transaction barrier"):
-*duplicate*, the same message again; *null compensation*, an undo whose action never ran; *hanging*, an action that
-arrives after it.
+The unique key ``(saga_id, step, operation)`` alone resolves every race, so it serves the choreography too, where the
+saga's row decides nothing. The terms are those of the saga literature (DTM's "sub-transaction barrier"): *duplicate*,
+the same message again; *null compensation*, a compensation whose action never ran; *hanging*, an action that arrives
+after its compensation.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -22,28 +22,28 @@ from app.saga.definition import RETRY_UNTIL_STUCK, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
-"""An operation with one of these may still take effect."""
+"""The statuses of an operation that may still take effect."""
 
 NAME_BASED = 5
-"""The version of the UUIDs that ``events.delivery_of`` makes."""
+"""The version of the UUIDs returned by ``events.delivery_of``."""
 
 Entry = Row[Any]
-"""What the log says of an operation, to be read only: those columns of ``SagaStep`` that something is decided by."""
+"""A read-only log entry of an operation: the columns of ``SagaStep`` that decisions depend on."""
 
 Log = dict[tuple[str, Operation], Entry]
-"""What the log says of one saga, by step and operation."""
+"""The log of one saga, by step and operation."""
 
 
 def peek(session: Session, saga_id: str, step: str, operation: Operation) -> SagaStep | None:
-    """Return what the log says of an operation, without taking it."""
+    """Return an operation's row, or None, without creating or locking it."""
     return session.get(SagaStep, (saga_id, step, operation))
 
 
 def enter(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
-    """Take an operation, or find that it was taken: returns its row, locked until the transaction ends.
+    """Create an operation's row unless it exists; return it, locked until the transaction ends.
 
-    A fresh row has status ``running`` and disappears with a rollback. Two transactions that enter at the same time
-    are put in order by the unique key: the second waits for the first to end.
+    A new row has status ``running`` and disappears with a rollback. The unique key serializes two transactions that
+    enter at the same time: the second waits for the first to end.
     """
     values = _untouched(saga_id, step, operation, now)
     session.execute(insert_if_absent(session, SagaStep).values(**values).on_conflict_do_nothing())
@@ -53,26 +53,26 @@ def enter(session: Session, saga_id: str, step: str, operation: Operation, now: 
 
 
 def locked(session: Session, saga_ids: Iterable[str]) -> list[tuple[SagaInstance, Log]]:
-    """Lock those of these sagas that exist, in the order of their ids; returns each with all that its log says.
+    """Lock those of these sagas that exist, in the order of their ids; return each with its log.
 
-    The session does not know these objects: who changes them has them written by ``write``.
+    The session does not track these objects: write changes with ``write``.
     """
     known = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
     session.flush()
     sagas = [_saga(row) for row in session.connection().execute(_LOCKED, {"ids": known})]
-    # a statement of its own: one that has waited for a lock sees in other tables what was there before it waited
+    # a separate statement: one that waited for a lock sees other tables as they were before it waited
     logs = logged(session, [saga.id for saga in sagas])
     return [(saga, logs[saga.id]) for saga in sagas]
 
 
 def seen(session: Session, saga_id: str) -> SagaInstance | None:
-    """Return a saga to be read only, as it is at present: without its lock that says nothing for certain."""
+    """Return a saga, read-only and unlocked: its row may change at any time."""
     row = session.connection().execute(_SEEN, {"ids": [saga_id]}).one_or_none() if is_uuid(saga_id) else None
     return _saga(row) if row else None
 
 
 def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
-    """Return all that the log says of these sagas. It says the last word only while their rows are locked."""
+    """Return the logs of these sagas. They are authoritative only while the sagas' rows are locked."""
     logs: dict[str, Log] = {saga_id: {} for saga_id in saga_ids}
     if logs:
         session.flush()
@@ -82,9 +82,9 @@ def logged(session: Session, saga_ids: Collection[str]) -> dict[str, Log]:
 
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-# made once: these are asked for with every step
+# built once: they run with every step
 _SEEN = select(table_of(SagaInstance)).where(SagaInstance.id.in_(_IDS))
-# in one order everywhere, or two who lock could wait for each other
+# in the same order everywhere, to avoid deadlocks
 _LOCKED = _SEEN.order_by(SagaInstance.id).with_for_update()
 _ENTRY = ("saga_id", "step", "operation", "status", "attempts", "task_id", "delivery_id", "result", "error", "event_id")
 _LOGGED = select(*(table_of(SagaStep).c[name] for name in _ENTRY)).where(SagaStep.saga_id.in_(_IDS))
@@ -98,15 +98,15 @@ _SAGA_COLUMNS = [SagaInstance.__mapper__.get_property_by_column(column).key for 
 
 
 def is_free(log: Log, step: str, operation: Operation) -> bool:
-    """Tell whether the log says nothing of an operation: nobody has tried it, and nobody has shut its door."""
+    """Return whether an operation has no log entry: it was neither tried nor blocked."""
     return (step, operation) not in log
 
 
 def delivery_of(entry: Entry) -> str | None:
-    """Return the delivery (``events.delivery_of``) that last attempted an operation, if the log names it.
+    """Return the delivery (``events.delivery_of``) that last attempted an operation, if the entry has it.
 
-    A version without the column ``delivery_id`` logged the task id, which is the delivery (a UUID of version 5) only
-    in a message's first copy: later copies have random ids.
+    Versions without the column ``delivery_id`` logged the task id, which is the delivery (a UUID of version 5) only in
+    a message's first copy: later copies have random ids.
     """
     logged: str | None = entry.delivery_id
     if logged is None and is_uuid(entry.task_id) and UUID(entry.task_id).version == NAME_BASED:
@@ -115,13 +115,13 @@ def delivery_of(entry: Entry) -> str | None:
 
 
 def finished_deliveries(log: Log) -> frozenset[str | None]:
-    """Return the deliveries whose operations have ended: the events they published are written."""
+    """Return the deliveries whose operations have ended, so that the events they published are stored."""
     open_ = OPEN | {StepStatus.CLOSING}
     return frozenset(delivery_of(entry) for entry in log.values() if entry.status not in open_)
 
 
 def done(log: Log) -> frozenset[str]:
-    """Return the steps of which a log says that their action took effect."""
+    """Return the steps whose action took effect according to a log."""
     return frozenset(step for (step, operation), row in log.items() if _is_done(operation, row))
 
 
@@ -130,17 +130,17 @@ def _is_done(operation: Operation, row: Entry) -> bool:
 
 
 def take(saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
-    """Take an operation of a locked saga that its log does not know of; returns its row, to be written.
+    """Return a new row for an operation of a locked saga that has no log entry, to be written with ``write``.
 
-    Should somebody have taken it in spite of the lock, the unique key has the transaction fail.
+    If another transaction has inserted it despite the lock, the unique key makes this one fail.
     """
     return as_loaded(SagaStep, _BLANK | _untouched(saga_id, step, operation, now))
 
 
 def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[SagaStep]) -> None:
-    """Write what has changed of locked sagas, and the operations that were taken, by as few statements as possible.
+    """Write the changes of locked sagas, and new operations, in as few statements as possible.
 
-    It is what a flush would do; but to find out what to write a flush takes longer than to write it.
+    Equivalent to a flush; but a flush takes longer to find the changes than to write them.
     """
     updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for saga in sagas:
@@ -153,7 +153,7 @@ def write(session: Session, sagas: Iterable[SagaInstance], taken: Collection[Sag
 
 
 def write_new(session: Session, sagas: Iterable[SagaInstance]) -> None:
-    """Write new sagas, by one statement; as with ``write`` a flush would take longer."""
+    """Write new sagas in one statement; as with ``write`` a flush would take longer."""
     columns = table_of(SagaInstance).columns.keys()
     rows = [dict(zip(columns, (getattr(saga, name) for name in _SAGA_COLUMNS), strict=True)) for saga in sagas]
     if rows:
@@ -178,9 +178,10 @@ def _update(changed: tuple[str, ...]) -> Update:
 
 
 def block_action(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> SagaStep:
-    """See to it that a step's action cannot take effect from now on, unless it already has; returns its row.
+    """Block a step's action from now on, unless it already took effect; return its row.
 
-    If the action never ran its row is made here (null compensation), and a late action collides with it (hanging).
+    If the action never ran its row is created here (null compensation), so that a late action collides with it
+    (hanging).
     """
     row = enter(session, saga_id, step, Operation.ACTION, now)
     if row.status in OPEN:
@@ -204,14 +205,14 @@ def _untouched(saga_id: str, step: str, operation: Operation, now: datetime) -> 
 
 
 def reopen(session: Session, saga_id: str, step: str, operation: Operation) -> None:
-    """Let an operation that was given up be tried again, with a full round of retries."""
+    """Reset a failed operation, with a full round of retries."""
     row = session.get(SagaStep, (saga_id, step, operation), with_for_update=True)
     if row and row.status == StepStatus.FAILED:
         _reopen(row)
 
 
 def exhausted(session: Session, saga_id: str) -> Sequence[SagaStep]:
-    """Return the operations of a saga that were given up before they could say how they ended, locked."""
+    """Return, locked, the operations of a saga that exhausted their retries without publishing an outcome."""
     ended = SagaStep.status.in_([StepStatus.FAILED, StepStatus.CLOSING])
     unsaid = select(SagaStep).where(SagaStep.saga_id == saga_id, ended, SagaStep.event_id.is_(None))
     rows = session.scalars(unsaid.order_by(SagaStep.step, SagaStep.operation).with_for_update())
@@ -219,15 +220,15 @@ def exhausted(session: Session, saga_id: str) -> Sequence[SagaStep]:
 
 
 def _closing_in_vain(row: SagaStep) -> bool:
-    # a door that is being closed has this status from before the first attempt to its last
+    # an action that is being voided has this status from before the first attempt until after the last
     return RETRY_UNTIL_STUCK.exhausted(row.attempts - row.earlier_attempts)
 
 
 def reset_exhausted(session: Session, saga_id: str) -> None:
-    """Let every operation of a saga be tried again that was given up before it could say how it ended.
+    """Reset all exhausted operations of a saga, so that they are retried.
 
-    An action that failed and said so is not among them: its failure is a fact. One whose voiding was given up stays
-    shut, and has a new round of retries.
+    A failed action whose failure was published is not among them: it is a fact. An action whose voiding was exhausted
+    stays blocked, and gets a new round of retries.
     """
     for row in exhausted(session, saga_id):
         if row.status == StepStatus.CLOSING:

@@ -1,4 +1,4 @@
-"""What an operator, or a customer, may ask of a saga: the same for both patterns."""
+"""Operations on a saga for operators and customers, the same for both patterns."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a bulk resume did: the sagas it set moving, those it could not with the reason, and where to go on."""
+    """The result of a bulk resume: the sagas resumed, those refused with the reason, and where to continue."""
 
     resumed: list[str]
     refused: dict[str, str]
     next_after: str | None
-    """The id of the last saga looked at, or None if there are no more."""
+    """The id of the last saga processed, or None if there are no more."""
 
 
 def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
-    """Request that a saga be undone; returns it as it stands after the commit, with ``cancel_requested_at`` set.
+    """Request a saga's cancellation; return the saga as of the commit, with ``cancel_requested_at`` set.
 
-    ``by`` is the operator who does, and is kept unless the saga is being compensated already; None is for a customer.
-    A second request changes nothing. Raises NotFound, and Conflict past the point of no return.
+    ``by`` is the requesting operator, recorded unless the saga is already being compensated; None for a customer. A
+    second request has no effect. Raises NotFound, and Conflict past the point of no return.
     """
 
     def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
         done = driver.cancel(session, saga)
-        # also of a saga that is being compensated anyway: the request was accepted, and its decision can be looked up
+        # also if the saga is being compensated already: the request is accepted, so its decision can be looked up
         if saga.cancel_requested_at is None:
             saga.cancel_requested_at = runtime.current().now()
         return done
@@ -48,18 +48,19 @@ def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
 
 
 def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
-    """Set a stuck saga moving again where it stands, or drive on one that is unfinished; ``by`` whom is kept.
+    """Resume a stuck saga at its current step, or re-drive an unfinished one; ``by`` is recorded.
 
-    Raises NotFound, and Conflict when the saga has ended.
+    Raises NotFound, and Conflict if the saga has ended.
     """
     return _with_driver(saga_id, _resume, OperatorActionType.RESUME, by)
 
 
 def skip(saga_id: str, statement: ManualCompletion) -> SagaInstance:
-    """Go on with a saga that is stuck on a compensation which, as somebody says, was done by hand.
+    """Continue a saga whose stuck compensation is reported as completed manually.
 
-    Raises NotFound, and Conflict when the saga is not stuck, is stuck on something else than a compensation or than the
-    step that the statement names, or on several of which it names none, and when its service cannot record it as done.
+    Raises NotFound. Raises Conflict if the saga is not stuck; if it is stuck on something other than a compensation, on
+    another step than the report names, or on several steps and the report names none; and if its service cannot record
+    the completion.
     """
 
     def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
@@ -72,22 +73,22 @@ def skip(saga_id: str, statement: ManualCompletion) -> SagaInstance:
 
 
 def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
-    """Resume the sagas that are stuck on one step, at most ``limit`` of them, each in a transaction of its own.
+    """Resume the sagas that are stuck on one step, at most ``limit``, each in a transaction of its own.
 
-    ``after`` is where an earlier call ended. A saga that cannot be resumed holds up no other.
+    ``after`` is the ``next_after`` of an earlier call. A saga that cannot be resumed delays no other.
     """
     stuck = _stuck_on(step)
     if after:
         stuck = stuck.where(SagaInstance.id > after)
     with runtime.current().database.reading() as session:
         found = session.scalars(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
-    # another operator may have resumed it since it was found
+    # another operator may have resumed one since it was found
     done = _resume_each(found[:limit], lambda saga: saga.status == SagaStatus.STUCK, by)
     return Resumed(*done, found[limit - 1] if len(found) > limit else None)
 
 
 def resume_group(group: StuckGroup, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
-    """Resume the sagas of one group; at most ``limit`` that are stuck on its step are looked at. See resume_stuck."""
+    """Resume the sagas of one group; at most ``limit`` sagas stuck on its step are checked. See resume_stuck."""
     columns = select(SagaInstance.id, SagaInstance.stuck_reason)
     stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == group.step)
     if after:
@@ -95,7 +96,7 @@ def resume_group(group: StuckGroup, *, by: str | None = None, after: str | None 
     with runtime.current().database.reading() as session:
         found = session.execute(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
     in_group = [row.id for row in found[:limit] if error_class(row.stuck_reason, group.step) == group.error]
-    # it is asked again with the row locked: another saga than the one that was shown must not be resumed
+    # checked again with the row locked: the saga may have changed since it was shown
     done = _resume_each(in_group, group.holds, by)
     return Resumed(*done, found[limit - 1].id if len(found) > limit else None)
 
@@ -103,7 +104,7 @@ def resume_group(group: StuckGroup, *, by: str | None = None, after: str | None 
 def _resume_each(
     saga_ids: Iterable[str], is_meant: Callable[[SagaInstance], bool], by: str | None
 ) -> tuple[list[str], dict[str, str]]:
-    """Resume those of these sagas that are meant; returns the others of them with the reason."""
+    """Resume the sagas for which ``is_meant`` holds; return those, and the refused ones with the reason."""
     resumed, refused = [], dict[str, str]()
 
     def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
@@ -132,14 +133,14 @@ def _stuck_on(step: str) -> Select[str]:
 
 
 def _is_stuck_on(step: str) -> ColumnElement[bool]:
-    # the row names one step only; a choreographed saga may be stuck on two
+    # the row has one step only, but a choreographed saga may be stuck on two
     undoing = and_(SagaStep.operation == Operation.COMPENSATION, SagaStep.status == StepStatus.FAILED)
     unsaid = (SagaStep.step == step, SagaStep.event_id.is_(None), or_(undoing, SagaStep.status == StepStatus.CLOSING))
     return or_(SagaInstance.current_step == step, exists().where(SagaStep.saga_id == SagaInstance.id, *unsaid))
 
 
 def saga_of(aggregate_id: str) -> str:
-    """Return the id of the saga about an aggregate (an order). Raises NotFound."""
+    """Return the id of the saga of an aggregate (an order). Raises NotFound."""
     with runtime.current().database.reading() as session:
         saga_id = session.scalar(select(SagaInstance.id).where(SagaInstance.aggregate_id == aggregate_id))
     if saga_id is None:
@@ -164,9 +165,9 @@ def _with_driver(
     by: str | None,
     note: str | None = None,
 ) -> SagaInstance:
-    """Ask the driver of a saga, with its row locked, and keep in the same transaction which operator did, if one.
+    """Call ``ask`` with a saga's driver, its row locked, and record the operator's action in the same transaction.
 
-    ``ask`` tells whether it had something done: what changed nothing is nobody's act.
+    ``ask`` returns whether it changed anything: an action without effect is not recorded.
     """
     here = runtime.current()
     with here.database.transaction() as session:

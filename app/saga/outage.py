@@ -1,12 +1,12 @@
-"""Which deadlines are suspended, because it is not the service that is late.
+"""Suspend deadlines during outages of the broker or the database, which are not the service's delay.
 
-A deadline says that a worker did not finish its task in time. One without the task's message is not late: while the
-broker does not take a saga's message from us, that saga's clock stands still. What follows in a chain that is under way
-is sent by the task before it: there the clock goes on.
+A deadline passes when a worker did not finish its task in time. Without the task's message the worker is not late:
+while the broker does not accept a saga's message from us, that saga's deadline is suspended. The next messages of a
+chain under way are sent by the task before them: there the deadline continues.
 
-Neither is a worker late that waits for the database. No deadline passes while the database refuses connections, nor
-for an interval without any sweep (the host, the database or every scheduler was down), nor for a while after either,
-because those who were refused try again less and less often.
+A worker that waits for the database is not late either. No deadline passes while the database refuses connections, nor
+because of an interval without any sweep (the host, the database or every scheduler was down), nor for a while after
+either, because clients that were refused back off.
 """
 
 import logging
@@ -26,24 +26,24 @@ from app.saga.models import SagaInstance, Sweep
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
-"""How long after an outage of the database no deadline passes: longer than any task waits for its next try."""
+"""No deadline passes for this long after a database outage: longer than any task waits for its next retry."""
 
 GAP_SECONDS = 10.0
-"""An interval without a sweep is an outage if it is longer than this, and than three regular intervals."""
+"""An interval without a sweep counts as an outage if it exceeds this and three regular intervals."""
 
 MAX_TIMEOUTS = 10
-"""A saga that has made no progress for so many of the longer timeout is undone in spite of an outage."""
+"""A saga without progress for this many times the longer timeout is compensated despite an outage."""
 
 RECOVERY = "recovery"
-"""The row of ``sweeps`` that says when the last sweep ran."""
+"""The row of ``sweeps`` with the time of the last sweep."""
 
 _EXHAUSTED_AT = "connections exhausted"
 _GAP_SINCE = "no sweep since"
 _GAP_UNTIL = "no sweep until"
 _SWEPT_AGAIN_AT = "swept again"
 
-# the limits of the role and of the database, and the reserved connections, are not for superusers; what a standby
-# takes is not counted
+# superusers are exempt from the limits of role and database and from reserved connections; the connections of a standby
+# are not counted
 _EXHAUSTED = """
     (SELECT NOT rolsuper AND (
         (rolconnlimit >= 0 AND
@@ -58,19 +58,19 @@ _EXHAUSTED = """
 
 @dataclass(frozen=True)
 class Outages:
-    """What is known of the last outages when a sweep begins."""
+    """The last outages as known at the start of a sweep."""
 
     ended_at: list[datetime]
-    """When a shortage of connections, and an interval without a sweep, were last seen; now if that lasts."""
+    """When a shortage of connections, and an interval without a sweep, were last seen; now if it still lasts."""
     gap: tuple[datetime, datetime] | None
-    """The last interval without a sweep, or the longer one that it followed soon."""
+    """The last interval without a sweep, or a longer one shortly before it."""
 
     def suspend(self, saga: SagaInstance, now: datetime) -> bool:
-        """Return whether an overdue saga gets a new deadline instead of being undone.
+        """Return whether an overdue saga gets a new deadline instead of being compensated.
 
-        It does if its deadline passed in an outage, or within ``GRACE_SECONDS`` afterwards, even if the sweeps take
-        longer to come to it. Each saga gets it for a bounded time: a connection shortage may last, and the saga's
-        service may be down for another reason. The interval without a sweep does not count towards that time.
+        It does if its deadline passed during an outage, or within ``GRACE_SECONDS`` afterwards, even if a sweep checks
+        it later. This is bounded for each saga: a connection shortage may last, and the saga's service may be down for
+        another reason. The interval without a sweep does not count towards the bound.
         """
         deadline = saga.deadline_at
         if deadline is None or not any(deadline < end + timedelta(seconds=GRACE_SECONDS) for end in self.ended_at):
@@ -85,16 +85,16 @@ class Outages:
 
 
 def note_time(session: Session, name: str, moment: datetime) -> None:
-    """Write a row of ``sweeps``, over what it said before."""
+    """Insert or overwrite a row of ``sweeps``."""
     written = insert_if_absent(session, Sweep).values(name=name, swept_at=moment)
     session.execute(written.on_conflict_do_update(index_elements=["name"], set_={"swept_at": moment}))
 
 
 def note_outages(session: Session) -> Outages:
-    """Return what is known of outages, and note one that lasts or has just ended; to be called before a sweep is noted.
+    """Return the last outages, and record one that lasts or has just ended; call it before the sweep is recorded.
 
-    All of it is judged by stored rows and by the server, so it makes no difference which process sweeps, or whether it
-    has been restarted. Without a row for the last sweep nothing is known about the time before.
+    Everything is derived from stored rows and from the server, so it does not matter which process sweeps, or whether
+    it was restarted. Without a row for the last sweep nothing is known about the time before.
     """
     here = runtime.current()
     now = here.now()
@@ -109,14 +109,14 @@ def note_outages(session: Session) -> Outages:
     for name, moment in found.items():
         note_time(session, name, moment)
     noted |= found
-    # one in the future is from before the database's clock was set back
+    # a time in the future is from before the database's clock was set back
     ended_at = [noted[name] for name in (_EXHAUSTED_AT, _SWEPT_AGAIN_AT) if name in noted and noted[name] <= now]
     gap = (noted[_GAP_SINCE], noted[_GAP_UNTIL]) if _GAP_SINCE in noted else None
     return Outages(ended_at, gap)
 
 
 def _follows_a_longer_gap(noted: dict[str, datetime], now: datetime) -> bool:
-    """Return whether the interval since the last sweep is an aftermath of a longer one, such as a second restart."""
+    """Return whether the interval since the last sweep soon follows a longer one, as after a second restart."""
     if _GAP_UNTIL not in noted:
         return False
     is_soon = noted[RECOVERY] - noted[_GAP_UNTIL] < timedelta(seconds=GRACE_SECONDS)
@@ -129,10 +129,10 @@ def _connections_exhausted(session: Session) -> bool:
 
 
 def suspend_deadline(saga_id: str) -> None:
-    """Take the deadline off a saga whose message could not be sent, in a transaction of its own.
+    """Suspend the deadline of a saga whose message could not be sent, in a transaction of its own.
 
-    The sweep that sends the message sets a new one. If the database is away too, or the process dies here, the deadline
-    stays: the saga is then undone when it passes, as if its worker had been away.
+    The sweep that sends the message sets a new deadline. If the database is unavailable too, or the process dies here,
+    the deadline stays, and the saga is compensated when it passes, as if its worker had been down.
     """
     here = runtime.current()
     try:
