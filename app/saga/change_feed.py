@@ -1,4 +1,4 @@
-"""Announces every happening's saga to the web processes, where they share a Redis."""
+"""Publish the saga of every signal to the web processes, if they share a Redis."""
 
 from app import runtime
 from app.saga import signals
@@ -6,7 +6,7 @@ from app.saga.signals import SagaSignal
 
 
 def announce(happening: SagaSignal) -> None:
-    """Have it said that a saga has changed."""
+    """Announce that a saga has changed."""
     if announcer := runtime.current().announcer:
         announcer.announce(happening.saga_id)
 

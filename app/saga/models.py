@@ -1,4 +1,4 @@
-"""The saga log: what was started, what was done, what was undone. It is the truth; messages are hints."""
+"""The tables of the saga log. The log is authoritative; messages are only hints."""
 
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from app.saga.definition import (
 )
 
 WAITS = text("wake_at IS NOT NULL")
-"""What the sweep has ever to look at: a saga that has ended, or is stuck, waits for nothing."""
+"""The rows that the sweep checks: a saga that has ended, or is stuck, has no ``wake_at``."""
 
 
 CANCEL_REASONS = {
@@ -30,60 +30,60 @@ CANCEL_REASONS = {
 
 
 class SagaInstance(Base):
-    """One saga. Of an orchestrated one the row decides what may run.
+    """A saga. For an orchestrated saga the row decides what may run.
 
-    Of a choreographed one it is a projection for readers and the sweep: no service decides by it.
+    For a choreographed saga it is a projection for readers and the sweep: no service decides by it.
     """
 
     __tablename__ = "saga_instances"
     __table_args__ = (
-        # over unfinished rows only, so that the sweep's cost does not grow with what is done
+        # over unfinished rows only, so that the sweep's cost does not grow with the finished ones
         Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=WAITS, sqlite_where=WAITS),
-        # what shares a status and a type lies in one stretch, newest last: see saga_search, which has two more
+        # sagas of one status and type are contiguous, newest last: see saga_search, which has two more indexes
         Index("ix_saga_instances_status_saga_type_id", "status", "saga_type", "id"),
     )
 
     id: Mapped[str] = mapped_column(UuidText, primary_key=True)
     saga_type: Mapped[str] = mapped_column(String(64))
     aggregate_id: Mapped[str] = mapped_column("order_id", String(64), unique=True)
-    """What the saga is about. The column has the seeds' name; the engine does not care what an order is."""
+    """What the saga is about. The column has the seeds' name; the engine does not interpret the id."""
     status: Mapped[SagaStatus] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(32))
     current_step: Mapped[str | None] = mapped_column(String(64))
     """Forward: the step to run next. Compensating: the step to compensate next."""
     steps: Mapped[list[Any]]
-    """The names of the steps it started with."""
+    """The names of the steps that it started with."""
     outline: Mapped[list[Any] | None]
-    """What those steps are to a process that does not declare them: see ``Saga.outline``."""
+    """The outline of those steps for processes that do not declare them: see ``Saga.outline``."""
     payload: Mapped[dict[str, Any]]
     state_history: Mapped[list[Any]]
-    """Every state it was in: ``{"state", "at"}``."""
+    """Every state that it entered: ``{"state", "at"}``."""
     error: Mapped[str | None] = mapped_column(Text)
-    """Why it turned back."""
+    """Why compensation started."""
     stuck_reason: Mapped[str | None] = mapped_column(Text)
-    """What it is stuck on, while it is."""
+    """Why it is stuck, while it is."""
     deadline_at: Mapped[datetime | None]
     wake_at: Mapped[datetime | None]
-    """When the sweep looks at it, unless it moves on before; the sweep's lease while it does."""
+    """When the sweep checks it next, unless it makes progress first; during a sweep, when its lease ends."""
     cancel_requested_at: Mapped[datetime | None]
-    """When its cancellation was first requested; see ``cancel_decision`` for the outcome."""
+    """When cancellation was first requested; see ``cancel_decision`` for the outcome."""
     redrives: Mapped[int] = mapped_column(default=0)
-    """How often the sweep had to drive it on since it last made progress."""
+    """Number of re-drives by the sweep since it last made progress."""
     unsupported_since: Mapped[datetime | None]
-    """When a process that cannot move it first swept it, since one that can last did or it made progress."""
+    """When a process that cannot drive it first swept it, since it last made progress or a capable process swept it."""
     traceparent: Mapped[str | None] = mapped_column(String(55))
-    """The span that started it, as W3C Trace Context writes one; what drives it on later goes on with that trace."""
+    """The span that started it, in W3C Trace Context format; later re-drives continue its trace."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
     @property
     def pattern(self) -> str:
-        """Return who drives it: an orchestrated saga carries its steps, of a choreographed one nobody holds a list."""
+        """Return the pattern: an orchestrated saga stores its steps, a choreographed one has no such list."""
         return "orchestration" if self.steps else "choreography"
 
     @property
     def cancel_decision(self) -> CancelDecision | None:
-        """Return what became of the request to cancel it, or None if there was none."""
+        """Return the outcome of the request to cancel it, or None if there was none."""
         if self.cancel_requested_at is None:
             return None
         if self.status == SagaStatus.COMPLETED:
@@ -92,54 +92,54 @@ class SagaInstance(Base):
 
     @property
     def cancel_reason(self) -> str | None:
-        """Return why that was decided, in a sentence."""
+        """Return the reason for that outcome as a sentence, or None."""
         return CANCEL_REASONS[self.cancel_decision] if self.cancel_decision else None
 
     @property
     def trouble(self) -> str | None:
-        """Return what people should read first: what it is stuck on, else why it turned back."""
+        """Return the reason to show first: why it is stuck, else why compensation started."""
         return self.stuck_reason or self.error
 
 
 class SagaStep(Base):
-    """One operation of one step: barrier, log and recorded reply in one row, written with the business change."""
+    """An operation of a step: barrier, log and recorded reply in one row, written with the business change."""
 
     __tablename__ = "saga_steps"
 
-    # no foreign key to the saga: a participant with a database of its own keeps these rows there
+    # no foreign key to the saga: a participant with its own database keeps these rows there
     saga_id: Mapped[str] = mapped_column(UuidText, primary_key=True)
     step: Mapped[str] = mapped_column(String(64), primary_key=True)
     operation: Mapped[Operation] = mapped_column(String(16), primary_key=True)
     status: Mapped[StepStatus] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
     earlier_attempts: Mapped[int] = mapped_column(default=0)
-    """How many of the attempts were made before the present round of retries: a resumed operation has a full one."""
+    """Attempts made before the current round of retries: a resumed operation gets a full round."""
     task_id: Mapped[str | None] = mapped_column(String(64), index=True)
-    """The task that made the last attempt, as Flower knows it. A message that is sent again has another."""
+    """The task that made the last attempt, as shown by Flower. A message that is sent again has another id."""
     delivery_id: Mapped[str | None] = mapped_column(String(36))
     """The event's delivery that made the last attempt (``events.delivery_of``), the same for every copy of its message.
 
-    Only in a choreographed saga; for rows of versions without the column see ``barrier.delivery_of``.
+    Only in a choreographed saga; for rows written by versions without the column see ``barrier.delivery_of``.
     """
     result: Mapped[dict[str, Any] | None]
     error: Mapped[str | None] = mapped_column(Text)
     event_id: Mapped[str | None] = mapped_column(UuidText)
-    """The event it recorded, to be sent again when its message comes again."""
+    """The event that it published, republished when its message is redelivered."""
     failures: Mapped[list[Any]]
-    """Every attempt that failed: ``{"attempt", "started_at", "finished_at", "error"}``.
+    """Every failed attempt: ``{"attempt", "started_at", "finished_at", "error"}``.
 
-    One that is to be tried again also says when (``retry_at``) and how many attempts there are at most (``most``).
+    One that is to be retried also has the time (``retry_at``) and the maximum number of attempts (``most``).
     """
     started_at: Mapped[datetime]
     """When its last attempt began."""
     finished_at: Mapped[datetime | None]
     done_by: Mapped[str | None] = mapped_column(String(200))
-    """Who said that a person did, outside the system, what this operation could not do; ``note`` is what they added."""
+    """Who reported that it was completed manually, outside the system; ``note`` is their remark."""
     note: Mapped[str | None] = mapped_column(Text)
 
 
 class Sweep(Base):
-    """When the recovery sweep last ran, and what it noted of outages (see ``outage``): a row for each moment."""
+    """When the recovery sweep last ran, and the outages that it recorded (see ``outage``): one row per moment."""
 
     __tablename__ = "sweeps"
 
@@ -148,7 +148,7 @@ class Sweep(Base):
 
 
 class OperatorAction(Base):
-    """What an operator did to a saga, written with what it caused; what was refused is not here."""
+    """An operator's action on a saga, written with its effect; rejected actions are not stored."""
 
     __tablename__ = "operator_acts"
 
@@ -165,4 +165,4 @@ RETENTION = (
     RetentionRule(OperatorAction, "saga_id", Of.SAGA),
     RetentionRule(SagaInstance, "id", Of.SAGA),
 )
-"""What goes with a saga that is no longer kept, itself last."""
+"""The rows deleted with a saga, itself last."""

@@ -1,7 +1,7 @@
-"""The orchestrator: a saga becomes a Celery chain whose error callback has it undone in reverse.
+"""The orchestrator: run a saga as a Celery chain whose error callback starts compensation in reverse order.
 
-Nothing here trusts a message. The chain, the error callback and the compensations only say "look now"; the saga's row,
-locked, says what there is to do.
+Messages are not trusted. The chain, the error callback and the compensations only trigger a check; the saga's row,
+while locked, determines what is left to do.
 """
 
 import logging
@@ -46,19 +46,19 @@ UNKNOWN_HERE = "this process does not declare the saga's steps"
 
 
 def orchestrated(saga: Saga) -> Saga:
-    """Make a declared saga known to the orchestrator of this process; returns it."""
+    """Register a declared saga with the orchestrator of this process; return it."""
     registry.register(Orchestration(saga))
     return saga
 
 
 def definition(saga_type: str) -> Saga | None:
-    """Return the declared saga of this name, if it is an orchestrated one."""
+    """Return the declared saga of this name, or None if it is not an orchestrated one."""
     driver = registry.named(saga_type)
     return driver.saga if isinstance(driver, Orchestration) else None
 
 
 def plan_of(saga: SagaInstance) -> Plan | None:
-    """Return a saga's steps; None if it is no orchestrated one, or if nothing is known here of one of them."""
+    """Return a saga's plan, or None if it is not orchestrated or a step is unknown in this process."""
     driver = registry.driver_of(saga)
     return driver.plan(saga) if isinstance(driver, Orchestration) else None
 
@@ -66,7 +66,7 @@ def plan_of(saga: SagaInstance) -> Plan | None:
 def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
     """Write a new saga in the caller's transaction; its chain is published after the commit.
 
-    ``payload`` is plain JSON: what the steps' messages are made of.
+    ``payload`` is plain JSON: the data that the steps' messages are built from.
     """
     row = begin(session, saga, aggregate_id, payload)
     barrier.write_new(session, [row])
@@ -74,7 +74,7 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
 
 
 def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
-    """Return a new saga as ``start`` does, for the caller to write with others: see ``barrier.write_new``."""
+    """Return a new saga like ``start``, for the caller to write with others: see ``barrier.write_new``."""
     now = runtime.current().now()
     first = saga.steps[0]
     row = SagaInstance(
@@ -92,13 +92,14 @@ def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
     return row
 
 
-# the log decides, not Celery's count: it is retried while the database is away, or left to another version
+# the log decides, not Celery's count: retried while the database is unavailable, or left to another version
 @app.task(name=ERROR_CALLBACK, bind=True, max_retries=None)
 def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
-    """Undo a saga whose current step has failed for good: the error callback of every forward chain.
+    """Start compensation of a saga whose current step has failed for good: the error callback of every forward chain.
 
-    It may come twice, late, or although nothing failed (a chain whose next message could not be published). So it only
-    asks: the log decides, once, under the row's lock. Without a failure in the log the sweep goes on with the saga.
+    It may arrive twice, late, or although nothing failed (a chain whose next message could not be published). So it is
+    only a request: the log decides, once, under the row's lock. Without a failure in the log the sweep re-drives the
+    saga.
     """
     with retried_on_database_fault(task):
         answer: str = batching.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
@@ -117,9 +118,9 @@ batching.register(ERROR_CALLBACK, _undo_together)
 
 
 def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
-    """Turn back those of these sagas whose log says that they have failed; returns what was found, by saga.
+    """Start compensation of those of these sagas that have failed according to their log; return the results by saga.
 
-    ``askers`` are the sagas, with the task that asks for each.
+    ``askers`` maps each saga to the task that requests it.
     """
     answers = dict.fromkeys(askers, NO_SUCH_SAGA)
     with runtime.current().database.transaction() as session:
@@ -136,7 +137,7 @@ def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
 
 def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> str:
     if not saga.steps:
-        return NO_SUCH_SAGA  # it is choreographed
+        return NO_SUCH_SAGA  # choreographed
     if saga.status not in FORWARD:
         return "nothing to undo"
     failure = _failure_in(saga, log)
@@ -150,7 +151,7 @@ def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> s
 
 
 def start_compensation(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
-    """Close the fence of a locked saga that is not through; its compensations are published after the commit."""
+    """Start compensation of a locked, unfinished saga; its compensations are published after the commit."""
     now = runtime.current().now()
     state_machine.start_compensation(saga, now, reason)
     to_undo = plan.undoing(_current(saga))
@@ -164,9 +165,10 @@ def start_compensation(session: Session, saga: SagaInstance, plan: Plan, reason:
 
 
 def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> None:
-    """Record that there is nothing to compensate of a step that only other code could, where the log says so.
+    """Skip the compensation of a step that only other code declares, if the log shows nothing to compensate.
 
-    A saga that turns back at a step which no deployed code declares any more would otherwise wait for that code.
+    Otherwise a saga that starts compensation at a step which no deployed code declares any more would wait for that
+    code.
     """
     step = plan.step(_current(saga))
     if step.name not in plan.undeclared or step.compensation is None or step.compensation.always:
@@ -180,7 +182,7 @@ def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> Non
 
 
 def _current(saga: SagaInstance) -> str:
-    assert saga.current_step is not None  # every saga that is not through has one
+    assert saga.current_step is not None  # every unfinished saga has one
     return saga.current_step
 
 
@@ -200,7 +202,7 @@ def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: s
 
 
 def _failure(session: Session, saga: SagaInstance) -> str | None:
-    """Return why the current step's action was given up, if the log says that it was."""
+    """Return why the current step's action failed for good, or None if the log has no such failure."""
     return _failure_in(saga, barrier.logged(session, [saga.id])[saga.id])
 
 
@@ -211,14 +213,14 @@ def _failure_in(saga: SagaInstance, log: barrier.Log) -> str | None:
 
 
 class Orchestration:
-    """Moves the sagas of one declaration from outside; see ``registry.Driver``."""
+    """Drives the sagas of one declaration; see ``registry.Driver``."""
 
     def __init__(self, saga: Saga) -> None:
         self.saga = saga
         self.name = saga.name
 
     def can_drive(self, saga: SagaInstance) -> bool:
-        """Return whether every step of the saga is declared here, or described on its row."""
+        """Return whether every step of the saga is declared here, or outlined on its row."""
         try:
             self.plan(saga)
         except UnknownStep:
@@ -226,11 +228,11 @@ class Orchestration:
         return True
 
     def plan(self, saga: SagaInstance) -> Plan:
-        """Return the saga's steps. Raises UnknownStep."""
+        """Return the saga's plan. Raises UnknownStep."""
         return self.saga.plan(saga.steps, saga.outline)
 
     def drive(self, session: Session, saga: SagaInstance) -> None:
-        """Publish what is left of the chain, in the direction that the row says."""
+        """Publish the rest of the chain, in the direction given by the row."""
         plan, now = self.plan(saga), runtime.current().now()
         has_deadline = saga.status in FORWARD and not plan.past_pivot(saga.current_step)
         undeclared = saga.current_step in plan.undeclared
@@ -248,7 +250,7 @@ class Orchestration:
             _publish_forward(session, saga, plan)
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
-        """Undo what is overdue; past the pivot go on instead."""
+        """Start compensation of an overdue saga; past the pivot re-drive it instead."""
         plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             saga.deadline_at = None
@@ -258,7 +260,10 @@ class Orchestration:
             start_compensation(session, saga, plan, reason)
 
     def cancel(self, session: Session, saga: SagaInstance) -> bool:
-        """Undo the saga for somebody who asked; nothing happens, and False says so, if it is being undone already."""
+        """Start compensation on request; return False, without any effect, if it has started already.
+
+        Raises Conflict past the pivot, and if the saga is stuck while compensating.
+        """
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
@@ -270,7 +275,7 @@ class Orchestration:
         return True
 
     def resume(self, session: Session, saga: SagaInstance) -> None:
-        """Retry a stuck saga where it stands; drive on one that is unfinished."""
+        """Retry a stuck saga's current step, or re-drive an unfinished saga."""
         plan = self.plan(saga)
         if saga.status == SagaStatus.STUCK:
             undoing = saga.state == COMPENSATION_STARTED
@@ -280,7 +285,7 @@ class Orchestration:
         self.drive(session, saga)
 
     def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
-        """Take somebody's word that the compensation it is stuck on was done by hand, and go on with the next."""
+        """Record the stuck compensation as completed manually, and continue with the next."""
         plan = self.plan(saga)
         step = plan.step(_current(saga))
         if step.name in plan.undeclared:

@@ -1,4 +1,4 @@
-"""How a saga's row changes: every change of status, state, current step and deadline is one of these functions.
+"""The transitions of a saga: every change of status, state, current step and deadline is one of these functions.
 
 Each is called with the row locked, in a session, and leaves the commit to the caller.
 """
@@ -21,17 +21,17 @@ from app.saga.models import SagaInstance
 from app.saga.signals import SignalType
 
 ABANDONED_AFTER_SECONDS = 300.0
-"""How long after a sweep first could not move a saga one of the same or another version may mark it stuck.
+"""A saga that no sweep could drive for this long may be marked stuck, by a sweep of any version.
 
-It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are not affected by it.
+It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are independent of it.
 """
 
 RECHECK_SECONDS = 2.0
-"""When the next sweep, perhaps of a process that can move the saga, looks at one that this process cannot move."""
+"""Seconds until the next sweep, perhaps of a capable process, checks a saga that this process cannot drive."""
 
 
 def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
-    """Give a new row its first status, state and deadline (``timeout`` in seconds)."""
+    """Initialize a new row's status, state and deadline (``timeout`` in seconds)."""
     saga.status = SagaStatus.PENDING
     saga.state_history = []
     saga.redrives = 0
@@ -42,13 +42,13 @@ def begin(saga: SagaInstance, now: datetime, timeout: float) -> None:
 
 
 def enter_state(saga: SagaInstance, state: str, now: datetime) -> None:
-    """Note that the saga has reached a state."""
+    """Record that the saga has entered a state."""
     saga.state = state
     saga.state_history = [*saga.state_history, {"state": state, "at": now.isoformat()}]
 
 
 def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
-    """Note that a step's action is done, and set the deadline of the next; without a next the saga is completed."""
+    """Record that a step's action is completed, and set the deadline of the next step, or complete the saga."""
     following = plan.following(done.name)
     if done.reaches:
         enter_state(saga, done.reaches, now)
@@ -61,7 +61,7 @@ def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
 
 
 def start_compensation(saga: SagaInstance, now: datetime, reason: str) -> None:
-    """Close the fence: from now on actions have no effect and what was done is undone."""
+    """Reject actions from now on, and compensate those that are completed."""
     saga.status = SagaStatus.COMPENSATING
     saga.stuck_reason = None
     saga.error = reason
@@ -71,7 +71,7 @@ def start_compensation(saga: SagaInstance, now: datetime, reason: str) -> None:
 
 
 def step_compensated(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
-    """Note that a step's compensation is done; without another the saga is compensated."""
+    """Record that a step is compensated; if it was the last one, the saga is compensated."""
     earlier = plan.undoing(step.name)[1:]
     if not earlier:
         complete_compensation(saga, now)
@@ -81,24 +81,24 @@ def step_compensated(saga: SagaInstance, plan: Plan, step: Step, now: datetime) 
 
 
 def complete(saga: SagaInstance, now: datetime) -> None:
-    """End the saga well."""
+    """Complete the saga."""
     enter_state(saga, COMPLETED, now)
     _end(saga, SagaStatus.COMPLETED, now)
     signals.send_saga(SignalType.SAGA_COMPLETED, saga, at=now)
 
 
 def complete_compensation(saga: SagaInstance, now: datetime) -> None:
-    """End the saga with everything undone."""
+    """End the saga as compensated."""
     enter_state(saga, FAILED, now)
     _end(saga, SagaStatus.COMPENSATED, now)
     signals.send_saga(SignalType.SAGA_COMPENSATED, saga, at=now)
 
 
 def mark_stuck(saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
-    """Stop the saga where it is, for a person to look at; ``current_step`` and ``state`` keep where that was.
+    """Stop the saga until an operator resumes it; ``current_step`` and ``state`` keep its position.
 
-    ``step`` names it where no step is current, in a choreography. A saga that has ended stays ended: what a late
-    repetition failed to do again was done.
+    ``step`` is the step that is stuck, for a choreography, which has no current step. A saga that has ended is left
+    unchanged: a late redelivery failed to repeat what was already done.
     """
     if saga.status in TERMINAL:
         return
@@ -111,7 +111,7 @@ def mark_stuck(saga: SagaInstance, now: datetime, reason: str, step: str | None 
 
 
 def leave(saga: SagaInstance, now: datetime, reason: str) -> None:
-    """Leave a saga that this process cannot move to one that can, or mark it stuck if it is abandoned."""
+    """Leave a saga that this process cannot drive to one that can, or mark it stuck if it is abandoned."""
     if is_abandoned(saga, now):
         mark_stuck(saga, now, reason)
     else:
@@ -120,16 +120,16 @@ def leave(saga: SagaInstance, now: datetime, reason: str) -> None:
 
 
 def is_abandoned(saga: SagaInstance, now: datetime) -> bool:
-    """Record that this process cannot move a saga; return whether no process has been able to for too long.
+    """Record that this process cannot drive a saga; return whether no process has been able to for too long.
 
-    The time since its last progress would not do: it may have waited for a gateway, or been down, much longer.
+    The time since its last progress is no measure: the saga may have waited for a gateway, or been down, much longer.
     """
     saga.unsupported_since = saga.unsupported_since or now
     return now - saga.unsupported_since > timedelta(seconds=ABANDONED_AFTER_SECONDS)
 
 
 def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
-    """Set a stuck saga moving again in the direction it had; ``timeout`` is that of its current step."""
+    """Resume a stuck saga in its direction; ``timeout`` is that of its current step."""
     undoing = saga.state == COMPENSATION_STARTED
     saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
     saga.stuck_reason = None
@@ -138,7 +138,7 @@ def unstick(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
 
 
 def touch(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
-    """Set the deadline (``timeout`` seconds from now, None for no deadline) and when the sweep has to look."""
+    """Record progress: set the deadline (``timeout`` seconds from now, None for none) and the next check."""
     saga.updated_at = now
     saga.redrives = 0
     saga.unsupported_since = None
@@ -147,9 +147,9 @@ def touch(saga: SagaInstance, now: datetime, timeout: float | None) -> None:
 
 
 def suspend_deadline(saga: SagaInstance, now: datetime) -> None:
-    """Let no deadline pass while the broker takes no messages; whoever drives the saga on starts the clock again."""
+    """Suspend the deadline while the broker accepts no messages; the re-drive restarts it."""
     saga.deadline_at = None
-    # at first the next sweep tries; then less and less often, or it would do nothing else during an outage
+    # the next sweep tries first; then ever more rarely, or during an outage the sweep would do nothing else
     saga.wake_at = next_check_at(saga, now) if saga.redrives else now
 
 
@@ -160,9 +160,9 @@ def restart_deadline(saga: SagaInstance, now: datetime, timeout: float) -> None:
 
 
 def next_check_at(saga: SagaInstance, now: datetime, wait: float = 0) -> datetime:
-    """Return when the sweep should look again at a saga that waits ``wait`` seconds by itself.
+    """Return when the sweep should check a saga again that waits ``wait`` seconds by itself.
 
-    Each re-drive without progress doubles the interval, so that a long queue is not made longer by the sweep.
+    Each re-drive without progress doubles the interval, so that the sweep does not lengthen a long queue.
     """
     stall = runtime.current().settings.stall_seconds * 2 ** min(saga.redrives, 5)
     look = now + timedelta(seconds=wait + stall)

@@ -1,4 +1,4 @@
-"""Groups of stuck sagas: stuck on the same step, with the same class of error."""
+"""Group stuck sagas by step and class of error."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ MAX_CLASS_LENGTH = 200
 
 
 def error_class(reason: str | None, step: str | None) -> str:
-    """Return the class of the error that a saga is stuck on: the exception's type where the reason names one.
+    """Return the error class of a stuck saga: the exception's type where the reason names one.
 
-    Our own errors are written without their type. Of those it is the text without what differs from saga to saga:
-    numbers, ids and quoted values. The task or step at the beginning is left out: a group has its step anyway, and the
-    two patterns have tasks of their own for it.
+    Our own errors are written without their type. For those it is the text without what varies between sagas: numbers,
+    ids and quoted values. The task or step at the beginning is left out: a group has its step anyway, and the task's
+    name differs between the two patterns.
     """
     failed, _, rest = (reason or "").partition(": ")
     text = rest if failed == step or _TASK.fullmatch(failed) else reason or ""
@@ -29,14 +29,14 @@ def error_class(reason: str | None, step: str | None) -> str:
 
 @dataclass(frozen=True)
 class StuckGroup:
-    """The sagas that are stuck on a step with a class of error; ``until`` leaves out what got stuck after that."""
+    """The sagas stuck on a step with an error class; ``until`` excludes sagas that got stuck later."""
 
     step: str
     error: str
     until: datetime | None = None
 
     def holds(self, saga: SagaInstance) -> bool:
-        """Return whether a saga is one of them."""
+        """Return whether a saga belongs to the group."""
         return (
             saga.status == SagaStatus.STUCK
             and saga.current_step == self.step

@@ -1,4 +1,4 @@
-"""A saga's log as it is told to people: operation by operation, each of them attempt by attempt."""
+"""Present a saga's log for display: operation by operation, each of them attempt by attempt."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from app.saga.models import SagaInstance, SagaStep
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at one operation of one step.
+    """An attempt at an operation of a step.
 
-    ``outcome`` is a StepStatus, or ``failed`` for one that was retried. ``number`` counts from 1; 0 stands for an
-    action that was refused before it could run. ``error`` is what went wrong, or who did by hand what had.
+    ``outcome`` is a StepStatus, or ``failed`` for an attempt that was retried. ``number`` counts from 1; 0 stands for
+    an action that was blocked before it ran. ``error`` is the failure, or who completed the operation manually, and
+    their note.
     """
 
     step: str
@@ -25,13 +26,13 @@ class Attempt:
     finished_at: datetime | None
     error: str | None
     retry_at: datetime | None = None
-    """When it was, or will be, tried again."""
+    """When it was, or will be, retried."""
     nothing_to_undo: bool = False
-    """Whether it was a compensation that found nothing to undo."""
+    """Whether it was a compensation with nothing to compensate."""
 
     @property
     def milliseconds(self) -> float | None:
-        """Return how long it took, or None while it has not ended."""
+        """Return its duration, or None while it has not ended."""
         if self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds() * 1000
@@ -39,7 +40,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """An operation of a step as the log tells it; ``started_at`` is when its first attempt began."""
+    """An operation of a step as logged; ``started_at`` is when its first attempt began."""
 
     step: str
     operation: Operation
@@ -57,27 +58,27 @@ class HistoryEntry:
     done_by: str | None = None
     note: str | None = None
     nothing_to_undo: bool = False
-    """Whether it is a compensation that was carried out and whose service found that its action had had no effect."""
+    """Whether it is a compensation that ran and whose service found that the action had had no effect."""
 
     @property
     def key(self) -> tuple[str, Operation]:
-        """Return what tells it from the saga's other operations."""
+        """Return the key that identifies it within the saga."""
         return self.step, self.operation
 
     @property
     def retry_at(self) -> datetime | None:
-        """Return when it is to be tried again, if it waits for that."""
+        """Return when it will be retried, or None if no retry is due."""
         if self.status not in {StepStatus.RETRYING, StepStatus.CLOSING} or not self.failures:
             return None
         return _moment(self.failures[-1].get("retry_at"))
 
     @property
     def max_attempts(self) -> int | None:
-        """Return how many attempts there are at most, if its last failure said so."""
+        """Return the maximum number of attempts recorded with its last failure, or None."""
         return self.failures[-1].get("most") if self.failures else None
 
     def tries(self) -> list[Attempt]:
-        """Return its attempts in order; what a person said to have done counts as one."""
+        """Return its attempts in order; a manual completion counts as one."""
         tried = [self._failed(failure) for failure in self.failures]
         last = self._last()
         return [*tried, last] if last else tried
@@ -100,7 +101,8 @@ class HistoryEntry:
             said = f"as {self.done_by} said: {self.note}" if self.note else f"as {self.done_by} said"
             at = self.finished_at
             return Attempt(self.step, self.operation, StepStatus.BY_HAND, self.attempts + 1, at, at, said)
-        # what was given up is told by its last failure already; the rest ended, or was refused, after its failures
+        # a failed operation is represented by its last failure already; any other ended, or was blocked, after its
+        # failures
         if self.status == StepStatus.RETRYING or (self.status == StepStatus.FAILED and self.failures):
             return None
         return Attempt(
@@ -116,7 +118,7 @@ class HistoryEntry:
 
 
 def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntry]:
-    """Return what a saga did, and is doing, from the rows of its log: actions, then compensations, as they began."""
+    """Return a saga's operations, including the current one, from its log: actions, then compensations, by start."""
     told = [_logged(row) for row in rows]
     under_way = _under_way(saga)
     if under_way and all(operation.key != under_way.key for operation in told):
@@ -124,7 +126,7 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntr
 
     def when(logged: HistoryEntry) -> tuple[bool, datetime, int]:
         undoing = logged.operation is Operation.COMPENSATION
-        # the place in the saga decides between two that began at the same moment
+        # the position in the saga breaks ties between operations that began at the same moment
         place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
         return undoing, logged.started_at, -place if undoing else place
 
@@ -132,13 +134,13 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntr
 
 
 def attempts(told: Iterable[HistoryEntry]) -> list[Attempt]:
-    """Return every attempt at these operations, in the order in which they began."""
+    """Return all attempts at these operations, in the order in which they began."""
     tries = [attempt for logged in told for attempt in logged.tries()]
     return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
 
 
 def _logged(row: SagaStep) -> HistoryEntry:
-    # the row keeps when its last attempt began; its first failure, if there was one, began before
+    # the row has the start of its last attempt; its first failure, if any, began earlier
     first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
     return HistoryEntry(
         step=row.step,
@@ -160,7 +162,7 @@ def _logged(row: SagaStep) -> HistoryEntry:
 
 
 def _under_way(saga: SagaInstance) -> HistoryEntry | None:
-    """Return what an orchestrated saga is at: it has no row in the log before its first attempt has ended."""
+    """Return an orchestrated saga's current operation, which has no log row before its first attempt has ended."""
     if saga.status not in ACTIVE or saga.current_step is None:
         return None
     operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
