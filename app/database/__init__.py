@@ -48,11 +48,11 @@ Model = TypeVar("Model", bound="Base")
 CENT = Decimal("0.01")
 
 PATIENCE_SECONDS = 30
-"""How long a transaction on SQLite waits for those that write before it."""
+"""How long a transaction on SQLite waits for the writers before it."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, always timezone-aware in Python; SQLite, which has no such type, stores it naive."""
+    """A timestamp in UTC, always timezone-aware in Python; SQLite, which has no such type, stores it naive."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -71,7 +71,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Money(TypeDecorator[Decimal]):
-    """An amount with two decimals. SQLite has no decimal type: there it is a number, rounded when read."""
+    """An amount with two decimals. SQLite has no decimal type: it stores a float, rounded when read."""
 
     impl = Numeric(12, 2)
     cache_ok = True
@@ -92,7 +92,7 @@ class Money(TypeDecorator[Decimal]):
 
 
 class Base(DeclarativeBase):
-    """The base of every table; constraint names follow one convention so that migrations can name them."""
+    """The base of all models; constraint names follow one convention, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -106,22 +106,22 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
         datetime: UtcDateTime,
         Decimal: Money,
-        # None is NULL, however it is written: a JSON null would be another nothing, for whoever asks by SQL
+        # None is stored as NULL: a JSON null would be a second kind of nothing in SQL queries
         dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
         list[Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
     }
 
 
 UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
-"""A UUID that Python sees as text, as messages and URLs carry it."""
+"""A UUID that is text in Python, as in messages and URLs."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """After how many seconds PostgreSQL ends what a connection does; each is reported as a DatabaseUnavailable.
+    """PostgreSQL's timeouts for a connection, in seconds; each is reported as DatabaseUnavailable.
 
-    A process that is frozen in a transaction keeps its row locks until ``idle_transaction`` has passed; a transaction
-    that needs one of them gives up after ``lock``, so that its thread can do something else meanwhile.
+    A process frozen in a transaction keeps its row locks until ``idle_transaction`` has passed. A transaction that
+    needs one of them fails after ``lock``, so that its thread can do something else meanwhile.
     """
 
     lock: float
@@ -130,10 +130,10 @@ class Timeouts:
 
 
 class Database:
-    """One process's access to the database. Nothing connects before the first transaction.
+    """One process's access to the database. The first transaction opens the first connection.
 
-    Every transaction raises DatabaseUnavailable when the database, and not what it was asked, is at fault. Without
-    ``timeouts`` those of the server apply: a migration may take as long as it needs.
+    Every transaction raises DatabaseUnavailable if the database, and not the statement, is at fault. Without
+    ``timeouts`` the server's defaults apply: a migration may take as long as it needs.
     """
 
     _writer: "threading.RLock | None" = None
@@ -143,7 +143,7 @@ class Database:
     def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
         self.url = url
         if url.startswith("sqlite"):
-            # SQLite lets one write at a time, and the others look again now and then: some of them for seconds
+            # SQLite allows one writer at a time, and the others poll: some of them for seconds
             self._writer = threading.RLock()
             self.engine = _sqlite_engine(url)
         else:
@@ -153,14 +153,14 @@ class Database:
         tracing.watch(self.engine)
 
     def now(self) -> datetime:
-        """Return the time by the database's clock; SQLite is a file of this machine, and so has this machine's."""
+        """Return the time of the database's clock; for SQLite, a file of this machine, that of this machine."""
         return self._clock.now() if self._clock else datetime.now(UTC)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Run the block in one transaction: commit at its end, roll back on any exception.
 
-        What was registered by ``after_commit`` runs after the commit, in order, and never after a rollback.
+        Callbacks registered by ``after_commit`` run after the commit, in order, and never after a rollback.
         """
         with faults_named(), self._one_writer(), Session(self.engine, expire_on_commit=False) as session:
             token = _current.set(session)
@@ -175,18 +175,18 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Run the block in one transaction that only reads; on SQLite it takes no write lock."""
+        """Run the block in a read-only transaction; on SQLite it takes no write lock."""
         with self._reading() as session:
             yield session
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """Run the block in one transaction that only reads, and all of whose statements see the same moment.
+        """Run the block in a read-only transaction in which all statements see the same snapshot.
 
-        On PostgreSQL what is deleted meanwhile is not cleaned up before its end. It may take any time, and wait for
-        the reader of its results: it locks no rows.
+        On PostgreSQL rows deleted meanwhile cannot be vacuumed before its end. It has no time limit, not even while the
+        consumer of its results pauses: it locks no rows.
         """
-        # SQLite has only such transactions
+        # every transaction of SQLite is one
         postgresql = self.engine.dialect.name == "postgresql"
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if postgresql else {}
         with self._reading(**options) as session:
@@ -196,13 +196,13 @@ class Database:
             yield session
 
     def check_writable(self) -> None:
-        """Raise DatabaseUnavailable unless the database takes writes at present."""
+        """Raise DatabaseUnavailable if the database does not accept writes at present."""
         with self.transaction() as session:
             connection = session.connection()  # on SQLite this takes the write lock
             on_postgresql = connection.dialect.name == "postgresql"
             read_only = on_postgresql and connection.scalar(text("SHOW transaction_read_only")) == "on"
         if read_only:
-            self.close()  # nothing has failed yet that would have the connections replaced
+            self.close()  # no statement has failed yet, so the pool still has these connections
             raise DatabaseUnavailable("the server is read-only")
 
     def forget_connections(self) -> None:
@@ -211,7 +211,7 @@ class Database:
         if self._idle_closer:
             self._idle_closer.reset()
         if self._writer:
-            self._writer = threading.RLock()  # a thread that only the parent has may hold the old one
+            self._writer = threading.RLock()  # a thread of the parent may hold the old one
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -243,7 +243,7 @@ _current: ContextVar[Session | None] = ContextVar("current_transaction", default
 
 
 def current_transaction() -> Session:
-    """Return the session of the innermost transaction that this thread is in."""
+    """Return the session of this thread's innermost transaction. Raises LookupError outside any."""
     session = _current.get()
     if session is None:
         raise LookupError("there is no transaction")
@@ -251,18 +251,18 @@ def current_transaction() -> Session:
 
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
-    """Have ``callback`` called once the session's transaction has committed: messages never leave before."""
+    """Call ``callback`` after the session's transaction has committed; messages must not be sent earlier."""
     session.info.setdefault("after_commit", []).append(tracing.bound(callback))
 
 
 def taken_from(session: Session) -> list[Callable[[], object]]:
-    """Return what was registered by ``after_commit`` so far, for somebody else to call once that is committed."""
+    """Remove and return the callbacks registered by ``after_commit``, for the caller to run after the commit."""
     callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
     return callbacks
 
 
 def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
-    """Return a function such that its current transaction is this session's, whatever context it is called in."""
+    """Return ``do`` wrapped so that this session is its current transaction, whatever context calls it."""
 
     def act(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
         token = _current.set(session)
@@ -275,17 +275,17 @@ def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, 
 
 
 def pending_writes(session: Session) -> bool:
-    """Tell whether the session holds anything that it has not written yet."""
+    """Return whether the session has unflushed changes."""
     return bool(session.new or session.dirty or session.deleted)
 
 
 def effects(session: Session) -> tuple[int, int]:
-    """Return how many statements that may write were run on the session's connection, and what it will call."""
+    """Return the number of writing statements run on the session's connection, and of its after-commit callbacks."""
     return session.connection().info.get("writes", 0), len(session.info.get("after_commit", ()))
 
 
 def count_writes(engine: Engine) -> None:
-    """Count the engine's statements that may write: see ``effects``."""
+    """Count the engine's writing statements (all but SELECT): see ``effects``."""
     event.listen(engine, "before_cursor_execute", _count_write)
 
 
@@ -297,12 +297,12 @@ def _count_write(
 
 
 def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT of the session's dialect, which can be told what to do ``on_conflict``."""
+    """Return an INSERT of the session's dialect that supports ``on_conflict``."""
     return insert_in(dialect_of(session), table)
 
 
 def insert_in(dialect: str, table: type[Base] | Table) -> postgresql.Insert | sqlite.Insert:
-    """Return the INSERT of a dialect that can be told what to do ``on_conflict``."""
+    """Return an INSERT of a dialect that supports ``on_conflict``."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
@@ -312,19 +312,19 @@ def dialect_of(session: Session) -> str:
 
 
 def table_of(model: type[Base]) -> Table:
-    """Return a model's table, for statements that are run on the session's connection.
+    """Return a model's table, for Core statements on the session's connection.
 
-    Such a statement sees only what the session has flushed, and the session does not see what it changes; but it makes
-    no objects, which takes several times as long as the database takes to answer.
+    Such a statement sees only what the session has flushed, and the session does not see its changes. But it creates no
+    objects, which takes several times as long as the database takes to answer.
     """
     return cast(Table, model.__table__)
 
 
 def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Return an object as a query would have it; what is changed from now on counts as changed.
+    """Return an instance as if loaded by a query: later changes count as changes.
 
-    No session knows it: added to one it is written as a new row. ``values`` are those of its attributes, and nobody
-    looks at their names; what is not among them is None. It takes a sixth of what the model's constructor takes.
+    It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
+    not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
     """
     made: Model = model.__mapper__.class_manager.new_instance()
     instance_dict(made).update(values)
@@ -332,11 +332,11 @@ def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
 
 
 def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
-    # whatever SQLAlchemy takes for the driver of a URL that names none: this is the one that is installed
+    # set the installed driver, whatever SQLAlchemy's default for a URL without one
     driven = make_url(url).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
     if "target_session_attrs" not in driven.query:
-        # after a failover the address may lead to a standby for a while: the driver refuses a read-only session
+        # after a failover the address may lead to a standby for a while: the driver rejects a read-only session
         arguments["target_session_attrs"] = "read-write"
     if timeouts:
         given = driven.query.get("options", ())
@@ -345,13 +345,13 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     engine = create_engine(
         driven,
         pool_size=10,
-        pool_use_lifo=True,  # surplus connections stay unused, so that they are closed
+        pool_use_lifo=True,  # surplus connections stay idle, so that they are closed
         max_overflow=20,
         connect_args=arguments,
-        # the engine relies on seeing what was committed while it waited for a row lock
+        # the saga engine relies on seeing what was committed while it waited for a row lock
         isolation_level="READ COMMITTED",
         hide_parameters=True,
-        # many rows by one statement, many statements by one message
+        # many rows per statement, many statements per network message
         executemany_mode="values_plus_batch",
     )
     keep_values_out_of_errors(engine)
@@ -362,11 +362,11 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
 
 
 _KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
-"""How a server that vanished from the network is noticed within 15 s, and not by the system's default of two hours."""
+"""TCP keepalives that detect a vanished server within 15 s; the system's default is two hours."""
 
 
 def _server_options(timeouts: Timeouts) -> Iterator[str]:
-    """Yield the options by which a session gets its timeouts: they arrive with the connection, by no statement."""
+    """Yield the connection options that set a session's timeouts, without an extra statement."""
     values = {
         "lock_timeout": timeouts.lock,
         "statement_timeout": timeouts.statement,
@@ -392,14 +392,14 @@ def _sqlite_engine(url: str) -> Engine:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Have an engine of SQLite behave as every one here does."""
+    """Configure a SQLite engine: WAL, foreign keys, explicit BEGIN, and counting of writes."""
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     count_writes(engine)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # the driver's own implicit BEGIN is deferred: two such readers that both want to write end in SQLITE_BUSY
+    # the driver's own implicit BEGIN is deferred: two such readers that both want to write fail with SQLITE_BUSY
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,8 +1,8 @@
-"""The database server's clock, known to this process without asking for it each time.
+"""The database server's clock, without a query for each reading.
 
-Every deadline and lease is written by one machine and judged by another, so they share one clock: the database's. What
-a process keeps is the offset of that clock from its own monotonic one: a wall clock that is wrong, or is
-corrected while the process runs, changes nothing.
+Deadlines and leases are written by one machine and checked by another, so all share one clock: the database's. A
+process stores the offset of that clock from its own monotonic clock, so a wrong wall clock, or one corrected at run
+time, has no effect.
 """
 
 import time
@@ -14,33 +14,33 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 CHECK_SECONDS = 1.0
-"""How long a comparison is relied on. What it bounds: a machine that was suspended, whose own clock stood still."""
+"""How long an offset is valid. This bounds the error after a suspension that stopped the machine's own clock."""
 
 _SQL = "SELECT clock_timestamp()"
 
 
 def _own_seconds() -> float:
-    """Return this machine's clock that only runs forward; on Linux the one that goes on while it is suspended."""
+    """Return this machine's monotonic clock; on Linux the one that also runs during suspension."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class ServerClock:
     """The clock of a PostgreSQL server.
 
-    It is compared when a connection is taken from the pool and the last comparison is older than ``CHECK_SECONDS``, and
-    with every new connection, which may lead to another server.
+    It is compared with this machine's when a connection is checked out and the last comparison is older than
+    ``CHECK_SECONDS``, and with every new connection, which may lead to another server.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._offset: float | None = None
-        """What is to be added to this machine's clock; None before the first comparison."""
+        """The offset to add to this machine's clock; None before the first comparison."""
         self._checked = float("-inf")
         event.listen(engine, "connect", self._expire)
         event.listen(engine, "checkout", self._check)
 
     def now(self) -> datetime:
-        """Return the server's time; this machine's own as long as the server has never answered."""
+        """Return the server's time, or this machine's until the server has answered once."""
         if self._offset is None:
             self._connect()
         if self._offset is None:
@@ -48,9 +48,9 @@ class ServerClock:
         return datetime.fromtimestamp(_own_seconds() + self._offset, UTC)
 
     def compare(self, before: float, server: float, after: float) -> None:
-        """Learn from an answer: the server's clock said ``server`` between two readings of this machine's.
+        """Update the offset: the server's clock read ``server`` between two readings of this machine's.
 
-        What is known already is kept if it agrees with that, so that time does not jitter with each comparison.
+        The known offset is kept if it is consistent with that, so that time does not jitter with each comparison.
         """
         least, most = server - after, server - before
         if self._offset is None or not least <= self._offset <= most:
@@ -61,7 +61,7 @@ class ServerClock:
         try:
             self._engine.connect().close()
         except (DBAPIError, PoolTimeout):
-            return  # nothing can be written yet, so no other machine sees a time of ours
+            return  # nothing can be written yet, so no other machine sees this time
 
     def _expire(self, *_: object) -> None:
         self._checked = float("-inf")
@@ -79,5 +79,5 @@ class ServerClock:
             finally:
                 connection.rollback()
         except self._engine.dialect.loaded_dbapi.Error:
-            return  # the transaction's own first statement meets the same error, where it is handled
+            return  # the transaction's first statement raises the same error, where it is handled
         self.compare(before, moment.timestamp(), after)

@@ -1,4 +1,4 @@
-"""What is a fault of the database and not of the statement that met it: by the server's code, or the driver's class."""
+"""Distinguish faults of the database from errors of a statement, by SQLSTATE or the driver's exception class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,21 +12,24 @@ from app.errors import DatabaseUnavailable
 
 _SQLSTATES = (
     "08",  # the connection broke
-    "28",  # the server does not let us in
+    "28",  # the server rejects our credentials
     "40",  # rolled back: serialization failure, deadlock
     "53",  # out of disk, memory, connections
-    "57",  # somebody stopped it: the statement, the backend, the server
-    "58",  # the server's own input and output
+    "57",  # operator intervention: the statement, the backend or the server was stopped
+    "58",  # a system error of the server, such as I/O
     "XX",  # an internal error: damaged data, a bug
     "25006",  # a read-only server: a standby after a failover
     "25P03",  # a transaction that was idle for too long
-    "55P03",  # a lock that was not to be had in time
+    "55P03",  # a lock timeout
 )
-"""Classes of PostgreSQL's codes, and single ones. The driver's classes will not do: it calls ``54000``, a value too
-large for an index, an OperationalError, and ``25006`` and ``XX``, no fault of any statement, an InternalError."""
+"""Classes of SQLSTATEs, and single codes, that are faults of the database.
+
+The driver's classes are no substitute: it raises OperationalError for ``54000``, a value too large for an index, and
+InternalError for ``25006`` and ``XX``, which are no statement's fault.
+"""
 
 _OF_THE_SERVER = ("08", "25006", "57P", "58", "XX")
-"""Codes of faults that stay for as long as a connection leads to the same server, or to its present state."""
+"""SQLSTATEs of faults that last as long as a connection leads to the same server, or to its present state."""
 
 _SQLITE_CODES = {
     5: "busy",
@@ -41,11 +44,15 @@ _SQLITE_CODES = {
     15: "locking protocol",
     26: "not a database",
 }
-"""SQLite's primary result codes. Its driver calls most of them, and a missing table, an OperationalError."""
+"""SQLite's primary result codes that are faults.
+
+The exception class does not distinguish them: the driver raises OperationalError for most, but also for a missing
+table.
+"""
 
 
 def is_fault(error: BaseException) -> bool:
-    """Tell whether the database failed to do what it was asked, so that the same may be asked again."""
+    """Return whether an error is the database's fault, so that the same request may be retried."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):
@@ -56,15 +63,15 @@ def is_fault(error: BaseException) -> bool:
     if sqlstate:
         return bool(sqlstate.startswith(_SQLSTATES))
     if sqlite_code is not None:
-        return sqlite_code & 0xFF in _SQLITE_CODES  # what is above that byte only says more
-    # no code: the server did not even answer. psycopg2 then raises the bare DatabaseError, too
+        return sqlite_code & 0xFF in _SQLITE_CODES  # the higher bytes only add detail
+    # no code: the server did not answer. psycopg2 then also raises a bare DatabaseError
     return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
 
 
 def reconnect_where_only_another_server_can_help(engine: Engine) -> None:
-    """Drop the engine's connections after a fault of the server they lead to.
+    """Drop the engine's connections after a fault of the server that they lead to.
 
-    After a failover they may lead to what is now a read-only standby, which answers every ping and takes no writes.
+    After a failover they may lead to a read-only standby, which answers every ping and accepts no writes.
     """
     event.listen(engine, "handle_error", _drop_connections)
 
@@ -72,12 +79,12 @@ def reconnect_where_only_another_server_can_help(engine: Engine) -> None:
 def _drop_connections(context: ExceptionContext) -> None:
     sqlstate = getattr(context.original_exception, "pgcode", None)
     if sqlstate and sqlstate.startswith(_OF_THE_SERVER):
-        context.is_disconnect = True  # with this connection the pool gives up all that were made before
+        context.is_disconnect = True  # with this connection the pool invalidates all older ones
 
 
 @contextmanager
 def faults_named() -> Iterator[None]:
-    """Raise DatabaseUnavailable for every error in the block that is the database's fault; others pass as they are."""
+    """Raise DatabaseUnavailable for errors in the block that are the database's fault; others propagate unchanged."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:

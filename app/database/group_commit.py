@@ -1,7 +1,6 @@
-"""Group commit: what comes while a transaction is under way waits for its end, and shares the next one.
+"""Group commit: requests that arrive during a transaction wait for its end and share the next one.
 
-So one commit serves many, and they are served in the order in which they came. What comes alone has a transaction of
-its own, at once.
+So one commit serves many, in order of arrival. A request that arrives alone gets a transaction at once.
 """
 
 import threading
@@ -22,30 +21,30 @@ Answer = TypeVar("Answer")
 
 
 class Member(Generic[Wanted, Got]):
-    """What somebody wants of a transaction, and what becomes of it."""
+    """A request in a group commit and its outcome."""
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.got: Got
         self.error: Exception | None = None
-        """What to raise to whoever wants it."""
+        """The exception to raise in the requesting thread."""
         self.taken = False
-        """Whether a leader has taken it into a transaction."""
+        """Whether a leader has included it in a transaction."""
         self.apart = False
-        """Whether it has to be done again, in a transaction of its own."""
+        """Whether it must be retried in a transaction of its own."""
         self.woken = threading.Event()
         self._context = copy_context()
         self._after_commit: list[Callable[[], object]] = []
 
     def run(self, session: Session, do: Callable[Asked, Answer], *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
-        """Call something for this member: in its context, and what is to follow the commit follows in its thread."""
+        """Call ``do`` in this member's context; its after-commit callbacks run in this member's thread."""
         try:
             return self._context.run(acting_in(session, do), *args, **kwargs)
         finally:
             self._after_commit += taken_from(session)
 
     def result(self) -> Got:
-        """Return what it got, once what follows the commit has been called; raises what is to be raised instead."""
+        """Run the after-commit callbacks and return the result, or raise the error."""
         if self.error is not None:
             raise self.error
         for callback in self._after_commit:
@@ -54,10 +53,11 @@ class Member(Generic[Wanted, Got]):
 
 
 class GroupCommit(Generic[Wanted, Got]):
-    """Does together, in one transaction, what several threads want at the same time.
+    """Executes concurrent requests of several threads in one transaction.
 
-    ``do`` is given the transaction and its members. It sets what each ``got``, or the ``error`` that one is refused
-    with. What it raises may be the fault of one of them: then each has a transaction of its own.
+    ``do`` is called with the session and the members. It sets each member's ``got``, or its ``error`` if that request
+    is rejected. An exception that it raises may be one member's fault: then each is retried in a transaction of its
+    own.
     """
 
     def __init__(self, do: Callable[[Session, Sequence[Member[Wanted, Got]]], None]) -> None:
@@ -67,19 +67,19 @@ class GroupCommit(Generic[Wanted, Got]):
         self._led = False
 
     def together(self, wanted: Wanted) -> Got:
-        """Have something done with what others want now; returns once that is committed."""
+        """Execute a request together with concurrent ones; return its result after the commit."""
         member: Member[Wanted, Got] = Member(wanted)
         with self._lock:
             self._waiting.append(member)
             others_lead, self._led = self._led, True
         if others_lead:
-            member.woken.wait()  # until it is done, or the first of those that are not
+            member.woken.wait()  # until it is done, or is first in line to lead
         if not member.taken:
             self._lead()
         return self.alone(wanted) if member.apart else member.result()
 
     def alone(self, wanted: Wanted) -> Got:
-        """Have something done in a transaction of its own: what may wait for others must not hold up everybody."""
+        """Execute a request in a transaction of its own: for one that may wait for locks and delay others."""
         member: Member[Wanted, Got] = Member(wanted)
         self._commit([member])
         return member.result()
@@ -105,7 +105,7 @@ class GroupCommit(Generic[Wanted, Got]):
                 self._do(session, members)
                 done = True
         except Exception as error:
-            # what has come to its commit may have been committed, though the answer was lost
+            # a transaction that reached its commit may be committed, although the answer was lost
             apart = len(members) > 1 and not done and not isinstance(error, DatabaseUnavailable)
             for member in members:
                 member.apart = apart and member.error is None
@@ -117,5 +117,5 @@ class GroupCommit(Generic[Wanted, Got]):
 
 
 def _own(error: Exception) -> Exception:
-    """Return what each of several threads may raise: to one that all raise each would add its traceback."""
+    """Return an exception for one of several threads: a shared one would accumulate each thread's traceback."""
     return DatabaseUnavailable(str(error)) if isinstance(error, DatabaseUnavailable) else error

@@ -1,4 +1,4 @@
-"""Close unused connections: PostgreSQL refuses others beyond its limit, whether the open ones are used or not."""
+"""Close idle connections: they count towards PostgreSQL's connection limit."""
 
 import threading
 import time
@@ -7,23 +7,23 @@ from sqlalchemy import Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 IDLE_SECONDS = 10.0
-"""How long a pooled connection has not been used when it is closed."""
+"""A pooled connection is closed after this many idle seconds."""
 
 
 class IdleCloser:
-    """Closes each of an engine's pooled connections that has not been used for ``IDLE_SECONDS``.
+    """Closes an engine's pooled connections that have been idle for ``IDLE_SECONDS``.
 
-    A thread looks for them from the first use on, and ends once the pool holds none.
+    A thread checks them from the first use on, and ends once the pool holds none.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.reset()
         event.listen(engine, "checkin", self._add)
-        # before it is pinged: one that is closed before this is found out by the ping, after this none is closed
+        # before the ping: the ping detects a connection closed before this, and after this none is closed
         event.listen(engine, "checkout", self._remove, insert=True)
 
     def reset(self) -> None:
-        """Forget the thread: for a child process right after a fork, which has none and may have a locked lock."""
+        """Reset for a child process right after a fork, which lacks the thread and may have inherited a held lock."""
         self._lock = threading.Lock()
         self._returned_at: dict[ConnectionPoolEntry, float] = {}
         self._running = False
@@ -59,6 +59,6 @@ class IdleCloser:
         unused_since = time.monotonic() - IDLE_SECONDS
         for entry, returned_at in list(self._returned_at.items()):
             if returned_at <= unused_since:
-                # one that leaves the pool at this very moment is pinged, and replaced, before it is used: see __init__
+                # one that is checked out at this moment is pinged, and replaced, before use: see __init__
                 entry.invalidate()
                 del self._returned_at[entry]

@@ -1,7 +1,7 @@
-"""What an error of the database does not say: the values that were being written, which may be anybody's address.
+"""Keep written values, which may be personal data, out of the database's error messages.
 
-Errors are logged, kept in the saga log and shown to operators. SQLAlchemy is told to leave out the parameters of a
-statement; but PostgreSQL itself quotes rows and keys in the lines below its message (``Failing row contains …``), and
+Errors are logged, stored in the saga log and shown to operators. SQLAlchemy is configured to leave out a statement's
+parameters; but PostgreSQL itself quotes rows and keys in the lines after its message (``Failing row contains …``), and
 the statement as the driver sent it, with the values filled in.
 """
 
@@ -9,11 +9,11 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 _DATA_EXCEPTION = "22"
-"""The class of SQLSTATEs for values that do not fit their type: there the message itself quotes the value."""
+"""The class of SQLSTATEs for values that do not fit their type: there the first line quotes the value."""
 
 
 def keep_values_out_of_errors(engine: Engine) -> None:
-    """Have the errors of an engine, made with ``hide_parameters``, say what went wrong and not with which values."""
+    """Remove values from the errors of an engine that was created with ``hide_parameters``."""
     event.listen(engine, "handle_error", _shorten)
 
 
@@ -21,7 +21,7 @@ def _shorten(context: ExceptionContext) -> None:
     original = context.original_exception
     sqlstate = getattr(original, "pgcode", None)
     if not sqlstate:
-        return  # no answer of PostgreSQL's to a statement: the connection broke, or it is SQLite, which quotes nothing
+        return  # not PostgreSQL's answer to a statement: the connection broke, or it is SQLite, which quotes nothing
     said = str(original)
     short = said.partition("\n")[0]
     if sqlstate.startswith(_DATA_EXCEPTION):
