@@ -1,1 +1,1 @@
-"""The kernel: the saga engine and what it stands on. It knows no service, no workflow, no web page."""
+"""The kernel: the saga engine and its infrastructure, independent of services, workflows and the web."""

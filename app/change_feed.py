@@ -1,6 +1,6 @@
-"""Says which saga has changed, to whichever web process shows it: by Redis, after the commit, and never in its way.
+"""Publish the ids of changed sagas to web processes through Redis, after the commit and without blocking it.
 
-What is announced is only a hint to look at the database. It may be lost: pages look now and then without any.
+An announcement is only a hint to read the database. It may be lost: pages also poll.
 """
 
 import atexit
@@ -12,13 +12,13 @@ from app.redis_client import PATIENCE_SECONDS, CircuitBreaker, connect, faults
 logger = logging.getLogger(__name__)
 
 CHANNEL = "cloudmart:changed"
-"""A message on it is the ids of sagas, with spaces between them."""
+"""The Redis channel; a message is a list of saga ids, separated by spaces."""
 
 
 class Announcer:
-    """Announces from a thread of its own: a step leaves a saga's id here and goes on, whatever Redis does.
+    """Publishes from a background thread: callers only enqueue a saga's id, whatever state Redis is in.
 
-    What changes while something is being said is said together, each saga once.
+    Ids that arrive during a publication are published together, each once.
     """
 
     def __init__(self, url: str) -> None:
@@ -30,7 +30,7 @@ class Announcer:
         self._thread: threading.Thread | None = None
 
     def announce(self, saga_id: str) -> None:
-        """Have it said that a saga has changed. Returns at once and never fails."""
+        """Announce that a saga has changed. Returns at once and never fails."""
         if not self._circuit.closed:
             return
         with self._news:
@@ -41,7 +41,7 @@ class Announcer:
             self._news.notify()
 
     def close(self) -> None:
-        """Say what is still to be said, and end the thread."""
+        """Publish what is pending, and end the thread."""
         with self._news:
             self._closed = True
             self._news.notify()
@@ -53,7 +53,7 @@ class Announcer:
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._thread.start()
-        # a command's last words: its process ends right after its commit
+        # a command's process ends right after its commit: flush at exit
         atexit.register(self.close)
 
     def _run(self) -> None:
@@ -65,12 +65,12 @@ class Announcer:
             except ValueError:
                 if not self._closed:
                     raise
-                return  # what it waited for an answer on was closed under it
+                return  # the connection was closed while it waited for a reply
             else:
                 self._circuit.answered()
 
     def _next(self) -> set[str]:
-        """Wait for sagas that have changed; none at all when it was closed."""
+        """Wait for changed sagas; return an empty set once closed and drained."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or self._closed)
             sagas, self._waiting = self._waiting, set()

@@ -1,26 +1,26 @@
-"""Every error CloudMart raises on purpose; the class says what happens next.
+"""The errors that CloudMart raises deliberately; the class determines how each is handled.
 
 ::
 
     CloudMartError
     ├── DefinitionError        a saga, step or reaction is declared wrongly: fix the code
     ├── StepError              raised by a service's action or compensation
-    │   ├── StepRejected       a business no: never retried, the saga is undone
-    │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then undone
-    ├── DatabaseUnavailable    the database did not do what it was asked: no fault of whoever asked, ask again
-    ├── MigrationFailed        the schema was not changed, or not to the end; says what would help
-    ├── ArchiveError           a file cannot be the archive of what is pruned: name another
-    ├── StepFailed             what a step's task ends with: Celery calls the saga's error callback
-    └── Refused                a request that cannot be honoured; shown to whoever asked
-        ├── BadRequest         it cannot be read
-        ├── Unauthorized       it is an operator's, and whoever sends it has not shown to be one
-        ├── Forbidden          it is switched off here
+    │   ├── StepRejected       a business rejection: never retried, the saga is compensated
+    │   └── StepUnavailable    a transient fault: retried by the step's RetryPolicy, then compensated
+    ├── DatabaseUnavailable    a fault of the database and not of the caller: retry
+    ├── MigrationFailed        the schema was not migrated, or only in part; the message suggests a remedy
+    ├── ArchiveError           a file cannot be used as the archive of pruned data: name another
+    ├── StepFailed             ends a step's task: Celery calls the saga's error callback
+    └── Refused                a rejected request; shown to the client
+        ├── BadRequest         it cannot be parsed
+        ├── Unauthorized       it is for operators, and has no valid credentials
+        ├── Forbidden          the feature is disabled here
         ├── NotFound           what it names does not exist
-        ├── Conflict           it does not fit the present state
-        │   └── PriceMismatch      it names another price than the catalogue
-        └── Invalid            a field of it is wrong
+        ├── Conflict           it conflicts with the current state
+        │   └── PriceMismatch  its price differs from the catalogue's
+        └── Invalid            a field of it is invalid
 
-Anything else that a step raises is treated like ``StepUnavailable``: the cause is unknown, so is the outcome.
+Any other exception of a step is treated like ``StepUnavailable``: its cause is unknown, and so is the outcome.
 """
 
 from typing import ClassVar
@@ -31,30 +31,30 @@ from app.messages import Reply
 
 
 class CloudMartError(Exception):
-    """The root of the tree above."""
+    """Base class of all errors raised deliberately."""
 
 
 class DefinitionError(CloudMartError):
-    """Raised when a saga, a step or a reaction is declared in a way that could not be undone."""
+    """Raised when a saga, step or reaction is declared in a way that could not be compensated."""
 
 
 class StepError(CloudMartError):
-    """Raised by a service when a step did not do what was asked."""
+    """Raised by a service when a step failed."""
 
 
 class StepRejected(StepError):
-    """Raised when a step says no for a business reason; asking again would not help."""
+    """Raised when a step is rejected for a business reason; a retry would not help."""
 
 
 class StepUnavailable(StepError):
-    """Raised when a step could not be done now; its outcome may be unknown."""
+    """Raised when a step cannot be executed now; its outcome may be unknown."""
 
 
 class DatabaseUnavailable(CloudMartError):
-    """Raised when the database did not answer, or gave up what it was asked.
+    """Raised when the database did not answer, or aborted what was requested.
 
-    What was asked was not done, unless the answer to a commit was lost; so it is asked again by something that may be
-    repeated: the same message, or the same request with its idempotency key.
+    The work was not done, unless the answer to a commit was lost. So it is retried by something idempotent: the same
+    message, or the same request with its idempotency key.
 
     ``sqlstate`` is PostgreSQL's code, if the server sent one.
     """
@@ -65,17 +65,17 @@ class DatabaseUnavailable(CloudMartError):
 
 
 class MigrationFailed(CloudMartError):
-    """Raised when the database's schema could not be changed; every revision is there as a whole or not at all."""
+    """Raised when the schema could not be migrated; every revision is applied completely or not at all."""
 
 
 class ArchiveError(CloudMartError):
-    """Raised when a file cannot take what is pruned; nothing was deleted."""
+    """Raised when a file cannot store pruned rows; nothing was deleted."""
 
 
 class StepFailed(CloudMartError):
     """Raised by a step's task once no retry is left; carries the step's reply.
 
-    The reply is the only argument, so that the error survives the way between the processes of a pool.
+    The reply is the only argument, so that the exception can be pickled between the processes of a pool.
     """
 
     def __init__(self, reply: Reply) -> None:
@@ -86,12 +86,12 @@ class StepFailed(CloudMartError):
         return f"{self.reply.step}: {self.reply.error}"
 
     def __repr__(self) -> str:
-        # what Flower shows of a task that failed: one line, and what went wrong at its beginning
+        # Flower shows this for a failed task: one line that starts with the cause
         return f"StepFailed({str(self)!r})"
 
 
 class Refused(CloudMartError):
-    """Raised when a request is not honoured. ``field`` names the part of the request at fault, if one is."""
+    """Raised when a request is rejected. ``field`` names the invalid part of the request, if there is one."""
 
     status: ClassVar[int] = 400
 
@@ -103,17 +103,17 @@ class Refused(CloudMartError):
 
 
 class BadRequest(Refused):
-    """Raised when a request cannot be read at all."""
+    """Raised when a request cannot be parsed."""
 
 
 class Unauthorized(Refused):
-    """Raised when a request is an operator's and does not carry what shows that an operator sent it."""
+    """Raised when an operator's request lacks valid credentials."""
 
     status = 401
 
 
 class Forbidden(Refused):
-    """Raised when a request asks for what this installation has switched off."""
+    """Raised when a request needs a feature that is disabled in this installation."""
 
     status = 403
 
@@ -125,25 +125,25 @@ class NotFound(Refused):
 
 
 class Conflict(Refused):
-    """Raised when a request does not fit the present state."""
+    """Raised when a request conflicts with the current state."""
 
     status = 409
 
 
 class PriceMismatch(Conflict):
-    """Raised when a request names a price or an amount that is not the catalogue's; the facts give both."""
+    """Raised when a request's price or amount differs from the catalogue's; ``facts`` has both."""
 
 
 class Invalid(Refused):
-    """Raised when a request is well formed and yet wrong in one field."""
+    """Raised when a request is well formed but one field is invalid."""
 
     status = 422
 
 
 def format_error(error: Exception) -> str:
-    """Return in short what went wrong, an unforeseen error with its class, so that it can be found.
+    """Return a short description of an error; for an unexpected one it starts with the class name.
 
-    What did not fit its form is not repeated: it may be a megabyte, or somebody's address.
+    Invalid input is not repeated: it may be a megabyte, or personal data.
     """
     if isinstance(error, StepError):
         return str(error)

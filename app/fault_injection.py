@@ -1,7 +1,7 @@
-"""Faults on demand: what ``simulate`` in an order asks for, so that people can break a saga and watch it recover.
+"""Inject the faults requested by ``simulate`` in an order, so that recovery can be watched.
 
-The engine strikes at the places where real systems fail: before the work, and after a gateway did it but before its
-answer arrived. Only read where the settings allow it.
+Faults are injected where real systems fail: before the work, and after a gateway did it but before its answer arrived.
+Requests for faults are ignored unless the settings allow them.
 """
 
 import re
@@ -15,18 +15,19 @@ from app.errors import StepRejected, StepUnavailable
 from app.saga.definition import Command, Operation
 
 LATE = 2.0
-"""How many seconds after its deadline a hanging call comes back."""
+"""How many seconds after its deadline a hanging call returns."""
 
 SYNTAX = "decline|timeout|hang|(?:undo-)?fail:[1-9][0-9]?"
-"""What a fault looks like, as a regular expression of every dialect."""
+"""The syntax of a fault, as a regular expression valid in every dialect."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is to go wrong in one service, for one order.
+    """A fault in one service, for one order.
 
-    ``kind`` is ``decline`` (a business no), ``fail`` (a transient fault, ``times`` times), ``timeout`` (a gateway does
-    what it is asked but no answer arrives), ``hang`` (no progress until the deadline has passed) or ``undo-fail``.
+    ``kind`` is ``decline`` (a business rejection), ``fail`` (a transient fault, ``times`` times), ``timeout`` (a
+    gateway does its work but no answer arrives), ``hang`` (no progress until the deadline has passed) or ``undo-fail``
+    (a compensation fails ``times`` times).
     """
 
     kind: str
@@ -34,7 +35,10 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
-        """Read ``decline``, ``timeout``, ``hang``, ``fail:N`` or ``undo-fail:N``, N from 1 to 99. Raises ValueError."""
+        """Parse a fault: ``decline``, ``timeout``, ``hang``, ``fail:N`` or ``undo-fail:N``.
+
+        N is from 1 to 99. Raises ValueError.
+        """
         if not re.fullmatch(SYNTAX, text):
             raise ValueError("must be decline, timeout, hang, fail:N or undo-fail:N, with N from 1 to 99")
         kind, _, times = text.partition(":")
@@ -42,14 +46,14 @@ class Fault:
 
 
 def fault_for(command: Command, payload: Mapping[str, Any]) -> Fault | None:
-    """Return the fault that a saga's payload asks for in the service of this command."""
+    """Return the fault that a saga's payload requests in this command's service, or None."""
     wanted = payload.get("simulate") or {}
     text = wanted.get(command.service)
     return Fault.parse(text) if text and runtime.current().settings.faults_allowed else None
 
 
 def inject_before(fault: Fault | None, operation: Operation, attempt: int, deadline: datetime | None) -> None:
-    """Do what the fault does before the work of an attempt (1, 2, 3 …). Raises StepRejected or StepUnavailable."""
+    """Inject a fault before the work of an attempt (1, 2, 3 …). Raises StepRejected or StepUnavailable."""
     match fault, operation:
         case Fault("decline"), Operation.ACTION:
             raise StepRejected("declined, as simulated")
@@ -63,6 +67,6 @@ def inject_before(fault: Fault | None, operation: Operation, attempt: int, deadl
 
 
 def inject_after(fault: Fault | None, operation: Operation) -> None:
-    """Do what the fault does after a gateway has answered. Raises StepUnavailable."""
+    """Inject a fault after a gateway has answered. Raises StepUnavailable."""
     if fault == Fault("timeout") and operation is Operation.ACTION:
         raise StepUnavailable("no answer from the gateway, as simulated")

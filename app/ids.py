@@ -12,16 +12,16 @@ def new_id() -> str:
 
 
 def first_id_of(moment: datetime) -> str:
-    """Return the lowest UUID of version 7 that could be made at a moment: what was made before has a lower one."""
+    """Return the lowest UUID of version 7 for a moment: ids created earlier are lower."""
     milliseconds = f"{max(0, int(moment.timestamp() * 1000)):012x}"
     return f"{milliseconds[:8]}-{milliseconds[8:]}-7000-8000-000000000000"
 
 
 def is_uuid(text: object) -> bool:
-    """Tell whether something from outside may be looked up in a column of UUIDs."""
+    """Return whether an untrusted value is a UUID in canonical form, and so may be looked up in a UUID column."""
     if not isinstance(text, str):
         return False
     try:
-        return str(UUID(text)) == text  # no other spelling: gateways are told an id as it came
+        return str(UUID(text)) == text  # canonical spelling only: gateways get an id as received
     except ValueError:
         return False

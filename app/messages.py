@@ -1,4 +1,4 @@
-"""What crosses between a saga and its participants: events and replies. Plain data, no library."""
+"""Events and replies exchanged between a saga and its participants: plain data, no library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any, NewType
 
 EventType = NewType("EventType", str)
-"""The name of a fact, in the past tense: ``EventType("StockReserved")``."""
+"""The name of an event, in the past tense: ``EventType("StockReserved")``."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A fact that a service states about an order; ``payload`` is plain JSON."""
+    """A fact about an order, published by a service; ``payload`` is plain JSON."""
 
     type: EventType
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -19,7 +19,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Reply:
-    """A step's answer: its Celery task's result, which Flower shows in the form of seed 001. No message carries it."""
+    """A step's reply: its Celery task's result, shown by Flower in the form of seed 001. No message carries it."""
 
     success: bool
     saga_id: str
@@ -28,7 +28,7 @@ class Reply:
     error: str | None = None
 
     def __json__(self) -> dict[str, Any]:
-        """Return it in that form; Celery, should it ever be told to store results, asks for it by this name."""
+        """Return the form of seed 001; Celery calls this method if it is configured to store results."""
         return {
             "success": self.success,
             "sagaId": self.saga_id,
@@ -38,13 +38,13 @@ class Reply:
         }
 
     def __repr__(self) -> str:
-        # Celery asks for it with every result; a dict it walks through part by part, which takes ten times as long
+        # Celery calls this for every result; for a dict it would format part by part, which takes ten times as long
         return repr(self.__json__())
 
 
 def number(amount: Decimal) -> int | float:
-    """Return an amount as a JSON number: whole ones stay whole, as the seeds write them.
+    """Return an amount as a JSON number: an int if it is whole, as in the seeds.
 
-    Exact for every amount the database can hold: 12 digits survive the way through a float.
+    Exact for every amount that the database can hold: a float preserves 12 digits.
     """
     return int(amount) if amount == amount.to_integral_value() else float(amount)

@@ -1,6 +1,6 @@
-"""What every table says of itself so that its rows can go: whose they are, and what is to be done before they do.
+"""Retention rules: which saga or aggregate a table's rows belong to, and what happens before they are deleted.
 
-A service owns its tables, so it says this beside them; ``workflows.operations.retention`` puts it together.
+Each service declares the rules of its own tables; ``workflows.operations.retention`` combines them.
 """
 
 from collections import defaultdict
@@ -21,23 +21,23 @@ Ids = Sequence[str]
 
 
 class Of(StrEnum):
-    """What a table's rows belong to."""
+    """The owner of a table's rows."""
 
     SAGA = "saga"
     AGGREGATE = "aggregate"
-    """What the saga is about: an order."""
+    """The saga's aggregate: an order."""
 
 
 @dataclass(frozen=True)
 class RetentionRule:
-    """Rows that are kept as long as the saga that they belong to, or what it is about, and go together with it."""
+    """Rows that are kept as long as their saga, or its aggregate, and deleted together with it."""
 
     rows: type[Base]
     column: str
-    """The column that names what they belong to; an index has to begin with it."""
+    """The column with the owner's id; it must be the first column of an index."""
     of: Of = Of.AGGREGATE
     before: Callable[[Session, Ids], None] | None = None
-    """What their service does, in the same transaction, before they go."""
+    """A hook of their service, called in the same transaction before the rows are deleted."""
 
     @property
     def table(self) -> Table:
@@ -56,7 +56,7 @@ class RetentionRule:
         return found
 
     def delete(self, session: Session, owners: Ids) -> int:
-        """Delete these owners' rows; returns how many there were."""
+        """Delete these owners' rows; return their number."""
         if self.before:
             self.before(session, owners)
         result = session.execute(delete(self.table).where(self.table.c[self.column].in_(owners)))
@@ -65,7 +65,7 @@ class RetentionRule:
 
 
 def tables(kept: Iterable[RetentionRule]) -> set[str]:
-    """Return the names of the tables that these are rows of."""
+    """Return the names of the tables of these rules."""
     return {part.table.name for part in kept}
 
 

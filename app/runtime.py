@@ -1,4 +1,4 @@
-"""What one process holds while it runs: its settings, its database, its clock."""
+"""The state shared within one process: settings, database, clock."""
 
 import threading
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from app.settings import Settings
 
 @dataclass
 class Runtime:
-    """The things that every part of a process shares; each is made at first use.
+    """The shared objects of a process, each created on first use.
 
-    ``now`` is the database's clock, the one that all processes share. It may be replaced by a clock of a test's own.
+    ``now`` is the database's clock, which all processes share. Tests may replace it.
     """
 
     settings: Settings = field(default_factory=Settings)
     now: Callable[[], datetime] = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when the process is asked to end, so that nothing that waits holds it up."""
+    """Set when the process is asked to end, to interrupt everything that waits."""
 
     def __post_init__(self) -> None:
         self.now = lambda: self.database.now()
@@ -39,11 +39,11 @@ class Runtime:
 
     @cached_property
     def announcer(self) -> Announcer | None:
-        """Who tells web processes what has changed; None where there is no Redis."""
+        """The publisher of changed sagas to web processes; None without a Redis."""
         return Announcer(self.settings.shared_redis) if self.settings.shared_redis else None
 
     def close(self) -> None:
-        """Wake what waits, say what is still to be said, and close the database if it was opened."""
+        """Interrupt waiting threads, flush pending announcements, and close the database if it was opened."""
         self.stopping.set()
         if announcer := self.__dict__.get("announcer"):
             announcer.close()
@@ -56,7 +56,7 @@ _current: Runtime | None = None
 
 
 def current() -> Runtime:
-    """Return this process's runtime; the first call reads the environment."""
+    """Return this process's runtime; the first call creates it from the environment."""
     global _current
     with _lock:
         if _current is None:
@@ -65,7 +65,7 @@ def current() -> Runtime:
 
 
 def use(runtime: Runtime) -> Runtime:
-    """Make ``runtime`` this process's, in place of what the environment says; returns it."""
+    """Set this process's runtime instead of one from the environment; return it."""
     global _current
     with _lock:
         _current = runtime

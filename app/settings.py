@@ -1,4 +1,4 @@
-"""The one reader of the environment."""
+"""Read all settings from the environment."""
 
 import re
 from enum import StrEnum
@@ -15,7 +15,7 @@ Seconds = Annotated[float, Field(gt=0)]
 ServerTimeout = Annotated[float, Field(ge=0.001, le=86_400)]
 """In seconds; PostgreSQL counts in milliseconds, and 0 would mean no timeout."""
 
-# a variable that is set to nothing, as a compose file does, is not set
+# an empty variable, as set by a compose file, counts as unset
 _UNSET_IF_EMPTY = BeforeValidator(lambda value: None if value == "" else value)
 Password = Annotated[SecretStr | None, Field(min_length=8), _UNSET_IF_EMPTY]
 Key = Annotated[SecretStr | None, Field(min_length=16), _UNSET_IF_EMPTY]
@@ -23,23 +23,24 @@ Key = Annotated[SecretStr | None, Field(min_length=16), _UNSET_IF_EMPTY]
 REDIS = ("redis://", "rediss://")
 
 SECRETS = ("operator_password", "operator_token", "secret_key")
-"""The settings whose values are never shown, not even when they cannot be used."""
+"""The settings whose values are never shown, not even in validation errors."""
 
 
 class LogFormat(StrEnum):
-    """How log lines are written."""
+    """The format of log lines."""
 
     TEXT = "text"
     """For people."""
     JSON = "json"
-    """For machines: one object a line."""
+    """For machines: one JSON object per line."""
 
 
 class Settings(BaseSettings):
     """Everything that may differ between two installations; frozen once read.
 
-    Without any variable set the embedded default runs: SQLite under ``var/`` and a broker in memory.
-    Raises ``pydantic.ValidationError``, naming the variable, when a value is not usable.
+    Without any variable set the embedded default runs: SQLite under ``var/`` and an in-memory broker.
+
+    Raises ``pydantic.ValidationError``, naming the variable, for an unusable value.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
@@ -47,7 +48,7 @@ class Settings(BaseSettings):
     database_url: str = f"sqlite:///{ROOT / 'var' / 'cloudmart.db'}"
     broker_url: str = "memory://"
     redis_url: Annotated[str | None, _UNSET_IF_EMPTY] = None
-    """Where web processes count together and hear of changes at once. Unset: the broker, if that is Redis."""
+    """The Redis where web processes share rate limits and receive changes. Unset: the broker, if that is Redis."""
 
     database_lock_timeout_seconds: ServerTimeout = 5
     """How long a statement on PostgreSQL may wait for a lock."""
@@ -56,21 +57,21 @@ class Settings(BaseSettings):
     """How long a statement on PostgreSQL may take."""
 
     database_idle_transaction_seconds: ServerTimeout = 10
-    """How long a transaction on PostgreSQL may wait for its process, which holds its locks meanwhile."""
+    """How long a transaction on PostgreSQL, which holds locks, may be idle."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     web_threads: Annotated[int, Field(ge=1, le=1000)] = 16
-    """How many requests a web process serves at the same time; at most half of them are live pages."""
+    """How many requests a web process serves concurrently; at most half of them are live pages."""
 
     fault_injection: bool | None = None
-    """Whether an order may ask for a fault. Unset: yes in the embedded default, no on real servers."""
+    """Whether an order may request a fault. Unset: yes in the embedded default, no on real servers."""
 
     stall_seconds: Seconds = 15
-    """How long a saga may make no progress before the sweep drives it on again."""
+    """How long a saga may make no progress before the sweep re-drives it."""
 
     step_timeout_seconds: Seconds = 30
-    """The deadline of a step that declares none of its own."""
+    """The deadline of a step that declares none."""
 
     order_timeout_seconds: Seconds = 60
     """The deadline of a whole choreographed order, kept by the orders service."""
@@ -82,49 +83,49 @@ class Settings(BaseSettings):
     """How long the simulated payment provider and carrier take to answer."""
 
     sweep_seconds: Annotated[Seconds, Field(le=30)] = 1
-    """How often the scheduler runs the sweep; half of what ``LATE_SECONDS`` and the alert take for late, at most."""
+    """The interval between sweeps; at most half of what ``LATE_SECONDS`` and the alert consider late."""
 
     worker_concurrency: Annotated[int, Field(ge=1, le=100)] = 2
-    """How many steps ``python -m app worker`` runs at the same time."""
+    """How many steps ``python -m app worker`` runs concurrently."""
 
     worker_niceness: Annotated[int, Field(ge=0, le=19)] = 10
-    """How far ``python -m app worker`` gives way to whoever wants the same processor: somebody waits for the web."""
+    """The niceness of ``python -m app worker``, so that web requests get the processor first."""
 
     heartbeat_file: Annotated[str | None, _UNSET_IF_EMPTY] = None
-    """Where a worker, or beat, keeps its sign of life."""
+    """The heartbeat file of a worker or of beat."""
 
     flower_url: str | None = None
-    """Where Flower shows Celery's tasks, a path if behind the same proxy; the pages link to it if it is known."""
+    """The URL of Flower, or a path behind the same proxy; the pages link to it if set."""
 
     jaeger_url: str | None = None
-    """Where Jaeger shows traces, a path if behind the same proxy; the pages link to it if it is known."""
+    """The URL of Jaeger, or a path behind the same proxy; the pages link to it if set."""
 
     otel_exporter_otlp_endpoint: Annotated[str | None, _UNSET_IF_EMPTY] = None
-    """Where a collector takes traces by OTLP over HTTP. Unset: none are made."""
+    """The endpoint of a collector for traces by OTLP over HTTP. Unset: no traces."""
 
     operator_password: Password = None
-    """What an operator logs in with. Unset: one that ``python -m app`` made, if it did; else nobody gets in."""
+    """The operators' password. Unset: the one generated by ``python -m app``, if any; else nobody can log in."""
 
     operator_token: Key = None
     """The bearer token of the API's operator calls. Unset: they are open to this machine in the embedded default."""
 
     secret_key: Key = None
-    """What sessions and forms are signed with. Unset: one that is made once and kept in the database."""
+    """The key that signs sessions and forms. Unset: one that is generated once and stored in the database."""
 
     proxies: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many proxies of our own a request passes: so many addresses of X-Forwarded-For are believed."""
+    """How many trusted proxies a request passes: this many addresses of X-Forwarded-For are trusted."""
 
     allowed_hosts: str = ""
-    """Host names that requests may ask for, separated by commas, besides this machine's own names and HOST."""
+    """Accepted host names of requests, separated by commas, besides this machine's own names and HOST."""
 
     metrics_port: Annotated[int | None, Field(ge=1, le=65535), _UNSET_IF_EMPTY] = None
-    """Where a worker serves its ``/metrics``. Unset: nowhere."""
+    """The port on which a worker serves ``/metrics``. Unset: none."""
 
     metrics_host: str = "0.0.0.0"  # noqa: S104  (who sets a port wants it scraped, and that is done from elsewhere)
-    """The address that a worker serves its ``/metrics`` on."""
+    """The address on which a worker serves ``/metrics``."""
 
     prometheus_multiproc_dir: Annotated[Path | None, _UNSET_IF_EMPTY] = None
-    """The folder in which the processes of a machine count together. Unset: each worker and web server makes one."""
+    """The folder for the metrics of a machine's processes. Unset: each worker and web server creates one."""
 
     log_level: str = "INFO"
     log_format: LogFormat = LogFormat.TEXT
@@ -155,7 +156,7 @@ class Settings(BaseSettings):
     @field_validator("flower_url", "jaeger_url")
     @classmethod
     def _link(cls, url: str | None) -> str | None:
-        # two slashes would lead to another host
+        # a path with two leading slashes would lead to another host
         if url and not re.match(r"https?://|/[A-Za-z0-9]", url):
             raise ValueError("must start with http:// or https://, or be a path such as /flower")
         return url.rstrip("/") if url else None
@@ -185,29 +186,29 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Tell whether messages live in this process only, so that web, worker and scheduler must share it."""
+        """Return whether the broker is in this process's memory, so that web, worker and scheduler must share it."""
         return self.broker_url.startswith("memory://")
 
     @property
     def shared_redis(self) -> str | None:
-        """Where the Redis is that the processes share; None if they share none."""
+        """The URL of the Redis shared by the processes; None without one."""
         return self.redis_url or (self.broker_url if self.broker_url.startswith(REDIS) else None)
 
     @property
     def faults_allowed(self) -> bool:
-        """Tell whether ``simulate`` is accepted in a request."""
+        """Return whether ``simulate`` is accepted in a request."""
         return self.embedded if self.fault_injection is None else self.fault_injection
 
     @property
     def private(self) -> bool:
-        """Return whether all of it runs in one process that only this machine can reach, by its own names."""
+        """Return whether everything runs in one process that is reachable only from this machine, by its own names."""
         return self.embedded and not self.proxies and not self.allowed_hosts and is_loopback(self.host)
 
     def knows_host(self, name: str) -> bool:
-        """Return whether a request may ask for a host of this name, which is in lower case and without a port."""
+        """Return whether a request for this host name is accepted; ``name`` is in lower case, without a port."""
         if is_loopback(name) or name == self.host.lower():
             return True
-        # a name can be pointed here by its owner; an address is the one that the client connected to
+        # anyone can point a name of theirs at this machine; an address is what the client connected to
         if is_address(name) and is_address(self.host) and ip_address(self.host).is_unspecified:
             return True
         known = self.allowed_hosts.split(",") if self.allowed_hosts else []
@@ -219,12 +220,12 @@ class Settings(BaseSettings):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address, or a name, is the machine's own."""
+    """Return whether a host is this machine's loopback address or ``localhost``."""
     return ip_address(host).is_loopback if is_address(host) else host == "localhost"
 
 
 def is_address(host: str) -> bool:
-    """Return whether a host is given by its IP address."""
+    """Return whether a host is an IP address."""
     try:
         ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What all processes of one installation share, and nobody configured: made once, kept in the database."""
+"""Values shared by all processes of an installation, generated once and stored in the database."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from app.database import Base, insert_if_absent
 
 
 class InstallationValue(Base):
-    """A value of the installation, by its name."""
+    """A named value of the installation."""
 
     __tablename__ = "installation"
 
@@ -19,14 +19,14 @@ class InstallationValue(Base):
 
 
 def value_of(name: str) -> str | None:
-    """Return a value, or None if there is none yet."""
+    """Return a value, or None if it does not exist yet."""
     with runtime.current().database.reading() as session:
         kept = session.get(InstallationValue, name)
     return kept.value if kept else None
 
 
 def get_or_create(name: str, make: Callable[[], str]) -> str:
-    """Return a value; if there is none yet, the one that whoever comes first makes, here or in another process."""
+    """Return a value, creating it with ``make`` if necessary; concurrent processes get the same one."""
     kept = value_of(name)
     if kept is not None:
         return kept
@@ -37,7 +37,7 @@ def get_or_create(name: str, make: Callable[[], str]) -> str:
 
 
 def put(name: str, value: str) -> None:
-    """Keep a value in place of what there was."""
+    """Set a value, replacing an earlier one."""
     with runtime.current().database.transaction() as session:
         new = insert_if_absent(session, InstallationValue).values(name=name, value=value)
         session.execute(new.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
