@@ -1,4 +1,4 @@
-"""What is counted and timed as it happens."""
+"""Count and time signals of sagas, and the waiting time of messages."""
 
 import time
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 MAX_WAIT_SECONDS = 30 * 24 * 3600.0
-"""No message waits longer; one that says so was not sent by us."""
+"""Longer waits are ignored: such a message was not sent by us."""
 
 COUNTED = {
     SignalType.SAGA_STARTED: ("saga_started", "Sagas that were started."),
@@ -47,7 +47,7 @@ STEP_LABELS = (*SAGA_LABELS, "step", "operation")
 
 
 class _Key(NamedTuple):
-    """What decides which series a happening belongs to."""
+    """The labels that select the series of a signal."""
 
     kind: SignalType
     saga_type: str
@@ -58,16 +58,16 @@ class _Key(NamedTuple):
 
 @dataclass(frozen=True)
 class _Series:
-    """Where one kind of happening is counted, and timed if it is."""
+    """The counter, and the histogram if any, of one signal type and its labels."""
 
     counter: Counter
     seconds: Histogram | None
 
 
 class Counts:
-    """Counters and histograms of this process. Every series that can be foreseen is there from the start, at 0.
+    """Counters and histograms of this process. Every predictable series exists from the start, at 0.
 
-    Prometheus would miss the first increment of a series that appears with it.
+    Otherwise Prometheus would miss the first increment, with which the series appears.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Counts:
         self._series = {key: self._resolve(key) for key in _foreseen()}
 
     def count(self, happening: SagaSignal) -> None:
-        """Count a happening: a listener of ``happenings``."""
+        """Count a signal; a listener of ``app.saga.signals``."""
         if happening.kind not in COUNTED:
             return
         key = _Key(happening.kind, happening.saga_type, happening.pattern, happening.step, happening.operation)
@@ -114,12 +114,12 @@ class Counts:
             series.seconds.observe(max(0.0, happening.seconds))  # another machine's clock may be ahead
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
-        """Time how long the message of a task that begins has waited: a receiver of ``task_prerun``."""
+        """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""
         sent, waits = getattr(task.request, "sent_at", None), self._waits.get(queue_of(task.name))
         if waits is None or not isinstance(sent, int | float):
-            return  # not from a queue: a task that was called right here
+            return  # not from a queue: the task was called directly
         waited = time.time() - max(sent, _wanted_at(getattr(task.request, "eta", None)))
-        if waited <= MAX_WAIT_SECONDS:  # and no NaN, which JSON can carry
+        if waited <= MAX_WAIT_SECONDS:  # also false for NaN, which JSON can carry
             waits.observe(max(0.0, waited))
 
     def _resolve(self, key: _Key) -> _Series:
@@ -133,17 +133,17 @@ class Counts:
 
 
 def _wanted_at(eta: str | datetime | None) -> float:
-    """Return when a message may be taken at the earliest: a retry is sent at once, and is to wait."""
+    """Return the earliest time at which a message may be processed: a retry is sent at once, with an ETA."""
     if eta is None:
         return 0.0
     return (eta if isinstance(eta, datetime) else datetime.fromisoformat(eta)).timestamp()
 
 
 def _foreseen() -> Iterable[_Key]:
-    """Yield the series of the sagas that this process knows."""
+    """Yield the series of all saga types registered in this process."""
     known = registry.known()
     orchestrated = {driver.name: driver.saga for driver in known if isinstance(driver, Orchestration)}
-    # nobody holds a list of what a choreographed saga does; it does much the same
+    # a choreographed saga has no list of its steps; it has much the same ones
     any_step = {operation: None for saga in orchestrated.values() for operation in _operations(saga)}
     for driver in known:
         saga = orchestrated.get(driver.name)

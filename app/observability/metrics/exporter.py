@@ -19,10 +19,10 @@ _owner = 0
 
 @worker_init.connect
 def begin(**_: object) -> None:
-    """Count in this worker's pool to come, and serve the counts: before the broker is there, which it may not be."""
+    """Start counting before the pool forks, and serving before the broker is connected, which it may not be."""
     here = runtime.current()
     if here.settings.embedded:
-        return  # the web, in the same process, does both
+        return  # the web does both in the same process
     if here.settings.metrics_port and here.settings.prometheus_multiproc_dir is None:
         here.settings = here.settings.but(prometheus_multiproc_dir=make_folder())
     if here.settings.prometheus_multiproc_dir:
@@ -32,7 +32,7 @@ def begin(**_: object) -> None:
 
 
 def serve(host: str, port: int) -> None:
-    """Serve in a thread of this process; where the address cannot be used, say so and go on: messages matter more."""
+    """Serve in a background thread; if the address cannot be used, log that and continue: messages matter more."""
     global _server, _owner
     try:
         _server, _ = start_http_server(port, host, registry.registry())
@@ -46,6 +46,6 @@ def serve(host: str, port: int) -> None:
 
 @worker_process_init.connect
 def leave_it_to_the_parent(**_: object) -> None:
-    """Close the port in a child of the pool: one that outlives its killed parent would keep it from the next worker."""
+    """Close the inherited port in a child of the pool: an orphaned child would block it for the next worker."""
     if _server and os.getpid() != _owner:
         _server.server_close()

@@ -1,4 +1,4 @@
-"""The folder in which a family of processes counts, where nobody has named one."""
+"""The default folder for the metric files of a family of processes."""
 
 import atexit
 import os
@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names it. The client library reads it, too, whenever it opens a file."""
+"""The environment variable with the folder. The client library also reads it whenever it opens a file."""
 
 _PREFIX = "cloudmart-metrics-"
 
 
 def make_folder() -> Path:
-    """Make one that is removed when this process, the first of its family, ends; or by the next one, if it is killed.
+    """Create a folder that is removed when this process, the first of its family, ends; if killed, by the next one.
 
-    What it holds is of no use any more then: the next family counts from 0, as Prometheus expects of one that restarts.
+    Its content is useless by then: the next family counts from 0, as Prometheus expects after a restart.
     """
     _remove_those_of_the_dead()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
@@ -25,7 +25,7 @@ def make_folder() -> Path:
 
 
 def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked child inherits what is to be done at exit
+    if os.getpid() == owner:  # a forked child inherits the exit handler
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -33,7 +33,7 @@ def _remove_those_of_the_dead() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if owner.isdecimal() and not _alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
+            shutil.rmtree(folder, ignore_errors=True)  # folders of other users stay
 
 
 def _alive(process: int) -> bool:

@@ -1,4 +1,4 @@
-"""How things stand, read when Prometheus asks: no process can count what lies in the database and in the queues."""
+"""Gauges read from database and broker at scrape time, because no process can count them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from app.saga.models import SagaInstance
 
 UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
 MAX_COUNTED = 10_000
-"""How far the sagas of one type and status are counted: who has more of them knows enough."""
+"""The sagas of one type and status are counted up to this number."""
 BROKER_SECONDS = 3
-"""How long the broker may take over an answer, so that a reading of it ends some time."""
+"""The broker's timeout, so that a reading always ends."""
 
 NOT_FOUND = "404"
 
@@ -33,10 +33,10 @@ _LIMITS = {
     "amqp": {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS},
     "redis": {"socket_timeout": BROKER_SECONDS},
 }
-"""How each broker's client is told that."""
+"""The transport options for this timeout, by broker."""
 
 _STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
-"""What has a status and a type lies together in an index, the oldest first: an id of version 7 grows with time."""
+"""The index order: sagas of one status and type are contiguous, oldest first: ids of version 7 grow with time."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Unfinished:
     status: SagaStatus
     saga_type: str
     number: int
-    """As far as they were counted."""
+    """Counted up to ``MAX_COUNTED``."""
     oldest: datetime | None
 
 
 class Gauges(Collector):
-    """How things stand in the database and the broker. Exported by the web only: everybody would say the same."""
+    """Gauges of database and broker. Only the web exports them, because all processes would report the same values."""
 
     def __init__(self, keep: float = 5) -> None:
         self.registry = CollectorRegistry()
@@ -60,11 +60,11 @@ class Gauges(Collector):
         self._depths = Source("broker", queue_depths, keep=keep)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Name nothing, so that registering it asks nobody."""
+        """Return nothing, so that registration does not query database and broker."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield what database and broker say; of one that does not answer, only that."""
+        """Yield the gauges; of a database or broker that does not answer, only that it is down."""
         stored, depths = self._sagas.get(), self._depths.get()
         yield GaugeMetricFamily("database_up", "Whether the database answered.", value=stored is not None)
         yield GaugeMetricFamily("broker_up", "Whether the broker answered.", value=depths is not None)
@@ -109,14 +109,14 @@ def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetri
 
 
 def sagas_and_sweep() -> tuple[Sequence[Unfinished], datetime | None]:
-    """Return the unfinished sagas, and when the sweep last ran; raises what the database raises."""
+    """Return the unfinished sagas, and the time of the last sweep. Database errors propagate."""
     return unfinished_sagas(), recovery.last_swept()
 
 
 def unfinished_sagas() -> Sequence[Unfinished]:
-    """Return how many sagas of each type and status have not ended, and since when; raises what the database raises.
+    """Return the number of unfinished sagas and the oldest one's start, by type and status. Database errors propagate.
 
-    Its cost does not grow with what has ended.
+    Its cost does not grow with the number of finished sagas.
     """
     with runtime.current().database.reading() as session:
         stretches = list(_stretches(session))
@@ -127,14 +127,14 @@ def unfinished_sagas() -> Sequence[Unfinished]:
 
 
 def _stretches(session: Session) -> Iterator[tuple[SagaStatus, str]]:
-    """Yield the pairs of status and type that there are: also of types that no code declares any more."""
+    """Yield the existing pairs of status and type, including types that no code declares any more."""
     for status in UNFINISHED:
         saga_type = ""
         while True:
             following = select(SagaInstance.saga_type).where(
                 SagaInstance.status == status, SagaInstance.saga_type > saga_type
             )
-            # sorted by all of the index: what a planner takes for common may be rare by now
+            # sorted by the whole index, so that it is used even if the planner's statistics are outdated
             found = session.scalar(following.order_by(*_STRETCH).limit(1))
             if found is None:
                 break
@@ -156,20 +156,20 @@ def _about(status: SagaStatus, saga_type: str) -> Select[Any]:
 
 
 def queue_depths() -> Mapping[str, int]:
-    """Return how many messages wait in each queue; raises what the broker's client raises."""
+    """Return the number of waiting messages of each queue. Errors of the broker's client propagate."""
     with _impatient_connection() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_SECONDS)
         return {queue: _depth(connection, queue) for queue in QUEUES}
 
 
 def _depth(connection: Connection, queue: str) -> int:
-    # a channel each: RabbitMQ closes one that asks for a queue that is not there
+    # a channel each: RabbitMQ closes a channel that declares a missing queue passively
     with connection.channel() as channel:
         try:
             declared: Any = Queue(queue, channel=channel).queue_declare(passive=True)
         except ChannelError as error:
             if str(error.reply_code) == NOT_FOUND:
-                return 0  # nobody has declared it yet; on Redis no queue is there while it is empty
+                return 0  # not declared yet; on Redis an empty queue does not exist
             raise
         return int(declared.message_count)
 

@@ -1,9 +1,9 @@
-"""Which files a process counts in, so that the counts of many processes, living and dead, are one.
+"""Combine the metrics of many processes, living and dead, through files of a shared folder.
 
-Every process that counts takes the lowest *slot* of a folder that nobody holds, and goes on with the files of that slot
-where the last process that held it ended. So nothing that was counted is lost with a child that is killed or replaced,
-what a process family exports never decreases, and there are never more files than processes have lived at once. (The
-client library's own way is files named by process id, of which there is one more for each process that ever lived.)
+Every process takes the lowest *slot* of the folder that is free, and continues with the files of that slot where the
+last process that held it ended. So no count is lost with a child that is killed or replaced, what a process family
+exports never decreases, and there are never more files than processes that lived at once. (The client library itself
+names files by process id, so their number grows with every process.)
 
 A slot is held by a lock that the kernel releases when its process ends, however that ends.
 """
@@ -21,17 +21,17 @@ from prometheus_client.registry import Collector
 
 
 class Slots:
-    """Names the slot of the process that calls it; a forked child that calls it takes one of its own."""
+    """Returns the slot of the calling process; a forked child gets one of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: int | None = None
         self._name = ""
         self._lock: IO[bytes] | None = None
-        """Kept open: the lock is the process's for as long as the file is."""
+        """Kept open: the lock is held as long as the file is open."""
 
     def __call__(self) -> str:
-        """Return the slot's name, which is part of the names of its files."""
+        """Return the slot's name, which is part of its files' names."""
         process = os.getpid()
         if self._process != process:
             self._name, self._lock = self._take()
@@ -42,9 +42,9 @@ class Slots:
         for number in count():
             lock = (self._folder / f"slot{number}.lock").open("ab")
             try:
-                # a lock of the process, which a forked child does not share: flock()'s would live on in it
+                # a lock of the process, which a forked child does not inherit, unlike one by flock()
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):  # POSIX allows either for "somebody holds it"
+            except (BlockingIOError, PermissionError):  # POSIX allows either if the lock is held
                 lock.close()
             else:
                 return f"slot{number}", lock
@@ -52,18 +52,18 @@ class Slots:
 
 
 class SlotCollector(Collector):
-    """What all processes that count in a folder, and all that ever did, have counted together."""
+    """Collects the sums over all processes, living and dead, that have counted in a folder."""
 
     def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
         self._folder = folder
         registry.register(self)
 
     def describe(self) -> list[Metric]:
-        """Name nothing, so that registering it reads nothing."""
+        """Return nothing, so that registration does not read the files."""
         return []
 
     def collect(self) -> Iterator[Metric]:
         """Yield the sums over all slots."""
-        # one that is empty has been opened this moment, and has no length to be read yet
+        # an empty file has just been opened and has no length to read yet
         files = [str(path) for path in sorted(self._folder.glob("*_slot*.db")) if path.stat().st_size]
         yield from MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]  # it has no types

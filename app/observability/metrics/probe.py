@@ -1,4 +1,4 @@
-"""Asking something that may be slow, or silent, on behalf of people who ask often and must be answered soon."""
+"""Cache readings of a source that may be slow or not answer."""
 
 import logging
 import threading
@@ -12,9 +12,9 @@ Value = TypeVar("Value")
 
 
 class Source(Generic[Value]):
-    """Reads something at most every ``keep`` seconds, and lets nobody wait for it longer than ``patience`` seconds.
+    """Reads a source at most every ``keep`` seconds; no caller waits longer than ``patience`` seconds.
 
-    It is read in a thread of its own, one at a time: what never answers holds that thread and nobody else.
+    Each reading has a background thread, one at a time: a source that never answers blocks only that thread.
     """
 
     def __init__(self, name: str, read: Callable[[], Value], *, keep: float = 5, patience: float = 2) -> None:
@@ -25,7 +25,7 @@ class Source(Generic[Value]):
         self._running: threading.Event | None = None
 
     def get(self) -> Value | None:
-        """Return what was read last, if that is fresh, or what is read now; None if that fails or takes too long."""
+        """Return the last value if it is fresh, else a new one; None if reading fails or takes too long."""
         with self._lock:
             if self._fresh():
                 return self._value

@@ -1,4 +1,4 @@
-"""Begins to count in a process, and gives out what it has counted, together with its siblings."""
+"""Start counting in a process, and export its metrics together with those of its siblings."""
 
 import logging
 import os
@@ -22,9 +22,9 @@ _folder: Path | None = None
 
 
 def start() -> None:
-    """Count from now on, once every saga is declared: in the folder that the settings name, else in this process only.
+    """Start counting, after all sagas are declared: in the configured folder, else in this process only.
 
-    If the folder cannot be used, that is logged and nothing is counted: nobody stops selling for want of a count.
+    If the folder cannot be used, that is logged and nothing is counted: orders matter more than metrics.
     """
     global _counts, _folder
     with _lock:
@@ -44,7 +44,7 @@ def start() -> None:
 
 
 def registry() -> CollectorRegistry:
-    """Return what has been counted: by this process, or by all that count in its folder."""
+    """Return the metrics of this process, or of all that count in its folder."""
     if _counts is None:
         return CollectorRegistry()
     if _folder is None:
