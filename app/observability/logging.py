@@ -1,4 +1,4 @@
-"""Logs: one line per thing that happened, an action with its context, for people or for machines."""
+"""Configure logging: one line per record with its context, as text or JSON."""
 
 import logging
 import sys
@@ -16,14 +16,14 @@ CONTEXT = (
     "saga_id", "order_id", "saga_type", "pattern", "step", "operation", "attempt", "task_id", "trace_id",
     "current_step", "event", "seconds", "reason",
 )  # fmt: skip
-"""What a line may carry besides its message, in this order. Ids and the engine's own words: no personal data."""
+"""The context fields of a log line, in this order. Ids and the engine's own terms: no personal data."""
 
 _current: ContextVar[dict[str, Any] | None] = ContextVar("log_context", default=None)
 
 
 @contextmanager
 def log_context(**values: object) -> Iterator[None]:
-    """Have every line that this thread logs in the block carry these values, besides those of blocks around it."""
+    """Add these values to every line that this thread logs in the block, besides those of enclosing blocks."""
     token = _current.set({**(_current.get() or {}), **values})
     try:
         yield
@@ -32,40 +32,40 @@ def log_context(**values: object) -> Iterator[None]:
 
 
 def add_to_log_context(**values: object) -> None:
-    """Add to what the lines of the innermost ``log_context`` carry what is known only now; nothing outside one."""
+    """Add values to the innermost ``log_context``; has no effect outside one."""
     context = _current.get()
     if context is not None:
         context.update(values)
 
 
 def configure_logging(level: str, form: LogFormat = LogFormat.TEXT, stream: TextIO | None = None) -> None:
-    """Send every log record of this level and above to standard output (or ``stream``), in one form, once."""
+    """Write every log record of this level and above to standard output (or ``stream``) in one format."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.addFilter(_add_context)
     handler.setFormatter(JsonLinesFormatter() if form is LogFormat.JSON else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Celery tells of every task it received and finished; the engine's own lines say what that meant
+    # Celery logs every task received and finished; the engine's own lines say what that meant
     for chatty in ("celery.worker.strategy", "celery.app.trace", "alembic", "waitress"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 _OFTEN_SAID = ("saga_id", "saga_type", "step")
-"""What messages themselves often say: people need not read it twice in a line."""
+"""Fields that messages often contain, so that the text format omits them."""
 
 
 class TextFormatter(logging.Formatter):
-    """Write a record for people: time, level, message, then its context as ``name=value``, all in one line.
+    """Format a record as text: time, level, message, then its context as ``name=value``, all in one line.
 
-    A traceback follows in lines of its own.
+    A traceback follows in separate lines.
     """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the base class's name)
-        """Return the line."""
+        """Return the formatted line."""
         line = super().formatMessage(record)
         said = {name for name in _OFTEN_SAID if str(getattr(record, name, "")) in record.message}
         carried = ((name, getattr(record, name, None)) for name in CONTEXT if name not in said)
@@ -74,13 +74,13 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonLinesFormatter(JsonFormatter):
-    """Write a record for machines: one JSON object, a traceback in it."""
+    """Format a record as one JSON object, including its traceback."""
 
     def __init__(self) -> None:
         super().__init__("{levelname}{name}{message}", style="{", timestamp="time", json_ensure_ascii=False)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Return what the line says: nothing that libraries hang onto their records, be it large or personal."""
+        """Return the known fields only: libraries attach large or personal data to their records."""
         said = {written: log_data.get(name) for name, written in _JSON_NAMES.items()}
         return {name: value for name, value in said.items() if value is not None}
 

@@ -1,7 +1,7 @@
-"""Traces: which trace belongs to which saga, for whoever asks; switched on by ``OTEL_EXPORTER_OTLP_ENDPOINT``.
+"""Tracing of sagas with OpenTelemetry, enabled by ``OTEL_EXPORTER_OTLP_ENDPOINT``.
 
-Without it nothing here imports OpenTelemetry, and each of these functions ends at its first look at ``_live``. With it
-the modules beside it do the work.
+Without it nothing here imports OpenTelemetry, and each of these functions returns after checking ``_live``. With it the
+modules beside this one do the work.
 """
 
 import os
@@ -29,9 +29,9 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2}
 
 
 def start(settings: Settings, role: str) -> None:
-    """Trace this process under the name of its role, if the settings say where traces go; the second call does nothing.
+    """Start tracing this process under the name of its role, if an endpoint is configured; a second call does nothing.
 
-    A process that forks does this in its children, for what it started would be lost there.
+    A process that forks calls this in its children, because the exporter's thread does not survive a fork.
     """
     global _live
     if settings.otel_exporter_otlp_endpoint is None or (_live is not None and _live.pid == os.getpid()):
@@ -44,13 +44,13 @@ def start(settings: Settings, role: str) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Import what tracing needs, if it is on: once in the parent of a pool, for all its children."""
+    """Import what tracing needs, if it is enabled: in the parent of a pool, once for all its children."""
     if settings.otel_exporter_otlp_endpoint is not None:
         import app.observability.tracing.live  # noqa: F401
 
 
 def stop() -> None:
-    """Send what has not been sent yet, for a moment at most, and trace no more: what a process does before it ends."""
+    """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live
     ending, _live = _live, None
     if ending is not None and ending.pid == os.getpid():
@@ -58,44 +58,44 @@ def stop() -> None:
 
 
 def provider() -> "TracerProvider | None":
-    """Return what makes this process's spans, or None if it makes none."""
+    """Return this process's tracer provider, or None if it is not traced."""
     return _live.provider if _live else None
 
 
 def watch(engine: Engine) -> None:
-    """Have the engine's statements traced, from now on or from when tracing starts."""
+    """Trace the engine's statements, from now on or from when tracing starts."""
     _engines.add(engine)
     if _live:
         _live.watch(engine)
 
 
 def bound(callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback such that what it does belongs to the span in which it is bound, whenever it is called."""
+    """Return the callback bound to the current span, whenever it is called."""
     return _live.bound(callback) if _live else callback
 
 
 def beginning(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
-    """Give a new saga its trace, the current one if there is one; what the block registers to be sent goes on in it."""
+    """Start the root span of a new saga, in the current trace if there is one; messages of the block continue it."""
     return _live.sagas.beginning(session, saga) if _live else nullcontext()
 
 
 def driving_on(session: Session, saga: "SagaInstance", what: str) -> AbstractContextManager[Any]:
-    """Go on with the trace of a saga that is moved from outside its tasks, in a span that says ``what`` moves it."""
+    """Continue the trace of a saga that is driven from outside its tasks, in a span named ``what``."""
     return _live.sagas.driving_on(session, saga, what) if _live else nullcontext()
 
 
 def sending_again(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback, which sends what did not arrive, such that it goes on with the trace of the saga."""
+    """Return the callback, which sends an event again, such that it continues the saga's trace."""
     return _live.sagas.sending_again(session, saga_id, callback) if _live else callback
 
 
 def current_trace_id() -> str | None:
-    """Return the id of the trace that is being written, or None if none is."""
+    """Return the id of the current trace, or None if there is none."""
     return _live.current_trace_id() if _live else None
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """Return the id of the trace that a saga belongs to, or None if nothing of it is kept."""
+    """Return the id of a saga's trace, or None if it has none or it is not sampled."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    # the last bit of the flags says whether the trace is sampled: of others no collector has ever heard
+    # the last bit of the flags is set if the trace is sampled: no collector has the others
     return found[1] if found and int(found[2], 16) & 1 else None

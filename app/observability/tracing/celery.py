@@ -1,4 +1,4 @@
-"""Celery's tasks and messages as spans."""
+"""Trace Celery's tasks and messages."""
 
 import logging
 from typing import Any
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 class TracedCelery(CeleryInstrumentor):
-    """The instrumentation of Celery, with two differences.
+    """OpenTelemetry's instrumentation of Celery, with two changes.
 
-    A message's span ends before the message is sent. As it comes, the instrumentation makes it the current one until
-    Celery says that the message was sent; if the broker does not take it Celery says nothing, and the span would stay
-    current, and be kept, for ever.
+    A message's span ends before the message is sent. The original makes it the current span until Celery signals that
+    the message was sent; if the broker does not accept it there is no such signal, and the span would stay current, and
+    in memory, for ever.
 
-    And a saga's message that carries no trace gets the trace of its saga. Such a message was sent by a process that
-    does not trace: one that was started before tracing was on, or the parent of a pool, which sends the error callback
-    of a child that was killed.
+    A saga's message without a trace joins the trace of its saga. Such a message was sent by a process that is not
+    traced: one started before tracing was enabled, or the parent of a pool, which sends the error callback of a child
+    that was killed.
     """
 
     def _trace_before_publish(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The way to the collector: what leaves the process, and what is said when nobody takes it."""
+"""Export spans to the collector: remove personal data, and log lost spans at most once in a while."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 300
-"""How long nothing is said after it was said that the collector takes nothing."""
+"""The minimum interval between two log lines about lost spans."""
 
 EXPORTED_ATTRIBUTES = frozenset((
     "saga.id", "order.id", "saga.type", "saga.pattern", "step", "operation", "attempt", "reason",
@@ -26,8 +26,11 @@ EXPORTED_ATTRIBUTES = frozenset((
     "http.request.method", "http.response.status_code", "url.scheme", "error.type", "exception.type",
     "db.system", "db.statement", "db.system.name", "db.query.text",
 ))  # fmt: skip
-"""The attributes that leave the process, and no others. Addresses asked for, with what was searched in them, visitors'
-addresses, what errors say, and whatever a later version of an instrumentation thinks of may be personal data."""
+"""The only attributes that are exported.
+
+Anything else may be personal data: requested URLs with search terms, visitors' addresses, error messages, and whatever
+a later version of an instrumentation adds.
+"""
 
 _FROM_THE_LIBRARY = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _FROM_THE_QUEUE = logging.getLogger("opentelemetry.sdk._shared_internal")
@@ -35,12 +38,12 @@ _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?(\w+)", re.IGNORECASE)
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
-    """Return what sends spans by OTLP over HTTP; the standard's variables say how (headers, timeout, certificate …)."""
+    """Return an exporter for OTLP over HTTP; the standard variables configure it (headers, timeout, certificate …)."""
     return OTLPSpanExporter(os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint}/v1/traces")
 
 
 class RedactingExporter(SpanExporter):
-    """Sends spans on without what may be personal, and says at most once in a while that nobody takes them."""
+    """Exports spans without personal data, and logs failures at most once per ``QUIET_SECONDS``."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
@@ -50,7 +53,7 @@ class RedactingExporter(SpanExporter):
         _FROM_THE_QUEUE.addFilter(_once_in_a_while)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch."""
+        """Export a batch."""
         result = self._inner.export([without_personal_data(span) for span in spans])
         if result is SpanExportResult.SUCCESS:
             if self._said_at is not None:
@@ -62,20 +65,20 @@ class RedactingExporter(SpanExporter):
         return result
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Return whether all was sent that was to be."""
+        """Return whether all pending spans were exported."""
         return self._inner.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
-        """Send nothing any more."""
+        """Stop exporting."""
         self._inner.shutdown()
         _FROM_THE_LIBRARY.removeFilter(self._heard)
 
     give_up = shutdown
-    """Also end the wait for the next try of a batch that is under way."""
+    """Also interrupts the wait before a retry of the current batch."""
 
 
 class _LastLine(logging.Filter):
-    """Keeps what the library says last, instead of having it logged: it says so for every batch and every try."""
+    """Suppresses the library's log lines, one for every batch and every retry, and keeps the last one."""
 
     line = ""
 
@@ -85,7 +88,7 @@ class _LastLine(logging.Filter):
 
 
 class _RateLimitFilter(logging.Filter):
-    """Lets a line pass if none has for a while."""
+    """Passes one log line per ``QUIET_SECONDS``."""
 
     _passed_at: float | None = None
 
@@ -101,7 +104,7 @@ _once_in_a_while = _RateLimitFilter()
 
 
 def without_personal_data(span: ReadableSpan) -> ReadableSpan:
-    """Return the span with nothing in it but what the engine knows by an id, and what the code says of itself."""
+    """Return a copy of the span that has only the exported attributes, and no free text."""
     attributes = _leaving(span.attributes)
     return ReadableSpan(
         name=_name(span, attributes),
@@ -125,10 +128,10 @@ def _leaving(attributes: Mapping[str, AttributeValue] | None) -> dict[str, Attri
 
 def _name(span: ReadableSpan, attributes: Mapping[str, AttributeValue]) -> str:
     statement = attributes.get("db.statement") or attributes.get("db.query.text")
-    if statement:  # named by verb and database as it comes
+    if statement:  # the instrumentation names it by verb and database
         table = _TABLE.search(str(statement))
         verb = str(statement).split(maxsplit=1)[0].upper()
         return f"{verb} {table[1]}" if table else verb
     if (span.attributes or {}).keys() & {"http.target", "http.url", "url.path"} and "http.route" not in attributes:
-        return span.name.partition(" ")[0]  # an address that leads nowhere may be anything
+        return span.name.partition(" ")[0]  # a path without a route may contain anything
     return span.name

@@ -1,4 +1,4 @@
-"""The tracing of one process, from its start to its end."""
+"""Tracing of one process, from start to end."""
 
 import atexit
 import os
@@ -22,11 +22,11 @@ from app.observability.tracing.sampling import DropIdleSpans
 from app.saga import signals
 
 FLUSH_TIMEOUT_SECONDS = 2.0
-"""How long a process that ends waits for the collector to take its last spans."""
+"""How long a process that ends waits for its last spans to be exported."""
 
 
 class LiveTraces:
-    """Makes this process's spans and sends them to the collector, in a thread of its own."""
+    """Creates this process's spans and exports them in a background thread."""
 
     def __init__(self, endpoint: str, role: str) -> None:
         self.pid = os.getpid()
@@ -38,14 +38,14 @@ class LiveTraces:
         self._statements = self.provider.get_tracer("cloudmart.statements")
         self._usage = NoOpMeterProvider().get_meter("cloudmart").create_up_down_counter("connections")
         if "OTEL_PROPAGATORS" not in os.environ:
-            # no baggage: whatever a client puts there would travel with every message of its order
+            # no baggage: a client's baggage would travel with every message of its order
             propagate.set_global_textmap(TraceContextTextMapPropagator())
         TracedCelery().instrument(tracer_provider=self.provider, meter_provider=NoOpMeterProvider())
         signals.connect(note)
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Undo the constructor, and send what is left; a collector that does not answer holds up nobody for long."""
+        """Uninstall the instrumentation and export pending spans, waiting at most ``FLUSH_TIMEOUT_SECONDS``."""
         atexit.unregister(self.stop)
         signals.disconnect(note)
         TracedCelery().uninstrument()
@@ -59,24 +59,24 @@ class LiveTraces:
     def watch(self, engine: Engine) -> None:
         """Trace the engine's statements.
 
-        The instrumentor of the whole library is left out: it says that it is not for SQLAlchemy 2.1, of which it
-        patches functions, and has a span for each connection taken from the pool. Its part for one engine goes by
-        SQLAlchemy's events, which are the same in 2.1.
+        The library-wide instrumentor is not used: it does not declare support for SQLAlchemy 2.1, whose functions it
+        patches, and creates a span for each connection taken from the pool. Its tracer for one engine relies on
+        SQLAlchemy's events, which are unchanged in 2.1.
         """
         EngineTracer(self._statements, engine, self._usage)
 
     def bound(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """Return the callback such that it runs in the present context."""
+        """Return the callback bound to the current context."""
         return within(context.get_current(), callback)
 
     def current_trace_id(self) -> str | None:
-        """Return the id of the current trace if it is kept."""
+        """Return the id of the current trace if it is sampled, else None."""
         span = trace.get_current_span().get_span_context()
         return trace.format_trace_id(span.trace_id) if span.is_valid and span.trace_flags.sampled else None
 
 
 def within(when: context.Context, callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback such that it runs in a context."""
+    """Return the callback bound to a context."""
 
     def call() -> object:
         token = context.attach(when)
@@ -89,7 +89,7 @@ def within(when: context.Context, callback: Callable[[], object]) -> Callable[[]
 
 
 def _resource(role: str) -> Resource:
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come before what we would say
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these values
     said = dict(Resource.create().attributes)
     if str(said["service.name"]).startswith("unknown_service"):
         said["service.name"] = role

@@ -1,8 +1,8 @@
-"""Which of Celery's processes is traced, under which name, and from when to when; ``app.celery`` imports this.
+"""Start and stop tracing in Celery's processes; imported by ``app.celery``.
 
-A worker is named by the queue it serves. With a pool of processes it is the children that are traced, each from its own
-start: threads do not survive a fork. They end without Python's exit handlers, so they are told to send the rest. Web,
-command line and the embedded default start their tracing themselves.
+A worker is named after the queue that it serves. In a prefork pool the children are traced, each from its own start,
+because threads do not survive a fork. Children end without Python's exit handlers, so a signal handler exports their
+pending spans. Web, command line and the embedded default start tracing themselves.
 """
 
 from typing import Any

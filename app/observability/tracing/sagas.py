@@ -1,8 +1,7 @@
-"""One trace per saga: where it begins, how it goes on, and what its spans say.
+"""Spans and span events of sagas: one trace per saga.
 
-A saga's trace is that of the request which starts it. It begins with a span of its own there, so that the two sagas of
-a request that starts two are told apart, and that span is kept on the saga's row: whatever moves the saga later goes on
-from it.
+A saga's trace is that of the request which starts it. It begins with a span of its own, so that two sagas started by
+one request are distinct, and that span is stored on the saga's row: whatever drives the saga later continues from it.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,13 +22,13 @@ from app.saga.signals import SagaSignal, SignalType
 _W3C = TraceContextTextMapPropagator()
 
 ERRORS = frozenset({SignalType.STEP_FAILED, SignalType.SAGA_STUCK})
-"""What makes a span an error. An attempt that is to be repeated is none yet: its span says so."""
+"""The signals that make a span an error. An attempt that will be retried is none: its span has an event for it."""
 
 MAX_REASON_LENGTH = 200
 
 
 class SagaTraces:
-    """The spans that are about sagas as such; those of steps are Celery's."""
+    """The spans of sagas as a whole; Celery's instrumentation creates those of steps."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -54,7 +53,7 @@ class SagaTraces:
             links=[Link(link)] if link.is_valid and link.trace_flags.sampled else [],
         )
         saga.traceparent = saga.traceparent or _traceparent(span)
-        # the request that asks for it has a trace of its own: each says where the other is
+        # the request that causes this has a trace of its own: each links to the other
         asked.add_link(span.get_span_context())
         with _told_after_commit(session, span):
             yield
@@ -73,7 +72,7 @@ class SagaTraces:
 
 
 def note(happening: SagaSignal) -> None:
-    """Write what happened on the current span: that of the task, or of what moves the saga from outside."""
+    """Add a signal to the current span: that of the task, or of what drives the saga from outside."""
     span = trace.get_current_span()
     if not span.is_recording():
         return
@@ -89,7 +88,7 @@ def note(happening: SagaSignal) -> None:
 
 @contextmanager
 def _told_after_commit(session: Session, span: Span) -> Iterator[None]:
-    """Make a span the current one in the block. It ends after the commit: what was rolled back is never told."""
+    """Make a span current in the block. It ends after the commit: rolled-back work is never exported."""
     with trace.use_span(span, record_exception=False, set_status_on_exception=False):
         yield
         after_commit(session, span.end)
@@ -113,7 +112,7 @@ def _attributes_of(happening: SagaSignal) -> dict[str, str | int | float]:
         "step": happening.step or happening.current_step,
         "operation": happening.operation,
         "attempt": happening.attempt,
-        # what follows the first line of an unforeseen error may be anybody's data
+        # the lines after the first of an unexpected error may contain personal data
         "reason": happening.reason.partition("\n")[0][:MAX_REASON_LENGTH] if happening.reason else None,
     }
     return {name: value for name, value in said.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What is not worth a trace of its own, whatever share of the rest is kept."""
+"""Exclude periodic background work from traces, whatever the sampling rate."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 SWEEP = frozenset({"apply_async/orchestrator.sweep", "run/orchestrator.sweep"})
-"""The sweep runs every second and mostly finds nothing; when it drives a saga on it says so in that saga's trace."""
+"""Spans of the sweep, which runs every second and mostly finds nothing; a re-drive has a span in its saga's trace."""
 
 
 class DropIdleSpans(Sampler):
-    """Leaves out the sweep, and statements that belong to no request and no task; asks another sampler for the rest."""
+    """Drops the sweep, and statements outside any request or task; delegates the rest to another sampler."""
 
     def __init__(self, otherwise: Sampler) -> None:
         self.otherwise = otherwise
@@ -28,12 +28,12 @@ class DropIdleSpans(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Decide by the span's name, and by what it would be part of."""
+        """Decide by the span's name, kind and parent."""
         alone = not trace.get_current_span(parent_context).get_span_context().is_valid
         if name in SWEEP or (alone and kind is SpanKind.CLIENT):
             return SamplingResult(Decision.DROP)
         return self.otherwise.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        """Return what this is, for people."""
+        """Return the sampler's description."""
         return f"DropIdleSpans({self.otherwise.get_description()})"
