@@ -1,1 +1,1 @@
-"""Kombu's transports for RabbitMQ, Redis and memory, with what each needs to be fast and robust here."""
+"""Kombu's transports for RabbitMQ, Redis and memory, adapted for speed and robustness."""

@@ -1,7 +1,7 @@
-"""RabbitMQ as the broker: kombu's transport, with fewer calls to the system.
+"""Kombu's transport for RabbitMQ with fewer system calls.
 
-By itself a connection asks the system once for every message that it writes, and seven times for every one that it
-reads. Where many are written or read together, that took a worker as long as their transactions.
+By default a connection makes one system call for every message that it writes, and seven for every one that it reads.
+For batches this took a worker as long as the transactions.
 """
 
 import logging
@@ -18,50 +18,50 @@ from app.messaging.transports.compression import AmqpMessage
 logger = logging.getLogger(__name__)
 
 _HEADER_BYTES = 7
-"""Of a frame: its type, its channel, and how long it is; an octet ends it."""
+"""The header of a frame: type, channel and length; one more octet ends the frame."""
 
 READ_AHEAD_BYTES = 16384
-"""Some ten messages; what is left of it is copied with each."""
+"""About ten messages; the rest of the buffer is copied for each of them."""
 
 
 class BufferedWriter:
-    """What a connection writes: at once, or all of it together while it is held."""
+    """Writes a connection's frames at once, or buffers them while it is held."""
 
     def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
         self._write = write
         self._holds = False
         self.waiting: list[bytes] = []
-        """What has been kept."""
+        """The buffered frames."""
 
     def __call__(self, frame: bytes | memoryview) -> None:
-        """Write a frame, or keep it."""
+        """Write a frame, or buffer it."""
         if self._holds:
-            self.waiting.append(bytes(frame))  # it is a view of a buffer that the next frame overwrites
+            self.waiting.append(bytes(frame))  # a view of a buffer that the next frame overwrites
         else:
             self._write(frame)
 
     def hold(self) -> None:
-        """Keep what is written from now on."""
+        """Start buffering."""
         self._holds = True
 
     def flush(self) -> None:
-        """Write all that was kept, by one call. Raises what the connection does when it is broken."""
+        """Write all buffered frames in one call. Raises the connection's errors."""
         waiting, self.waiting = self.waiting, []
         if waiting:
             self._write(b"".join(waiting))
 
     def drop(self) -> None:
-        """Forget what was kept."""
+        """Discard the buffered frames."""
         self.waiting.clear()
 
     def release(self) -> None:
-        """Write all that was kept, and keep no more."""
+        """Write all buffered frames, and stop buffering."""
         self._holds = False
         self.flush()
 
 
 class Socket(TCPTransport):
-    """A connection's socket. Without TLS, which has buffers of its own."""
+    """A connection's socket that can read ahead. Without TLS, which has buffers of its own."""
 
     reads_ahead = False
 
@@ -73,7 +73,7 @@ class Socket(TCPTransport):
 
 
 class PublishBatch:
-    """What a producer sends together: see ``kombu.Producer.batch``."""
+    """The batch of a producer: see ``kombu.Producer.batch``."""
 
     def __init__(self, channel: "Channel") -> None:
         self.channel = channel
@@ -81,34 +81,34 @@ class PublishBatch:
         self._held.hold()
 
     def publish(self, message: Any, **options: Any) -> Any:
-        """Send a message with the others."""
+        """Add a message to the batch."""
         return self.channel.basic_publish(message, **options)
 
     def flush(self) -> None:
-        """Send all that waits."""
+        """Send the batch."""
         self._held.flush()
 
     def discard(self) -> None:
-        """Send nothing of what waits."""
+        """Discard the batch."""
         self._held.drop()
 
     def close(self) -> None:
-        """Have messages sent at once again."""
+        """Send the rest, and stop batching."""
         self._held.release()
 
 
 class Channel(pyamqp.Channel):
-    """A channel whose messages may be sent together."""
+    """A channel that supports batches of messages."""
 
     Message = AmqpMessage
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:  # noqa: ARG002  (kombu's; a socket takes any size)
-        """Return what keeps messages, to be sent together."""
+        """Return a new batch."""
         return PublishBatch(self)
 
 
 class Connection(pyamqp.Connection):
-    """A connection that can be held."""
+    """A connection whose writes can be buffered."""
 
     Channel = Channel
     held: BufferedWriter
@@ -121,7 +121,7 @@ class Connection(pyamqp.Connection):
         *args: Any,
         **options: Any,
     ) -> Any:
-        """Return the connection's way to the system."""
+        """Return the connection's socket transport."""
         if ssl:
             made = super().Transport(host, connect_timeout, ssl, *args, **options)
         else:
@@ -134,23 +134,23 @@ class Connection(pyamqp.Connection):
         """Read until a message is complete. Raises TimeoutError if there is none in time."""
         looks = timeout == 0
         if looks and self.held.waiting:
-            raise TimeoutError  # a producer looks before each message whether the broker minds: once for all is enough
+            raise TimeoutError  # a producer polls for errors of the broker before each message: once per batch will do
         if not looks:
-            self.held.flush()  # who waits for an answer wants the question sent
-        # an event loop looks until there is nothing left; others leave to it what they do not wait for
+            self.held.flush()  # the caller waits for a reply, so the request must be sent
+        # an event loop polls until nothing is left; other callers leave to it what they do not wait for
         self.transport.reads_ahead = looks
         super().drain_events(timeout)
         if looks:
             self._take_what_was_read()
 
     def _take_what_was_read(self) -> None:
-        """Take every message that is here: the system would not tell the event loop of one that it has given out."""
-        with suppress(TimeoutError):  # of the last one there may be a part only
+        """Deliver every message that was read: the event loop is not notified of data that has left the socket."""
+        with suppress(TimeoutError):  # the last one may be incomplete
             while self.connected and _begins_with_a_frame(self.transport._read_buffer):
                 super().drain_events(0)
 
     def blocking_read(self, timeout: float | None = None) -> Any:
-        """Read a frame; without asking the system if it is here already."""
+        """Read a frame, without a system call if it is already buffered."""
         if _begins_with_a_frame(self.transport._read_buffer):
             timeout = None
         return super().blocking_read(timeout)
@@ -164,22 +164,22 @@ _IMPLEMENTS = pyamqp.Transport.implements.extend(batch_publish=True)
 
 
 class Transport(pyamqp.Transport):
-    """Kombu's transport, with such connections."""
+    """Kombu's transport, with these connections."""
 
     Connection = Connection
     implements = _IMPLEMENTS
 
 
 class TlsTransport(pyamqp.SSLTransport):
-    """The same with TLS, whose sockets have buffers of their own: nothing is read ahead."""
+    """The transport for TLS, whose sockets have buffers of their own: nothing is read ahead."""
 
     Connection = Connection
     implements = _IMPLEMENTS
 
 
 def acked_together(connection: kombu.Connection | None) -> AbstractContextManager[None]:
-    """Have what is acknowledged in the block leave together when it ends, if the connection is one to RabbitMQ."""
-    made = connection.connection if connection and connection.connected else None  # asked for, it would connect again
+    """Send the acknowledgements of the block together when it ends, if the connection is one to RabbitMQ."""
+    made = connection.connection if connection and connection.connected else None  # reading it would reconnect
     return _holding(made.held) if isinstance(made, Connection) else nullcontext()
 
 
@@ -192,5 +192,5 @@ def _holding(writes: BufferedWriter) -> Iterator[None]:
         try:
             writes.release()
         except OSError as error:
-            # as Celery does when it cannot acknowledge a message; its loop finds the connection broken
+            # as Celery does when an acknowledgement fails; its event loop detects the broken connection
             logger.warning("not acknowledged, so it will all be delivered again", extra={"reason": error})

@@ -1,7 +1,7 @@
-"""Messages that are refused while they are compressed.
+"""Reject compressed messages.
 
 Kombu decompresses a message before any consumer sees it, and a few hundred kilobytes may become gigabytes. Nothing here
-sends compressed messages, so none is accepted: to a consumer it is one that cannot be decoded.
+sends compressed messages, so none is accepted: a consumer handles one as undecodable.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from kombu.transport import pyamqp, virtual
 
 
 def _errors(headers: dict[str, Any] | None) -> list[Any] | None:
-    """Return what is wrong with a message with these headers: kombu decompresses only one with nothing wrong."""
+    """Return the errors of a message with these headers; kombu decompresses only a message without errors."""
     if not headers or not headers.get("compression"):
         return None
     return [(DecodeError, DecodeError("compressed messages are not accepted"), None)]

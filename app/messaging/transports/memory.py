@@ -1,7 +1,7 @@
-"""The broker in this process's memory: kombu's, but a message wakes its consumer instead of waiting to be found.
+"""Kombu's in-memory transport, but a message wakes its consumer instead of being found by polling.
 
-Kombu's own looks for messages every so often: each hop of a saga waits half an interval for its message to be seen, and
-a process with nothing to do is never at rest.
+With kombu's polling each hop of a saga waits half an interval for its message to be found, and an idle process is never
+at rest.
 """
 
 import threading
@@ -15,21 +15,21 @@ from app.messaging.transports.compression import VirtualMessage
 
 
 class QueueNotifier:
-    """Wakes whoever waits for something to happen in the queues. They are the process's, and so is it."""
+    """Wakes threads that wait for a change of the queues. Like the queues, there is one per process."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self.rung = 0
-        """How often it has rung: to be noted before one looks, so that no ring between look and wait is missed."""
+        """Number of notifications. Read it before checking the queues, so that none before the wait is missed."""
 
     def ring(self) -> None:
-        """Have everybody who waits look again."""
+        """Wake all waiting threads."""
         with self._condition:
             self.rung += 1
             self._condition.notify_all()
 
     def wait(self, rung: int, seconds: float | None) -> bool:
-        """Wait, at most so long, until it has rung more often than that; returns whether it has."""
+        """Wait up to ``seconds`` for a notification after the ``rung``-th; return whether there was one."""
         with self._condition:
             return self._condition.wait_for(lambda: self.rung > rung, seconds)
 
@@ -38,25 +38,25 @@ NOTIFIER = QueueNotifier()
 
 
 class QoS(virtual.QoS):
-    """Keeps the limit of messages under way, and rings when it no longer holds back the next."""
+    """Enforces the prefetch limit, and notifies when it no longer blocks the next message."""
 
     _full = False
 
     def can_consume(self) -> bool:
-        """Tell whether one more message may be taken."""
+        """Return whether one more message may be delivered."""
         if super().can_consume():
             return True
-        # before the second look: an ack, which is another thread's, comes before that look or finds this said
+        # set before the second check: an ack in another thread either precedes that check or sees the flag
         self._full = True
         return bool(super().can_consume())
 
     def ack(self, delivery_tag: str) -> None:
-        """Have done with a message."""
+        """Acknowledge a message."""
         super().ack(delivery_tag)
         self._made_room()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Have done with a message, or give it back."""
+        """Reject a message, or requeue it."""
         super().reject(delivery_tag, requeue=requeue)
         self._made_room()
 
@@ -67,7 +67,7 @@ class QoS(virtual.QoS):
 
 
 class Channel(memory.Channel):
-    """A channel whose messages are announced."""
+    """A channel that notifies consumers of new messages."""
 
     QoS = QoS
     Message = VirtualMessage
@@ -82,12 +82,12 @@ class Channel(memory.Channel):
 
 
 class Transport(memory.Transport):
-    """Kombu's transport, waiting where that one would sleep."""
+    """Kombu's transport, waiting for a notification instead of sleeping."""
 
     Channel = Channel
 
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:  # noqa: ARG002  (kombu's)
-        """Deliver one message. Raises TimeoutError if none comes in time, or the connection is closed meanwhile."""
+        """Deliver one message. Raises TimeoutError if none arrives in time, or the connection is closed meanwhile."""
         give_up = None if timeout is None else monotonic() + timeout
         while True:
             rung = NOTIFIER.rung
@@ -101,6 +101,6 @@ class Transport(memory.Transport):
                 return
 
     def close_connection(self, connection: Any) -> None:
-        """Close the channels, and have done with waiting for messages of theirs."""
+        """Close the channels, and end the wait for their messages."""
         super().close_connection(connection)
         NOTIFIER.ring()

@@ -1,7 +1,7 @@
-"""Redis as the broker, with a look at what lies in its lists before kombu takes it for a message.
+"""Kombu's transport for Redis, with validation of list items before kombu handles them.
 
-On RabbitMQ only messages can be in a queue. A Redis list takes anything that anybody pushes; what is no envelope of
-kombu's raises in the middle of its event loop and ends the worker.
+A RabbitMQ queue holds only messages. A Redis list holds anything that a client pushes; an item that is not an envelope
+of kombu's raises inside its event loop and ends the worker.
 """
 
 import logging
@@ -35,7 +35,7 @@ class _Properties(BaseModel):
 
 
 class _Envelope(BaseModel):
-    """What kombu reads of an envelope without a look at its type."""
+    """The fields of an envelope that kombu reads without a type check."""
 
     model_config = ConfigDict(strict=True)
 
@@ -47,7 +47,7 @@ class _Envelope(BaseModel):
 
 
 class Channel(redis.Channel):
-    """A channel on which items that are no JSON are dropped. They have left their list when they are read."""
+    """A channel that drops items that are not JSON. They have left their list when they are read."""
 
     Message = VirtualMessage
 
@@ -60,7 +60,7 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Kombu's transport, delivering only what is an envelope."""
+    """Kombu's transport, delivering only valid envelopes."""
 
     Channel = Channel
 
