@@ -1,7 +1,7 @@
-"""The Celery app: its queues, its routes and how a message is delivered.
+"""The Celery app: queues, routes and delivery settings.
 
-The database's log decides what happened; a message only says that it is time to look. So every setting here
-prefers delivering twice over losing, and none of them has to be perfect: the recovery sweep sends again.
+The database's log is authoritative; a message only triggers a check of it. So every setting prefers duplicate delivery
+over loss, and none has to be perfect: the recovery sweep sends again.
 """
 
 import ssl
@@ -25,8 +25,8 @@ QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orche
 DEFAULT_QUEUE = "orchestrator"
 
 _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
-    # Redis gives a killed worker's messages back only after this long (an hour unless said);
-    # a retry's countdown must stay far below it, or Redis would deliver the message several times
+    # Redis redelivers a killed worker's messages only after this long (default: an hour); a retry's countdown must stay
+    # far below it, or Redis would deliver the message several times
     "redis": {
         "visibility_timeout": 300,
         "unacked_restore_interval": 5,
@@ -51,7 +51,7 @@ def queue_of(task_name: str) -> str:
 
 
 def route_of(task_name: str) -> str:
-    """Return the queue that a task is sent to: its service's, or the default one if that has none."""
+    """Return the queue that a task is sent to: its service's, or the default queue if it has none."""
     return queue_of(task_name) if queue_of(task_name) in QUEUES else DEFAULT_QUEUE
 
 
@@ -60,27 +60,28 @@ def _route(name: str, *_: object, **__: object) -> dict[str, str]:
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """Return the Celery configuration that these settings ask for."""
-    # Celery warns of a broker URL without a host, and an embedded broker has none
+    """Return the Celery configuration for these settings."""
+    # Celery warns about a broker URL without a host, and an embedded broker has none
     broker_url = "memory://localhost//" if settings.embedded else settings.broker_url
     scheme = broker_url.partition(":")[0].replace("rediss", "redis")
     return {
         "broker_url": broker_url,
         "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
         "broker_transport": _TRANSPORTS.get(broker_url.partition(":")[0]),
-        # kombu knows only its own transport for Redis with TLS; options in the URL, such as ssl_ca_certs, win
+        # kombu handles TLS for Redis only with its own transport; options in the URL, such as ssl_ca_certs, take
+        # precedence
         "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss:") else None,
         "broker_connection_retry_on_startup": True,
-        # a broker may answer and refuse: Redis that is out of memory or has become a replica. The worker connects again
-        # until it takes messages; otherwise it would end
+        # a broker may respond with an error: Redis that is out of memory or has become a replica. The worker then
+        # reconnects until it accepts messages; otherwise it would end
         "broker_channel_error_retry": True,
-        # a POST must answer while the broker is down: give up soon, the sweep sends what was not sent
+        # a POST must be answered while the broker is down: give up soon, the sweep sends what was not sent
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
-        # the log keeps the outcome of every step; Flower shows replies from the workers' events
+        # the log has the outcome of every step; Flower shows replies from the workers' events
         "task_ignore_result": True,
-        # a worker killed before the ack leaves its message to another; if only a child of a pool is killed the
-        # message is taken for failed, and the sweep has the step run again
+        # a message of a worker killed before the ack is redelivered to another; if only a child of a pool is killed the
+        # message counts as failed, and the sweep re-drives the step
         "task_acks_late": True,
         # True would requeue a message that kills its worker for ever
         "task_reject_on_worker_lost": False,
@@ -94,27 +95,27 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
         "worker_consumer": "app.messaging.consumer:Inbox",
-        # a broker that has gone without a word is noticed within a minute; unless told, Celery takes four
+        # a silently vanished broker is detected within a minute; Celery's default takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
-            # no ``expires``: it would be stamped by the scheduler's clock, and judged by a worker's
+            # no ``expires``: it would be set by the scheduler's clock, and checked by a worker's
             "sweep": {"task": "orchestrator.sweep", "schedule": settings.sweep_seconds}
         },
-        # nothing about the schedule is worth a file: after a restart the next sweep is simply due
+        # the schedule needs no file: after a restart the next sweep is due at once
         "beat_scheduler": "app.heartbeat:BeatingScheduler",
     }
 
 
 class LoggedTask(Task[Any, Any]):
-    """A task every line of whose log says whose it is."""
+    """A task whose log lines carry its task id and its saga's id."""
 
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task."""
         saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}
-        # Celery's own __call__ has the task see a copy of its request, on which a step could not end its chain; only
-        # its worker command puts that right, which the embedded worker is not
+        # Celery's own __call__ gives the task a copy of its request, on which a step could not end its chain; only its
+        # worker command avoids that, and the embedded worker does not run it
         call = super().__call__ if self.request.called_directly else self.run
         with log_context(task_id=self.request.id, **saga):
             return call(*args, **kwargs)
@@ -138,13 +139,13 @@ def _log_as_the_rest(**_: object) -> None:
 
 @before_task_publish.connect
 def _say_when_it_was_sent(headers: dict[str, Any], **_: object) -> None:
-    # whoever takes the message can tell how long it has waited: see app.observability.metrics
+    # used to measure how long the message waited: see app.observability.metrics
     headers["sent_at"] = time.time()
 
 
 @worker_process_init.connect
 def _begin_in_a_pool(sender: str | None, **_: object) -> None:
-    runtime.current().database.forget_connections()  # they are the parent's
+    runtime.current().database.forget_connections()  # the inherited ones belong to the parent
     be_brief(app, sender)  # a child of a pool has tracers of its own
 
 

@@ -1,7 +1,7 @@
-"""Gathers, in a worker, the messages that have arrived together, so that they can be done together.
+"""Batch messages that have arrived together in a worker, so that they are processed in one transaction.
 
-A worker of one process (``--pool solo``) begins at once with a message that finds it idle. What arrives while it works
-waits in its connection; it is read then, and done together with what else there is for the same task.
+A worker of one process (``--pool solo``) starts a message at once if it is idle. Messages that arrive while it works
+wait in its connection; they are read afterwards, and processed together with others for the same task.
 """
 
 import time
@@ -18,23 +18,23 @@ from app.messaging.publisher import publish_batch
 from app.observability import tracing
 
 MAX_BATCH = 64
-"""So many messages are done in one transaction at most: what a repetition costs, and how long its locks are held."""
+"""Maximum size of a batch. It bounds the cost of a repetition, and how long the transaction holds its locks."""
 
 QUIET_SECONDS = 0.001
-"""When no message was read for so long, the connection holds no more; it takes a fraction of that to read one."""
+"""After this long without a message the connection has none left; reading one takes a fraction of it."""
 
 BUSY_SECONDS = 0.005
-"""A message that comes so soon after the last was done may be one of many."""
+"""A message that arrives this soon after the last batch ended may be one of many."""
 
 LOST_SECONDS = 1.0
-"""A look that is so long overdue was lost: with a connection that breaks, Celery may forget what it had to do later."""
+"""A flush overdue by this much was lost: when a connection breaks, Celery may drop its scheduled calls."""
 
 
 class Batcher:
-    """Between a worker's consumer and its pool.
+    """Batches requests between a worker's consumer and its pool.
 
-    ``hand_on`` gives a request to the pool, which runs and acknowledges it at once; acknowledgements that are given
-    inside ``acked_together()`` leave when it ends.
+    ``hand_on`` passes a request to the pool, which runs and acknowledges it at once; acknowledgements inside
+    ``acked_together()`` are sent when it ends.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Batcher:
         self._ended = 0.0
 
     def take(self, request: Request) -> None:
-        """Take a request; it is handed on now, or soon with others of its task."""
-        # a span is written for each task, around its own work: there is none for that of several
+        """Add a request; it is executed now, or soon in a batch of its task."""
+        # a span belongs to one task and covers its work: there is none for the work of a batch
         if request.request_dict.get("retries") or not batching.possible(request.name) or tracing.provider():
             self._hand_on(request)
             return
@@ -65,7 +65,7 @@ class Batcher:
             self._look_soon()
 
     def forget(self) -> None:
-        """Forget what waits: its connection has gone, and the broker delivers it again."""
+        """Clear the waiting requests: their connection is lost, so the broker redelivers them."""
         self._waiting.clear()
 
     def _look_soon(self) -> None:
@@ -77,7 +77,7 @@ class Batcher:
         self._next_look = self._hub.call_later(QUIET_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Begin with what waits longest, unless more is coming. The rest waits on: it may find company meanwhile."""
+        """Execute the oldest batch if no new message has arrived for QUIET_SECONDS. The others keep waiting."""
         self._next_look = None
         if not self._waiting:
             return
@@ -86,7 +86,7 @@ class Batcher:
                 self._begin(next(iter(self._waiting)))
         finally:
             self._grown = False
-            # only now, or the loop would call it before it reads
+            # scheduled only now, or the event loop would call it before it reads
             if self._waiting:
                 self._look_soon()
 
@@ -97,7 +97,7 @@ class Batcher:
                 self._hand_on(requests[0])
                 return
             wanted = [Wanted(request.id, request.kwargs) for request in requests]
-            # what follows leaves before the acknowledgements: a message whose successor was lost comes again
+            # the next messages leave before the acknowledgements: a message whose successor was lost is redelivered
             with self._acked_together(), publish_batch(), batching.done(task_name, wanted):
                 for request in requests:
                     self._hand_on(request)

@@ -1,10 +1,10 @@
-"""What is let in from the queues. A message that is no task of ours is logged and dropped, and the worker lives on.
+"""Validate incoming messages before Celery handles them. Malformed messages are logged and rejected.
 
-A task that only another version of the code declares, as there may be during a rolling deploy, is put back instead.
+So a poison message cannot crash the worker. Celery itself drops messages that it cannot decode. But one whose headers
+or body have an unexpected form (no id, a body of two parts, a time limit that is a string) raises inside its consumer
+and ends the worker; the broker then delivers the message to the next worker, and so on.
 
-Celery drops by itself what it cannot decode. But one whose headers or body have an unforeseen form (no id, a body of
-two parts, a time limit that is a text) raises in the middle of its consumer, which ends the worker; the broker then
-hands the message to the next worker, and so on. So the form is checked here, before Celery sees the message.
+A task that only another version of the code declares, as during a rolling deploy, is put back instead.
 """
 
 import logging
@@ -32,33 +32,33 @@ from app.messaging.transports.amqp import acked_together
 logger = logging.getLogger(__name__)
 
 MAX_WAIT = timedelta(minutes=5)
-"""Longer waits are kept in the database, never in a message: a worker holds it, unacknowledged, all that time."""
+"""The longest ETA. Longer waits are stored in the database: a worker holds a waiting message, unacknowledged."""
 
 MAX_BODY_BYTES = 64 * 1024
-"""A chain of a hundred steps; the longest here has seven."""
+"""Enough for a chain of a hundred steps; the longest here has seven."""
 
 MAX_RETRIES = 1000
 
 MIN_PUT_BACK_DELAY_SECONDS = 1.0
 MAX_PUT_BACK_DELAY_SECONDS = 30.0
-"""How long a message that only a worker of another version understands is kept before it is put back.
+"""Bounds of the delay before a message that only a worker of another version understands is put back.
 
-The longer it has been coming back, the longer it is kept: a backlog of them leaves the worker time for others.
+The delay grows with the time that the message has been coming back: a backlog leaves the worker time for others.
 """
 
 MAX_PUT_BACK_SECONDS = 300.0
-"""How long after this worker first saw such a message it is dropped; the sweep sends it again if its saga waits for it.
+"""Such a message is dropped this long after this worker first saw it; the sweep resends it if its saga waits for it.
 
 It is longer than a rolling deploy takes, and measured by this process alone: the sender's clock may differ, and a
 message may have waited in its queue for any time.
 """
 
 MAX_PUT_BACK = 10_000
-"""How many such messages a worker keeps track of; what is beyond that is put back after the longest delay."""
+"""How many such messages a worker tracks; others are put back after the longest delay."""
 
 
 def _text(value: Any) -> Any:
-    # pydantic would take a number for a time, which Celery does not
+    # pydantic would accept a number as a time, which Celery does not
     if not isinstance(value, str):
         raise ValueError("must be a text")
     return value
@@ -67,16 +67,16 @@ def _text(value: Any) -> Any:
 _Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)]
 _Id = Annotated[str, Field(max_length=64)]
 _Arguments = dict[str, _Id]
-"""All that a task here is ever told: whose turn it is. The rest is in the database."""
+"""The arguments of every task here: ids only. The data is in the database."""
 
 
 class _Strict(BaseModel):
-    # what else Celery puts there is its own business
+    # Celery adds other fields of its own
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 class _Signature(_Strict):
-    """A task that a message carries along, to be sent when its own is done."""
+    """A task embedded in a message, to be sent when the message's own is done."""
 
     task: str
     args: Annotated[list[Any], Field(max_length=0)] = []
@@ -85,7 +85,7 @@ class _Signature(_Strict):
 
 
 class _Embed(_Strict):
-    """The fourth part of a message: what follows its task."""
+    """The third part of a message's body: the tasks that follow."""
 
     chain: list[_Signature] | None = None
     callbacks: list[_Signature] | None = None
@@ -94,7 +94,7 @@ class _Embed(_Strict):
 
 
 class _Headers(_Strict):
-    """The headers that Celery's worker reads without a look at their type."""
+    """The headers that Celery's worker reads without a type check."""
 
     task: str
     id: Annotated[str, Field(min_length=1, max_length=64)]
@@ -109,7 +109,7 @@ class _Headers(_Strict):
     retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] = 0
     eta: _Time | None = None
     expires: _Time | None = None
-    # nothing here sends one: a forged one would end a step, or its worker's child, in the middle
+    # nothing here sends one: a forged one would abort a step, or kill its worker's child, midway
     timelimit: Annotated[list[None], Field(min_length=2, max_length=2)] | None = None
     sent_at: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
     """When it was published, in seconds since the epoch: see ``app.celery``."""
@@ -120,27 +120,27 @@ class _Headers(_Strict):
 class UnknownTask(LookupError):
     """Raised for a message whose task is not registered here.
 
-    ``may_be_elsewhere`` says that it may be in a worker of another version.
+    ``may_be_elsewhere`` is whether a worker of another version may have it.
     """
 
     def __init__(self, headers: _Headers) -> None:
         super().__init__(f"there is no task {headers.task[:100]}")
         self.message_id = headers.id
-        # every version sends ``sent_at``; its value is another machine's clock, which decides nothing
+        # every version sends ``sent_at``; its value is another machine's clock, so it is not used
         self.may_be_elsewhere = queue_of(headers.task) in QUEUES and headers.sent_at is not None
 
 
 class PutBackLimit:
-    """Bounds for how long each message is put back, by when this process first saw it."""
+    """Limits for how long each message is put back, measured from when this process first saw it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first_seen = OrderedDict[str, float]()
 
     def delay(self, message_id: str) -> float | None:
-        """Return how many seconds to keep a message before it is put back once more; None if it is to be dropped."""
+        """Return the delay in seconds before a message is put back again, or None if it must be dropped."""
         now = self._clock()
-        # oldest first; most were taken by another worker meanwhile, the rest are dropped when they come again
+        # oldest first; most were consumed by another worker meanwhile, the rest are dropped when they come again
         while self._first_seen and now - next(iter(self._first_seen.values())) > 2 * MAX_PUT_BACK_SECONDS:
             self._first_seen.popitem(last=False)
         if message_id not in self._first_seen and len(self._first_seen) >= MAX_PUT_BACK:
@@ -155,7 +155,7 @@ _BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments,
 
 
 class Inbox(Consumer):
-    """Celery's consumer behind a gate."""
+    """Celery's consumer, with validation of messages and batching."""
 
     connection_errors: tuple[type[Exception], ...]
     qos: QoS
@@ -164,31 +164,31 @@ class Inbox(Consumer):
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
         self._gathering: Batcher | None = None
         self._put_back_limit = PutBackLimit()
-        # elsewhere what is done together here would be done in another process than what Celery asks for it
+        # in other pools the batch would run in another process than its tasks
         if isinstance(pool, SoloPool) and hub is not None:
             self._gathering = Batcher(on_task_request, hub, lambda: acked_together(self.connection))
             on_task_request = self._gathering.take
         super().__init__(on_task_request, *args, **kwargs)
 
     def call_soon_ack(self, acknowledge: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge or reject a message: where its task runs in this thread now, not with the loop's next turn."""
+        """Acknowledge or reject a message: at once if its task runs in this thread, else in the loop's next turn."""
         if self._gathering:
             return acknowledge(*args, **kwargs)
         return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]  # not in the types
 
     def update_strategies(self) -> None:
-        """Decide how the tasks that are known now are run."""
+        """Set up the tracers of the registered tasks."""
         super().update_strategies()
         be_brief(self.app, self.hostname)
 
     def on_close(self) -> None:
-        """Forget, with Celery, what came over the connection that is closed."""
+        """Clear the requests of the closed connection, as Celery does."""
         super().on_close()
         if self._gathering:
             self._gathering.forget()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
-        """Return what is called with every message that comes from a task queue."""
+        """Return the handler of messages from the task queues."""
         handle: Callable[[Message], None] = super().create_task_handler(*args, **kwargs)
 
         def receive(message: Message) -> None:
@@ -214,23 +214,23 @@ class Inbox(Consumer):
         message.reject_log_error(logger, self.connection_errors)
 
     def _put_back_later(self, message: Message, delay: float, error: Exception) -> None:
-        """Put a message back into its queue after a while: at once, this worker could do nothing else."""
+        """Put a message back into its queue after a delay: without one this worker could do nothing else."""
         logger.info("message left to a worker of another version", extra={"reason": format_error(error)})
-        self.qos.increment_eventually()  # those that are kept must not use up what may be prefetched
-        # a thread of its own has the timer of some pools, and may not use the connection
+        self.qos.increment_eventually()  # held messages must not use up the prefetch limit
+        # in some pools the timer runs in a thread of its own, which must not use the connection
         self.timer.call_after(delay, self.call_soon, (self._put_back, message, self.connection))
 
     def _put_back(self, message: Message, connection: Connection) -> None:
-        if connection is self.connection:  # else the broker has put it back, and begun to count anew
+        if connection is self.connection:  # else the broker has put it back, and counts from zero
             message.reject_log_error(logger, self.connection_errors, requeue=True)
             self.qos.decrement_eventually()
 
 
 def use_own_clock(message: Message, headers: _Headers) -> None:
-    """Restate the times of a message that has been checked by this machine's clock: the sender's may be another.
+    """Convert the times of a validated message to this machine's clock, as the sender's may differ.
 
-    A retry waits as long as its sender said, from now on. Nothing expires: a task that comes late finds in the log that
-    there is nothing left to do.
+    A retry waits as long as its sender requested, counted from now. Nothing expires: a late task finds in the log that
+    nothing is left to do.
     """
     wait = _wait(headers)
     if wait is not None:
@@ -239,7 +239,7 @@ def use_own_clock(message: Message, headers: _Headers) -> None:
 
 
 def _wait(headers: _Headers) -> timedelta | None:
-    """Return how long the sender of a message wanted it to wait, if at all."""
+    """Return how long a message's sender delayed it, or None."""
     if headers.eta is None:
         return None
     sent_at = datetime.now(UTC) if headers.sent_at is None else datetime.fromtimestamp(headers.sent_at, UTC)
@@ -247,7 +247,7 @@ def _wait(headers: _Headers) -> timedelta | None:
 
 
 def check(message: Message, app: Celery) -> _Headers:
-    """Return the headers of a message, as they were read; raises what is wrong with it, if anything is."""
+    """Validate a message; return its parsed headers. Raises if it is invalid, UnknownTask if its task is unknown."""
     if len(message.body or "") > MAX_BODY_BYTES:
         raise ValueError(f"its body has more than {MAX_BODY_BYTES} bytes")
     headers = _Headers.model_validate(message.headers)
@@ -258,6 +258,6 @@ def check(message: Message, app: Celery) -> _Headers:
     task = app.tasks.get(headers.task)
     if task is None or headers.task.startswith("celery."):
         raise UnknownTask(headers)
-    # what Celery itself checks arguments with, but only where a message is sent
+    # Celery checks arguments this way itself, but only when a message is sent
     task.__header__(*args, **kwargs)  # type: ignore[attr-defined]  # not in the types
     return headers

@@ -1,10 +1,10 @@
-"""Sending messages: always after a commit, and never a reason to fail.
+"""Publish messages: always after a commit, and never raising an error.
 
-What was committed stands whether or not the broker takes the message. One that could not be sent is logged and
-sent again by the recovery sweep, which reads from the log what is missing.
+A commit stands whether or not the broker accepts the message. A message that could not be sent is logged, and sent
+again by the recovery sweep, which reads from the log what is missing.
 
-The messages are those that Celery's canvas would send. They are built here one level below it, from what all of them
-have in common, because building them took longer than doing a step.
+The messages are identical to those of Celery's canvas. They are built here one level below it, from their common parts,
+because building them by the canvas took longer than executing a step.
 """
 
 import logging
@@ -29,15 +29,15 @@ from app.ids import new_id
 logger = logging.getLogger(__name__)
 
 Link = dict[str, Any]
-"""A task of a chain, as Celery's messages carry it: a signature in plain JSON."""
+"""A task of a chain in a Celery message: a signature as plain JSON."""
 
 NotTaken = Callable[[], object]
-"""What to do about a message that the broker did not take."""
+"""A callback for a message that the broker did not accept."""
 
 
 @dataclass(frozen=True)
 class _Message:
-    """A task to be sent, and what follows it in its chain."""
+    """A task to be sent, and the rest of its chain."""
 
     link: Link
     rest: Sequence[Link]
@@ -47,11 +47,11 @@ class _Message:
 
     @property
     def queue(self) -> str:
-        """Return where its task waits."""
+        """Return the queue of its task."""
         return route_of(self.link["task"])
 
     def lost(self, error: Exception) -> None:
-        """Say that it was not sent, and do about it what its sender wants."""
+        """Log that it was not sent, and call ``on_undelivered``."""
         logger.warning("message not sent, the sweep will", extra={"saga_id": self.root_id, "reason": error})
         if self.on_undelivered:
             self.on_undelivered()
@@ -63,7 +63,7 @@ _parcel: ContextVar[list[_Message] | None] = ContextVar("parcel", default=None)
 
 @contextmanager
 def sent_by(task_id: str | None) -> Iterator[None]:
-    """Have what is registered to be sent in the block be sent by this task, which runs together with others."""
+    """Set the task that messages registered in the block are sent by, if tasks are processed together."""
     token = _sender.set(task_id)
     try:
         yield
@@ -72,7 +72,7 @@ def sent_by(task_id: str | None) -> Iterator[None]:
 
 
 def sender() -> str | None:
-    """Return the task whose messages' parent is: what Flower and traces draw the tree by; None outside any."""
+    """Return the id of the task that sends messages now (their parent in Flower and traces), or None outside any."""
     if own := _sender.get():
         return own
     running = app.current_worker_task
@@ -81,7 +81,7 @@ def sender() -> str | None:
 
 @contextmanager
 def publish_batch() -> Iterator[None]:
-    """Have what is sent in the block leave together when it ends, however it ends."""
+    """Buffer the messages sent in the block, and publish them together when it ends, however it ends."""
     parcel: list[_Message] = []
     token = _parcel.set(parcel)
     try:
@@ -101,7 +101,7 @@ def send(
     on_undelivered: NotTaken | None = None,
     **arguments: str,
 ) -> None:
-    """Send one task of a saga to its queue; ``on_undelivered`` is called if the broker does not take it."""
+    """Send one task of a saga to its queue; ``on_undelivered`` is called if the broker does not accept it."""
     task_id = task_id or new_id()
     if app.conf.task_always_eager:
         if not _publish(_signature(task_name, saga_id, **arguments), saga_id, task_id=task_id) and on_undelivered:
@@ -118,13 +118,14 @@ def send_chain(
     parent_id: str | None = None,
     on_undelivered: NotTaken | None = None,
 ) -> None:
-    """Send tasks of a saga to run one after the other; ``on_undelivered`` is called if the first is not taken.
+    """Send tasks of a saga to run in sequence; ``on_undelivered`` is called if the first is not accepted.
 
-    ``on_error`` names the task that Celery calls when one of them fails.
+    ``on_error`` names the task that Celery sends when one of them fails.
     """
     if app.conf.task_always_eager:
         tasks = chain(*(_signature(name, saga_id) for name in task_names))
-        # immutable, so that it is sent as a task: an errback that takes the error would run inside the failing process
+        # immutable, so that it is sent as a task: an errback that accepts the error would run inside the failing
+        # process
         options: dict[str, Any] = {"link_error": _signature(on_error, saga_id)} if on_error else {}
         if not _publish(tasks, saga_id, **options) and on_undelivered:
             on_undelivered()
@@ -134,12 +135,12 @@ def send_chain(
         errbacks = [{**_link(on_error, saga_id), "options": {}}]
         for link in links:
             link["options"]["link_error"] = errbacks
-    # the last comes first: Celery takes what follows from the end
+    # in reverse order: Celery takes the next task from the end
     _send(_Message(links[0], links[:0:-1], saga_id, parent_id, on_undelivered))
 
 
 def send_next(request: Context) -> None:
-    """Send what follows in the chain of a task that is done. Left to Celery, which retries it, if that fails."""
+    """Send the next task of a completed task's chain. If that fails it is left to Celery, which retries it."""
     chain_left: Sequence[Link] | None = request.chain  # type: ignore[assignment]  # the types say str
     if not chain_left or request.called_directly or request.is_eager:
         return
@@ -148,7 +149,7 @@ def send_next(request: Context) -> None:
 
 
 def send_errbacks(request: Context) -> None:
-    """Send the error callbacks of a task that has failed. Left to Celery if that fails."""
+    """Send the error callbacks of a failed task. If that fails it is left to Celery."""
     errbacks: Sequence[Link] | None = request.errbacks  # type: ignore[assignment]  # links, as sent
     if not errbacks or request.called_directly or request.is_eager:
         return
@@ -158,7 +159,7 @@ def send_errbacks(request: Context) -> None:
 
 
 def _send(message: _Message) -> None:
-    """Send a message, now or with others."""
+    """Send a message, now or with the current batch; log it if it is not accepted."""
     try:
         _enqueue_or_send(message)
     except _not_taken() as error:
@@ -166,7 +167,7 @@ def _send(message: _Message) -> None:
 
 
 def _sent(message: _Message) -> bool:
-    """Send a message, now or with others; returns whether that is done, and nothing is left to Celery."""
+    """Send a message, now or with the current batch; return False if it must be left to Celery."""
     try:
         _enqueue_or_send(message)
     except _not_taken() as error:
@@ -184,17 +185,18 @@ def _enqueue_or_send(message: _Message) -> None:
 
 
 def _send_all(messages: Sequence[_Message]) -> None:
-    """Send messages by one write, or else one by one: what was written of a write that failed, nobody knows."""
+    """Send messages in one write, or one by one if it fails, as it is unknown which of them were sent."""
     try:
         with app.producer_or_acquire() as producer, producer.batch():
             declared: set[str] = set()
             for message in messages:
-                # with what could be tried again none of the others would be written again; and each time that Celery
-                # looks whether a queue is declared it copies it
+                # no retry: it would write this message only, and not the others; and Celery copies a queue each time
+                # that it checks whether it is declared
                 _write(producer, message, retry=False, declare=[] if message.queue in declared else None)
                 declared.add(message.queue)
     except Exception as error:
-        # whatever it was, for py-amqp raises more than it says when a connection is lost: it is left to nobody but us
+        # any error, because py-amqp raises more than it documents when a connection is lost, and only this code can
+        # handle it
         logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
         _send_one_by_one(messages)
 
@@ -204,7 +206,7 @@ def _send_one_by_one(messages: Sequence[_Message]) -> None:
         try:
             _publish_message(message)
         except Exception as error:
-            for lost in messages[position:]:  # it takes its time to find out that the broker is away: once is enough
+            for lost in messages[position:]:  # each attempt waits for the timeout: once is enough
                 lost.lost(error)
             return
 
@@ -240,7 +242,7 @@ def _origin() -> str:
 
 
 def _not_taken() -> tuple[type[Exception], ...]:
-    """Return what says that the broker did not take a message."""
+    """Return the exceptions raised when the broker does not accept a message."""
     connection = app.pool.connection  # type: ignore[attr-defined]  # the types do not know it
     return (OperationalError, BatchPublishError, *connection.connection_errors, *connection.channel_errors)
 
@@ -262,13 +264,13 @@ def _signature(task_name: str, saga_id: str, **arguments: str) -> Signature:
 
 
 def _publish(signature: Signature, saga_id: str, **options: Any) -> bool:
-    """Have Celery run tasks in here, as it is told to where it is eager; returns that they were taken."""
+    """Run tasks in this process, as configured by Celery's eager mode; return whether they were accepted."""
     try:
         signature.apply_async(root_id=saga_id, **options)
     except OperationalError as error:
         logger.warning("message not sent, the sweep will", extra={"saga_id": saga_id, "reason": error})
         return False
     except StepFailed:
-        # the chain has run in here; its error callback has been called
+        # the chain has run in this process, and so has its error callback
         logger.debug("eager chain ended early", extra={"saga_id": saga_id})
     return True
