@@ -1,13 +1,13 @@
-"""The event store and its signal-style fan-out: ``@on(EventType, queue=…)`` and ``emit``.
+"""Event store and fan-out to subscribers: ``@on(EventType, queue=…)`` and ``emit``.
 
-An event is written in the transaction that makes it true. After the commit one task per subscriber is sent to the
-subscriber's queue: a topic exchange would give all copies one task id, send every retry to every service, and drop
-events in silence where a queue is missing. What is sent again has another task id, because workers discard a task that
-an operator revoked, and remember its id for hours: only the log says what has been done.
+An event is written in the transaction whose result it states. After the commit one task per subscriber is sent to the
+subscriber's queue. A topic exchange would give all copies one task id, send every retry to every service, and drop
+events silently where a queue is missing. A message that is sent again has another task id, because workers discard a
+task that an operator revoked, and remember its id for hours: only the log shows what has been done.
 
-Subscriptions come in two kinds. Those of a choreography are its own business: it sends its events again until its
-saga is settled. Everybody else's (``@on`` here) go through the *transactional outbox*: a row beside the event, which
-the subscriber deletes in the transaction that does its work, so each is handled exactly once whatever is lost.
+There are two kinds of subscriptions. A choreography handles its own: it republishes its events until its saga has
+ended. All others (``@on`` here) use the *transactional outbox*: a row beside the event, which the subscriber deletes in
+the transaction that does its work, so each is handled exactly once whatever is lost.
 """
 
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoredEvent(Base):
-    """One event; those of an aggregate (an order) are numbered 1, 2, 3 … in the order in which they committed."""
+    """An event; those of an aggregate (an order) are numbered 1, 2, 3 … in commit order."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("aggregate_id", "sequence"),)
@@ -48,7 +48,7 @@ class StoredEvent(Base):
 
 
 class OutboxEntry(Base):
-    """The outbox: an event that a subscriber has not handled yet."""
+    """An outbox entry: an event that a subscriber has not handled yet."""
 
     __tablename__ = "outbox"
 
@@ -61,12 +61,12 @@ class OutboxEntry(Base):
 
 
 RETENTION = (RetentionRule(StoredEvent, "aggregate_id"),)
-"""What goes with an aggregate that is no longer kept; its outbox is empty by then, see ``awaited``."""
+"""The rows deleted with an aggregate; its outbox is empty by then, see ``awaited``."""
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """Who is to be told of an event: a task, within one choreography (``scope``) or of everything (``None``)."""
+    """A task that subscribes to an event, within one choreography (``scope``) or globally (``None``)."""
 
     task_name: str
     scope: str | None
@@ -76,7 +76,7 @@ _subscriptions: dict[EventType, list[Subscription]] = {}
 
 
 def subscribe(event_types: Iterable[EventType], task_name: str, scope: str | None = None) -> None:
-    """Have a task called with ``saga_id`` and ``event_id`` for every event of these types in the scope."""
+    """Subscribe a task to these event types in the scope; it is called with ``saga_id`` and ``event_id``."""
     for event_type in event_types:
         _subscriptions.setdefault(event_type, []).append(Subscription(task_name, scope))
 
@@ -90,9 +90,9 @@ Listener = Callable[[Session, StoredEvent], None]
 
 
 def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
-    """Have the function called once for every such event, as the task ``<queue>.<function>``.
+    """Register a subscriber to these event types, handled exactly once per event, as the task ``<queue>.<function>``.
 
-    It is given the transaction in which it is marked as done. What it raises is retried, every few seconds at first.
+    It runs in the transaction that deletes its outbox entry. Any exception is retried, every few seconds at first.
     """
 
     def declare(listener: Listener) -> Listener:
@@ -125,9 +125,9 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
 
 @dataclass(frozen=True)
 class Said:
-    """An event that is to be written, the aggregate that it is about, and the saga that it belongs to.
+    """An event to write, with its aggregate and its saga.
 
-    ``task_id`` is the task that says it, where that is not simply the one that runs: see ``sent_by``.
+    ``task_id`` is the task that publishes it, if that is not the running one: see ``sent_by``.
     """
 
     aggregate_id: str
@@ -137,15 +137,15 @@ class Said:
 
 
 def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> StoredEvent:
-    """Write an event as the aggregate's next, in the caller's transaction; its listeners are told after the commit.
+    """Append an event to its aggregate in the caller's transaction; subscribers are notified after the commit.
 
-    Writers of one aggregate hold its saga's row; should one not, the unique sequence refuses the second of two.
+    Writers of one aggregate hold its saga's row lock; without it the unique sequence makes the second of two fail.
     """
     return emit_all(session, [Said(aggregate_id, saga_id, event)])[0]
 
 
 def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
-    """Write events of as many aggregates as ``emit`` does, in the order given; what is returned has no sequence."""
+    """Append events of several aggregates like ``emit``, in the given order; the results have no sequence."""
     if not said:
         return []
     now = runtime.current().now()
@@ -160,7 +160,7 @@ def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
         for one in said
     ]
     stored = [as_loaded(StoredEvent, row) for row in rows]
-    # past the session: an event refers to nothing that it may still have to write
+    # without the session: an event references no unflushed row
     session.connection().execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
     _await_listeners(session, zip(stored, said, strict=True), now)
     return stored
@@ -172,7 +172,7 @@ _AWAITED = insert(table_of(OutboxEntry))
 
 
 def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said]], now: datetime) -> None:
-    """Write down who is to be told of events, and tell them after the commit."""
+    """Write the outbox entries of events, and notify their subscribers after the commit."""
     wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds)
     entries = []
     for stored, said in written:
@@ -187,7 +187,7 @@ def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said
 def delivery_of(event_id: str, task_name: str) -> str:
     """Return the id of an event's delivery to a subscriber, the same for every copy of its message.
 
-    It is also the task id of the first copy, so that pages can name that task without having stored it.
+    It is also the task id of the first copy, so that pages can name that task without storing it.
     """
     return str(uuid5(UUID(event_id), task_name))
 
@@ -201,10 +201,10 @@ def tell(
     *,
     again: bool = False,
 ) -> None:
-    """Send an event's task to each of these subscribers; ``on_undelivered`` is called for each not taken.
+    """Send an event's task to each of these subscribers; ``on_undelivered`` is called for each message not accepted.
 
-    ``parent_id`` is the task that wrote the event. What may have been sent before is sent ``again``: under a new task
-    id, which cannot have been revoked.
+    ``parent_id`` is the task that wrote the event. A message that may have been sent before is sent ``again``: under a
+    new task id, which cannot have been revoked.
     """
     for task_name in task_names:
         send(
@@ -218,32 +218,32 @@ def tell(
 
 
 class History:
-    """The events of one aggregate, in order, as a reaction looks at them."""
+    """The events of one aggregate, in order: the input of reactions."""
 
     def __init__(self, events: Iterable[StoredEvent]) -> None:
         self.events = list(events)
         self.types = {event.event_type for event in self.events}
 
     def event(self, event_id: str) -> StoredEvent | None:
-        """Return the event with this id, if it is one of these."""
+        """Return the event with this id, or None."""
         return next((event for event in self.events if event.id == event_id), None)
 
     def has(self, *event_types: EventType) -> bool:
-        """Tell whether all of these happened."""
+        """Return whether there is an event of each of these types."""
         return self.types.issuperset(event_types)
 
     def has_any(self, *event_types: EventType) -> bool:
-        """Tell whether at least one of these happened."""
+        """Return whether there is an event of at least one of these types."""
         return not self.types.isdisjoint(event_types)
 
     @property
     def data(self) -> dict[str, Any]:
-        """Return what the events say taken together; where two speak of the same thing the later one holds."""
+        """Return the merged payloads of the events; later values replace earlier ones."""
         return {name: value for event in self.events for name, value in event.payload.items()}
 
 
 def history(session: Session, aggregate_id: str) -> History:
-    """Return an aggregate's events as far as they have been committed, or written in this transaction."""
+    """Return an aggregate's events that are committed, or written in this transaction."""
     return histories(session, [aggregate_id])[aggregate_id]
 
 
@@ -258,17 +258,17 @@ def histories(session: Session, aggregate_ids: Collection[str]) -> dict[str, His
 
 
 def awaited(session: Session, aggregate_ids: Iterable[str]) -> set[str]:
-    """Return those of these aggregates that have an event which a subscriber has not handled yet."""
+    """Return those of these aggregates that have an unhandled outbox entry."""
     query = select(StoredEvent.aggregate_id).join(OutboxEntry, OutboxEntry.event_id == StoredEvent.id)
     return set(session.scalars(query.where(StoredEvent.aggregate_id.in_(list(aggregate_ids)))))
 
 
 def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
-    """Send again, after the commit, what subscribers have not handled in time; returns how many."""
+    """Send overdue outbox entries again after the commit; return their number."""
     query = select(OutboxEntry).where(OutboxEntry.wake_at <= now).order_by(OutboxEntry.wake_at).limit(limit)
     due = session.scalars(query.with_for_update(skip_locked=True)).all()
     for entry in due:
-        entry.resent += 1  # each time twice as long: a subscriber that is away has its messages in the queue already
+        entry.resent += 1  # the interval doubles: a subscriber that is down has its messages in the queue already
         entry.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds * 2 ** min(entry.resent, 8))
         told = partial(tell, [entry.subscriber], entry.event_id, entry.saga_id, again=True)
         after_commit(session, tracing.sending_again(session, entry.saga_id, told))

@@ -1,8 +1,8 @@
-"""A sign of life in a file, for whoever asks whether a worker or beat is well without troubling it.
+"""Maintain a heartbeat file, so that a health check need not query a worker or beat.
 
-The sign is not that a process runs but that it is on speaking terms with the broker: a worker gives it from the timer
-of its consumer's loop, which stands still while the connection is lost, and beat when it has sent something. The
-file's modification time is the moment until which the sign is good.
+The heartbeat shows not that a process runs but that it can communicate with the broker: a worker refreshes it from the
+timer of its consumer's loop, which stops while the connection is lost, and beat when it has sent a message. The file's
+modification time is the moment at which the heartbeat expires.
 """
 
 import os
@@ -17,11 +17,11 @@ from app import runtime
 
 EVERY_SECONDS = 5
 TTL_SECONDS = 20
-"""A worker with half a CPU may be late."""
+"""The lifetime of a heartbeat; generous, because a worker with half a CPU may be late."""
 
 
 def beat(good_for: float) -> None:
-    """Give a sign of life that is good for so many seconds, if HEARTBEAT_FILE says where."""
+    """Refresh the heartbeat file, if HEARTBEAT_FILE is set; it expires after ``good_for`` seconds."""
     path = runtime.current().settings.heartbeat_file
     if path:
         until = time.time() + good_for
@@ -30,12 +30,12 @@ def beat(good_for: float) -> None:
 
 
 def fall_silent() -> None:
-    """Let the heartbeat expire now. The file stays: a missing one says that there has been no heartbeat yet."""
+    """Let the heartbeat expire now. The file stays: a missing file means that there was no heartbeat yet."""
     beat(0)
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Has a worker's consumer give signs of life between its start and its stop, which a lost connection is."""
+    """Refreshes the heartbeat between start and stop of a worker's consumer; a lost connection stops it."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -44,12 +44,12 @@ class Heartbeat(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Begin, now that the consumer has its queues."""
+        """Start the timer, once the consumer has its queues."""
         beat(TTL_SECONDS)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, beat, (TTL_SECONDS,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002  (Celery's)
-        """Take the sign away, until the consumer is back."""
+        """Stop the timer, and let the heartbeat expire until the consumer is back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -57,10 +57,10 @@ class Heartbeat(bootsteps.StartStopStep):
 
 
 class BeatingScheduler(Scheduler):
-    """Celery's scheduler, which gives a sign of life whenever the broker has taken what it sends."""
+    """Celery's scheduler, which refreshes the heartbeat after each message that the broker accepted."""
 
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
-        """Send an entry of the schedule. Raises SchedulingError."""
+        """Send an entry of the schedule, and refresh the heartbeat. Raises SchedulingError."""
         sent = super().apply_async(*args, **kwargs)
         beat(TTL_SECONDS + 2 * runtime.current().settings.sweep_seconds)
         return sent

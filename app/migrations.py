@@ -1,4 +1,4 @@
-"""Alembic, called from Python: the only way the schema is made."""
+"""Migrate the schema with Alembic, which is the only way that it is created."""
 
 import io
 import logging
@@ -24,19 +24,19 @@ from app.settings import ROOT
 logger = logging.getLogger(__name__)
 
 ONE_AT_A_TIME = 0x436C6F75644D6172
-"""The key of PostgreSQL's advisory lock that whoever migrates holds."""
+"""The key of the PostgreSQL advisory lock held during a migration."""
 
 LOCK_TIMEOUT_SECONDS = 2.0
-"""How long a migration waits for a table, and so how long all others may have to wait behind it."""
+"""How long a migration waits for a table lock, and so how long others may queue behind it."""
 
 TRIES = 15
-"""How often a revision is tried when its table was not to be had."""
+"""Maximum number of attempts at a revision whose table is locked."""
 
 PAUSE_SECONDS = 2.0
-"""How long the shop goes on undisturbed before the next try."""
+"""The delay between attempts, during which the shop is undisturbed."""
 
 DATABASE_ONLY = frozenset({("events", "created_at")})
-"""Columns that the database fills in for people who query it by SQL; no model has them."""
+"""Columns that the database fills in for SQL users; they are not part of the models."""
 
 _NO_LOCK = "55P03"
 _DROPS = re.compile(r"^(?:DROP TABLE (\w+)|ALTER TABLE (\w+) DROP COLUMN (\w+))", re.MULTILINE)
@@ -44,7 +44,7 @@ _DROPS = re.compile(r"^(?:DROP TABLE (\w+)|ALTER TABLE (\w+) DROP COLUMN (\w+))"
 
 @dataclass(frozen=True)
 class Status:
-    """Which revision a database has (None: it is empty), the newest one, and what lies between, oldest first."""
+    """The current revision of a database (None if it is empty), the newest, and the pending ones, oldest first."""
 
     current: str | None
     newest: str
@@ -53,7 +53,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Loss:
-    """What goes with a revision that is taken back: a table or a column of one, and how many rows have something."""
+    """Data lost by a downgrade: a table or a column, and the number of rows that have a value."""
 
     what: str
     rows: int
@@ -69,35 +69,32 @@ def config(database_url: str) -> Config:
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema; nothing happens if it is there already.
+    """Upgrade a database to the newest schema; does nothing if it is up to date.
 
-    Raises DatabaseUnavailable, and MigrationFailed if the database is newer than this code, or in too constant use.
+    Raises DatabaseUnavailable, and MigrationFailed if the database is newer than this code, or its tables stay locked.
     """
     if status(database_url).pending:
         _until_locked(lambda: command.upgrade(config(database_url), "head"))
 
 
 def step_back(database_url: str) -> str:
-    """Take back a database's newest revision; returns which it was. Raises DatabaseUnavailable and MigrationFailed."""
+    """Downgrade a database by one revision; return that revision. Raises DatabaseUnavailable and MigrationFailed."""
     current = status(database_url).current
     if current is None:
         raise MigrationFailed("the database is empty: there is nothing to take back")
-    # named, and not "-1": two who do this at once take back one revision, and not two
+    # named, and not "-1": two concurrent downgrades must take back one revision, not two
     before = _scripts(database_url).get_revision(current).down_revision or "base"
     _until_locked(lambda: command.downgrade(config(database_url), f"{before}"))
     return current
 
 
 def belongs_to_models(item: object, name: str | None, *_: object) -> bool:
-    """Return whether Alembic is to compare an item of the schema with the models: its ``include_object``."""
+    """Return whether Alembic compares a schema item with the models: its ``include_object``."""
     return not (isinstance(item, Column) and (item.table.name, name) in DATABASE_ONLY)
 
 
 def create(database_url: str, message: str) -> str:
-    """Write a new revision that brings a database from the newest schema to what the models say; returns its path.
-
-    Raises DatabaseUnavailable and MigrationFailed.
-    """
+    """Generate a revision from the newest schema to the models; return its path."""
     now = status(database_url)
     if now.pending:
         raise MigrationFailed(f"the database is at {now.current or 'nothing'}, not at {now.newest}: migrate it first")
@@ -112,7 +109,7 @@ def create(database_url: str, message: str) -> str:
 
 
 def status(database_url: str) -> Status:
-    """Return where a database stands. Raises DatabaseUnavailable, and MigrationFailed if this code does not know."""
+    """Return a database's status. Raises DatabaseUnavailable, and MigrationFailed if its revision is unknown."""
     scripts = _scripts(database_url)
     newest = scripts.get_current_head()
     assert newest is not None
@@ -134,7 +131,7 @@ def status(database_url: str) -> Status:
 
 
 def losses(database_url: str, revision: str) -> Sequence[Loss]:
-    """Return what taking back a revision takes with it, as its own statements say. Raises DatabaseUnavailable."""
+    """Return the data lost by a revision's downgrade, read from its statements. Raises DatabaseUnavailable."""
     statements = io.StringIO()
     offline = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": statements, "literal_binds": True}
@@ -162,7 +159,7 @@ def _scripts(database_url: str) -> ScriptDirectory:
 
 
 def _until_locked(act: Callable[[], None]) -> None:
-    """Do something to the schema, again while others hold its tables: what is done is kept from try to try."""
+    """Run a migration, and retry it while its tables are locked; completed revisions are kept between attempts."""
     for tried in range(1, TRIES + 1):
         try:
             with faults_named():
@@ -175,7 +172,7 @@ def _until_locked(act: Callable[[], None]) -> None:
                     "transaction in pg_stat_activity; nothing is half done, the same command goes on from here"
                 ) from error
             logger.warning("a table is in use, the migration tries again", extra={"attempt": tried, "reason": error})
-            time.sleep(PAUSE_SECONDS)  # a bounded wait: whoever uses the table comes to an end meanwhile
+            time.sleep(PAUSE_SECONDS)  # a bounded wait for the table's users to finish
 
 
 class _TableInUse(Exception):

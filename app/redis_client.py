@@ -1,9 +1,9 @@
-"""What the processes share in Redis, if there is one: never anything that could not be done without.
+"""Redis client for optional state shared between processes.
 
-Redis may be away at any time. Then nobody waits for it, and nobody asks again for some seconds.
+Redis may be unavailable at any time. Then calls fail fast, and a circuit breaker skips them for some seconds.
 
-Its client is imported where it is used: it loads the whole of OpenTelemetry's SDK if that is installed, which a process
-that has no Redis and no traces is to be spared.
+The client library is imported where it is used: it loads the whole OpenTelemetry SDK if that is installed, which a
+process without Redis and tracing does not need.
 """
 
 import logging
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 0.5
-"""How long one answer of Redis is waited for: a healthy one takes less than a thousandth of that."""
+"""The timeout of one reply of Redis; a healthy one takes less than a thousandth of it."""
 OPEN_SECONDS = 5
-"""For how long Redis is left alone after it has not answered."""
+"""How long the circuit stays open after a failure."""
 
 
 def fail_fast_options() -> dict[str, Any]:
-    """Return the options of a client that gives up soon and tries nothing twice."""
+    """Return client options with short timeouts and without retries."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -35,36 +35,36 @@ def fail_fast_options() -> dict[str, Any]:
 
 
 def connect(url: str) -> "Redis":
-    """Return an impatient client. Nothing connects before it is used."""
+    """Return a client with these options. It connects on first use."""
     from redis import Redis
 
     return Redis.from_url(url, decode_responses=True, **fail_fast_options())
 
 
 def faults() -> tuple[type[Exception], ...]:
-    """Return what a client raises when Redis does not do what it is asked, or says what is no text."""
+    """Return the exceptions that a client raises if Redis fails, or returns something that is not text."""
     from redis import RedisError
 
     return (RedisError, OSError, UnicodeError)
 
 
 class CircuitBreaker:
-    """Whether Redis is worth asking, and the one line of the log when it goes away or comes back."""
+    """Circuit breaker for Redis, which logs one line when Redis becomes unavailable or available."""
 
     def __init__(self, without: str) -> None:
         self._without = without
-        """What is done for as long as it is away, for the log."""
+        """The fallback while Redis is unavailable, for the log."""
         self._lock = threading.Lock()
         self._away = False
         self._until = 0.0
 
     @property
     def closed(self) -> bool:
-        """Tell whether it is worth asking."""
+        """Return whether Redis may be called."""
         return time.monotonic() >= self._until
 
     def failed(self, error: Exception) -> None:
-        """Note that it did not do what it was asked."""
+        """Record a failed call, and open the circuit."""
         with self._lock:
             known, self._away = self._away, True
             self._until = time.monotonic() + OPEN_SECONDS
@@ -72,7 +72,7 @@ class CircuitBreaker:
             logger.warning(f"Redis does not answer: {self._without}", extra={"reason": error})
 
     def answered(self) -> None:
-        """Note that it did."""
+        """Record a successful call."""
         with self._lock:
             was_away, self._away = self._away, False
         if was_away:

@@ -1,4 +1,4 @@
-"""The outside world: a payment provider and a carrier. They are somebody else's systems, simulated here."""
+"""Gateways to external systems: a payment provider and a carrier, both simulated here."""
 
 from app import runtime
 from app.gateways.carrier import Carrier, CarrierEntry, SimulatedCarrier
@@ -7,7 +7,7 @@ from app.gateways.payment_provider import PaymentProvider, PaymentProviderEntry,
 from app.retention import RetentionRule
 
 RETENTION = (RetentionRule(PaymentProviderEntry, "order_id"), RetentionRule(CarrierEntry, "order_id"))
-"""What the simulated gateways forget with an order: real ones keep their own books for as long as they like."""
+"""The rows of the simulated gateways deleted with an order; real ones have their own retention."""
 
 
 def payment_provider() -> PaymentProvider:

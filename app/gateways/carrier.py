@@ -1,4 +1,4 @@
-"""The carrier."""
+"""The carrier: its interface, and a simulation."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from app.ids import new_id
 
 
 class CarrierEntry(Base):
-    """One line of the carrier's books: a booking, its cancellation, or a key that may not be used any more."""
+    """An entry of the carrier's ledger: a booking, its cancellation, or a voided key."""
 
     __tablename__ = "carrier_ledger"
 
@@ -25,23 +25,23 @@ class CarrierEntry(Base):
 
 
 class Carrier(Protocol):
-    """What CloudMart needs of a carrier. Every call may be repeated with its key; the first answer holds.
+    """The interface of a carrier. Every call is idempotent by its key; the first result holds.
 
-    Raises StepRejected when the carrier says no, and StepUnavailable when there is no telling what it did.
+    Raises StepRejected when the carrier rejects the call, and StepUnavailable when its outcome is unknown.
     """
 
     def book(self, key: str, order_id: str, address: str) -> str:
-        """Book a pick-up; returns the tracking number."""
+        """Book a pick-up; return the tracking number."""
 
     def void(self, key: str, order_id: str) -> str | None:
-        """Cancel what was booked under a key, or see to it that a late booking under it is refused.
+        """Cancel the booking made with a key, or reject a later one with it.
 
-        Returns the cancelled tracking number, or None if nothing had been booked.
+        Return the cancelled tracking number, or None if there was no booking.
         """
 
 
 class SimulatedCarrier:
-    """A carrier that keeps its books in a table of its own."""
+    """A carrier with its ledger in a table of its own."""
 
     def __init__(self, database: Database, line: Line) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class SimulatedCarrier:
             return booked
 
     def void(self, key: str, order_id: str) -> str | None:
-        """Cancel or refuse; see Carrier."""
+        """Cancel or block a booking; see Carrier."""
         with ledger_transaction(self._database, self._line) as session:
             entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
             if entry.kind != "book":

@@ -1,7 +1,7 @@
-"""What both simulated gateways have in common: a ledger of their own, whose unique key makes a repeated call harmless.
+"""The ledger of a simulated gateway, whose unique key makes calls idempotent.
 
-The ledgers stand for databases of somebody else. They are written in transactions of their own, so a crash between
-"the provider charged" and "we recorded it" is possible here as it is out there.
+Ledgers stand for external databases. They are written in transactions of their own, so a crash between "the provider
+charged" and "we recorded it" is possible here as in reality.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ _QUERY_CANCELED = "57014"
 
 @contextmanager
 def ledger_transaction(database: Database, line: Line) -> Iterator[Session]:
-    """Run a gateway's work in a transaction of its own; raises StepUnavailable when it does not answer in time.
+    """Run a gateway's work in a transaction of its own. Raises StepUnavailable on a timeout.
 
     Every other fault of the database raises DatabaseUnavailable: that this process got no connection, or lost a
-    conflict, says nothing about the gateway, so it costs the step no attempt.
+    conflict, says nothing about the gateway, so it does not count as an attempt.
     """
     try:
         with line.call(), database.transaction() as session:
@@ -38,7 +38,7 @@ def ledger_transaction(database: Database, line: Line) -> Iterator[Session]:
 
 
 def insert_once(session: Session, ledger: type[Base], key: str, **values: Any) -> Row[Any]:
-    """Write an entry under an idempotency key unless there is one; returns whichever was first, locked."""
+    """Insert an entry unless its idempotency key exists; return the entry of that key, locked."""
     statement = _insert_or_find(ledger, dialect_of(session))
     return session.connection().execute(statement, {"idempotency_key": key, **values}).one()
 
@@ -46,7 +46,7 @@ def insert_once(session: Session, ledger: type[Base], key: str, **values: Any) -
 @cache
 def _insert_or_find(ledger: type[Base], dialect: str) -> Executable:
     new = insert_in(dialect, table_of(ledger))
-    # an entry that is there is written as it is: so it is locked and returned like a new one
+    # an existing entry is updated to itself, so that it is locked and returned like a new one
     as_it_is = {"idempotency_key": new.excluded.idempotency_key}
     written = new.on_conflict_do_update(index_elements=["idempotency_key"], set_=as_it_is)
     return written.returning(*table_of(ledger).columns)

@@ -1,4 +1,4 @@
-"""The line to a gateway: how long its answers take, and how long they are waited for."""
+"""Simulate the network to a gateway: latency and timeout."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ from app.errors import DatabaseUnavailable, StepUnavailable
 
 @dataclass(frozen=True)
 class Line:
-    """Somebody else's system is far away and takes its time; the caller waits for ``timeout`` seconds, and no longer.
+    """A simulated network: an answer takes ``latency`` seconds, the caller waits at most ``timeout`` seconds.
 
-    ``latency`` is how long an answer takes from the call on, ``stopping`` is set when the process is asked to end.
+    ``latency`` counts from the call on. ``stopping`` is set when the process is asked to end.
     """
 
     timeout: float
@@ -22,10 +22,11 @@ class Line:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Have the gateway do the block's work, and its answer, be it yes or no, arrive when it is due.
+        """Run the block as the gateway's work, and delay its result, or its exception, by the latency.
 
-        Raises StepUnavailable, with the work done, when the answer is due after the timeout. A DatabaseUnavailable
-        passes at once: the call did not reach the gateway, or its outcome is unknown: there is no answer to wait for.
+        Raises StepUnavailable, with the work done, if the answer is due after the timeout. A DatabaseUnavailable
+        propagates at once: the call did not reach the gateway, or its outcome is unknown, so there is no answer to wait
+        for.
         """
         began = time.monotonic()
         reached = True
@@ -35,7 +36,7 @@ class Line:
             reached = False
             raise
         finally:
-            # after the work: while an answer is under way nobody knows that the money has moved
+            # after the work: until the answer arrives the caller does not know that the money was moved
             if reached and self.latency:
                 self._wait(began)
 

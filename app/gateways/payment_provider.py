@@ -1,4 +1,4 @@
-"""The payment provider."""
+"""The payment provider: its interface, and a simulation."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +18,7 @@ DECLINED_AMOUNT = Decimal(999999)
 
 
 class PaymentProviderEntry(Base):
-    """One line of the provider's books: money captured, money refunded, or a key that may not be used any more."""
+    """An entry of the provider's ledger: a capture, a refund, or a voided key."""
 
     __tablename__ = "payment_provider_ledger"
 
@@ -32,37 +32,37 @@ class PaymentProviderEntry(Base):
 
 @dataclass(frozen=True)
 class Receipt:
-    """The provider's answer: what it moved, and its number for that."""
+    """The provider's result: the amount moved, and the transaction's id."""
 
     transaction_id: str
     amount: Decimal
 
 
 class PaymentProvider(Protocol):
-    """What CloudMart needs of a provider. Every call may be repeated with its key; the first answer holds.
+    """The interface of a payment provider. Every call is idempotent by its key; the first result holds.
 
-    Raises StepRejected when the provider says no, and StepUnavailable when there is no telling what it did.
+    Raises StepRejected when the provider rejects the call, and StepUnavailable when its outcome is unknown.
     """
 
     def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
-        """Take the money."""
+        """Capture the amount."""
 
     def void(self, key: str, order_id: str) -> Receipt | None:
-        """Give back what was captured under a key, or see to it that a late capture under it is refused.
+        """Refund the capture made with a key, or reject a later one with it.
 
-        Returns the refund, or None if nothing had been captured.
+        Return the refund, or None if nothing was captured.
         """
 
 
 class SimulatedPaymentProvider:
-    """A provider that keeps its books in a table of its own and declines one amount."""
+    """A provider with its ledger in a table of its own; it declines one amount."""
 
     def __init__(self, database: Database, line: Line) -> None:
         self._database = database
         self._line = line
 
     def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
-        """Take the money; see PaymentProvider."""
+        """Capture the amount; see PaymentProvider."""
         if amount == DECLINED_AMOUNT:
             with self._line.call():
                 raise StepRejected(f"the provider declined the {method} payment of {amount}")
@@ -81,7 +81,7 @@ class SimulatedPaymentProvider:
             return Receipt(entry.transaction_id, entry.amount)
 
     def void(self, key: str, order_id: str) -> Receipt | None:
-        """Refund or refuse; see PaymentProvider."""
+        """Refund or block a capture; see PaymentProvider."""
         with ledger_transaction(self._database, self._line) as session:
             entry = insert_once(
                 session,
