@@ -1,1 +1,1 @@
-"""The services. One module is one service with its own tables and its own queue; none of them imports another."""
+"""The services: one module per service, with its own tables and queue; none imports another."""

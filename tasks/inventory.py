@@ -1,4 +1,4 @@
-"""The inventory service: the catalogue, the stock, and who it is kept for."""
+"""The inventory service: catalogue, stock and reservations."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -40,7 +40,7 @@ RETRY = RetryPolicy.exponential(3)
 
 
 class ReservationStatus(StrEnum):
-    """What became of reserved stock."""
+    """The status of a reservation."""
 
     RESERVED = "reserved"
     RELEASED = "released"
@@ -48,7 +48,7 @@ class ReservationStatus(StrEnum):
 
 
 class Category(Base):
-    """A shelf of the shop."""
+    """A category of books."""
 
     __tablename__ = "categories"
 
@@ -76,11 +76,11 @@ class Book(Base):
     available_stock: Mapped[int]
     reserved_stock: Mapped[int] = mapped_column(default=0)
     pruned_stock: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    """Shipped copies whose reservations are no longer kept: they go on counting as shipped."""
+    """Shipped copies whose reservations were pruned; they still count as shipped."""
 
 
 class StockReservation(Base):
-    """Stock that is, or was, kept for an order."""
+    """Stock that is, or was, reserved for an order."""
 
     __tablename__ = "stock_reservations"
 
@@ -91,7 +91,7 @@ class StockReservation(Base):
 
 
 def keep_shipped_count(session: Session, order_ids: Ids) -> None:
-    """Note with each book how many copies these orders shipped, as long as their reservations can still tell."""
+    """Add the copies that these orders shipped to their books' rows, before the reservations are deleted."""
     shipped = (
         select(StockReservation.book_id, func.sum(StockReservation.quantity))
         .where(StockReservation.order_id.in_(order_ids), StockReservation.status == ReservationStatus.SHIPPED)
@@ -106,7 +106,7 @@ RETENTION = (RetentionRule(StockReservation, "order_id", before=keep_shipped_cou
 
 
 class Delivery(Base):
-    """New copies that were taken, under the key of the request that told of them: told twice they are counted once."""
+    """A delivery of new copies, under its request's idempotency key, so that a repeated request counts once."""
 
     __tablename__ = "deliveries"
 
@@ -118,35 +118,35 @@ class Delivery(Base):
 
 
 class Line(BaseModel):
-    """So many copies of a book."""
+    """A book and a quantity."""
 
     book_id: str
     quantity: int
 
 
 class StockOrder(BaseModel):
-    """What this service needs to know of an order."""
+    """The part of an order that this service needs."""
 
     order_id: str
     items: list[Line]
 
 
 def stock_unavailable(_session: Session, order: StockOrder, reason: str) -> Event:
-    """Say that an order's stock is not to be had."""
+    """Return the event that an order's stock is unavailable."""
     return Event(StockUnavailable, {"order_id": order.order_id, "reason": reason})
 
 
 def lock_stock(session: Session, orders: Iterable[StockOrder]) -> None:
-    """Lock the stock that several orders are about, before the first of them is looked at."""
+    """Lock the stock of several orders, before the first of them is processed."""
     _lock(session, [item.book_id for order in orders for item in order.items])
 
 
 @command("inventory.reserve_stock", refused=stock_unavailable, locks=lock_stock, retry=RETRY)
 def reserve_stock(session: Session, order: StockOrder) -> Event:
-    """Keep the stock of all items for the order, or of none. Raises StepRejected when there is not enough."""
+    """Reserve the stock of all items of the order, or of none. Raises StepRejected if there is not enough."""
     wanted = _quantities(order.items)
     available = _lock(session, wanted)
-    # all before the first is taken: a refusal that has changed nothing can be recorded beside other orders
+    # all are checked before the first is changed: a rejection that wrote nothing can be recorded in a batch
     for book_id, quantity in wanted.items():
         left = available.get(book_id, 0)
         if left < quantity:
@@ -159,7 +159,7 @@ def reserve_stock(session: Session, order: StockOrder) -> Event:
 
 
 def give_back(session: Session, order: StockOrder) -> Event:
-    """Give back what is still reserved for the order, all of it or nothing if a person has done it already."""
+    """Release what is still reserved for the order; nothing if it was released already, for instance manually."""
     released = _settle(session, order, ReservationStatus.RELEASED)
     _change(session, released, available_stock=1, reserved_stock=-1)
     return Event(StockReleased, _moved(order, released))
@@ -167,22 +167,22 @@ def give_back(session: Session, order: StockOrder) -> Event:
 
 @command("inventory.release_stock", by_hand=give_back, locks=lock_stock)
 def release_stock(session: Session, order: StockOrder) -> Event:
-    """Give the order's reserved stock back to everybody."""
+    """Release the order's reserved stock."""
     return give_back(session, order)
 
 
-# past the point of no return: there is no way but on
+# past the point of no return: retried until it succeeds or is stuck
 @command("inventory.ship_stock", locks=lock_stock, retry=RETRY_UNTIL_STUCK)
 def ship_stock(session: Session, order: StockOrder) -> Event:
-    """Hand the order's reserved stock over to the carrier: it leaves the house."""
+    """Ship the order's reserved stock: the carrier collects it."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)
     _change(session, shipped, reserved_stock=-1)
     return Event(StockShipped, _moved(order, shipped))
 
 
 def take(session: Session, book: Book, quantity: int, *, key: str, by: str) -> bool:
-    """Take a delivery of new copies of a locked book; returns False, and changes nothing, if its key is taken."""
-    # no error of the statement: PostgreSQL would log it as a whole, with the operator's name
+    """Add a delivery of new copies of a locked book; return False, without any change, if its key exists."""
+    # a conflict must not be an error: PostgreSQL would log the whole statement, with the operator's name
     delivery = {"key": key, "book_id": book.book_id, "quantity": quantity, "taken_by": by}
     new = insert_if_absent(session, Delivery).values(**delivery, taken_at=runtime.current().now())
     if session.execute(new.on_conflict_do_nothing().returning(Delivery.key)).first() is None:
@@ -193,11 +193,11 @@ def take(session: Session, book: Book, quantity: int, *, key: str, by: str) -> b
 
 
 def _settle(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:
-    """Give the order's open reservations the status that they end with; returns the quantities of their books."""
+    """Set the final status of the order's open reservations; return the quantities by book."""
     settled = session.connection().execute(_SETTLE, {"of": order.order_id, "ends": status})
     quantities = {reservation.book_id: reservation.quantity for reservation in settled}
     if len(quantities) > 1:
-        _lock(session, quantities)  # all in the one order, before any of them is changed
+        _lock(session, quantities)  # all in the fixed order, before any of them is changed
     return quantities
 
 
@@ -209,15 +209,15 @@ def _quantities(items: Iterable[Line]) -> dict[str, int]:
 
 
 def _lock(session: Session, book_ids: Iterable[str]) -> dict[str, int]:
-    """Lock the stock of books; returns how many copies of each are available."""
+    """Lock the stock of books; return the available copies of each."""
     locked = session.connection().execute(_LOCK, {"book_ids": list(set(book_ids))})
     return {book.book_id: book.available_stock for book in locked}
 
 
 def _change(session: Session, quantities: Mapping[str, int], **signs: int) -> None:
-    """Add an order's quantities to columns of its books' stock, or take them away, as each column's sign says.
+    """Add an order's quantities to columns of its books' rows, or subtract them, by each column's sign.
 
-    Several books must have been locked before.
+    Several books must be locked before.
     """
     rows = [{"of": book_id, "quantity": quantity} for book_id, quantity in quantities.items()]
     if rows:
@@ -231,7 +231,7 @@ def _changed(signs: tuple[tuple[str, int], ...]) -> Update:
     return update(stock).where(Book.book_id == bindparam("of")).values(values)
 
 
-# in the order of their ids, or two orders for the same two books could wait for each other
+# in the order of their ids, or two orders for the same two books could deadlock
 _LOCK = (
     select(Book.book_id, Book.available_stock)
     .where(Book.book_id.in_(bindparam("book_ids", expanding=True)))

@@ -1,4 +1,4 @@
-"""The notifications service: what customers were told."""
+"""The notifications service: messages to customers."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from app.retention import RetentionRule
 
 
 class Notification(Base):
-    """One message to a customer."""
+    """A message to a customer."""
 
     __tablename__ = "notifications"
 
@@ -29,7 +29,7 @@ RETENTION = (RetentionRule(Notification, "order_id"),)
 
 
 def notify(session: Session, kind: EventType, order_id: str, customer_id: str, message: str) -> None:
-    """Tell a customer how an order ended."""
+    """Notify a customer of an order's outcome."""
     session.add(
         Notification(
             id=new_id(),

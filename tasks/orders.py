@@ -42,7 +42,7 @@ RETRY = RetryPolicy.exponential(3)
 
 
 class OrderStatus(StrEnum):
-    """Where an order is in its life."""
+    """The status of an order."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -50,7 +50,7 @@ class OrderStatus(StrEnum):
 
 
 class Customer(Base):
-    """Somebody who orders."""
+    """A customer."""
 
     __tablename__ = "customers"
 
@@ -83,7 +83,7 @@ class Order(Base):
 
 
 class OrderItem(Base):
-    """One line of an order, at the price of the day it was ordered."""
+    """A line of an order, at the price when it was ordered."""
 
     __tablename__ = "order_items"
 
@@ -96,7 +96,7 @@ class OrderItem(Base):
 
 
 class OrderRequest(Base):
-    """A request for an order that may be repeated: the key it came with, what it asked for, and what it got."""
+    """A replayable request for an order: its idempotency key, its content's fingerprint, and the resulting order."""
 
     __tablename__ = "order_requests"
 
@@ -110,7 +110,7 @@ RETENTION = (RetentionRule(OrderRequest, "order_id"), RetentionRule(OrderItem, "
 
 
 class OrderRef(BaseModel):
-    """What most commands of this service need."""
+    """A reference to an order: the input of most commands of this service."""
 
     order_id: str
 
@@ -128,7 +128,7 @@ def pending(
     payment_method: str,
     shipping_address: str,
 ) -> Order:
-    """Return a pending order, to be stored by ``place``; the total is made of the items' prices."""
+    """Return a new pending order, to be stored by ``place``; the total is computed from the items' prices."""
     now = runtime.current().now()
     return Order(
         id=order_id,
@@ -144,18 +144,18 @@ def pending(
 
 
 class Taken(CloudMartError):
-    """Raised when the id of an order, or the key of a request for one, is taken; nothing may be committed."""
+    """Raised when an order's id, or a request's key, exists already; the transaction must be rolled back."""
 
 
 def place(session: Session, orders: Sequence[Order], requests: Sequence[OrderRequest]) -> None:
-    """Store orders with their items, and the requests that they came by, in one statement for all of a kind.
+    """Store orders with their items and requests, in one statement per table.
 
-    Raises Taken. A conflict is no error of the statement: PostgreSQL would log it as a whole, with the address.
+    Raises Taken. A conflict is not an error of the statement: PostgreSQL would log it as a whole, with the address.
     """
     connection = session.connection()
     insert_new = _insert_new(dialect_of(session))
     lines = [{**_row(_LINE, item), "order_id": order.id} for order in orders for item in order.items]
-    # requests first: a transaction that waits for another with the same key has then written nothing else
+    # requests first: a transaction that waits for another one with the same key has then written nothing else
     for insert_rows, rows in (
         (insert_new[OrderRequest], [_row(_REQUEST, request) for request in requests]),
         (insert_new[Order], [_row(_ORDER, order) for order in orders]),
@@ -167,7 +167,7 @@ def place(session: Session, orders: Sequence[Order], requests: Sequence[OrderReq
 
 @cache
 def _insert_new(dialect: str) -> dict[type[Base], Executable]:
-    """Return the INSERTs that leave out what exists, and return the keys of what they wrote."""
+    """Return INSERTs that skip existing keys, and return the keys of the inserted rows."""
     return {
         table: insert_in(dialect, table).on_conflict_do_nothing().returning(key)
         for table, key in ((OrderRequest, OrderRequest.key), (Order, Order.id))
@@ -178,7 +178,7 @@ def _row(columns: Iterable[str], of: Base) -> dict[str, Any]:
     return {name: getattr(of, name) for name in columns}
 
 
-# made once, and no flush: to find out what to write takes longer than to write it
+# built once, and without a flush, which takes longer to find the changes than to write them
 _ORDER, _LINE, _REQUEST = (
     [column.key for column in table.__mapper__.column_attrs] for table in (Order, OrderItem, OrderRequest)
 )
@@ -186,7 +186,7 @@ _INSERT_LINES = insert(table_of(OrderItem))
 
 
 def facts(order: Order) -> dict[str, Any]:
-    """Return what the other services may know of an order, as plain JSON."""
+    """Return the data of an order that other services get, as plain JSON."""
     return _facts(order, order.items)
 
 
@@ -211,7 +211,7 @@ def _facts(order: Order | Row[Any], items: Iterable[OrderItem | Row[Any]]) -> di
 
 @command("orders.create_order", retry=RETRY)
 def create_order(session: Session, ref: OrderRef) -> Event:
-    """Open the stored order: from now on the other services work on it."""
+    """Confirm the stored order, so that the other services process it."""
     connection, which = session.connection(), {"order_id": ref.order_id}
     order = connection.execute(_LOCKED, which).one_or_none()
     if order is None or order.status != OrderStatus.PENDING:
@@ -220,36 +220,36 @@ def create_order(session: Session, ref: OrderRef) -> Event:
 
 
 def close(session: Session, cancellation: Cancellation) -> Event:
-    """Record that nothing is left to be done for the order."""
+    """Record the order's cancellation."""
     customer_id = _end(session, cancellation.order_id, OrderStatus.CANCELLED)
     reason = cancellation.reason or "cancelled"
     return Event(OrderCancelled, {"order_id": cancellation.order_id, "customer_id": customer_id, "reason": reason})
 
 
-# the order is stored before its saga starts, so it is to be cancelled even when create_order never ran
+# the order is stored before its saga starts, so it must be cancelled even if create_order never ran
 @command("orders.cancel_order", always=True, by_hand=close)
 def cancel_order(session: Session, cancellation: Cancellation) -> Event:
-    """Cancel the order: everything done for it is undone by now."""
+    """Cancel the order, after the other services have compensated theirs."""
     return close(session, cancellation)
 
 
-# past the point of no return: there is no way but on
+# past the point of no return: retried until it succeeds or is stuck
 @command("orders.complete_order", retry=RETRY_UNTIL_STUCK)
 def complete_order(session: Session, ref: OrderRef) -> Event:
-    """Complete the order: it is paid for and on its way."""
+    """Complete the order: it is paid for and shipped."""
     customer_id = _end(session, ref.order_id, OrderStatus.COMPLETED)
     return Event(OrderCompleted, {"order_id": ref.order_id, "customer_id": customer_id})
 
 
 def change_address(order: Order, shipping_address: str) -> Event:
-    """Change where a pending order goes; the caller knows that nothing has been booked yet."""
+    """Change the shipping address of a pending order; the caller ensures that nothing has been booked yet."""
     order.shipping_address = shipping_address
     order.updated_at = runtime.current().now()
     return Event(OrderAddressChanged, {"order_id": order.id, "shipping_address": shipping_address})
 
 
 def _end(session: Session, order_id: str, status: OrderStatus) -> str:
-    """Give a pending order the status that it ends with; returns whose it is."""
+    """Set a pending order's final status; return its customer's id. Raises StepRejected if it is not pending."""
     connection, which = session.connection(), {"order_id": order_id}
     customer_id: str | None = connection.scalar(_ENDED, {**which, "ends": status, "at": runtime.current().now()})
     if customer_id is None:

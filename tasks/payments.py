@@ -1,4 +1,4 @@
-"""The payments service: what each order was charged, and what it got back."""
+"""The payments service: charge and refund orders."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -26,14 +26,14 @@ RETRY = RetryPolicy.fixed(2)
 
 
 class PaymentMethod(StrEnum):
-    """How a customer may pay (seed 002)."""
+    """The payment methods (seed 002)."""
 
     CREDIT_CARD = "credit_card"
     E_MONEY = "e_money"
 
 
 class PaymentStatus(StrEnum):
-    """What became of a payment: taken, refused, given back, or never taken."""
+    """The status of a payment: captured, declined, refunded, or never captured."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -58,7 +58,7 @@ RETENTION = (RetentionRule(Payment, "order_id"),)
 
 
 class Charge(BaseModel):
-    """What this service needs to know of an order."""
+    """The part of an order that this service needs."""
 
     order_id: str
     total_amount: Decimal
@@ -66,17 +66,17 @@ class Charge(BaseModel):
 
 
 def charge(order: Charge, key: str) -> Receipt:
-    """Have the provider take the money."""
+    """Capture the order's amount."""
     return payment_provider().capture(key, order.order_id, order.total_amount, order.payment_method)
 
 
 def void_charge(order: Charge, key: str) -> Receipt | None:
-    """Have the provider give the money back, or refuse to take it later."""
+    """Refund the order's payment, or block a later capture."""
     return payment_provider().void(key, order.order_id)
 
 
 def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt | None = None) -> Event:
-    """Record that the money was not to be had, or that it was taken after all and given back (``refund``)."""
+    """Record that the payment failed, or that it was captured after all and then refunded (``refund``)."""
     if refund:
         _record(session, order, PaymentStatus.REFUNDED, None)
     elif _payment(session, order.order_id) is None:
@@ -86,15 +86,15 @@ def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt
 
 @command("payments.process_payment", call=charge, void=void_charge, refused=payment_failed, retry=RETRY)
 def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
-    """Record what the provider took."""
+    """Record the captured payment."""
     _record(session, order, PaymentStatus.COMPLETED, receipt)
     return Event(PaymentCompleted, _money(order, receipt))
 
 
 def refunded_by_hand(session: Session, order: Charge) -> Event | None:
-    """Record that a person saw to it that the customer has the money: paid back, or never taken.
+    """Record that an operator made sure that the customer has the money: refunded, or never captured.
 
-    Says nothing when the payment had failed anyway.
+    Returns None, and records nothing, if the payment had failed or was refunded already.
     """
     payment = _payment(session, order.order_id)
     taken = payment is not None and payment.status == PaymentStatus.COMPLETED
@@ -109,9 +109,9 @@ def refunded_by_hand(session: Session, order: Charge) -> Event | None:
 
 @command("payments.refund_payment", call=void_charge, by_hand=refunded_by_hand)
 def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
-    """Record that the customer has the money: given back (PaymentRefunded) or never taken (PaymentCancelled).
+    """Record that the customer has the money: refunded (PaymentRefunded) or never captured (PaymentCancelled).
 
-    Says nothing when the payment had failed anyway.
+    Returns None, and records nothing, if the payment had failed anyway.
     """
     if refund:
         _record(session, order, PaymentStatus.REFUNDED, refund)
@@ -138,7 +138,7 @@ def _record(session: Session, order: Charge, status: PaymentStatus, receipt: Rec
 @cache
 def _recorded(dialect: str) -> Executable:
     new = insert_in(dialect, table_of(Payment))
-    # what was taken keeps its number, whatever becomes of it
+    # a captured payment keeps its transaction id, whatever its later status
     transaction_id = func.coalesce(new.excluded.transaction_id, Payment.transaction_id)
     changes = {"status": new.excluded.status, "transaction_id": transaction_id}
     return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)

@@ -1,4 +1,4 @@
-"""The shipping service: which parcel of which order the carrier fetches."""
+"""The shipping service: book and cancel the carrier's pick-ups."""
 
 from enum import StrEnum
 from functools import cache
@@ -23,7 +23,7 @@ RETRY = RetryPolicy.exponential(3)
 
 
 class ShipmentStatus(StrEnum):
-    """What became of a shipment."""
+    """The status of a shipment."""
 
     ARRANGED = "arranged"
     FAILED = "failed"
@@ -46,24 +46,24 @@ RETENTION = (RetentionRule(Shipment, "order_id"),)
 
 
 class Parcel(BaseModel):
-    """What this service needs to know of an order."""
+    """The part of an order that this service needs."""
 
     order_id: str
     shipping_address: str
 
 
 def book_carrier(parcel: Parcel, key: str) -> str:
-    """Have the carrier fetch the parcel; returns its tracking number."""
+    """Book the carrier's pick-up; return its tracking number."""
     return carrier().book(key, parcel.order_id, parcel.shipping_address)
 
 
 def unbook_carrier(parcel: Parcel, key: str) -> str | None:
-    """Have the carrier forget the parcel, whether or not it was booked."""
+    """Cancel the carrier's booking, or block a later one."""
     return carrier().void(key, parcel.order_id)
 
 
 def shipping_failed(session: Session, parcel: Parcel, reason: str, cancelled: str | None = None) -> Event:
-    """Record that no carrier was to be had, or that one was booked after all and cancelled (``cancelled``)."""
+    """Record that the booking failed, or that it was made after all and then cancelled (``cancelled``)."""
     _record(session, parcel, ShipmentStatus.CANCELLED if cancelled else ShipmentStatus.FAILED, cancelled)
     return Event(ShippingFailed, {"order_id": parcel.order_id, "reason": reason})
 
@@ -76,14 +76,14 @@ def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> 
 
 
 def cancelled_by_hand(session: Session, parcel: Parcel) -> Event:
-    """Record that a person told the carrier not to come."""
+    """Record that the carrier's booking was cancelled manually."""
     _record(session, parcel, ShipmentStatus.CANCELLED, None)
     return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": None})
 
 
 @command("shipping.cancel_shipment", call=unbook_carrier, by_hand=cancelled_by_hand)
 def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
-    """Record that the carrier will not come. Says nothing when it would not have come anyway."""
+    """Record that the booking is cancelled. Returns None, and records nothing, if there was none."""
     if cancelled is None:
         return None
     _record(session, parcel, ShipmentStatus.CANCELLED, cancelled)
@@ -107,7 +107,7 @@ def _recorded(dialect: str) -> Executable:
     changes = {
         "shipping_address": new.excluded.shipping_address,
         "status": new.excluded.status,
-        # what was booked keeps its number, whatever becomes of it
+        # a booking keeps its number, whatever its later status
         "tracking_number": func.coalesce(new.excluded.tracking_number, Shipment.tracking_number),
     }
     return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)
