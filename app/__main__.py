@@ -1,4 +1,4 @@
-"""``python -m app``: the commands of the command line."""
+"""``python -m app`` runs the command line interface."""
 
 from cli.main import main
 

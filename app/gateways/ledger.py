@@ -23,8 +23,8 @@ _QUERY_CANCELED = "57014"
 def ledger_transaction(database: Database, line: Line) -> Iterator[Session]:
     """Run a gateway's work in a transaction of its own. Raises StepUnavailable on a timeout.
 
-    Every other fault of the database raises DatabaseUnavailable: that this process got no connection, or lost a
-    conflict, says nothing about the gateway, so it does not count as an attempt.
+    Every other fault of the database raises DatabaseUnavailable: a failed connection of this process, or a lost
+    conflict, is no fault of the gateway, so it does not count as an attempt.
     """
     try:
         with line.call(), database.transaction() as session:

@@ -1,1 +1,1 @@
-"""Messages over Celery: how they are published, consumed, batched and serialized."""
+"""Publish, consume, batch and serialize messages over Celery."""

@@ -243,7 +243,7 @@ def _origin() -> str:
 
 def _not_taken() -> tuple[type[Exception], ...]:
     """Return the exceptions raised when the broker does not accept a message."""
-    connection = app.pool.connection  # type: ignore[attr-defined]  # the types do not know it
+    connection = app.pool.connection  # type: ignore[attr-defined]  # not in the types
     return (OperationalError, BatchPublishError, *connection.connection_errors, *connection.channel_errors)
 
 

@@ -46,7 +46,7 @@ def configure_logging(level: str, form: LogFormat = LogFormat.TEXT, stream: Text
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Celery logs every task received and finished; the engine's own lines say what that meant
+    # Celery logs every task received and finished; the engine's own lines cover the outcome
     for chatty in ("celery.worker.strategy", "celery.app.trace", "alembic", "waitress"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 

@@ -51,7 +51,7 @@ def call_outside(
     attempt: int,
     deadline: datetime | None,
 ) -> Any:
-    """Inject the fault that the payload asks for, call the command's gateway if it has one, and return its result.
+    """Inject the fault requested by the payload, call the command's gateway if it has one, and return its result.
 
     Action and compensation use the same idempotency key, so that the compensation can void what the action may have
     done.

@@ -127,7 +127,7 @@ RETRY_UNTIL_STUCK = RetryPolicy.exponential(7)
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """A command of a service: its handler and what the engine must know of it.
+    """A command of a service: its handler, its gateway calls, and how the engine runs them.
 
     ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish.
     ``call(message, key)`` and ``void(message, key)`` call a gateway, outside any transaction.
@@ -145,7 +145,7 @@ class Command:
     ``voided``, of a command with a gateway, is the result of ``void`` if it was called before, else None.
     """
     always: bool = False
-    """Of a compensation: run it even if the log says that its action never ran."""
+    """Of a compensation: run it even if its action never ran according to the log."""
     by_hand: Callable[..., Event | None] | None = None
     """Of a compensation: ``by_hand(session, message)`` records its manual completion, and returns the event."""
     locks: Callable[[Any, Sequence[Any]], object] | None = None

@@ -169,7 +169,7 @@ class StepRun:
 
     def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
         action = barrier.block_action(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
-        # a call without an answer may have taken effect whatever the log says: only the gateway knows
+        # a call without an answer may have taken effect, whatever is logged: only the gateway can decide that
         return action.status == StepStatus.COMPLETED or self.command.call is not None
 
     def _check_guard(self, turn: Turn, log: barrier.Log) -> None:

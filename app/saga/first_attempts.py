@@ -102,7 +102,7 @@ class FirstAttempts:
             action = log.get((turn.step.name, Operation.ACTION))
             if action is None or action.status in barrier.OPEN:
                 return None  # the action must be blocked first
-            # a call without an answer may have taken effect whatever the log says: only the gateway knows
+            # a call without an answer may have taken effect, whatever is logged: only the gateway can decide that
             if action.status != StepStatus.COMPLETED and self.command.call is None:
                 attempt.status = StepStatus.SKIPPED
         elif turn.step.guard and not turn.step.guard.holds(Progress(saga.payload, barrier.done(log))):

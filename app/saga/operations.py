@@ -153,7 +153,7 @@ def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
     driver.resume(session, saga)
     if saga.cancel_requested_at is not None and saga.status in FORWARD:
-        # a process that could not decide the request recorded it; the sweep of one that can decides it now
+        # a process that could not decide the request has recorded it; the next sweep of one that can decides it
         saga.wake_at = runtime.current().now()
     return True
 

@@ -30,7 +30,7 @@ class OtherVersion:
         state_machine.leave(saga, runtime.current().now(), f"no running process declares all of saga {saga.saga_type}")
 
     def time_out(self, session: Session, saga: SagaInstance) -> None:
-        """Schedule another sweep: only a process that knows the point of no return can decide."""
+        """Schedule another sweep: only a process that declares the pivot can decide."""
         self.drive(session, saga)
 
     def cancel(self, session: Session, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)

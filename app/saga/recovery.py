@@ -187,4 +187,4 @@ def _cancelled(session: Session, driver: Driver, saga: SagaInstance) -> bool:
     try:
         return driver.cancel(session, saga)
     except Conflict:
-        return False  # it came too late
+        return False  # the request came too late

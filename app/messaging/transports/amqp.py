@@ -66,7 +66,7 @@ class Socket(TCPTransport):
     reads_ahead = False
 
     def _setup_transport(self) -> None:
-        super()._setup_transport()  # type: ignore[misc]  # the types of amqp do not know it
+        super()._setup_transport()  # type: ignore[misc]  # not in the types
         assert self.sock is not None  # it has just been connected
         receive = self.sock.recv
         self._quick_recv = lambda size: receive(max(size, READ_AHEAD_BYTES) if self.reads_ahead else size)

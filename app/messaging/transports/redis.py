@@ -53,7 +53,7 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]  # the types of kombu do not know it
+            return super()._brpop_read(**options)  # type: ignore[misc]  # not in the types
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             _dropped("a list", error)
             raise Empty from error

@@ -71,7 +71,7 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; a series for each series, which nothing here asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; drops the unused ``_created`` series
         self.registry = CollectorRegistry()
         self._counters = {
             kind: Counter(name, says, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)
