@@ -179,7 +179,7 @@ class TlsTransport(pyamqp.SSLTransport):
 
 def acked_together(connection: kombu.Connection | None) -> AbstractContextManager[None]:
     """Send the acknowledgements of the block together when it ends, if the connection is one to RabbitMQ."""
-    made = connection.connection if connection and connection.connected else None  # reading it would reconnect
+    made = connection.connection if connection and connection.connected else None  # the property would reconnect
     return _holding(made.held) if isinstance(made, Connection) else nullcontext()
 
 
