@@ -46,10 +46,10 @@ def command(
 ) -> Callable[[Callable[..., Event | None]], Command]:
     """Declare a business function as a command, and as the Celery task ``name`` that runs it as a step of a saga.
 
-    The function is called as ``function(session, message)`` in the engine's transaction, and as ``function(session,
-    message, answer)`` if the command has a ``call``. ``message`` is built from the saga's payload by the pydantic model
-    that annotates it. The function returns the event to publish, or None; it raises StepRejected for a business
-    rejection. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
+    The function is called as ``function(session, message)`` in the engine's transaction, and as
+    ``function(session, message, answer)`` if the command has a ``call``. ``message`` is built from the saga's payload
+    by the pydantic model that annotates it. The function returns the event to publish, or None; it raises StepRejected
+    for a business rejection. The other parameters are those of ``Command``. The name is ``<service>.<command>``.
 
     Steps of several sagas may share one transaction if the command calls no gateway. So the function must not commit,
     roll back or change the transaction's settings, and should reject before it writes anything: a rejection after a

@@ -218,7 +218,7 @@ class Step:
 
 
 class Saga:
-    """A saga declared in one expression, and validated at once: every step must be compensable or lie past the pivot.
+    """A saga declared in one expression; one that could not be compensated is rejected at once.
 
     ``retired`` lists steps that new sagas no longer have but that sagas in flight may still contain.
 
