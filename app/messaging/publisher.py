@@ -171,7 +171,7 @@ def _sent(message: _Message) -> bool:
     try:
         _enqueue_or_send(message)
     except _not_taken() as error:
-        logger.debug("message not sent, Celery tries", extra={"saga_id": message.root_id, "reason": error})
+        logger.debug("message not sent, left to Celery", extra={"saga_id": message.root_id, "reason": error})
         return False
     return True
 
@@ -197,7 +197,7 @@ def _send_all(messages: Sequence[_Message]) -> None:
     except Exception as error:
         # any error, because py-amqp raises more than it documents when a connection is lost, and only this code can
         # handle it
-        logger.debug(f"{len(messages)} messages not sent together, now one by one", extra={"reason": error})
+        logger.debug(f"{len(messages)} messages not sent as a batch, now one by one", extra={"reason": error})
         _send_one_by_one(messages)
 
 

@@ -141,4 +141,4 @@ def suspend_deadline(saga_id: str) -> None:
             if saga and saga.status in ACTIVE:
                 state_machine.suspend_deadline(saga, here.now())
     except DatabaseUnavailable as error:
-        logger.warning("the deadline could not be taken off", extra={"saga_id": saga_id, "reason": error})
+        logger.warning("the deadline could not be suspended", extra={"saga_id": saga_id, "reason": error})

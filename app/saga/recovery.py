@@ -139,7 +139,7 @@ def _locked(session: Session) -> int:
     locked = session.scalars(select(SagaInstance.id).where(SagaInstance.wake_at <= long_ago).limit(BATCH)).all()
     if locked:
         logger.warning(
-            f"{len(locked)} sagas cannot be driven on: they have been due for more than {LOCKED_FOR_SECONDS} s, "
+            f"{len(locked)} sagas cannot be re-driven: they have been due for more than {LOCKED_FOR_SECONDS} s, "
             "and another transaction holds their rows locked",
             extra={"saga_id": locked[0]},
         )
@@ -171,11 +171,11 @@ def _drive(saga_id: str, outages: Outages) -> str:
                     (driver.time_out if overdue else driver.drive)(session, saga)
     except DatabaseUnavailable as fault:
         reason = {"saga_id": saga_id, "reason": fault}
-        logger.warning("saga could not be driven on, the next sweep tries again", extra=reason)
+        logger.warning("saga could not be re-driven, the next sweep tries again", extra=reason)
         return "failed"
     except Exception:
         # one saga's failure must not keep the sweep from the others
-        logger.exception("saga could not be driven on, the next sweep tries again", extra={"saga_id": saga_id})
+        logger.exception("saga could not be re-driven, the next sweep tries again", extra={"saga_id": saga_id})
         return "failed"
     return "timed out" if overdue else "driven"
 

@@ -90,7 +90,7 @@ _LINES = {
     SignalType.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
     SignalType.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
     SignalType.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck"),
-    SignalType.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} goes on, by an operator"),
+    SignalType.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} resumed by an operator"),
     SignalType.SAGA_REDRIVEN: (logging.INFO, "Saga {saga_id} is driven on by the sweep"),
     SignalType.SAGA_OVERDUE: (logging.WARNING, "Saga {saga_id} is overdue"),
     SignalType.STEP_COMPLETED: (logging.INFO, "{what} completed for saga {saga_id}"),

@@ -193,4 +193,4 @@ def _holding(writes: BufferedWriter) -> Iterator[None]:
             writes.release()
         except OSError as error:
             # as Celery does when an acknowledgement fails; its event loop detects the broken connection
-            logger.warning("not acknowledged, so it will all be delivered again", extra={"reason": error})
+            logger.warning("acknowledgements not sent, the messages will be delivered again", extra={"reason": error})
