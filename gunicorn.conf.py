@@ -1,4 +1,4 @@
-"""What gunicorn, started anywhere in this folder, needs to know beyond its command line."""
+"""Gunicorn settings, loaded by every gunicorn that is started in this directory."""
 
 import _thread
 import os
@@ -23,18 +23,18 @@ settings = Settings()
 threads = settings.web_threads
 worker_class = BufferingWorker
 worker_connections = MAX_CONNECTIONS
-sendfile = False  # it would have a thread wait for who reads the file
+sendfile = False  # it blocks a thread until the client has read the file
 
 if settings.prometheus_multiproc_dir is None:
-    # a scrape reaches any of the worker processes, and must be told of all
+    # a scrape reaches one of the worker processes, whose response must cover all of them
     os.environ[FOLDER] = str(make_folder())
 
 
 class OneLog(Logger):
-    """Gunicorn's own lines, written as the rest are. Who asked for what is the proxy's to log."""
+    """Sends gunicorn's log through the application's logging. Access logs are left to the proxy."""
 
     def setup(self, cfg: Config) -> None:
-        """Hand its lines on to the log of the process."""
+        """Propagate the error log to the root logger, without handlers of its own."""
         super().setup(cfg)
         settings = runtime.current().settings
         configure_logging(settings.log_level, settings.log_format)
@@ -46,23 +46,23 @@ logger_class = OneLog
 
 
 def post_worker_init(_worker: object) -> None:
-    """Send responses as `web.server.gunicorn_response` does, and end live pages when the worker is to stop."""
-    # here, and not above: the parent may know nothing of the application, or SIGHUP would load no new code
+    """Send responses with `web.server.gunicorn_response`, and end live streams when the worker is to stop."""
+    # imported here: if the parent process imported the application, a SIGHUP would not load new code
     from web.server.gunicorn_response import BufferedResponse
 
-    wsgi.Response = BufferedResponse  # a worker makes its answers of this, and there is no setting for it
+    wsgi.Response = BufferedResponse  # the class that workers instantiate; there is no setting for it
     stop_on_signals(runtime.current().stopping)
 
 
 def stop_on_signals(stopping: Event) -> None:
-    """Set the event when a signal asks the process to end, before gunicorn's own handler of it runs."""
+    """Set the event on SIGTERM, SIGINT and SIGQUIT, before gunicorn's own signal handler runs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, _after_setting(stopping, signal.getsignal(number)))
 
 
 def _after_setting(stopping: Event, handler: Any) -> Callable[[int, FrameType | None], None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        # set() takes a lock, which this thread may hold where the signal interrupts it; another thread can wait for it
+        # set() takes a lock that the interrupted thread may hold; another thread can wait for it without a deadlock
         _thread.start_new_thread(stopping.set, ())
         if callable(handler):
             handler(number, frame)

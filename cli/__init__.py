@@ -1,1 +1,1 @@
-"""The command line, and the embedded stack that it starts."""
+"""The command line interface, and the embedded stack that it starts."""

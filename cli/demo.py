@@ -1,4 +1,4 @@
-"""``python -m app demo``: every scenario of the seeds, in every kind of saga, on the embedded stack."""
+"""``python -m app demo``: run every scenario of the seeds, in every saga type, on the embedded stack."""
 
 import tempfile
 import time
@@ -25,12 +25,12 @@ from workflows.seed_data import seed
 
 PATIENCE_SECONDS = 120
 
-# what a person has to repair takes until all retries are used up: it is to be seen in the pages
+# without scenarios that get stuck: they take until all retries are used up, and are left to the web pages
 PLAYED = tuple(scenario for scenario in SCENARIOS if not scenario.stuck)
 
 
 def play() -> bool:
-    """Play all scenarios at once, then tell each; returns whether all ended as they must and the audit is clean."""
+    """Run all scenarios concurrently and print each; return whether all ended as specified and the audit is clean."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         here = runtime.use(Runtime(_settings(Path(folder))))
@@ -61,7 +61,7 @@ def _settings(folder: Path) -> Settings:
         stall_seconds=2,
         sweep_seconds=0.2,
     )
-    # short, so that what hangs is soon undone; a slow machine needs longer ones, and its environment may set them
+    # short timeouts, so that hanging steps are compensated soon; on a slow machine the environment may set longer ones
     short = {
         name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in given.model_fields_set
     }

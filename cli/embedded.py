@@ -1,7 +1,7 @@
-"""Worker and scheduler in threads of this process: the default that needs no server and no Docker.
+"""Run worker and scheduler in threads of this process: the default, which needs no server and no Docker.
 
-Messages live in this process's memory. A kill loses them all and nothing else: the sweep reads from the log what has
-to be sent again.
+Messages live in this process's memory. A kill loses the messages and nothing else: the sweep reads from the log what
+has to be sent again.
 """
 
 import logging
@@ -31,9 +31,9 @@ class EmbeddedStack:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        """Start both; returns once the worker takes messages."""
+        """Start both; return once the worker accepts messages. Raises RuntimeError if it does not within 15 s."""
         app.conf.update(configuration(self.here.settings))
-        # without these, tasks of a worker in this process fail in silence
+        # without these, tasks of a worker in this process fail silently
         app.finalize()
         app.set_current()
         app.set_default()
@@ -57,7 +57,7 @@ class EmbeddedStack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop both: what is running is finished, what waits is left to the next start's sweep."""
+        """Stop both: running tasks are finished, waiting ones are left to the sweep of the next start."""
         self.here.stopping.set()
         if self._worker:
             self._worker.stop()

@@ -1,4 +1,4 @@
-"""What every command begins with: this process's runtime, as the environment says."""
+"""Load this process's runtime from the environment, which every command does first."""
 
 import sys
 from typing import TextIO
@@ -15,16 +15,17 @@ USAGE_ERROR = 2
 
 
 def load_runtime(log_to: TextIO | None = None) -> Runtime:
-    """Read the environment and make it this process's; a value that cannot be used is named, and ends with 2.
+    """Load the settings from the environment and return this process's runtime.
 
-    The log goes to standard error unless told otherwise: standard output is the command's answer.
+    Invalid values are printed, and the process exits with 2. The log goes to standard error by default, because
+    standard output carries the command's result.
     """
     try:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
-            # an address may hold a password
+            # a URL may contain a password
             secret = name.lower() in SECRETS or "@" in str(problem["input"])
             given = "(not shown)" if secret else repr(problem["input"])
             click.echo(f"{name}={given}: {problem['msg']}", err=True)

@@ -39,7 +39,7 @@ def demo() -> None:
     """Play every scenario of the seeds in every kind of saga; exit 1 if one does not end as its seed says."""
     from cli.demo import play
 
-    configure_logging("CRITICAL")  # the timelines tell everything, in order
+    configure_logging("CRITICAL")  # the printed timelines contain everything, in order
     sys.exit(0 if play() else 1)
 
 
@@ -88,7 +88,7 @@ commands.add_command(worker)
 
 
 def main() -> None:
-    """Run a command; ends the process with its exit code: 2 for wrong input, 1 for what could not be done."""
+    """Run a command and exit with its code: 2 for invalid input, 1 if it failed."""
     try:
         commands.main(prog_name="python -m app")
     except UnicodeEncodeError:
@@ -100,7 +100,7 @@ def main() -> None:
     except MigrationFailed as error:
         write_line(f"The schema was not changed: {error}.", err=True)
         sys.exit(1)
-    except (OperationalError, ProgrammingError) as error:  # a table is missing: SQLite's class for it, and PostgreSQL's
+    except (OperationalError, ProgrammingError) as error:  # a missing table, on SQLite and on PostgreSQL
         write_line(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""``python -m app migrate``: the database's schema, up, down, and where it is."""
+"""``python -m app migrate``: upgrade or downgrade the database schema, show its revision, create a new one."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from cli.environment import USAGE_ERROR, load_runtime
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 MAX_NAME_LENGTH = 40
-"""As long as a file's name takes; Alembic cuts the rest off."""
+"""Alembic truncates longer names in file names."""
 
 
 @click.group(invoke_without_command=True)
@@ -52,7 +52,7 @@ def down(yes: bool) -> None:
 
 @migrate.command("status")
 def show_status() -> None:
-    """Say which schema the database has, which one is the newest, and what lies between."""
+    """Show which schema the database has, which one is the newest, and what lies between."""
     now = migrations.status(_database_url())
     click.echo(f"database  {now.current or 'empty'}")
     click.echo(f"newest    {now.newest}")
@@ -65,7 +65,7 @@ def show_status() -> None:
 @migrate.command()
 @click.argument("name", required=False)
 def create(name: str | None) -> None:
-    """Write a new revision NAME from what the models say and the database does not have."""
+    """Write a new revision NAME from what the models declare and the database does not have."""
     if not name or not NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         wrong = f"{name!r} cannot be a revision's name" if name else "the new revision needs a name"
         click.echo(

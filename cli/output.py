@@ -1,4 +1,4 @@
-"""Output to a terminal, which acts on control characters: none of a stored text may reach it."""
+"""Print to a terminal, with the control characters of stored text escaped because a terminal would execute them."""
 
 import unicodedata
 
@@ -11,12 +11,12 @@ def write_line(text: str, *, err: bool = False) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would obey or not show: controls, direction marks, surrogates."""
+    """Return a text with controls, direction marks and surrogates escaped: a terminal executes or hides them."""
     return "".join(character if _is_shown(character) else _escape(character) for character in text)
 
 
 def _is_shown(character: str) -> bool:
-    # the space of Japanese texts is one that str.isprintable() does not count as printable
+    # str.isprintable() is False for the ideographic space of Japanese texts
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 

@@ -1,4 +1,4 @@
-"""``python -m app prune``: what ended long ago goes, to an archive first if it is asked for."""
+"""``python -m app prune``: delete orders whose saga ended long ago, optionally archiving them first."""
 
 import re
 import sys

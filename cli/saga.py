@@ -1,4 +1,4 @@
-"""``python -m app saga``: an operator's hand on one saga, or on all that are stuck on one step."""
+"""``python -m app saga``: inspect and operate one saga, or all that are stuck on one step."""
 
 import getpass
 import sys
@@ -37,7 +37,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):
-        return "command line"  # the user has a number only, as in a container
+        return "command line"  # the user id has no name, as in a container
 
 
 BY = click.option(
@@ -47,7 +47,7 @@ BY = click.option(
 
 @click.group()
 def saga() -> None:
-    """Look at a saga, have it undone, set it moving again. ID is the saga's, or its order's."""
+    """Show, cancel and resume sagas, or skip a compensation. ID is the saga's, or its order's."""
 
 
 @saga.command("list")
@@ -69,7 +69,7 @@ def list_sagas(status: str | None, step: str | None, limit: int) -> None:
 @saga.command()
 @ID
 def show(identifier: str) -> None:
-    """Show where a saga stands, and every attempt at every step."""
+    """Show a saga's status, and every attempt at every step."""
     with _refusals():
         view = queries.saga(_saga_id(identifier))
     row = view.saga
@@ -94,7 +94,7 @@ def show(identifier: str) -> None:
 @ID
 @BY
 def cancel(identifier: str, by: str) -> None:
-    """Request that a saga be undone; ``show`` says later whether that came before its point of no return."""
+    """Request that a saga be compensated; ``show`` shows later whether that came before its point of no return."""
     _ask(identifier, partial(operations.cancel, by=by))
 
 
@@ -103,7 +103,7 @@ def cancel(identifier: str, by: str) -> None:
 @click.option("--step", help="Resume all sagas that are stuck on this step.")
 @BY
 def resume(identifier: str | None, step: str | None, by: str) -> None:
-    """Set a stuck saga moving again where it stands, or all that are stuck on one step."""
+    """Resume a stuck saga at its current step, or all that are stuck on one step."""
     if (identifier is None) == (step is None):
         raise click.UsageError("say either which saga (ID) or which step (--step)")
     if identifier:
@@ -118,7 +118,7 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
 @click.option("--note", help="What was done, for whoever reads the history.")
 @click.option("--step", help="The step that was undone by hand, where several are stuck.")
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
-    """Go on with a saga that is stuck on a compensation which was done by hand."""
+    """Skip the compensation on which a saga is stuck, because it was done manually outside the system."""
     statement = ManualCompletion(by=by, note=note, step=step)
     _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
 
@@ -148,7 +148,7 @@ def _resume_all(step: str, by: str) -> None:
 
 
 def _be_heard(saga_id: str) -> None:
-    """In the embedded default, messages of this process reach nobody: leave them to the running shop's next sweep."""
+    """Make the saga due for the next sweep if the stack is embedded: messages of this process reach no worker then."""
     here = runtime.current()
     if here.settings.embedded:
         with here.database.transaction() as session:
@@ -174,12 +174,12 @@ def _open() -> None:
     tracing.start(here.settings, "operator")
     app.set_default()
     if here.settings.prometheus_multiproc_dir:
-        registry.start()  # what is asked for here happens here, and stays counted when this process has ended
+        registry.start()  # operations run in this process; their counts must outlive it
 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """End with a line for people: exit code 2 for what does not exist, 1 for what does not fit the present state."""
+    """Print the error and exit: with 2 on NotFound, with 1 on a Conflict with the present state."""
     try:
         yield
     except NotFound as error:

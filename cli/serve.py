@@ -1,4 +1,4 @@
-"""``python -m app run``: the whole shop in one process."""
+"""``python -m app run``: serve the whole shop in one process."""
 
 import errno
 import logging
@@ -27,9 +27,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(here: Runtime) -> None:
-    """Serve web, worker and scheduler until SIGINT or SIGTERM; exits with 2 if the port is taken.
+    """Serve web, worker and scheduler until SIGINT or SIGTERM; exit with 2 if the port cannot be used.
 
-    The first signal stops gracefully: requests and steps that run are finished. A second one ends the process at once.
+    The first signal stops gracefully: running requests and steps are finished. A second one ends the process at once.
     """
     settings = here.settings
     tracing.start(settings, "cloudmart")
@@ -42,14 +42,14 @@ def serve(here: Runtime) -> None:
             port=settings.port,
             threads=settings.web_threads,
             connection_limit=MAX_CONNECTIONS,
-            asyncore_use_poll=True,  # select() cannot watch that many
+            asyncore_use_poll=True,  # select() fails for descriptors of 1024 and above
             channel_timeout=REQUEST_TIMEOUT_SECONDS,
             cleanup_interval=1,
             max_request_body_size=2
-            * MAX_REQUEST_BODY_BYTES,  # it is received whole before the application can refuse it
-            channel_request_lookahead=1,  # else nothing is read from who has a live page, so not that they hung up
+            * MAX_REQUEST_BODY_BYTES,  # received completely before the application can reject it
+            channel_request_lookahead=1,  # else a client's disconnect is not noticed while a response streams
             ident="CloudMart",
-            clear_untrusted_proxy_headers=False,  # whom to believe is decided once for all servers, by PROXIES
+            clear_untrusted_proxy_headers=False,  # which proxies to trust is decided for all servers by PROXIES
         )
     except OSError as error:
         if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
@@ -68,21 +68,21 @@ def serve(here: Runtime) -> None:
 
 
 class StopSignals(wasyncore.file_dispatcher):
-    """Ends the server's loop on SIGINT or SIGTERM.
+    """Ends the server's event loop on SIGINT or SIGTERM.
 
-    A handler may run inside any call of the main thread, one that holds a lock included, so ours only writes to a pipe;
-    the loop reads it as it reads its sockets.
+    A signal handler may interrupt any call of the main thread, also one that holds a lock; so this one only writes to
+    a pipe (self-pipe trick), which the loop reads like its sockets.
     """
 
     def __init__(self, here: Runtime, sockets: dict[int, Any]) -> None:
-        read_end: Any  # an int; the stubs say that a file is wanted
+        read_end: Any  # an int; the stubs declare a file
         read_end, self._write_end = os.pipe()
         super().__init__(read_end, map=sockets)
-        os.close(read_end)  # the dispatcher has a duplicate of its own
+        os.close(read_end)  # the dispatcher has its own duplicate
         self._here = here
 
     def install(self) -> None:
-        """Handle the signals; also SIGINT, which a shell has what it starts in the background ignore."""
+        """Install the handlers; also for SIGINT, which shells set to be ignored in background processes."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._handle_signal)
 
@@ -96,8 +96,8 @@ class StopSignals(wasyncore.file_dispatcher):
         return False
 
     def handle_read(self) -> None:
-        """Stop. Raises SystemExit, which ends the loop."""
-        self._here.stopping.set()  # the server waits for its threads, and those of live pages wait for this
+        """Set the stopping event, and raise SystemExit to end the loop."""
+        self._here.stopping.set()  # the server joins its threads, and those of live pages run until this is set
         raise SystemExit
 
 
@@ -117,7 +117,7 @@ def _how_to_log_in(url: str, settings: Settings) -> str:
     page = f"Operators log in at {url}/operator/login"
     if operator_password.is_configured():
         return f"{page} with the OPERATOR_PASSWORD.\n"
-    # elsewhere several web servers start at once, and their output is kept: there somebody asks for one
+    # otherwise several web servers start at once and their output is kept in logs: an operator runs the command there
     made = operator_password.make_first() if settings.embedded else None
     if made:
         return f"{page} with the password {made}\n(shown this once; `python -m app password` makes another)\n"

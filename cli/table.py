@@ -1,4 +1,4 @@
-"""A saga's log as a table of text."""
+"""Format a saga's log as a text table."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,7 +6,7 @@ from app.saga.timeline import Attempt
 
 
 def table(attempts: Iterable[Attempt]) -> Iterator[str]:
-    """Yield a heading and one line for each attempt."""
+    """Yield a header and one line per attempt."""
     yield f"{'step':<18}{'operation':<14}{'outcome':<11}{'attempt':>7}{'ms':>9}"
     for attempt in attempts:
         milliseconds = "" if attempt.milliseconds is None else f"{attempt.milliseconds:.1f}"

@@ -1,7 +1,7 @@
-"""The embedded worker's timer: Celery's, but it waits where that one sleeps.
+"""The embedded worker's timer: Celery's, with an interruptible wait instead of a sleep.
 
-Celery's sleeps for up to a second with whatever it has to do next: a retry that is entered meanwhile, for sooner than
-that, would be late, and the end of the process would wait for it to wake up.
+Celery's timer sleeps for up to a second before its next entry: an earlier retry that is added meanwhile would run late,
+and the exit of the process would be delayed until the timer wakes up.
 """
 
 import threading
@@ -12,7 +12,7 @@ from celery.utils.timer2 import Timer
 
 
 class PromptTimer(Timer):
-    """Calls what is entered when it is due, and stops when it is told to."""
+    """Runs entries when they are due, and stops immediately when requested."""
 
     not_empty: threading.Condition
     schedule: Any
@@ -20,7 +20,7 @@ class PromptTimer(Timer):
     _stopping = False
 
     def _next_entry(self) -> None:
-        """Call the next entry if it is due; else wait until it may be, another is entered, or it is time to stop."""
+        """Run the next entry if it is due; else wait until it is, another one is added, or the timer is stopped."""
         with self.not_empty:
             delay, entry = next(self.scheduler)
             if entry is None:
@@ -30,7 +30,7 @@ class PromptTimer(Timer):
         self.schedule.apply_entry(entry)
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended."""
+        """Stop the thread; return when it has ended."""
         with self.not_empty:
             self._stopping = True
             self.not_empty.notify()

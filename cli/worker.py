@@ -1,4 +1,4 @@
-"""``python -m app worker QUEUE``: the worker of one service, as a process of its own."""
+"""``python -m app worker QUEUE``: run the worker of one service in its own process."""
 
 import sys
 from uuid import uuid4
@@ -19,31 +19,32 @@ from cli.niceness import lower_priority
 @click.command()
 @click.argument("queue")
 def worker(queue: str) -> None:
-    """Work on one queue until SIGTERM; running steps are finished first, what waits goes back to the queue."""
+    """Work on one queue until SIGTERM; running steps are finished first, waiting messages return to the queue."""
     if queue not in QUEUES:
         click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
         sys.exit(USAGE_ERROR)
     here = load_runtime()
     lower_priority(here.settings.worker_niceness)
-    # RabbitMQ refuses a name that a worker still holds which is shutting down, or was killed a moment ago
+    # a unique name: RabbitMQ rejects one still held by a worker that is shutting down or was just killed
     name = f"{queue}-{uuid4().hex[:8]}@%h"
-    # Celery's own command by itself: beside the others, Flower's and a shell's among them, it takes 20 MB more.
-    # With events, which is what Flower shows
+    # only Celery's worker command: importing its other commands, such as Flower's and the shell's, takes 20 MB more.
+    # With events (-E), which Flower displays
     context = CLIContext(celery, no_color=False, workdir=None, quiet=True)
-    # without gossip, whose consumer a message that cannot be decoded ends
+    # without gossip: its consumer crashes on a message that cannot be decoded
     celery_worker.main(
         ["-Q", queue, "-n", name, "-E", "--without-gossip", *_pool(queue, here.settings)], "celery worker", obj=context
     )
 
 
 def _pool(queue: str, settings: Settings) -> list[str]:
-    """Return the options that say how many processes work, and how many messages they hold.
+    """Return the worker options for concurrency and prefetch.
 
-    Who calls nobody outside hardly ever waits: one process does most, and does together what has come together.
+    A service that calls no external gateway hardly ever waits: one process gives the highest throughput, and batches
+    the messages that arrive together.
     """
     import workflows  # noqa: F401  (declares what each service does)
 
-    # a fault that hangs would hold up all that the process has to do
+    # a simulated hang would block all messages of a single process
     if calls_outside(queue) or settings.faults_allowed:
         return ["-c", str(settings.worker_concurrency)]
     return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MAX_BATCH)]

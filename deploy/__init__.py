@@ -1,1 +1,1 @@
-"""What runs the containers: their health checks, and the rolling restart."""
+"""Container operations: health checks and the rolling restart."""

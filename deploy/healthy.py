@@ -1,9 +1,9 @@
-"""What a container's health check asks, in some milliseconds: run as ``python -IS``, it imports next to nothing.
+"""Container health checks; run as ``python -IS`` they import next to nothing, and take a few milliseconds.
 
 ``heartbeat FILE [SECONDS]`` checks whether a worker's consumer, or beat, is connected to the broker: app/heartbeat.py
-sets the file's time to the moment at which the heartbeat expires. In a container younger than SECONDS it
-waits for the first heartbeat, so that a worker is healthy at once and not only when Docker asks again.
-``http PORT PATH`` asks a server for a page. Exits with 0 if it is well, and with 1 and a line saying why if it is not.
+sets the file's modification time to the moment at which the heartbeat expires. In a container younger than SECONDS it
+waits for the first heartbeat, so that a worker is healthy at once and not only at Docker's next check.
+``http PORT PATH`` requests a page of a server. Exits with 0 if healthy, else with 1 and a line with the reason.
 """
 
 import os
@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 4
 
 
 def heartbeat(path: str, starting_seconds: str = "0") -> str:
-    """Return what is wrong with who keeps a heartbeat file; nothing if all is well."""
+    """Return what is wrong with the process behind a heartbeat file; an empty string if it is healthy."""
     while not os.access(path, os.F_OK) and container_age() < float(starting_seconds):
         time.sleep(0.2)
     try:
@@ -26,14 +26,14 @@ def heartbeat(path: str, starting_seconds: str = "0") -> str:
 
 
 def container_age() -> float:
-    """Return for how many seconds the container's first process has been running."""
+    """Return how many seconds the container's first process has been running."""
     with open("/proc/1/stat") as stat, open("/proc/uptime") as uptime:  # noqa: PTH123  (as above)
         started_ticks = int(stat.read().rpartition(")")[2].split()[19])
         return float(uptime.read().split()[0]) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def http(port: str, path: str) -> str:
-    """Return what is wrong with a server on this machine; nothing if it answers with 200."""
+    """Return what is wrong with a server on this machine; an empty string if it responds with 200."""
     try:
         with socket.create_connection(("127.0.0.1", int(port)), PATIENCE_SECONDS) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())

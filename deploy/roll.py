@@ -1,10 +1,10 @@
 """Replace every container by a new one under load: ``make roll``, or ``python deploy/roll.py web payments``.
 
-One container at a time, and first the new one: it must be healthy before the old one is asked to end. So nothing ever
-has fewer containers than before, and a version that does not come up replaces nothing. Needs only Python and Docker.
+One container at a time, and the new one first: it must be healthy before the old one is stopped. So no service ever has
+fewer containers than before, and a version that does not become healthy replaces nothing. Needs only Python and Docker.
 
 ``.env`` names the version that ``docker compose up`` starts. It is set once all services run the same version, so after
-a roll of some services it still names the version of before.
+a roll of some services it still names the previous version.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 SERVICES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator", "beat", "web", "flower")
-"""What is made of our own image and keeps running. The servers keep data, and nginx holds visitors: not in passing."""
+"""The long-running services of our own image. Stateful servers, and nginx with its open connections, are not rolled."""
 
 PATIENCE_SECONDS = 180
 
@@ -28,27 +28,27 @@ ENV_FILE = Path(__file__).parent.parent / ".env"
 
 
 class NotHealthy(Exception):
-    """Raised when a new container does not become healthy: it is gone again, and the old ones are still there."""
+    """Raised if a new container does not become healthy; it is removed again, and the old ones keep running."""
 
 
 class Engine(Protocol):
-    """What a roll asks of Docker. Containers are called by their ids."""
+    """The container operations that a roll needs. Containers are identified by their ids."""
 
     def containers(self, service: str) -> list[str]:
         """Return the containers of a service, oldest first, whatever state they are in."""
 
     def scale(self, service: str, count: int) -> None:
-        """Have so many containers of a service, leaving those that there are as they are."""
+        """Scale a service to ``count`` containers, without recreating the existing ones."""
 
     def becomes_healthy(self, container: str) -> bool:
-        """Wait until a container is healthy; tells whether it is."""
+        """Wait until a container is healthy; return whether it is."""
 
     def end(self, container: str) -> None:
-        """Ask a container to end, wait for it as long as its service allows, and remove it."""
+        """Stop a container, waiting for as long as its service's grace period, and remove it."""
 
 
 class Docker:
-    """The engine of this machine, asked by its command line."""
+    """The Docker engine of this machine, driven by its command line."""
 
     def containers(self, service: str) -> list[str]:
         """Return the containers of a service, oldest first, whatever state they are in."""
@@ -56,14 +56,14 @@ class Docker:
         return sorted(found, key=lambda container: _told("docker", "inspect", "-f", "{{.Created}}", container))
 
     def scale(self, service: str, count: int) -> None:
-        """Have so many containers of a service, leaving those that there are as they are."""
+        """Scale a service to ``count`` containers, without recreating the existing ones."""
         _told(
             *("docker", "compose", "up", "--detach", "--no-deps", "--no-build", "--no-recreate"),
             *("--scale", f"{service}={count}", service),
         )
 
     def becomes_healthy(self, container: str) -> bool:
-        """Wait until a container is healthy; tells whether it is."""
+        """Wait until a container is healthy; return whether it is."""
         give_up = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < give_up:
             seen = json.loads(_told("docker", "inspect", container))[0]
@@ -75,12 +75,12 @@ class Docker:
         return False
 
     def end(self, container: str) -> None:
-        """Ask a container to end, wait for it as long as its service allows, and remove it."""
+        """Stop a container, waiting for as long as its service's grace period, and remove it."""
         _told("docker", "stop", container)
         _told("docker", "rm", container)
 
     def versions(self) -> list[tuple[str, str]]:
-        """Return the service and the version of every container that is made of our image, oldest first."""
+        """Return the service and the version of every container of our image, oldest first."""
         found = _told("docker", "compose", "ps", "--all", "--quiet", *SERVICES).split()
         lines = _told("docker", "inspect", "-f", CREATED_SERVICE_IMAGE, *found).splitlines() if found else []
         described = [line.split() for line in sorted(lines)]
@@ -88,7 +88,7 @@ class Docker:
 
 
 def roll(engine: Engine, services: Iterable[str], say: Callable[[str], object]) -> None:
-    """Replace the containers of services, one after the other. Raises NotHealthy, and what the engine raises."""
+    """Replace the containers of services, one after the other. Raises NotHealthy and the engine's errors."""
     for service in services:
         old = engine.containers(service)
         for number, container in enumerate(old, start=1):
@@ -104,7 +104,7 @@ def _replace(engine: Engine, service: str, old: str) -> None:
         if len(new) != 1 or not engine.becomes_healthy(new[0]):
             raise NotHealthy(f"{service}: the new container did not become healthy; the old ones go on")
     except BaseException:
-        # also if somebody loses patience: no more containers than there were
+        # also on KeyboardInterrupt: leave no more containers than before
         for container in engine.containers(service):
             if container not in before:
                 engine.end(container)
@@ -117,9 +117,9 @@ def _told(*command: str) -> str:
 
 
 def main(asked: list[str]) -> int:
-    """Roll the services that are asked for, or all; returns the exit code."""
+    """Roll the given services, or all; return the exit code."""
     if asked[:1] == ["--version-of"]:
-        # after a roll that stopped half-way the oldest container runs the version that was not refused
+        # after a roll that stopped half-way the oldest container runs the version that was healthy
         sys.stdout.write(next((version for service, version in Docker().versions() if service in asked), ""))
         return 0
     unknown = [service for service in asked if service not in SERVICES]
@@ -137,7 +137,7 @@ def main(asked: list[str]) -> int:
 
 
 def _record(docker: Docker) -> None:
-    """Set the version in .env if all services run the same one; else say which services run which."""
+    """Set the version in .env if all services run the same one; else print the versions with their services."""
     running = docker.versions()
     versions = sorted({version for _, version in running})
     if len(versions) == 1:
