@@ -1,20 +1,20 @@
-"""The web: a JSON API, the seeds' short paths, GraphQL, and pages for people. Views parse, call workflows and render.
+"""The web: a JSON API, the seeds' short paths, GraphQL, and HTML pages. Views parse, call workflows and render.
 
 =============================  ======================================================================================
 ``api/``                       the API and the seeds' paths: views, ``requests``, ``responses``, ``serializers``, docs
 ``graphql/``                   the same by GraphQL
 ``pages/``                     the pages, a module each, with ``templates/``, ``static/`` and ``translations/``
-``forms/``                     what was entered in a page's form, and what is wrong with it
-``saga_view/``                 a saga for people: details, status, icons, actions, two of them compared
-``diagrams/``                  the layout of the drawings
+``forms/``                     the values and the errors of the pages' forms
+``saga_view/``                 view models of a saga: details, status text, icons, actions, comparison of two sagas
+``diagrams/``                  the layout of the diagrams
 ``live/``                      server-sent events that keep pages up to date
-``auth/``                      logins and tokens, forms, sessions and headers, limits on attempts
-``server/``                    limits on clients, and how gunicorn receives requests and sends responses
-``json_body``, ``fields``      how a body is read, and the kinds of values in it; ``cursors`` of pages of a list
+``auth/``                      logins and tokens, CSRF protection, sessions and headers, rate limits
+``server/``                    limits on clients; gunicorn's worker that buffers requests, and its responses
+``json_body``, ``fields``      strict parsing of bodies, field types; ``cursors`` of paginated lists
 ``order_placement``            places an order for each of these
 ``problems``                   errors as RFC 9457 problems; ``problem_types`` lists them
-``i18n``                       the reader's language
-``health``, ``metrics``        what orchestrators and Prometheus fetch; ``tracing``: requests as spans
+``i18n``                       the user's language
+``health``, ``metrics``        endpoints for orchestrators and Prometheus; ``tracing``: requests as spans
 =============================  ======================================================================================
 """
 
@@ -40,7 +40,7 @@ from web.json_body import StrictRequest, refuse_repetition
 from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 API = (orders, sagas, inventory, seed_paths, health, metrics)
-"""What takes JSON only, and so needs no token in a form."""
+"""The modules that accept only JSON, and so need no CSRF token."""
 
 
 class Web(OpenAPI):
@@ -51,7 +51,7 @@ class Web(OpenAPI):
 
     @property
     def secret_key(self) -> str:  # type: ignore[override]
-        """What sessions and forms are signed with: read when it is first needed, for it may lie in the database."""
+        """The key that signs sessions and form tokens; read on first use, because it may be stored in the database."""
         if self._secret_key is None:
             configured = runtime.current().settings.secret_key
             kept = (
@@ -63,20 +63,20 @@ class Web(OpenAPI):
         return self._secret_key
 
     def raise_routing_exception(self, request: Request) -> NoReturn:
-        """Answer an address with too many slashes, or one too few, by a redirect to a path, whatever host was asked."""
+        """Redirect URLs with superfluous or missing slashes to a path without a host, whatever Host was requested."""
         if isinstance(request.routing_exception, RequestRedirect):
             url = urlsplit(request.routing_exception.new_url)
-            # two slashes at the beginning would lead to another host
+            # a Location that begins with two slashes names another host
             path = "/" + url.path.lstrip("/")
             request.routing_exception.new_url = urlunsplit(("", "", path, url.query, ""))
         super().raise_routing_exception(request)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the WSGI app, serving this process's runtime, or one of these settings."""
+    """Return the WSGI app for this process's runtime, or for a new one with the given settings."""
     if settings is not None:
         runtime.use(Runtime(settings))
-    # Celery's current app is a thread's own: those that the server starts must find this one
+    # Celery's current app is thread-local; the default app is the one that the server's threads see
     celery.set_default()
     app = Web(
         __name__,

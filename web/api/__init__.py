@@ -1,1 +1,1 @@
-"""The JSON API: ``/api/v1`` and the seeds' own paths, with what requests and responses look like."""
+"""The JSON API: ``/api/v1`` and the seeds' own paths, with the schemas of requests and responses."""

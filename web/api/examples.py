@@ -1,4 +1,4 @@
-"""What the API's answers look like, for its documentation: an example for every field, by the field's name."""
+"""Examples of response fields for the API documentation, by field name."""
 
 from typing import Any
 
@@ -89,8 +89,8 @@ SAMPLES: dict[str, Any] = {
 
 
 def exemplify(schema: dict[str, Any]) -> None:
-    """Give the fields of an answer's JSON schema their examples; what is an answer or a set of words has its own."""
-    # `example`, not `examples`: flask-openapi3 drops what OpenAPI 3.0 does not know
+    """Add examples to the fields of a response's JSON schema, except to references: models and enums have their own."""
+    # `example`, not `examples`: flask-openapi3 drops keywords that OpenAPI 3.0 does not have
     for name, field in schema.get("properties", {}).items():
         known = to_snake(name)
         if known in SAMPLES and "$ref" not in str(field):

@@ -45,7 +45,7 @@ def get_book(path: BookPath) -> Response:
 )
 @for_operators
 def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Response:
-    """Take delivery of new copies of a book; sent again under the same key they are counted once."""
+    """Take delivery of new copies of a book; repeated requests with the same key are counted once."""
     book = catalogue.restock(path.book_id, body.quantity, by=name_of_program(), key=header.key)
     return answer(serializers.book(book))
 

@@ -22,7 +22,7 @@ api = APIBlueprint(
 
 @api.post("", responses={202: responses.StartedReply, **problems.responses(400, 403, 409, 413, 415)})
 def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
-    """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
+    """Place an order: it is stored and its saga is started; the response does not wait for the saga to end."""
     placed = place(body, body.to_order(), header.key)
     return answer(serializers.started(placed), 202, location=f"/api/v1/orders/{placed.order_id}")
 
@@ -41,19 +41,19 @@ def get_order(path: OrderPath) -> Response:
 
 @api.patch("/<order_id>", responses={200: responses.OrderReply, **problems.responses(400, 404, 409, 413, 415)})
 def change_order(path: OrderPath, body: ChangeOrder) -> Response:
-    """Send an order elsewhere, as long as it is not being shipped."""
+    """Change the shipping address of an order, as long as it is not being shipped."""
     orders.change_address(path.order_id, body.shipping_address)
     return answer(serializers.order(queries.order(path.order_id)))
 
 
 @api.delete("/<order_id>", responses={202: responses.CancelReply, **problems.responses(404, 409)})
 def cancel_order(path: OrderPath) -> Response:
-    """Request that an order be cancelled. Its cancel_decision says whether that came before the carrier was booked."""
+    """Request that an order be cancelled. Its cancel_decision shows whether that came before the carrier was booked."""
     return answer(serializers.cancelled(orders.cancel(path.order_id)), 202)
 
 
 @api.get("/<order_id>/events", responses={200: responses.EventsReply, **problems.responses(404)})
 def list_events(path: OrderPath) -> Response:
-    """List what the services have stated about an order, in the order in which they did."""
+    """List the events of an order, in the order in which the services published them."""
     events = queries.events_of(path.order_id)
     return answer(responses.EventsReply(order_id=path.order_id, events=tuple(map(serializers.event, events))))

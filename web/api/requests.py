@@ -1,4 +1,4 @@
-"""What requests may say: bodies, queries, paths and headers."""
+"""Models of requests: bodies, queries, paths and headers."""
 
 from functools import cache
 from typing import Any
@@ -44,17 +44,17 @@ MAX_LINES = 100
 
 
 class Strict(BaseModel):
-    """What knows its fields: another is refused, for it would be lost in silence."""
+    """A model that rejects unknown fields, which would otherwise be dropped silently."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class KnownSchema(BaseModel):
-    """Headers and queries, whose schema flask-openapi3 asks for with every request: it is made once."""
+    """Caches the schema of headers and queries, which flask-openapi3 needs for every request."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema; whoever asks for it without saying how must not change it."""
+        """Return the schema; without arguments it is a cached one, which must not be changed."""
         return super().model_json_schema(*args, **kwargs) if args or kwargs else cls._schema()
 
     @classmethod
@@ -72,12 +72,12 @@ class Simulate(Strict):
     shipping: FaultText | None = None
 
     def wanted(self) -> tuple[tuple[str, str], ...]:
-        """Return the faults asked for, in an order that does not depend on how they were written."""
+        """Return the requested faults, in an order that does not depend on that of the request."""
         return tuple(sorted(self.model_dump(exclude_none=True).items()))
 
 
 def _one_of(*names: str) -> dict[str, JsonValue]:
-    """Return the JSON schema of "exactly one of these is given"."""
+    """Return the JSON schema that requires exactly one of these fields."""
     return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
 
 
@@ -94,25 +94,25 @@ class BookChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _ask_for_the_book(cls, data: Any) -> Any:
-        # so that a book that is not named at all is missed under the name that the client would have given it
+        # so that a missing book is reported under the field name that the client uses
         return {cls.model_fields["book_id"].alias or "book_id": None, **data} if isinstance(data, dict) else data
 
     @field_validator("book_id")
     @classmethod
     def _named_once(cls, book_id: str | None, info: ValidationInfo) -> str | None:
-        # a product id that was refused is not there, and has been told of already
+        # an invalid product id is absent here, and has been reported already
         if "product_id" in info.data and (book_id is None) == (info.data["product_id"] is None):
             raise ValueError("the book must be named once, by its product id or by its book id")
         return book_id
 
     @property
     def item(self) -> Item:
-        """The item in the domain's words."""
+        """The item as a domain object."""
         return Item(self.book_id or self.product_id or "", self.quantity, self.price)
 
     @property
     def book_field(self) -> str:
-        """The field by which the client named the book."""
+        """The field by which the client identified the book."""
         return "book_id" if self.book_id else "product_id"
 
 
@@ -147,7 +147,7 @@ class PlaceOrder(Strict):
         return saga_type
 
     def to_order(self) -> NewOrder:
-        """Return the request in the domain's words."""
+        """Return the request as a domain object."""
         return new_order(
             self,
             items=tuple(item.item for item in self.items),
@@ -156,7 +156,7 @@ class PlaceOrder(Strict):
         )
 
     def client_name(self, field: str) -> str:
-        """Return what the client called a field that the domain complains of."""
+        """Return the client's name of a field that the domain rejected."""
         for line, item in enumerate(self.items):
             if field == f"items.{line}.book_id":
                 return f"items.{line}.{item.book_field}"
@@ -182,11 +182,11 @@ class ShortOrder(BookChoice):
     simulate: Simulate | None = None
 
     def to_order(self, saga_type: str) -> NewOrder:
-        """Return the request in the domain's words."""
+        """Return the request as a domain object."""
         return new_order(self, items=(self.item,), pattern=PATTERN_OF[saga_type], saga_type=saga_type)
 
     def client_name(self, field: str) -> str:
-        """Return what the client called a field that the domain complains of."""
+        """Return the client's name of a field that the domain rejected."""
         name = field.removeprefix("items.0.")
         if name == "book_id":
             name = self.book_field
@@ -196,7 +196,7 @@ class ShortOrder(BookChoice):
 def new_order(
     body: PlaceOrder | ShortOrder, *, items: tuple[Item, ...], pattern: Pattern | None, saga_type: str | None
 ) -> NewOrder:
-    """Return an order in the domain's words; what the client left out stays left out."""
+    """Return an order as a domain object; fields that the client omitted stay unset."""
     return NewOrder(
         items=items,
         pattern=pattern,
@@ -211,7 +211,7 @@ def new_order(
 
 
 class ChangeOrder(Strict):
-    """What may be changed in an order."""
+    """The changes to an order."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"shipping_address": "大阪府大阪市1-1"}})
 
@@ -219,7 +219,7 @@ class ChangeOrder(Strict):
 
 
 class ChangeShortOrder(ChangeOrder):
-    """What may be changed in an order, on the seeds' short path."""
+    """The changes to an order, on the seeds' short path."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, json_schema_extra={"example": {"shippingAddress": "大阪府大阪市1-1"}}
@@ -227,7 +227,7 @@ class ChangeShortOrder(ChangeOrder):
 
 
 class ByHand(Strict):
-    """A person's word that they did outside the system what a compensation could not do."""
+    """An operator's confirmation that a stuck compensation was done manually outside the system."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
@@ -264,7 +264,7 @@ class NewProduct(Strict):
     book_id: OwnId | None = None
 
     def to_book(self) -> NewBook:
-        """Return the book that is asked for."""
+        """Return the book as a domain object."""
         return NewBook(
             title=self.name,
             description=self.description,
@@ -284,7 +284,7 @@ class Restock(Strict):
 
 
 class IdempotencyHeader(KnownSchema):
-    """The key under which a repeated request is known again."""
+    """The key that identifies a repeated request."""
 
     key: str | None = Field(
         None,
@@ -295,45 +295,45 @@ class IdempotencyHeader(KnownSchema):
 
 
 class OrderPath(BaseModel):
-    """An order's place."""
+    """The path parameters of an order."""
 
     order_id: PathId
 
 
 class SagaPath(BaseModel):
-    """A saga's place."""
+    """The path parameters of a saga."""
 
     saga_id: PathId
 
 
 class BookPath(BaseModel):
-    """A book's place."""
+    """The path parameters of a book."""
 
     book_id: PathId
 
 
 class PageQuery(Strict, KnownSchema):
-    """Which page of a list."""
+    """The page of a list."""
 
     limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
     cursor: str | None = Field(None, max_length=cursors.MAX_LENGTH, description="The next_cursor of the page before.")
 
 
 class ResumeQuery(PageQuery):
-    """Which batch of stuck sagas."""
+    """The batch of stuck sagas to resume."""
 
     step: Id = Field(description="The step on which they are stuck.")
     limit: int = Field(100, ge=1, le=1000)
 
 
 class OrdersQuery(PageQuery):
-    """Which orders."""
+    """Filters and page of a list of orders."""
 
     status: OrderStatus | None = None
     customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
 
     def filters(self) -> dict[str, Any]:
-        """Return the query as arguments of ``queries.orders``. Raises Invalid where the cursor is not one."""
+        """Return the query as arguments of ``queries.orders``. Raises Invalid if the cursor is malformed."""
         return {
             "status": self.status,
             "customer_id": self.customer_id,
@@ -343,13 +343,13 @@ class OrdersQuery(PageQuery):
 
 
 class ShortOrdersQuery(OrdersQuery):
-    """Which orders, on the seeds' short path."""
+    """Filters and page of a list of orders, on the seeds' short path."""
 
     customer_id: Id | None = Field(None, alias="customerId")
 
 
 class SagasQuery(PageQuery):
-    """Which sagas."""
+    """Filters and page of a list of sagas."""
 
     status: SagaStatus | None = None
     saga_type: SagaType | None = Field(None, validation_alias=AliasChoices("saga_type", "type"))
@@ -358,6 +358,6 @@ class SagasQuery(PageQuery):
 
 
 class InventoryQuery(PageQuery):
-    """Which books."""
+    """Filters and page of a list of books."""
 
     category_id: Id | None = None

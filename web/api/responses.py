@@ -1,4 +1,4 @@
-"""What answers look like; the seeds' short paths answer the same in camelCase."""
+"""Models of responses; the seeds' short paths return the same in camelCase."""
 
 from datetime import datetime
 from typing import Any
@@ -17,19 +17,19 @@ Number = int | float
 
 
 class Answer(BaseModel):
-    """What every answer is made of."""
+    """Base class of all responses."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra=exemplify)
 
 
 class Camel(Answer):
-    """An answer in camelCase."""
+    """A response in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
 
 
 def answer(body: Answer, status: int = 200, *, location: str | None = None) -> Response:
-    """Return a JSON response; fields that were left out of the answer are left out of the JSON."""
+    """Return a JSON response; unset fields of the body are omitted."""
     response = Response(body.model_dump_json(exclude_unset=True), status, mimetype="application/json")
     if location:
         response.headers["Location"] = location
@@ -37,7 +37,7 @@ def answer(body: Answer, status: int = 200, *, location: str | None = None) -> R
 
 
 class StartedReply(Answer):
-    """An order that was accepted and is being worked on."""
+    """An order that was accepted and is being processed."""
 
     saga_id: str
     order_id: str
@@ -55,7 +55,7 @@ class ItemReply(Answer):
 
 
 class PaymentReply(Answer):
-    """What became of the money."""
+    """The payment of an order."""
 
     status: PaymentStatus
     amount: Number
@@ -63,7 +63,7 @@ class PaymentReply(Answer):
 
 
 class ShipmentReply(Answer):
-    """What became of the parcel."""
+    """The shipment of an order."""
 
     status: ShipmentStatus
     tracking_number: str | None
@@ -100,9 +100,9 @@ class OrdersReply(Answer):
 
 
 class CancelReply(Answer):
-    """An accepted request to cancel; while ``cancel_decision`` is pending, the order says later what it becomes.
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the order shows the decision later.
 
-    ``status`` is the saga's at the time of the answer.
+    ``status`` is the saga's at the time of the response.
     """
 
     order_id: str
@@ -114,7 +114,7 @@ class CancelReply(Answer):
 
 
 class EventReply(Answer):
-    """A fact that a service stated."""
+    """An event that a service published."""
 
     sequence: int
     event_type: str
@@ -138,7 +138,7 @@ class StateReply(Answer):
 
 
 class SagaReply(Answer):
-    """A saga; ``context`` is what its steps work with, ``trace_id`` the trace in which all it does can be found."""
+    """A saga; ``context`` is the input of its steps, ``trace_id`` the trace of all its operations."""
 
     saga_id: str
     saga_type: str
@@ -193,7 +193,7 @@ class StepReply(Answer):
 
 
 class ActReply(Answer):
-    """What an operator did to a saga."""
+    """An operator's action on a saga."""
 
     act: OperatorActionType
     at: datetime
@@ -202,7 +202,7 @@ class ActReply(Answer):
 
 
 class HistoryReply(Answer):
-    """What a saga did, in order: actions, then compensations; and what operators did to it."""
+    """A saga's operations in order: actions, then compensations; and the operators' actions on it."""
 
     saga_id: str
     history: tuple[StepReply, ...]
@@ -210,21 +210,21 @@ class HistoryReply(Answer):
 
 
 class AskedReply(Answer):
-    """A request to a saga that was accepted; ``status`` is where the saga stands."""
+    """An accepted operation on a saga; ``status`` is the saga's."""
 
     saga_id: str
     status: SagaStatus
 
 
 class RefusedReply(Answer):
-    """A saga that could not be set moving, and why."""
+    """A saga that could not be resumed, and the reason."""
 
     saga_id: str
     reason: str
 
 
 class CancelRequestedReply(AskedReply):
-    """An accepted request to cancel; while ``cancel_decision`` is pending, the saga says later what it becomes."""
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the saga shows the decision later."""
 
     cancel_requested_at: datetime | None
     cancel_decision: CancelDecision | None
@@ -232,7 +232,7 @@ class CancelRequestedReply(AskedReply):
 
 
 class ResumedReply(Answer):
-    """The stuck sagas that were set moving again."""
+    """The stuck sagas that were resumed."""
 
     resumed: tuple[str, ...]
     refused: tuple[RefusedReply, ...]
@@ -281,7 +281,7 @@ class AliveReply(Answer):
 
 
 class ReadyReply(Answer):
-    """The process can work: what it depends on answers."""
+    """The process is ready: its dependencies respond."""
 
     status: str = Field(json_schema_extra={"example": "ready"})
     database: str
@@ -289,7 +289,7 @@ class ReadyReply(Answer):
 
 
 class CamelStartedReply(Camel, StartedReply):
-    """An order that was accepted and is being worked on."""
+    """An order that was accepted and is being processed."""
 
 
 class CamelItemReply(Camel, ItemReply):
@@ -297,11 +297,11 @@ class CamelItemReply(Camel, ItemReply):
 
 
 class CamelPaymentReply(Camel, PaymentReply):
-    """What became of the money."""
+    """The payment of an order."""
 
 
 class CamelShipmentReply(Camel, ShipmentReply):
-    """What became of the parcel."""
+    """The shipment of an order."""
 
 
 class CamelOrderReply(Camel, OrderReply):
@@ -320,11 +320,11 @@ class CamelOrdersReply(Camel):
 
 
 class CamelCancelReply(Camel, CancelReply):
-    """An accepted request to cancel; while ``cancelDecision`` is pending, the status says later what it becomes."""
+    """An accepted request to cancel; while ``cancelDecision`` is pending, the status shows the decision later."""
 
 
 class FlatItemReply(Camel):
-    """So many copies of a book; ``productId`` is seed 004's name of ``bookId``."""
+    """A number of copies of a book; ``productId`` is seed 004's name of ``bookId``."""
 
     book_id: str
     product_id: str
@@ -332,7 +332,7 @@ class FlatItemReply(Camel):
 
 
 class FlatEventReply(Camel):
-    """An event in the form of seeds 002 and 004: its facts beside its type; what it does not say is left out."""
+    """An event in the form of seeds 002 and 004: the payload's fields next to the type; absent ones are omitted."""
 
     sequence: int
     event_type: str
@@ -356,7 +356,7 @@ class FlatEventsReply(Camel):
 
 
 class SagaStatusReply(Camel):
-    """Where the saga of an order stands, and the states of seed 001 that it went through."""
+    """The status of an order's saga, and the states of seed 001 that it has reached."""
 
     saga_id: str
     order_id: str
@@ -372,7 +372,7 @@ class SagaStatusReply(Camel):
 
 
 class StepAnswerReply(Camel):
-    """One operation of one step in seed 001's form, with when it ran and how often it was tried again."""
+    """One operation of one step in seed 001's form, with its times and the number of retries."""
 
     success: bool
     saga_id: str
@@ -387,7 +387,7 @@ class StepAnswerReply(Camel):
 
 
 class SagaHistoryReply(Camel):
-    """What the saga of an order went through, in the states of seed 001."""
+    """The history of an order's saga, in the states of seed 001."""
 
     saga_id: str
     order_id: str

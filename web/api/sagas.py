@@ -42,13 +42,13 @@ def list_sagas(query: SagasQuery) -> Response:
 
 @api.get("/sagas/<saga_id>", responses={200: responses.SagaReply, **problems.responses(404)})
 def get_saga(path: SagaPath) -> Response:
-    """Show where a saga stands and what it works with."""
+    """Show a saga's state and its context."""
     return answer(serializers.saga(queries.saga(path.saga_id).saga))
 
 
 @api.get("/sagas/<saga_id>/history", responses={200: responses.HistoryReply, **problems.responses(404)})
 def get_history(path: SagaPath) -> Response:
-    """Show what a saga did and undid, with every failed attempt."""
+    """Show a saga's actions and compensations, with every failed attempt."""
     return answer(serializers.saga_history(queries.saga(path.saga_id)))
 
 
@@ -59,7 +59,7 @@ def get_history(path: SagaPath) -> Response:
 )
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
-    """Request that a saga be undone. The saga's cancel_decision says whether that came in time."""
+    """Request that a saga be compensated. The saga's cancel_decision shows whether that came in time."""
     return answer(serializers.cancel_requested(operations.cancel(path.saga_id, by=name_of_program())), 202)
 
 
@@ -70,7 +70,7 @@ def cancel_saga(path: SagaPath) -> Response:
 )
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
-    """Set a stuck saga moving again where it stands, or drive on one that is unfinished."""
+    """Resume a stuck saga at its current step, or re-drive an unfinished one."""
     return answer(serializers.asked(operations.resume(path.saga_id, by=name_of_program())), 202)
 
 
@@ -81,7 +81,7 @@ def resume_saga(path: SagaPath) -> Response:
 )
 @for_operators
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
-    """Go on with a saga stuck on a compensation that a person has done by hand; their word is kept in its history."""
+    """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
     statement = ManualCompletion(by=body.by, note=body.note, step=body.step)
     return answer(serializers.asked(operations.skip(path.saga_id, statement)), 202)
 
@@ -91,7 +91,7 @@ def skip_compensation(path: SagaPath, body: ByHand) -> Response:
 )
 @for_operators
 def resume_stuck_sagas(query: ResumeQuery) -> Response:
-    """Set the sagas that are stuck on one step moving again, a batch at a time."""
+    """Resume the sagas that are stuck on one step, one batch per request."""
     after = cursors.uuid_position(query.cursor)
     done = operations.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
     return answer(serializers.resumed(done), 202)

@@ -1,4 +1,4 @@
-"""The forms in which the seeds' short paths tell of a saga: seed 001's states, and the flat events of 002 and 004."""
+"""Serialize a saga in the formats of the seeds' short paths: seed 001's states, and the flat events of 002 and 004."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,13 +20,13 @@ STATES = {
     ("process_payment", Operation.COMPENSATION): "PAYMENT_CANCELLED",
     ("create_order", Operation.COMPENSATION): "ORDER_CANCELLED",
 }
-"""The state that seed 001's saga reaches with each operation; between them lie STARTED, and COMPLETED or FAILED."""
+"""The state that seed 001's saga reaches with each operation; STARTED comes before them, COMPLETED or FAILED after."""
 
 TOOK_EFFECT = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
 
 
 def states(view: SagaView) -> tuple[StateReply, ...]:
-    """Return the states of seed 001 that a saga went through, in order."""
+    """Return the states of seed 001 that a saga has reached, in order."""
     reached = sorted(
         (operation.finished_at, STATES[operation.key])
         for operation in view.operations
@@ -38,14 +38,14 @@ def states(view: SagaView) -> tuple[StateReply, ...]:
 
 
 def flat_events(order_id: str, events: Sequence[StoredEvent]) -> FlatEventsReply:
-    """Return an order's events, each with its facts beside its type."""
+    """Return an order's events, each with its payload's fields next to its type."""
     created: Mapping[str, Any] = next((event.payload for event in events if event.event_type == OrderCreated), {})
     return FlatEventsReply(order_id=order_id, events=tuple(_flat(event, created) for event in events))
 
 
 def _flat(event: StoredEvent, created: Mapping[str, Any]) -> FlatEventReply:
     said = event.payload
-    # what was refused names no books: all that were ordered are meant
+    # a StockUnavailable event lists no books: it concerns all items of the order
     moved = (
         created.get("items", ()) if event.event_type == StockUnavailable else said.get("stock", said.get("items", ()))
     )

@@ -1,4 +1,4 @@
-"""The paths that seeds 001, 002 and 004 write: short, in camelCase, one book per order."""
+"""The paths of seeds 001, 002 and 004: short, in camelCase, one book per order."""
 
 from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
@@ -30,14 +30,14 @@ def place_choreographed(header: IdempotencyHeader, body: ShortOrder) -> Response
 
 @api.get("/orders", responses={200: responses.CamelOrdersReply, **problems.responses()})
 def list_orders(query: ShortOrdersQuery) -> Response:
-    """List orders, newest first; a browser is sent to the page that lists their sagas."""
+    """List orders, newest first; browsers are redirected to the page that lists their sagas."""
     listed = responses.CamelOrdersReply.model_validate(serializers.orders(queries.orders(**query.filters())))
     return _for_browsers(url_for("pages.sagas.index"), listed)
 
 
 @api.get("/orders/<order_id>", responses={200: responses.CamelOrderReply, **problems.responses(404)})
 def show_order(path: OrderPath) -> Response:
-    """Show an order; a browser is sent to its page."""
+    """Show an order; browsers are redirected to its page."""
     view = queries.order(path.order_id)
     shown = responses.CamelOrderReply.model_validate(serializers.order(view))
     return _for_browsers(url_for("pages.saga.show", saga_id=view.saga.id), shown)
@@ -47,44 +47,44 @@ def show_order(path: OrderPath) -> Response:
     "/orders/<order_id>", responses={200: responses.CamelOrderReply, **problems.responses(400, 404, 409, 413, 415)}
 )
 def change_order(path: OrderPath, body: ChangeShortOrder) -> Response:
-    """Send an order elsewhere, as long as it is not being shipped."""
+    """Change the shipping address of an order, as long as it is not being shipped."""
     orders.change_address(path.order_id, body.shipping_address)
     return answer(responses.CamelOrderReply.model_validate(serializers.order(queries.order(path.order_id))))
 
 
 @api.delete("/orders/<order_id>", responses={202: responses.CamelCancelReply, **problems.responses(404, 409)})
 def cancel_order(path: OrderPath) -> Response:
-    """Request that an order be cancelled. Its cancelDecision says whether that came before the carrier was booked."""
+    """Request that an order be cancelled. Its cancelDecision shows whether that came before the carrier was booked."""
     return _cancel(path.order_id)
 
 
 @api.get("/orders/<order_id>/events", responses={200: responses.FlatEventsReply, **problems.responses(404)})
 def list_events(path: OrderPath) -> Response:
-    """List what the services have stated about an order, in the flat form of seeds 002 and 004."""
+    """List the events of an order, in the flat form of seeds 002 and 004."""
     return answer(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
 
 
 @api.post("/saga/start", responses={202: responses.CamelStartedReply, **problems.responses(400, 403, 409, 413, 415)})
 def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
-    """Place an order of one book as an orchestrated saga that takes the money first."""
+    """Place an order of one book as an orchestrated saga that takes the payment first."""
     return _place(body, ORDER_PAYMENT_FIRST.name, header.key, "/saga/{}/status")
 
 
 @api.get("/saga/<order_id>/status", responses={200: responses.SagaStatusReply, **problems.responses(404)})
 def show_status(path: OrderPath) -> Response:
-    """Show where the saga of an order stands."""
+    """Show the status of an order's saga."""
     return answer(serializers.short_status(queries.saga(operations.saga_of(path.order_id))))
 
 
 @api.post("/saga/<order_id>/cancel", responses={202: responses.CamelCancelReply, **problems.responses(404, 409)})
 def cancel_saga(path: OrderPath) -> Response:
-    """Request that the saga of an order be undone. Its status says whether that came before the carrier was booked."""
+    """Request that an order's saga be compensated. Its status shows whether that came before the carrier was booked."""
     return _cancel(path.order_id)
 
 
 @api.get("/saga/<order_id>/history", responses={200: responses.SagaHistoryReply, **problems.responses(404)})
 def show_history(path: OrderPath) -> Response:
-    """Show the states that the saga of an order went through, and every step's reply."""
+    """Show the states that an order's saga has reached, and every step's reply."""
     return answer(serializers.short_history(queries.saga(operations.saga_of(path.order_id))))
 
 
@@ -99,7 +99,7 @@ def _cancel(order_id: str) -> Response:
 
 
 def _for_browsers(page: str, body: responses.Answer) -> Response:
-    """Return the body, or a redirect to the page for who prefers HTML."""
+    """Return the body, or a redirect to the page if the client prefers HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = Response(status=303)
         response.headers["Location"] = page

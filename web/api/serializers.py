@@ -1,4 +1,4 @@
-"""From what the read side returns to what clients and people see."""
+"""Convert results of the read side to response models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 
 
 def started(placed: PlacedOrder) -> responses.StartedReply:
-    """Return the answer to an accepted order; the same for a repeated request, however far the order is by now."""
+    """Return the response to an accepted order; a repeated request gets the same, however far its saga has come."""
     return responses.StartedReply(
         saga_id=placed.saga_id, order_id=placed.order_id, status="pending", message="Order creation started"
     )
@@ -79,7 +79,7 @@ def event(stored: StoredEvent) -> responses.EventReply:
 
 
 def cancelled(saga: SagaInstance) -> responses.CancelReply:
-    """Return the answer to a requested cancellation."""
+    """Return the response to a requested cancellation."""
     return responses.CancelReply(
         order_id=saga.aggregate_id,
         saga_id=saga.id,
@@ -91,7 +91,7 @@ def cancelled(saga: SagaInstance) -> responses.CancelReply:
 
 
 def cancel_requested(saga: SagaInstance) -> responses.CancelRequestedReply:
-    """Return the answer to a requested cancellation of a saga."""
+    """Return the response to a requested cancellation of a saga."""
     return responses.CancelRequestedReply(
         saga_id=saga.id,
         status=saga.status,
@@ -102,12 +102,12 @@ def cancel_requested(saga: SagaInstance) -> responses.CancelRequestedReply:
 
 
 def asked(saga: SagaInstance) -> responses.AskedReply:
-    """Return the answer to an accepted request to a saga."""
+    """Return the response to an accepted operation on a saga."""
     return responses.AskedReply(saga_id=saga.id, status=saga.status)
 
 
 def resumed(done: Resumed) -> responses.ResumedReply:
-    """Return the answer to a bulk resume."""
+    """Return the response to a bulk resume."""
     return responses.ResumedReply(
         resumed=tuple(done.resumed),
         refused=tuple(responses.RefusedReply(saga_id=saga_id, reason=why) for saga_id, why in done.refused.items()),
@@ -138,7 +138,7 @@ def saga(row: SagaInstance) -> responses.SagaReply:
 
 
 def saga_history(view: SagaView) -> responses.HistoryReply:
-    """Return what a saga did, in seed 003's form."""
+    """Return a saga's history, in seed 003's form."""
     return responses.HistoryReply(
         saga_id=view.saga.id,
         history=tuple(map(_step, view.operations)),
@@ -147,14 +147,14 @@ def saga_history(view: SagaView) -> responses.HistoryReply:
 
 
 def short_status(view: SagaView) -> responses.SagaStatusReply:
-    """Return where a saga stands, in seed 001's form."""
+    """Return a saga's status, in seed 001's form."""
     states = seed_forms.states(view)
     shown = saga(view.saga).model_copy(update={"state": states[-1].state, "state_history": states})
     return responses.SagaStatusReply.model_validate(shown)
 
 
 def short_history(view: SagaView) -> responses.SagaHistoryReply:
-    """Return what a saga went through, in seed 001's form."""
+    """Return a saga's history, in seed 001's form."""
     return responses.SagaHistoryReply(
         saga_id=view.saga.id,
         order_id=view.saga.aggregate_id,
@@ -186,7 +186,7 @@ def _shipment(row: Shipment) -> responses.ShipmentReply:
 
 
 def context(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a saga works with, each item under seed 003's names as well."""
+    """Return a saga's context, with each item's fields under seed 003's names as well."""
     items = [{**item, "product_id": item["book_id"], "price": item["unit_price"]} for item in payload.get("items", ())]
     return {**payload, "items": items}
 
