@@ -1,4 +1,4 @@
-"""Cursors: where a page of a list ended, in a form that clients hand back and need not understand."""
+"""Encode and decode pagination cursors: the position of the last row of a page, opaque to clients."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -10,7 +10,7 @@ from web.fields import is_storable
 from web.json_body import json_value
 
 MAX_LENGTH = 400
-"""Of a cursor; the longest position that a list has takes half of it."""
+"""The maximum length of a cursor; the longest position of any list takes half of it."""
 
 
 def encode(*position: str) -> str:
@@ -19,12 +19,12 @@ def encode(*position: str) -> str:
 
 
 def text_position(cursor: str | None) -> str | None:
-    """Return the id that a cursor stands for. Raises Invalid."""
+    """Return the id that a cursor encodes. Raises Invalid."""
     return _decode(cursor, 1)[0] if cursor else None
 
 
 def uuid_position(cursor: str | None) -> str | None:
-    """Return the UUID that a cursor stands for. Raises Invalid."""
+    """Return the UUID that a cursor encodes. Raises Invalid."""
     position = text_position(cursor)
     if position is not None and not is_uuid(position):
         raise _invalid()
@@ -32,7 +32,7 @@ def uuid_position(cursor: str | None) -> str | None:
 
 
 def time_position(cursor: str | None) -> tuple[datetime, str] | None:
-    """Return the time and the id that a cursor stands for. Raises Invalid."""
+    """Return the time and the id that a cursor encodes. Raises Invalid."""
     if not cursor:
         return None
     moment, identifier = _decode(cursor, 2)

@@ -1,4 +1,4 @@
-"""The kinds of values that requests are made of, bounded as the database is."""
+"""Field types of requests, with the bounds of the database's columns."""
 
 import unicodedata
 from decimal import Decimal
@@ -13,7 +13,7 @@ from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.orders import SAGAS, Pattern
 
 PATTERN_OF = {**dict.fromkeys(SAGAS, Pattern.ORCHESTRATION), ORDER_CHOREOGRAPHY.name: Pattern.CHOREOGRAPHY}
-"""Every saga type that a client may ask for, and which pattern it is of."""
+"""The saga types that a client may request, with the pattern of each."""
 
 MAX_COPIES = 1000
 MAX_DIGITS = 12
@@ -22,27 +22,27 @@ DEFAULT_PAGE = 20
 MAX_PAGE = 100
 MAX_TITLE_LENGTH = 500
 MAX_PATH_LENGTH = 2000
-"""Servers and proxies refuse longer ones at some point: gunicorn at 4094 characters."""
+"""Servers and proxies reject long paths: gunicorn those of more than 4094 characters."""
 
 BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""What Unicode calls letters and symbols, and what has no ink all the same: Hangul fillers, the empty Braille cell."""
+"""Invisible characters that Unicode classifies as letters or symbols: Hangul fillers, the blank Braille pattern."""
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether a text can be stored: PostgreSQL takes neither NUL nor half of a surrogate pair."""
+    """Return whether a text can be stored: PostgreSQL accepts neither NUL nor lone surrogates."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_blank(text: str) -> bool:
-    """Return whether nothing of a text can be seen: empty, white space, controls, marks without a letter."""
-    # categories C* are controls, formats such as the zero-width space, and what is no character; Z* is white space; M*
-    # are marks on a letter, some of which, such as the variation selectors, are invisible
+    """Return whether a text has no visible character: it is empty, or has only spaces, controls and combining marks."""
+    # categories C* are controls, formats such as the zero-width space, and unassigned code points; Z* is white space;
+    # M* are combining marks, some of which, such as the variation selectors, are invisible
     return all(unicodedata.category(character)[0] in "CZM" or character in BLANK_LETTERS for character in text)
 
 
 def own_path(path: str) -> str | None:
-    """Return a path of this site to go on to; None for what a browser would take for another site's address."""
-    # "//host" and "/\\host" lead to another site; tabs and line ends are dropped before a browser looks
+    """Return a redirect target if it is a path of this site; None if a browser would resolve it to another site."""
+    # browsers resolve "//host" and "/\\host" to another site, after dropping tabs and line ends
     plain = path.isprintable() and path.startswith("/") and path[1:2] not in {"/", "\\"}
     return path if plain and len(path) <= MAX_PATH_LENGTH and len(quote(path)) <= MAX_PATH_LENGTH else None
 
@@ -60,15 +60,15 @@ def _visible(text: str) -> str:
 
 
 def whole(value: Any) -> Any:
-    """Return a whole number as int, however it was written; anything else as it is."""
-    # JSON knows one kind of number: 2.0 is a whole one. One that is far too large is not even written out
+    """Return an integral number as int, also if written as a decimal such as 2.0; any other value unchanged."""
+    # JSON has one kind of number: 2.0 is integral. Huge ones, such as 1e999999, are not expanded to an int
     if isinstance(value, Decimal) and value.adjusted() < MAX_DIGITS and value == value.to_integral_value():
         return int(value)
     return value
 
 
 def _json_number(value: Any) -> Any:
-    # neither a text that looks like a number nor true, which Python takes for 1
+    # neither a numeric string nor true, which is an int in Python
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError("must be a number")
     return value
@@ -97,7 +97,7 @@ Id = Annotated[Text, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 OwnId = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",  # "." and ".." have a meaning of their own in a path
+        pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",  # "." and ".." are special in a path
         max_length=MAX_ID_LENGTH,
         description="An id of the client's own: letters, digits, dot, underscore and hyphen.",
     ),

@@ -1,1 +1,1 @@
-"""Who may do what: logins and tokens, forms, sessions and headers, limits on attempts."""
+"""Authentication and protection: logins and tokens, CSRF, sessions and headers, rate limits."""

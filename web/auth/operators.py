@@ -1,4 +1,4 @@
-"""Who may operate: people who have logged in, and programs that carry the token."""
+"""Authenticate operators: people by a login, programs by a bearer token."""
 
 import math
 import time
@@ -35,14 +35,14 @@ OPERATOR_ONLY: list[dict[str, list[Any]]] = [{"operator": []}]
 """An operation's ``security`` in the OpenAPI document."""
 
 ADDRESS_ATTEMPTS = 5
-"""How many wrong passwords are answered per minute to one address."""
+"""The wrong passwords per minute that one address may try."""
 ACCOUNT_ATTEMPTS = 100
-"""How many to all addresses together: operators share one password, so one account.
+"""The wrong passwords per minute that all addresses together may try: operators share one password, so one account.
 
-It is much higher than an address's, because no operator can log in once it is exceeded.
+It is much higher than the limit of an address, because no operator can log in once it is exceeded.
 """
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
-"""What a proxy says of a request that it did not make itself."""
+"""The headers that proxies add to forwarded requests."""
 
 LOGIN = "pages.operate.log_in"
 EXTENSION = "login attempts"
@@ -53,7 +53,7 @@ _tokens = HTTPTokenAuth("Bearer", realm="CloudMart operators")
 
 
 class Operator(UserMixin):  # type: ignore[misc]
-    """Somebody who has logged in, by the name that they gave, for as long as the password stays the same."""
+    """A logged-in operator, identified by the name entered; valid as long as the password stays the same."""
 
     def __init__(self, name: str, since: int, mark: str) -> None:
         self.name = name
@@ -61,12 +61,12 @@ class Operator(UserMixin):  # type: ignore[misc]
         self.mark = mark
 
     def get_id(self) -> str:
-        """Return what the session keeps."""
+        """Return the value that the session stores."""
         return f"{self.since}:{self.mark}:{self.name}"
 
     @classmethod
     def of_session(cls, kept: str) -> Self | None:
-        """Return who a session is of; None if it has ended."""
+        """Return the operator of a session's stored value; None if the session has expired or cannot be verified."""
         since, _, rest = kept.partition(":")
         mark, _, name = rest.partition(":")
         if not since.isdigit() or time.time() - int(since) > SESSION_SECONDS:
@@ -74,14 +74,14 @@ class Operator(UserMixin):  # type: ignore[misc]
         try:
             now = operator_password.mark(_key())
         except (DatabaseUnavailable, SQLAlchemyError):
-            return None  # who it is cannot be known now; the page that says so must not fail at that
+            return None  # not verifiable now; the page that reports the database's failure must still be rendered
         return cls(name, int(since), mark) if now and compare_digest(now, mark) else None
 
 
 def register(app: Flask) -> None:
-    """Have operators told from everybody else, and passwords not be guessed by trying."""
+    """Set up operator logins and tokens, and the rate limit on wrong passwords."""
     manager = LoginManager(app)
-    manager.session_protection = None  # an address may change on the way; the cookie is what shows who it is
+    manager.session_protection = None  # a client's address may change; the signed cookie identifies the operator
     manager.user_loader(Operator.of_session)
     manager.unauthorized_handler(_to_login)
     app.before_request(_refuse_programs)
@@ -92,11 +92,11 @@ def register(app: Flask) -> None:
 def log_in(name: str, password: str) -> bool:
     """Begin an operator's session if the password is right; return whether it is.
 
-    Raises TooManyRequests, whatever the password is, where too many wrong ones were tried.
+    Raises TooManyRequests, even for the right password, if too many wrong ones were tried.
     """
     attempts: RateLimiter = current_app.extensions[EXTENSION]
     limits = _limits()
-    # counted before the password is checked: of guesses sent in parallel no more are answered than of others
+    # counted before the password is checked: otherwise parallel guesses could exceed the limit
     if wait := attempts.acquire(limits):
         detail = gettext("Too many wrong passwords were tried. Wait a minute, then try again.")
         raise TooManyRequests(detail, retry_after=math.ceil(wait))
@@ -105,7 +105,7 @@ def log_in(name: str, password: str) -> bool:
     attempts.release(limits)
     mark = operator_password.mark(_key())
     assert mark is not None  # there is a password: it was right
-    session.clear()  # nothing that somebody else may have put there goes on
+    session.clear()  # against session fixation
     session.permanent = True
     login_user(Operator(name, int(time.time()), mark))
     return True
@@ -118,18 +118,21 @@ def log_out() -> None:
 
 
 def name_of_operator() -> str:
-    """Return who has logged in."""
+    """Return the name of the logged-in operator."""
     return str(current_user.name)
 
 
 def for_operators(view: View) -> View:
-    """Have a view of the API answer only to operators. It goes right above the function, below its route."""
+    """Restrict a view of the API to operators. Apply it directly above the function, below its route."""
     view.for_operators = True  # type: ignore[attr-defined]
     return view
 
 
 def require_operator() -> None:
-    """Raise Unauthorized unless the request carries the operators' token, or may do without."""
+    """Raise Unauthorized unless the request carries the operator token.
+
+    Without a configured token, requests from this machine to a private installation are accepted.
+    """
     settings = runtime.current().settings
     if settings.operator_token is not None:
         given = _tokens.get_auth()
@@ -140,12 +143,12 @@ def require_operator() -> None:
 
 
 def name_of_program() -> str:
-    """Return who a call of the API is recorded as."""
+    """Return the name under which an API call is recorded."""
     return "API token" if runtime.current().settings.operator_token else "API, without a token"
 
 
 def _refuse_programs() -> None:
-    # before the view reads the request: a stranger learns nothing of what it would have said
+    # before the view validates the request, so that validation errors are not disclosed to unauthorized clients
     view = current_app.view_functions.get(request.endpoint or "")
     if getattr(view, "for_operators", False):
         require_operator()
@@ -158,7 +161,7 @@ def _unauthorized(error: Unauthorized) -> Response:
 
 
 def _comes_from_this_machine() -> bool:
-    # a server may have been bound elsewhere than HOST says, or a proxy that nobody told of stand before it
+    # the server may be bound to another address than HOST, or run behind a proxy that is not configured
     return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
 
 
@@ -172,7 +175,7 @@ def _limits() -> Sequence[Limit]:
 
 
 def _address() -> str:
-    """Return what attempts are counted by: an address, or the network that one subscriber has of IPv6."""
+    """Return the key by which attempts are counted: the IPv4 address, or the /64 network of an IPv6 address."""
     address = request.remote_addr or "unknown"
     try:
         known = ip_address(address)

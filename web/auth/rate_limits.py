@@ -1,6 +1,6 @@
-"""Limits on how often something may be tried, counted in fixed windows.
+"""Rate limits, counted in fixed windows.
 
-The web processes count together in Redis; each counts for itself while there is none, or it cannot be written.
+The web processes share their counts in Redis; without Redis, or while it cannot be written, each counts for itself.
 """
 
 import time
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limit:
-    """How many attempts may be made under one key in a window of so many seconds."""
+    """The maximum number of attempts under one key in a window of ``seconds``."""
 
     key: str
     attempts: int
@@ -26,7 +26,7 @@ class Limit:
 
 
 class RateLimiter:
-    """Count attempts before they are made, so that parallel ones cannot pass a limit together."""
+    """Counts attempts before they are made, so that parallel ones cannot exceed a limit."""
 
     def __init__(self, redis_url: str | None) -> None:
         self._local = _LocalCounts()
@@ -36,7 +36,8 @@ class RateLimiter:
     def acquire(self, limits: Sequence[Limit]) -> float:
         """Count an attempt towards the limits; return 0, or the seconds to wait if one of them is exceeded.
 
-        Counting ends with the first limit that is exceeded: what one address is refused does not use up what all have.
+        Counting stops at the first exceeded limit: attempts refused to one address do not count towards the limit
+        of all addresses.
         """
         for limit in limits:
             if self._count(limit, 1) > limit.attempts:
@@ -44,16 +45,16 @@ class RateLimiter:
         return 0
 
     def release(self, limits: Sequence[Limit]) -> None:
-        """Take back an attempt that was acquired and turned out not to be of the kind that is limited."""
+        """Uncount an acquired attempt that turned out not to be subject to the limits."""
         for limit in limits:
-            if self._current(limit) > 0:  # else its window has ended meanwhile
+            if self._current(limit) > 0:  # otherwise its window has ended meanwhile
                 self._count(limit, -1)
 
     def _current(self, limit: Limit) -> int:
         return self._ask(lambda counts: counts.get(limit.key))
 
     def _count(self, limit: Limit, amount: int) -> int:
-        # what this process counted while Redis was away is no less true now that it is back
+        # what this process counted while Redis was unavailable stays valid when Redis is back
         apart = self._local.get(limit.key) if self._shared else 0
         return max(apart, self._ask(lambda counts: counts.incr(limit.key, limit.seconds, amount), written=True))
 
@@ -68,19 +69,19 @@ class RateLimiter:
         except faults() as error:
             self._circuit.failed(error)
             return question(self._local)
-        if written:  # that it can be read does not say that it can count
+        if written:  # a successful read does not prove that Redis can be written
             self._circuit.answered()
         return answer
 
 
 class _LocalCounts(MemoryStorage):
-    """Counts of this process."""
+    """The counts of this process."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = Lock()
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count, and return the new count: the library would return one that another thread has raised since."""
+        """Increment and return the count atomically: the library's may include another thread's later increment."""
         with self._lock:
             return int(super().incr(key, expiry, amount))

@@ -1,4 +1,4 @@
-"""What keeps others out: forms only from our own pages, sessions that cannot be forged, headers for the browser."""
+"""Protect forms against CSRF, sign sessions, check hosts and origins, and set security headers."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ PAGES = (
     "form-action 'self'; frame-ancestors 'none'"
 )
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
-# Swagger UI has its images in its styles, as data
+# Swagger UI's styles contain images as data URLs
 DOCUMENTATION = PAGES.replace("img-src 'self'", "img-src 'self' data:")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -38,40 +38,40 @@ NEVER_SHOWN_AGAIN = frozenset({"csrf_token", "password"})
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Sessions in a signed cookie. The key is read only where there is something to check or to sign."""
+    """Sessions in a signed cookie. The key is read only if there is a cookie to verify or a session to sign."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the request's session; an empty one where it carries none, or the key cannot be read now."""
+        """Return the request's session; an empty one if the request has none, or if the key cannot be read."""
         if not request.cookies.get(self.get_cookie_name(app)):
             return self.session_class()
         try:
             return super().open_session(app, request)
         except (DatabaseUnavailable, SQLAlchemyError) as error:
-            # no reason to refuse what needs no session; what does is refused for the want of one
+            # requests that need no session still work; the others are refused for the missing one
             logger.warning("the session's key could not be read", extra={"reason": error})
             return self.session_class()
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
-        """Have the cookie kept to encrypted connections where it was set on one."""
+        """Return whether the cookie is restricted to HTTPS: if it is set by an HTTPS response."""
         return request.is_secure
 
 
 def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
     """Protect every form, session and response of the app.
 
-    ``without_forms`` take JSON only, which no page of another site can send.
+    ``without_forms`` are exempt from CSRF tokens: they accept only JSON, which a page of another site cannot send.
     """
     if proxies := runtime.current().settings.proxies:
-        # Each proxy adds the address that it was asked from; the outermost one sets the scheme, and the others hand it
-        # on. X-Forwarded-Host is not believed: a proxy that keeps Host may hand on what a page has put there.
+        # Each proxy appends its client's address; the outermost one sets the scheme, and the others forward it.
+        # X-Forwarded-Host is not trusted: a proxy that keeps Host may forward one that a page has set.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=0)  # type: ignore[method-assign]
     app.config.update(
         SESSION_COOKIE_NAME="cloudmart",
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
-        WTF_CSRF_TIME_LIMIT=None,  # a form is good for as long as its session: an order may take its time
-        WTF_CSRF_SSL_STRICT=False,  # it would refuse browsers that send no Referer; where from is checked here
+        WTF_CSRF_TIME_LIMIT=None,  # a form stays valid as long as its session, for slow customers
+        WTF_CSRF_SSL_STRICT=False,  # it rejects browsers without Referer; the origin is checked here instead
     )
     app.session_interface = Sessions()
     app.before_request(_refuse_unknown_hosts)
@@ -85,9 +85,9 @@ def register(app: Flask, *, without_forms: Iterable[Blueprint]) -> None:
 
 
 def form_token() -> str:
-    """Return the token that every form must carry; an empty one while the key to sign it with cannot be read.
+    """Return the CSRF token that every form must carry; an empty one while the signing key cannot be read.
 
-    For the page that says that the database does not answer has forms, too.
+    The page that reports the unavailable database has forms as well, and must still be rendered.
     """
     try:
         return str(generate_csrf())
@@ -96,10 +96,10 @@ def form_token() -> str:
 
 
 def _refuse_unknown_hosts() -> Response | None:
-    """Refuse a request for a host that is not this shop.
+    """Refuse a request whose Host is not one of this shop.
 
-    Against DNS rebinding: a page of a site whose name has been pointed to this machine is no other site to the browser.
-    Who names no host at all is no browser.
+    Against DNS rebinding: to the browser, a page whose host name was re-pointed to this machine has the same origin.
+    Requests without Host pass: browsers always send one.
     """
     if "HTTP_HOST" not in request.environ:
         return None
@@ -116,8 +116,8 @@ def _refuse_other_sites() -> None:
 
 
 def _from_elsewhere() -> bool | None:
-    """Tell whether a page of another site sent the request; None if it does not say where it comes from."""
-    # browsers set these headers and pages cannot; whoever sends neither is no browser acting for another site
+    """Return whether a page of another site sent the request; None if its headers do not show the origin."""
+    # browsers set these headers and pages cannot; a request without either is no cross-site request of a browser
     fetch_site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     if fetch_site is not None:
@@ -126,10 +126,10 @@ def _from_elsewhere() -> bool | None:
 
 
 def _too_old(error: CSRFError) -> Response:
-    """Say that a form's token is not this session's, and keep what was entered, to be sent once more.
+    """Render a page that reports the invalid CSRF token, and offers to resend the entered values.
 
-    But only for what came, as the browser says, from a page of ours: nobody must find here a form that another site
-    has filled in.
+    It does so only if the browser's headers show that the form came from one of our pages: otherwise another site
+    could have filled in the form.
     """
     logger.info("a form was refused", extra={"reason": error.description})
     own = _from_elsewhere() is False
@@ -150,7 +150,7 @@ def _protect(response: Response) -> Response:
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = A_YEAR
     if page:
-        response.cache_control.private = True  # its forms carry the token of one session
+        response.cache_control.private = True  # its forms carry a session's CSRF token
         if current_user.is_authenticated:
             response.cache_control.no_store = True
     return response
