@@ -1,1 +1,1 @@
-"""Drawings as pure layouts: what stands where, in pixels, and which mark it bears. Templates turn them into SVG."""
+"""Diagrams as pure layouts: positions in pixels, and icons. Templates render them as SVG."""

@@ -1,4 +1,4 @@
-"""A time axis on which milliseconds and minutes fit side by side: what is idle for long is cut short, and marked."""
+"""A time axis that shows milliseconds and minutes side by side: long idle periods are shortened and marked."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,15 @@ from itertools import pairwise
 from math import log10
 
 MIN_WIDTH = 5.0
-"""No attempt is drawn narrower than this, however short it was."""
+"""The minimum width of an attempt."""
 GAP = 2.0
 CUT, CUT_GROWTH = 84.0, 30.0
-"""The width of a cut that stands for no time at all, and by how much it is wider for each tenfold length."""
+"""The base width of a cut, and the additional width for each tenfold duration."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch in which nothing ran, drawn shorter than it was. Longer ones are wider, but not to scale."""
+    """An idle period that is drawn shortened. Longer ones are wider, but not to scale."""
 
     x: float
     width: float
@@ -25,21 +25,21 @@ class Cut:
 
 @dataclass(frozen=True)
 class Axis:
-    """From moments to pixels; monotone, so that what came later stands further to the right."""
+    """A monotonic mapping from moments to pixels: later moments are further to the right."""
 
     moments: Sequence[datetime]
     positions: Sequence[float]
     cuts: Sequence[Cut]
     scale: float = 0.0
-    """Pixels per second, but for what is cut and for what would be too narrow; 0 if there is nothing else."""
+    """Pixels per second of the periods that are neither cut nor at their minimum width; 0 if there are none."""
 
     @property
     def end(self) -> float:
-        """Where the last moment stands."""
+        """The position of the last moment."""
         return self.positions[-1]
 
     def x(self, moment: datetime) -> float:
-        """Return where a moment stands; those before the first and after the last stand with these."""
+        """Return the position of a moment, clamped to the first and the last one."""
         if moment >= self.moments[-1]:
             return self.positions[-1]
         index = max(bisect_right(self.moments, moment) - 1, 0)
@@ -70,10 +70,10 @@ def axis(
     width: float,
     scale: float | None = None,
 ) -> Axis:
-    """Lay out a time axis from ``x``, about ``width`` wide, on which something is busy from time to time.
+    """Lay out a time axis from ``x``, about ``width`` wide, for the ``busy`` periods.
 
-    ``marked`` are the other moments that have to be on it. It gets wider than asked where there is too much to show.
-    With a ``scale``, in pixels per second, it is as wide as that makes it.
+    ``marked`` are further moments that the axis must contain. It gets wider than ``width`` if there is too much to
+    show. With a ``scale``, in pixels per second, the scale determines the width.
     """
     moments = sorted({*marked, *(moment for span in busy for moment in span)})
     if len(moments) == 1:
@@ -81,7 +81,7 @@ def axis(
     stretches = _stretches(moments, busy)
     if scale is None:
         cut = sum(one.cut_width for one in stretches if one.cut)
-        # many cuts make the axis wider rather than the rest illegible
+        # with many cuts the axis gets wider, so that the rest stays legible
         scale = _scale([one for one in stretches if not one.cut], max(width - cut, width / 2))
     positions, cuts = [x], []
     for stretch in stretches:
@@ -95,7 +95,7 @@ def axis(
 def _stretches(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datetime]]) -> list[_Stretch]:
     starts, ends = sorted(start for start, _ in busy), sorted(end for _, end in busy)
     between = list(pairwise(moments))
-    # something runs between two neighbouring moments if more has started than has ended by the first of them
+    # something runs between two adjacent moments if more periods have started than ended by the first of them
     running = [bisect_right(starts, start) > bisect_right(ends, start) for start, _ in between]
     lengths = [(end - start).total_seconds() for start, end in between]
     worked = sum(length for length, runs in zip(lengths, running, strict=True) if runs)
@@ -103,7 +103,7 @@ def _stretches(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datet
 
 
 def _scale(stretches: Sequence[_Stretch], width: float) -> float:
-    """Return the pixels per second with which these stretches, none below its least width, fill the width."""
+    """Return the pixels per second with which these stretches, none below its minimum width, fill the width."""
     scale, narrow = 0.0, set[int]()
     while True:
         left = width - sum(stretches[index].least for index in narrow)

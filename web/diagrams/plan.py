@@ -1,4 +1,4 @@
-"""The steps that a saga consists of, as far as the deployed code knows them."""
+"""List a saga's steps as far as the deployed code declares them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from app.saga.timeline import HistoryEntry
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step, whether or not it was reached; ``undoing`` is its compensation, if that is known and there is one."""
+    """A step, reached or not; ``undoing`` is its compensation, None if it has none or it is not known."""
 
     name: str
     service: str | None = None
@@ -20,10 +20,10 @@ class PlannedStep:
 
 
 def planned(saga: SagaInstance, operations: Sequence[HistoryEntry]) -> list[PlannedStep]:
-    """Return a saga's steps in their order; those of a choreographed one as they came up, for none are planned."""
+    """Return a saga's steps in order; those of a choreographed saga, which has no plan, in order of occurrence."""
     if plan := orchestrator.plan_of(saga):
         return [_declared(step) for step in plan.steps]
-    # it may also have started before a deploy that dropped a step: what its log says is still true
+    # an orchestrated saga without a plan may have started before a deploy that removed a step: its log stays valid
     undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
     names = dict.fromkeys([*saga.steps, *(logged.step for logged in sorted(operations, key=lambda o: o.started_at))])
     return [PlannedStep(name, commands.service_of(name), f"undo_{name}" if name in undone else None) for name in names]

@@ -1,4 +1,4 @@
-"""A choreographed saga as a sequence diagram: a lifeline per service, and what they said to each other."""
+"""Lay out a choreographed saga as a sequence diagram: a lifeline per service, and the events between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SIZE, BOLD = 12, 13
 
 @dataclass(frozen=True)
 class Lifeline:
-    """A service."""
+    """The lifeline of a service."""
 
     x: float
     service: str
@@ -28,7 +28,7 @@ class Lifeline:
 
 @dataclass(frozen=True)
 class Chip:
-    """What one service did about an event; ``says`` tells it in words."""
+    """A service's reaction to an event; ``says`` describes it in words."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Message:
-    """An event on its way to one subscriber; ``itself`` if that is who said it."""
+    """An event's delivery to one subscriber; ``itself`` if the subscriber is also the publisher."""
 
     x1: float
     x2: float
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Utterance:
-    """An event where it was said, when, and to whom."""
+    """A published event: its position, its time, and its deliveries."""
 
     x: float
     y: float
@@ -64,7 +64,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class SequenceDiagram:
-    """The whole drawing."""
+    """The whole diagram."""
 
     width: float
     height: float
@@ -73,7 +73,7 @@ class SequenceDiagram:
 
 
 def sequence_diagram(said: Sequence[Said]) -> SequenceDiagram:
-    """Lay out what was said in a saga, from top to bottom as it was recorded."""
+    """Lay out a saga's events from top to bottom, in the order in which they were recorded."""
     column = max([NARROWEST, *(width_of(text, SIZE) + 18 for text in _texts(said))]) + GAP
     services = _services(said)
     places = {service: GUTTER + column * (index + 0.5) for index, service in enumerate(services)}
@@ -86,7 +86,7 @@ def sequence_diagram(said: Sequence[Said]) -> SequenceDiagram:
 
 
 def mark_of(heard: Heard) -> Mark:
-    """Return how it is shown what a service did about an event."""
+    """Return the icon of a service's reaction to an event."""
     if heard.outcome is Outcome.ACTED and heard.logged:
         return icons.of_operation(heard.logged)
     return _MARKS[heard.outcome]
@@ -102,7 +102,7 @@ _MARKS = {
 
 
 def _services(said: Sequence[Said]) -> list[str]:
-    # in the order in which they come up: who starts stands on the left
+    # in order of occurrence: the publisher of the first event is on the left
     found = [service for one in said for service in (one.service, *(heard.service for heard in one.heard))]
     return list(dict.fromkeys(found))
 

@@ -1,4 +1,4 @@
-"""The steps of an orchestrated saga as a diagram: actions from left to right, what undoes them right below."""
+"""Lay out the steps of an orchestrated saga: actions from left to right, their compensations right below."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ PADDING = 10
 
 @dataclass(frozen=True)
 class Box:
-    """An operation: its name, its service, how it stands, and how often it was tried if more than once."""
+    """An operation: its name, its service, the icon of its status, and its attempts.
+
+    ``most`` is the maximum number of attempts while it waits for a retry.
+    """
 
     x: float
     y: float
@@ -37,13 +40,13 @@ class Box:
 
     @property
     def middle(self) -> float:
-        """Where its middle is."""
+        """The horizontal center."""
         return self.x + self.width / 2
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """From one box to the next; ``style`` is ``passed``, ``ghost`` or ``undoing``."""
+    """An arrow between two boxes; ``style`` is ``passed``, ``ghost`` or ``undoing``."""
 
     x1: float
     y1: float
@@ -54,7 +57,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class StepDiagram:
-    """The whole drawing; ``no_return_x`` is where the point of no return is passed."""
+    """The whole diagram; ``no_return_x`` is the position of the point of no return."""
 
     width: float
     height: float
@@ -65,7 +68,7 @@ class StepDiagram:
 
 
 def step_diagram(saga: SagaInstance, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> StepDiagram:
-    """Lay out a saga's steps, those that it has not come to included."""
+    """Lay out a saga's steps, including those that it has not reached."""
     known = {logged.key: logged for logged in operations}
     turned = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
     drawn = _Drawn(saga, known, turned, _column(plan, operations))
@@ -101,7 +104,7 @@ class _Drawn:
         return self._box(index, ACTION_Y, ACTION_HEIGHT, step.name, step.service, (step.name, Operation.ACTION))
 
     def undoing(self, index: int, step: PlannedStep) -> Box:
-        """Return the box of its compensation."""
+        """Return the box of a step's compensation."""
         title = step.undoing or step.name
         return self._box(index, UNDOING_Y, UNDOING_HEIGHT, title, None, (step.name, Operation.COMPENSATION))
 
@@ -150,7 +153,7 @@ def _back(
     plan: Sequence[PlannedStep],
     turned: bool,
 ) -> list[Arrow]:
-    """Return the way back: down from where it turned, then from right to left."""
+    """Return the arrows of the compensation: down from the step where it started, then from right to left."""
     begun = [index for index, step in enumerate(plan) if (step.name, Operation.ACTION) in known]
     turn = max(begun, default=0) if turned else -1
     arrows = []

@@ -1,4 +1,4 @@
-"""A saga in time: two lanes per step, doing above and undoing right below, on one axis; one segment per attempt."""
+"""Lay out a saga's timeline: two lanes per step, action above compensation, on one axis; one segment per attempt."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
 TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0
 BOTTOM = 26.0
 BESIDE = 190.0
-"""The room for labels on the right of the axis."""
+"""The space for labels on the right of the axis."""
 LABEL_SIZE = 12
 WAIT, BARE = "wait", "bare"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One attempt, or the wait for the next; ``says`` tells in words what it shows."""
+    """One attempt, or the wait for the next one; ``says`` describes it in words."""
 
     x: float
     width: float
@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Label:
-    """What stands beside a lane's segments, never on them."""
+    """A text beside a lane's segments, never on top of them."""
 
     x: float
     anchor: str
@@ -46,7 +46,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Lane:
-    """One operation of a step; without segments it is a ghost."""
+    """One operation of a step; without segments it has not been attempted."""
 
     y: float
     title: str
@@ -56,12 +56,12 @@ class Lane:
 
     @property
     def bar_y(self) -> float:
-        """Where its segments begin."""
+        """The top of the lane's segments."""
         return self.y + (LANE - BAR) / 2
 
     @property
     def middle(self) -> float:
-        """Where its middle is."""
+        """The vertical center."""
         return self.y + LANE / 2
 
 
@@ -76,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tick:
-    """A moment worth a name, and where that name stands."""
+    """A labelled moment of the axis."""
 
     x: float
     text: str
@@ -85,7 +85,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Idle:
-    """A stretch of the axis that was cut short, and what it says."""
+    """A shortened period of the axis, and its label."""
 
     x: float
     width: float
@@ -94,7 +94,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The whole drawing. ``turning`` is where the saga turned back, ``now`` the present if that lies on the axis."""
+    """The whole diagram. ``turning`` is the start of compensation; ``now`` the present, while the saga is active."""
 
     width: float
     height: float
@@ -109,7 +109,7 @@ class Timeline:
     scale: float
     """Pixels per second; see web.diagrams.axis."""
     acts_y: float
-    """Where the lane is on which operators' acts stand, below those of the steps."""
+    """The position of the operators' actions, below the lanes of the steps."""
 
 
 def timeline(
@@ -120,9 +120,9 @@ def timeline(
     acts: Sequence[OperatorAction] = (),
     scale: float | None = None,
 ) -> Timeline:
-    """Lay out what a saga did, attempt by attempt, up to ``now`` if it has not ended, and what operators did to it.
+    """Lay out a saga's attempts, up to ``now`` while it is active, and the operators' actions on it.
 
-    It fits its place unless ``scale`` says how many pixels a second takes.
+    It fits the page's width unless ``scale`` sets the pixels per second.
     """
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
     spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
@@ -192,7 +192,7 @@ class _Drawn:
     now: datetime
 
     def rows(self, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> list[Row]:
-        """Return a row for every step, in the order of the saga, or else as they began."""
+        """Return a row for every step, in the order of ``plan``."""
         known = {logged.key: logged for logged in operations}
         undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
         rows: list[Row] = []
@@ -208,7 +208,7 @@ class _Drawn:
         return rows
 
     def ticks(self, turned_at: datetime | None) -> list[Tick]:
-        """Name the beginning, the turning and the end by the time that had passed."""
+        """Return ticks for the start, the start of compensation and the end, labelled with the elapsed time."""
         began = self.saga.created_at
         shown = [(self.axis.x(began), began), (self.axis.end, self.axis.moments[-1])]
         if turned_at:
