@@ -1,8 +1,8 @@
-"""Live pages: server-sent events that carry whole snapshots, so that whoever comes back has missed nothing.
+"""Stream live pages as server-sent events with complete snapshots, so that a reconnecting client has missed nothing.
 
-A stream holds a thread of the server for as long as it is open, and nothing else: between two looks at the database it
-has no connection. At most half of the threads serve streams. Who finds them all taken is told to come back in some
-seconds, gets a snapshot then if there is something new, and so needs a thread for a moment only.
+An open stream occupies a server thread, but no database connection between two polls. At most half of the threads serve
+streams. Without a free one, a client gets the newest snapshot if it has changed, and the delay after which to retry; so
+it occupies a thread only briefly.
 """
 
 import logging
@@ -27,38 +27,38 @@ from workflows.read_side.versions import Version
 logger = logging.getLogger(__name__)
 
 MAX_KEPT = 64
-CACHE_TTL_SECONDS = 3  # a page tells how long something takes by now
+CACHE_TTL_SECONDS = 3  # pages show elapsed times
 
 LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
 class StreamTimings:
-    """How often a stream does what, in seconds."""
+    """Intervals and timeouts of a stream, in seconds."""
 
     poll: float = 0.5
-    """A look at the database, and at whether the reader is still there."""
+    """The interval of database polls, and of checks whether the client is still connected."""
     seldom: float = 3
-    """A look at the database where changes are announced: nearly all of them are, and an announcement may be lost."""
+    """The poll interval while the change feed delivers: a few changes are not announced, and announcements get lost."""
     apart_at_least: float = 0.1
-    """The time between two looks, however much is announced."""
+    """The minimum time between two polls, however many changes are announced."""
     renewal: float = 5
-    """A new snapshot of what has not ended, though nothing has changed but the time that it takes."""
+    """The interval of new snapshots of an unchanged active saga, whose page shows elapsed times."""
     beat: float = 7
-    """A sign of life, so that nothing between us and the reader takes the connection for dead."""
+    """The interval of keep-alive comments, so that no proxy closes the connection as idle."""
     life: float = 45
-    """The whole stream: the browser comes back by itself, and others have had their turn meanwhile."""
+    """The lifetime of a stream: the browser reconnects by itself, and other clients can get the thread meanwhile."""
     retry: float = 1
-    """How soon to come back after a stream has ended."""
+    """The delay of a reconnect after a stream has ended."""
     retry_if_full: float = 5
-    """How soon to come back when all streams are taken."""
+    """The minimum delay of a reconnect when all streams are taken."""
     apart: float = 0.05
-    """The time between two who come back because all streams were taken."""
+    """The time between the reconnects of two clients when all streams are taken."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The live part of a page, and what to say of it in a few words."""
+    """The live part of a page, and a short summary of it."""
 
     html: str
     words: str
@@ -72,7 +72,7 @@ class _Kept:
 
 
 class SnapshotCache:
-    """The last rendered snapshots: of many who watch the same saga only the first has it rendered."""
+    """An LRU cache of rendered snapshots: one is rendered once for all clients that watch the same saga."""
 
     def __init__(self, most: int = MAX_KEPT) -> None:
         self._most = most
@@ -80,7 +80,7 @@ class SnapshotCache:
         self._kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
 
     def get(self, key: tuple[str, ...], render: Callable[[], Snapshot]) -> Snapshot:
-        """Return the snapshot kept under a key; it is rendered if there is none."""
+        """Return the snapshot cached under a key; render it if there is none, or if it has expired."""
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
@@ -95,7 +95,7 @@ class SnapshotCache:
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody with a live page: what they have ``seen`` last, and a way to ask whether they are ``gone``."""
+    """The client of a stream: the version that it has ``seen`` last, and a check whether it is ``gone``."""
 
     saga_id: str
     language: str
@@ -104,14 +104,14 @@ class Reader:
 
 
 class RetrySlots:
-    """When those who found no room may come back: however many they are, they do not come all at once."""
+    """Spreads the reconnects of clients that found no free stream, so that they do not come all at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0.0
 
     def make(self, soonest: float, apart: float) -> float:
-        """Return in how many seconds the next one may come."""
+        """Return the delay in seconds of the next client's reconnect."""
         with self._lock:
             now = time.monotonic()
             self._last = max(now + soonest, self._last + apart)
@@ -119,7 +119,7 @@ class RetrySlots:
 
 
 class Live:
-    """The streams of one process: how many there may be, and how they are served."""
+    """Serves the streams of one process; at most ``most`` at a time."""
 
     def __init__(self, app: Flask, most: int, render: Callable[[str, Version], Snapshot]) -> None:
         self.pace = StreamTimings()
@@ -132,19 +132,19 @@ class Live:
         self._appointments = RetrySlots()
 
     def stream(self, reader: Reader, found: Version) -> Iterator[bytes]:
-        """Yield what a reader is to get, given the version found now: the changes to come, or only the newest."""
+        """Yield a client's messages, given the current version: all further changes, or only the newest snapshot."""
         free = self._free.acquire(blocking=False)
         try:
             yield from (self._follow if free else self._briefly)(reader, found)
         except DatabaseUnavailable as fault:
-            # the reader comes back, and is told where things stand once the database answers again
+            # the client reconnects, and gets a snapshot once the database responds again
             logger.warning("a live page ended: the database does not answer", extra={"reason": fault})
         finally:
             if free:
                 self._free.release()
 
     def later(self) -> bytes:
-        """Return the message that tells a reader when to come back."""
+        """Return the message with the delay after which a client is to reconnect."""
         retry = self._appointments.make(self.pace.retry_if_full, self.pace.apart)
         return message("full", f"{retry:.1f}", retry=retry)
 
@@ -184,7 +184,7 @@ class Live:
 
     def _snapshot(self, reader: Reader, found: Version) -> bytes:
         def render() -> Snapshot:
-            # a request of nobody: what is shown to one reader must not hold anything of another
+            # an anonymous request context: the snapshot is shared, and must not contain one client's data
             with self._app.test_request_context(headers={"Accept-Language": reader.language}):
                 return self._render(reader.saga_id, found)
 
@@ -198,24 +198,24 @@ def message(event: str, data: str | None = None, *, version: str | None = None, 
     if version is not None:
         lines.append(f"id: {version}")
     lines.append(f"event: {event}")
-    # browsers drop a message that has no data
+    # browsers drop messages without data
     lines.extend(f"data: {line}" for line in LINE_END.split(data or event))
     return ("\n".join(lines) + "\n\n").encode()
 
 
 def gone_of(environ: dict[str, object]) -> Callable[[], bool]:
-    """Return a way to ask the server whether this request's client has hung up, without sending it anything."""
+    """Return a check whether this request's client has disconnected, which works without sending anything."""
     check = environ.get("waitress.client_disconnected")
     if callable(check):
         return lambda: bool(check())
     connection = environ.get("gunicorn.socket")
-    if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):  # TLS cannot be peeked at
+    if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):  # TLS has no MSG_PEEK
         return lambda: _hung_up(connection)
     return lambda: False
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    # asked of the system: recv() of a socket with a timeout waits, although MSG_DONTWAIT is set
+    # poll first: recv() of a socket with a timeout waits even with MSG_DONTWAIT
     poller = select.poll()
     try:
         poller.register(connection, select.POLLIN)

@@ -1,6 +1,6 @@
-"""Which sagas have changed, as the processes that changed them announce by Redis: so that streams need not look often.
+"""Subscribe to the change feed in Redis, so that streams poll the database less often.
 
-One thread of each web process listens, from the first stream on, for all of them.
+One thread per web process, started with the first stream, listens for all streams.
 """
 
 import logging
@@ -16,44 +16,44 @@ from app.redis_client import CircuitBreaker, connect, faults
 logger = logging.getLogger(__name__)
 
 LISTENING_SECONDS = 0.5
-"""How soon the thread notices that its process is to end."""
+"""The timeout of a read, and so the maximum delay until the thread notices that the process is stopping."""
 PING_SECONDS = 5
-"""How often it asks for a sign of life; after two without any the connection is taken for dead."""
+"""The interval of pings; after two intervals without any message the connection is considered dead."""
 MAX_BACK_OFF = 15.0
 
 
 class Ear:
-    """One stream's: it learns that its saga has been announced, and that the process is to end."""
+    """The subscription of one stream to the changes of one saga; its waits also end when the process stops."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._told = threading.Event()
 
     def tell(self) -> None:
-        """End the wait, or the next one if nobody waits."""
+        """End the current wait, or the next one."""
         self._told.set()
 
     def wait(self, seconds: float, not_before: float) -> bool:
-        """Wait until told, at most so long, and then until ``not_before`` (monotonic); returns whether it was told."""
+        """Wait up to ``seconds`` for a change, then until ``not_before`` (monotonic); return whether one came."""
         if not self._told.wait(seconds):
             return False
         self._stopping.wait(max(0.0, not_before - time.monotonic()))
-        # before the look that follows: what is announced during that look is a reason for another
+        # cleared before the poll that follows: a change announced during that poll must cause another one
         self._told.clear()
         return True
 
 
 class NullSubscription(Ear):
-    """An ear without Redis: it is never told anything."""
+    """A subscription without Redis: it never receives a change."""
 
     def wait(self, seconds: float, not_before: float) -> bool:  # noqa: ARG002
-        """Wait so long, or until the process is to end."""
+        """Wait ``seconds``, or until the process is stopping; return False."""
         self._stopping.wait(seconds)
         return False
 
 
 class ChangeSubscriber:
-    """All ears of a process. ``url`` is of the Redis; None for none."""
+    """All subscriptions of a process. ``url`` is that of Redis; None if there is none."""
 
     def __init__(self, url: str | None, stopping: threading.Event) -> None:
         self._redis = connect(url) if url else None
@@ -63,11 +63,11 @@ class ChangeSubscriber:
         self._thread: threading.Thread | None = None
         self._circuit = CircuitBreaker("live pages look at the database more often")
         self.delivers = False
-        """Whether announcements arrive at present: where they do not, ears are told nothing."""
+        """Whether announcements currently arrive; while they do not, streams must poll more often."""
 
     @contextmanager
     def of(self, saga_id: str) -> Iterator[Ear]:
-        """Give an ear for one saga's announcements while the block runs; the first has the thread started."""
+        """Yield a subscription to one saga's changes for the block; the first one starts the thread."""
         if self._redis is None:
             yield NullSubscription(self._stopping)
             return
@@ -78,7 +78,7 @@ class ChangeSubscriber:
                 self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
                 self._thread.start()
         try:
-            ear.tell()  # it may have changed since whoever listens now has looked
+            ear.tell()  # the saga may have changed between the stream's first poll and the subscription
             yield ear
         finally:
             with self._lock:
@@ -91,7 +91,7 @@ class ChangeSubscriber:
         while not self._stopping.is_set():
             try:
                 self._listen()
-            except faults() as error:  # the last: anybody may say what is no text
+            except faults() as error:  # UnicodeError: any Redis client may publish bytes that are not UTF-8
                 back_off = 0.5 if self.delivers else min(2 * back_off, MAX_BACK_OFF)
                 self.delivers = False
                 self._circuit.failed(error)
@@ -120,7 +120,7 @@ class ChangeSubscriber:
         if kind == "subscribe":
             self._circuit.answered()
             self.delivers = True
-            self._tell_all()  # nobody knows what was announced before
+            self._tell_all()  # announcements before the subscription are lost
         elif kind == "message":
             with self._lock:
                 ears = [ear for saga_id in data.split() for ear in self._ears.get(saga_id, ())]
