@@ -1,4 +1,4 @@
-"""Whether the process runs, and whether it can work."""
+"""Liveness and readiness checks."""
 
 import logging
 
@@ -21,13 +21,13 @@ api = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health", description=
 
 @api.get("/healthz", responses={200: responses.AliveReply, **problems.responses()})
 def alive() -> Response:
-    """Say that the process runs, whatever it depends on does."""
+    """Report that the process runs, regardless of its dependencies."""
     return answer(responses.AliveReply(status="alive"))
 
 
 @api.get("/readyz", responses={200: responses.ReadyReply, **problems.responses()})
 def ready() -> Response:
-    """Say whether the database takes writes and the broker answers."""
+    """Report whether the database accepts writes and the broker responds."""
     state = {"database": _database(), "broker": _broker()}
     silent = [name for name, word in state.items() if word != "ok"]
     if silent:

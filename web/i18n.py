@@ -1,4 +1,4 @@
-"""The reader's language: as chosen on the page, else as the browser asks for."""
+"""Select the user's language: the one chosen on the page, else the browser's preference."""
 
 from babel import Locale
 from flask import Blueprint, Flask, Response, redirect, request, url_for
@@ -15,7 +15,7 @@ blueprint = Blueprint("language", __name__)
 
 
 def register(app: Flask) -> None:
-    """Have every page speak the reader's language. A catalogue of texts for each lies in ``web/translations``."""
+    """Render every page in the user's language. The message catalogues are in ``web/translations``."""
     Babel(app, locale_selector=wanted)
     app.register_blueprint(blueprint)
     app.context_processor(lambda: {"language": str(get_locale()), "languages": _by_own_name()})
@@ -23,19 +23,19 @@ def register(app: Flask) -> None:
 
 
 def wanted() -> str:
-    """Return the language to answer this request in."""
+    """Return the language of the response to this request."""
     chosen = request.cookies.get(COOKIE)
     return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
 
 
 def say(text: str, **values: object) -> str:
-    """Return a text in the reader's language, with values in the places that it names."""
+    """Return a text in the user's language, with its placeholders filled in."""
     return str(gettext(text, **values))
 
 
 @blueprint.post("/language/<name>")
 def choose(name: str) -> Response:
-    """Remember the reader's choice and go back to the page on which it was made."""
+    """Store the user's choice in a cookie, and redirect back to the page."""
     if name not in LANGUAGES:
         raise NotFound(f"there are no pages in {name}")
     response = redirect(own_path(request.form.get("back", "")) or url_for("pages.shop.home"), 303)

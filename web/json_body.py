@@ -1,4 +1,4 @@
-"""How bodies and JSON are read: strictly, and exactly."""
+"""Parse request bodies and JSON strictly, with exact decimals."""
 
 import json
 from decimal import Decimal, InvalidOperation
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 MAX_NUMBER_LENGTH = 100
-"""How many characters a number in JSON may have; what a field accepts is far less."""
+"""The maximum length of a number in JSON; what fields accept is far shorter."""
 MAX_SHOWN = 100
-"""How many characters of what a client sent a refusal repeats."""
+"""The maximum number of characters of client input that an error message quotes."""
 
 
 class StrictFormParser(FormDataParser):
-    """Reads a form, or refuses it: werkzeug takes a malformed form for an empty one."""
+    """Parses forms, and rejects malformed ones, which werkzeug parses as empty."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         """Return the stream, the fields and the files. Raises BadRequest and HTTPException."""
@@ -44,23 +44,23 @@ class StrictFormParser(FormDataParser):
 
 
 class StrictRequest(Request):
-    """A request whose body is read whole, and refused with a reason if it cannot be.
+    """A request whose body is read completely, and rejected with a reason if that fails.
 
-    flask-openapi3 reads JSON silently: a malformed body, or one of another type, would look like an empty one.
+    flask-openapi3 parses JSON silently: a malformed body, or one of another type, would look like an empty one.
     """
 
     form_data_parser_class = StrictFormParser
 
     def __init__(self, environ: "WSGIEnvironment", *args: Any, **options: Any) -> None:
         super().__init__(environ, *args, **options)
-        # Flask routes HEAD to every view that takes GET. A view sees it as GET, so that a view which acts unless the
-        # method is GET cannot be made to act without a form token; werkzeug drops the body by the environ's method.
+        # Flask routes HEAD to every view for GET, and CSRF checks skip it. Views see GET, so that a view which acts
+        # unless the method is GET does not act on HEAD; werkzeug drops the body according to the environ's method.
         if self.method == "HEAD":
             self.method = "GET"
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
         """Return the body, numbers with a fraction as Decimal. Raises BadRequest, Invalid and HTTPException."""
-        # not even application/*+json: a page of another site can send anything but this without being asked
+        # not even application/*+json: a page of another site may send other types without a CORS preflight
         if self.mimetype != "application/json":
             raise UnsupportedMediaType("the body must be JSON, sent with Content-Type: application/json")
         return json_object(self._whole_body(), "the body")
@@ -71,13 +71,13 @@ class StrictRequest(Request):
     def _whole_body(self) -> bytes:
         limit = self.max_content_length
         if self.content_length is None and limit is not None:
-            # werkzeug cuts a chunked body off at the limit without an error; one byte more shows that it is longer
+            # werkzeug truncates a chunked body at the limit without an error; one more byte shows that it is longer
             self.max_content_length = limit + 1
         try:
             data = self.get_data()
         except HTTPException:
             raise
-        except Exception as error:  # each server has its own errors for a body that breaks the rules of HTTP
+        except Exception as error:  # each server raises its own errors for malformed HTTP bodies
             raise BadRequest("the body cannot be read: it is not framed as HTTP/1.1 says") from error
         finally:
             self.max_content_length = limit
@@ -89,7 +89,7 @@ class StrictRequest(Request):
 
 
 def refuse_repetition() -> None:
-    """Raise BadRequest if the query names a parameter twice: only one of the two would be taken."""
+    """Raise BadRequest if a query parameter is repeated: only one of its values would be used."""
     _refuse_repetition(request.args, "the query has the parameter")
 
 
@@ -100,7 +100,7 @@ def _refuse_repetition(fields: MultiDict[str, str], what: str) -> None:
 
 
 def json_object(text: str | bytes, name: str) -> dict[str, Any]:
-    """Return the JSON object that a text is, numbers with a fraction as Decimal. Raises BadRequest and Invalid."""
+    """Parse a JSON object, numbers with a fraction as Decimal. Raises BadRequest and Invalid."""
     try:
         read = json_value(text)
     except UnicodeDecodeError as error:
@@ -113,7 +113,7 @@ def json_object(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def json_value(text: str | bytes) -> Any:
-    """Return what a JSON text says, numbers with a fraction as Decimal. Raises ValueError if it, or a key, is wrong."""
+    """Parse JSON, numbers with a fraction as Decimal. Raises ValueError if it is malformed or repeats a key."""
     try:
         return json.loads(
             text, parse_float=exact, parse_int=_whole, parse_constant=_refuse, object_pairs_hook=_without_repetition
@@ -123,7 +123,7 @@ def json_value(text: str | bytes) -> Any:
 
 
 def exact(text: str) -> Decimal:
-    """Return a number as it is written. Raises ValueError."""
+    """Return the exact value of a number's text. Raises ValueError."""
     _refuse_length(text)
     try:
         return Decimal(text)

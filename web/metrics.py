@@ -1,4 +1,4 @@
-"""How things are, as Prometheus reads them: what the processes have counted, and how database and queues stand."""
+"""Serve Prometheus metrics: the counters of the processes, and gauges of database and queues."""
 
 from flask import Flask, Response, current_app
 from flask_openapi3.blueprint import APIBlueprint
@@ -19,14 +19,14 @@ api = APIBlueprint("metrics", __name__, abp_tags=[Tag(name="Health", description
 
 
 def register(app: Flask) -> None:
-    """Begin to count in this process, whose sagas are all declared."""
+    """Start the counters of this process, and create the gauges; all sagas must be declared."""
     app.extensions[EXTENSION] = Gauges()
     registry.start()
 
 
 @api.get("/metrics", responses={200: DESCRIBED, **problems.responses()})
 def show() -> Response:
-    """Give Prometheus the metrics. To be kept from the public: they tell how the business goes."""
+    """Return the metrics for Prometheus. Keep them from the public: they reveal business figures."""
     gauges: Gauges = current_app.extensions[EXTENSION]
     body = generate_latest(registry.registry()) + generate_latest(gauges.registry)
     return Response(body, content_type=CONTENT_TYPE_PLAIN_0_0_4)

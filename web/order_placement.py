@@ -1,4 +1,4 @@
-"""Placing an order for whichever path it came by."""
+"""Place orders for all interfaces: the API, the seeds' paths, GraphQL and the pages."""
 
 from typing import Protocol
 
@@ -11,11 +11,11 @@ class OrderBody(Protocol):
     """The body of a request for an order."""
 
     def client_name(self, field: str) -> str:
-        """Return what the client called a field."""
+        """Return the client's name of a field."""
 
 
 def place(body: OrderBody, order: NewOrder, idempotency_key: str | None) -> PlacedOrder:
-    """Place the order that a body asks for; a refusal names the field as the client wrote it."""
+    """Place the order of a request body; a refusal names the field as the client wrote it."""
     try:
         return orders.place(order, idempotency_key)
     except Refused as refusal:

@@ -1,1 +1,1 @@
-"""The forms of the pages: what was entered, as it was entered, and what is wrong with it."""
+"""The pages' forms: raw field values, their conversion to request models, and errors by field."""

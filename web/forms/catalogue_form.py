@@ -1,4 +1,4 @@
-"""The catalogue's forms: what was entered, as it was entered, and what it means."""
+"""The catalogue's forms: raw field values, and their conversion to request models."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "boo
 
 
 class ChangeBook(BaseModel):
-    """What may be said anew of a book."""
+    """The editable fields of a book; ``seen`` is the version that was edited."""
 
     name: Title
     description: Description
@@ -29,35 +29,35 @@ class ChangeBook(BaseModel):
 
 
 class Keyed(BaseModel):
-    """What comes with the key of its form."""
+    """A form with an idempotency key."""
 
     key: OwnId = Field(min_length=1)
 
 
 class TakeDelivery(Keyed):
-    """New copies of a book."""
+    """A delivery of new copies of a book."""
 
     quantity: Delivered
 
 
 def entered(form: Mapping[str, str]) -> dict[str, str]:
-    """Return what a submitted form holds, as text."""
+    """Return the field values of a submitted form, as text."""
     return {name: form.get(name, "").replace("\r\n", "\n") for name in _FIELDS}
 
 
 def blank() -> dict[str, str]:
-    """Return the fields of a new form, with a key of its own: what is sent twice is one thing."""
+    """Return the fields of a new form, with a new idempotency key: a form that is sent twice is processed once."""
     return {**entered({}), "key": new_id()}
 
 
 def of_book(book: Book) -> dict[str, str]:
-    """Return what a book's form holds at first."""
+    """Return the initial fields of a book's form."""
     said = {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
     return {**entered({}), **said, "category_id": book.category_id or "", "seen": catalogue.mark(book)}
 
 
 def new_book(fields: Mapping[str, str]) -> NewProduct:
-    """Return the book that a form describes; without an id of its own it has the form's key. Raises ValidationError."""
+    """Return the book that a form describes; without an id it gets the form's key. Raises ValidationError."""
     return NewProduct.model_validate(
         {
             "name": fields["name"].strip(),
@@ -71,7 +71,7 @@ def new_book(fields: Mapping[str, str]) -> NewProduct:
 
 
 def changed_book(fields: Mapping[str, str]) -> ChangeBook:
-    """Return what a form says of a book. Raises ValidationError."""
+    """Return the changes to a book that a form describes. Raises ValidationError."""
     said = {**fields, "name": fields["name"].strip(), "price": _number(fields["price"])}
     return ChangeBook.model_validate({**said, "category_id": fields["category_id"] or None})
 
@@ -82,25 +82,25 @@ def new_category(fields: Mapping[str, str]) -> NewCategory:
 
 
 def key_of(fields: Mapping[str, str]) -> str:
-    """Return the key that a form came with. Raises ValidationError."""
+    """Return the idempotency key of a form. Raises ValidationError."""
     return Keyed.model_validate({"key": fields["key"]}).key
 
 
 def delivery(fields: Mapping[str, str]) -> TakeDelivery:
-    """Return the delivery that a form tells of. Raises ValidationError."""
+    """Return the delivery that a form describes. Raises ValidationError."""
     return TakeDelivery.model_validate({"quantity": _number(fields["quantity"]), "key": fields["key"]})
 
 
 def complaints(errors: list[FieldError]) -> dict[str, str]:
-    """Return what is wrong, by the form's fields; what is none of those that are shown is said above them."""
+    """Return the errors by form field; those of hidden fields under ``form``, which is displayed above the fields."""
     return {error.field if error.field not in {"key", "seen"} else "form": error.reason for error in errors}
 
 
 def complaint(refusal: Refused) -> dict[str, str]:
-    """Return what a refusal says, by the form's fields."""
+    """Return a refusal's message by form field."""
     return {refusal.field if refusal.field in _FIELDS else "form": refusal.detail}
 
 
 def _number(text: str) -> Decimal | str:
-    # what is no number goes on as it is, to be refused by the one rule there is
+    # other texts are returned unchanged, for the model to reject
     return Decimal(text.strip()) if _NUMBER.fullmatch(text.strip()) else text

@@ -1,4 +1,4 @@
-"""The order form: what was entered, kept as it was entered, and what is wrong with it."""
+"""The order form: raw field values, their conversion to an order, and errors by field."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from workflows.orders import GUEST
 SERVICES = ("orders", "inventory", "payments", "shipping")
 
 COPIES, BREAK = "copies.", "break."
-"""What the names of fields begin with of which there is one per book, or one per service."""
+"""The prefixes of the field names that exist once per book, or once per service."""
 
 
 @dataclass(frozen=True)
 class OrderForm:
-    """What the form's fields hold, as text: ``copies`` by book id, ``faults`` by service."""
+    """The values of the form's fields, as text: ``copies`` by book id, ``faults`` by service."""
 
     copies: Mapping[str, str] = field(default_factory=dict)
     customer_id: str = GUEST
@@ -36,31 +36,31 @@ class OrderForm:
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> Self:
-        """Return what a submitted form holds; a field that is missing is empty."""
+        """Return the values of a submitted form; missing fields are empty."""
         return cls(_copies(form), **{name: form.get(name, "") for name in _SINGLE}, faults=_faults(form))
 
     @classmethod
     def prefilled(cls, query: Mapping[str, str]) -> Self:
-        """Return what an address asks the form to hold; a field that is missing has its default."""
+        """Return the values of a URL's query; missing fields have their defaults."""
         return cls(_copies(query), **{name: query[name] for name in _SINGLE if name in query}, faults=_faults(query))
 
     def fields(self) -> dict[str, str]:
-        """Return the fields as an address holds them."""
+        """Return the fields as query parameters."""
         single = {name: getattr(self, name) for name in _SINGLE}
         many = {COPIES: self.copies, BREAK: self.faults}
         return {**single, **{start + name: text for start, texts in many.items() for name, text in texts.items()}}
 
     def idempotency_key(self, page_key: str) -> str:
-        """Return the key under which an order of this form, sent from one rendered page, is known again.
+        """Return the idempotency key of an order that is placed with these values from one rendered page.
 
-        It covers what was entered: a double click repeats the key, while a form that was changed after the back
-        button is a new order although the browser restored the page with the key that it had.
+        It covers the entered values: a double click repeats the key, while a form that was changed after the back
+        button is a new order although the browser restored the page with its old key.
         """
         entered = json.dumps([page_key, self.fields()], sort_keys=True)
         return f"form:{hashlib.sha256(entered.encode()).hexdigest()}"
 
     def to_body(self) -> PlaceOrder:
-        """Return the order that it asks for. Raises pydantic.ValidationError."""
+        """Return the form as an API request. Raises pydantic.ValidationError."""
         items = [{"book_id": book_id, "quantity": _whole_number(text)} for book_id, text in self.copies.items()]
         body: dict[str, Any] = {
             "customer_id": self.customer_id.strip() or None,
@@ -75,19 +75,18 @@ class OrderForm:
     def both_ways(self) -> tuple[Self, Self]:
         """Return the same order choreographed and orchestrated.
 
-        The choreographed one comes first, for what both are refused for it is refused for as well: so that a refusal
-        leaves nothing behind.
+        The choreographed one comes first: whatever is wrong with both is refused with it, before anything was placed.
         """
         choreographed = replace(self, saga_type=ORDER_CHOREOGRAPHY.name)
         orchestrated = replace(self, saga_type=ORDER.name) if self.saga_type == ORDER_CHOREOGRAPHY.name else self
         return choreographed, orchestrated
 
     def complaints(self, errors: list[FieldError]) -> dict[str, str]:
-        """Return what is wrong, by the form's own fields."""
+        """Return the errors by form field."""
         return {self._own(error.field): self._plain(error) for error in errors}
 
     def complaint(self, refusal: Refused) -> dict[str, str]:
-        """Return what a refusal says, by the form's own fields."""
+        """Return a refusal's message by form field."""
         name = self._own(refusal.field or "")
         if name == "customer_id":
             text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")
@@ -98,7 +97,7 @@ class OrderForm:
         return {name: text}
 
     def _own(self, name: str) -> str:
-        """Return which field the API's name of one stands for; ``form`` if it is none of them."""
+        """Return the form field of an API field; ``form`` if there is none."""
         first, _dot, rest = name.partition(".")
         if first == "items":
             line = rest.partition(".")[0]
@@ -108,7 +107,7 @@ class OrderForm:
         return name if name in _SINGLE else "form"
 
     def _plain(self, error: FieldError) -> str:
-        """Return what an error says, without the API's words where there are plainer ones."""
+        """Return an error's message, in user terms where the API's are too technical."""
         name = self._own(error.field)
         if error.field == "Idempotency-Key":
             return _("The form had lost its key. Send it again.")
@@ -124,12 +123,12 @@ _SINGLE = ("customer_id", "payment_method", "saga_type", "shipping_address")
 
 
 def key_of(form: Mapping[str, str]) -> str:
-    """Return the key that a submitted form came with. Raises pydantic.ValidationError if it is not one of ours."""
+    """Return the idempotency key of a submitted form. Raises pydantic.ValidationError if it is malformed."""
     return IdempotencyHeader.model_validate({"Idempotency-Key": form.get("key", "")}).key or ""
 
 
 def _copies(form: Mapping[str, str]) -> dict[str, str]:
-    # one more than an order may have, so that it is refused and not cut short
+    # one more than an order may have, so that the order is refused, not truncated
     return dict(islice(_chosen(form), MAX_LINES + 1))
 
 
@@ -148,5 +147,5 @@ def _no_such_book() -> str:
 
 
 def _whole_number(text: str) -> int | str:
-    # what is no number goes on as it is, to be refused by the one rule there is
+    # other texts are returned unchanged, for the model to reject
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
