@@ -1,4 +1,4 @@
-"""A type's docstring is its description in the schema, and a method's is its field's."""
+"""Decorators that use the docstrings of classes and methods as the descriptions of GraphQL types and fields."""
 
 import inspect
 from typing import Any, TypeVar, dataclass_transform

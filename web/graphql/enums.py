@@ -1,4 +1,4 @@
-"""The domain's own words as GraphQL's enums; to be imported from here, so that each is declared before it is used."""
+"""The domain's enums as GraphQL enums; import them from here, so that each is declared before it is used."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Errors in GraphQL's form, told apart by the same types as the REST API's problems."""
+"""Format errors for GraphQL, with the same types as the REST API's problems."""
 
 import logging
 from typing import Any
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def formatted(error: GraphQLError) -> dict[str, Any]:
-    """Return an error as GraphQL answers it; what nobody foresaw is logged, and its cause kept here."""
+    """Return an error in GraphQL's response format; unexpected ones are logged, and their cause is not disclosed."""
     message, kind, fields, facts = _explained(error)
     extensions: dict[str, Any] = {"type": kind.reference, "title": kind.title, "status": kind.status}
     if fields:

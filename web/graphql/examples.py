@@ -1,4 +1,4 @@
-"""Documents to start from; seed 000's three mutations among them, word for word but for the ids."""
+"""Example documents, including seed 000's three mutations verbatim except for the ids."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from flask_babel import lazy_gettext as _
 
 @dataclass(frozen=True)
 class Example:
-    """A document, and what it does."""
+    """An example document and its title."""
 
     title: object
     document: str
     safe: bool = False
-    """Whether it only reads, so that it may be sent by GET: as a link."""
+    """Whether it only reads, so that it may be sent by GET, as a link."""
 
 
 EXAMPLES = (

@@ -1,4 +1,4 @@
-"""One set of rules, two spellings: input is checked by the REST API's models, and refused in GraphQL's names."""
+"""Validate GraphQL input with the REST API's models, and report errors with GraphQL's field names."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def checked(model: type[Checked], said: Mapping[str, Any]) -> Checked:
-    """Return what was said, checked; null is the same as nothing said. Raises ValidationError."""
+    """Return the validated model of the given values; None counts as not given. Raises ValidationError."""
     return model.model_validate({name: value for name, value in said.items() if value is not None})
 
 
 def said(entered: object, **names: str) -> dict[str, Any]:
-    """Return the fields of an input object, some under the names that the model has for them."""
+    """Return the non-null fields of an input object; ``names`` maps them to the model's names."""
     fields = strawberry.asdict(entered)
     return {names.get(name, name): value for name, value in fields.items() if value is not None}
 
 
 @contextmanager
 def with_graphql_names(**names: str) -> Iterator[None]:
-    """Have what is refused in the block named as GraphQL does: by these names, else in camelCase."""
+    """Rename the fields of errors raised in the block: by ``names``, else to camelCase."""
     try:
         yield
     except ValidationError as error:

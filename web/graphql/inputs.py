@@ -1,4 +1,4 @@
-"""What mutations are given; the fields that seed 000 writes, and what the REST API takes besides."""
+"""Input types of mutations: the fields of seed 000, and the REST API's further ones."""
 
 from strawberry import ID
 
@@ -29,7 +29,7 @@ class CreateProductInput:
 
 @entered
 class OrderItemInput:
-    """So many copies of a book. A `unitPrice` other than the catalogue's is refused; the title is the catalogue's."""
+    """A number of copies of a book. A `unitPrice` other than the catalogue's is refused; `productName` is ignored."""
 
     product_id: ID
     product_name: str | None = None

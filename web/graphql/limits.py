@@ -1,4 +1,4 @@
-"""How much one document may ask for. It is measured before it is validated, in time that grows with its length only."""
+"""Limit the size of GraphQL documents, measured before validation in time linear in the document's length."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ MAX_FIELDS = 300
 MAX_ROWS = 5000
 
 PAGES = frozenset({"products", "categories", "orders", "sagas"})
-"""The fields that answer with a page of a list; their argument ``first`` is its length."""
+"""The fields that return a page of a list; their argument ``first`` is its length."""
 PAGE_ROW = 10
-"""How many rows one of a page counts as: it is read whole, with its JSON, and what it is shown with."""
+"""The cost of one row of a page, in rows: it is read with its JSON and its related rows."""
 ROWS = {
     **dict.fromkeys(("steps", "events", "context", "payload", "result"), 10),
     "items": 15,
@@ -36,9 +36,9 @@ ROWS = {
     "saga": 1,
     "category": 1,
 }
-"""How many rows a field adds to the row that it belongs to.
+"""The rows that a field adds to the row that it belongs to.
 
-Of lists and of JSON it is more than an order usually has, because some have a hundred items.
+For lists and JSON it is more than an order usually has, because some orders have a hundred items.
 """
 
 VAGUE = "the document has several operations: say in operationName which one is meant"
@@ -46,7 +46,7 @@ VAGUE = "the document has several operations: say in operationName which one is 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a selection is, with its fragments written out."""
+    """The size of a selection with its fragments expanded."""
 
     depth: int = 0
     aliases: int = 0
@@ -54,7 +54,7 @@ class Size:
     rows: int = 0
 
     def beside(self, other: "Size") -> "Size":
-        """Return the size of two selections next to each other."""
+        """Return the combined size of two sibling selections."""
         return Size(
             max(self.depth, other.depth),
             self.aliases + other.aliases,
@@ -66,8 +66,8 @@ class Size:
 class Measure:
     """Measures selections; each fragment once, however often it is used.
 
-    Strawberry's own limiters walk through a fragment at every use: fragments that use each other twice, thirty deep,
-    would keep them busy for minutes.
+    Strawberry's own limiters traverse a fragment at every use, in exponential time: fragments that use each other
+    twice, thirty deep, would take minutes.
     """
 
     def __init__(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
@@ -91,15 +91,15 @@ class Measure:
             return inner
         aliases = inner.aliases + (node.alias is not None)
         if node.name.value.startswith("__"):
-            return Size(0, aliases, 1)  # introspection: the validation has a bound of its own for it
+            return Size(0, aliases, 1)  # introspection: the validation has its own limit for it
         return Size(inner.depth + 1, aliases, inner.fields + 1, self._rows(node, inner.rows))
 
     def _rows(self, node: FieldNode, inner: int) -> int:
-        """Return how many rows a field is answered from, given how many belong to one of its own rows."""
+        """Return the rows that a field reads, given those that belong to one of its own rows."""
         name = node.name.value
         if name in PAGES:
             return self._page(node) * (PAGE_ROW + inner)
-        # not multiplied: what belongs to the steps of a saga is read with them
+        # not multiplied: the fields of a saga's steps are read with the steps
         return ROWS.get(name, 0) + inner
 
     def _page(self, node: FieldNode) -> int:
@@ -112,25 +112,25 @@ class Measure:
             else:
                 length = int_from_document(given)
         except GraphQLError:
-            return MAX_PAGE  # it is refused later, or a variable's default, which is not known here
+            return MAX_PAGE  # either invalid and rejected later, or a variable with a default, which is not known here
         return length if 0 <= length <= MAX_PAGE else MAX_PAGE
 
     def _of_fragment(self, name: str) -> Size:
         if name not in self._known:
-            self._known[name] = Size()  # while it is measured: one that uses itself is refused by the validation
+            self._known[name] = Size()  # ends the recursion of cyclic fragments, which the validation rejects
             self._known[name] = self.of(self._fragments.get(name))
         return self._known[name]
 
 
 class Limits(SchemaExtension):
-    """Refuses a document that asks for too much, or leaves open what it asks for."""
+    """Rejects documents that request too much, and ambiguous ones: several operations without an operationName."""
 
     def on_validate(self) -> Iterator[None]:
-        """Look before the validation, which is not run if something is said here."""
+        """Measure the document before the validation, which is skipped if an error is set here."""
         document = self.execution_context.graphql_document
         assert document is not None
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-        # Strawberry would run the first of several
+        # Strawberry would execute the first of several operations
         vague = len(operations) > 1 and self.execution_context._provided_operation_name is None
         excess = VAGUE if vague else _excess(self._measure(document), operations)
         if excess:

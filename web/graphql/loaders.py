@@ -1,4 +1,4 @@
-"""What belongs to the rows of one page: read for all of them when it is first asked for of one, never row by row."""
+"""Load the related rows of a page in one batch, when they are first needed for one of its rows (no N+1 queries)."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -12,7 +12,7 @@ from workflows.read_side.queries import OrderView
 
 
 class SagaNeighbours:
-    """The sagas of one page, or of one page's orders."""
+    """Loads the related rows of one page's sagas, or of the sagas of one page's orders."""
 
     def __init__(self, sagas: Sequence[SagaInstance]) -> None:
         self._sagas = sagas
@@ -20,12 +20,12 @@ class SagaNeighbours:
 
     @cached_property
     def operations(self) -> Mapping[str, Sequence[HistoryEntry]]:
-        """What each saga did, by the saga's id."""
+        """The operations of each saga, by the saga's id."""
         return batches.operations(self._sagas)
 
     @cached_property
     def events(self) -> Mapping[str, Sequence[StoredEvent]]:
-        """What was stated about each order, by the order's id."""
+        """The events of each order, by the order's id."""
         return batches.events(self._order_ids)
 
     @cached_property
@@ -35,12 +35,12 @@ class SagaNeighbours:
 
 
 class BookNeighbours:
-    """The books of one page."""
+    """Loads the related rows of one page's books."""
 
     def __init__(self, books: Sequence[Book]) -> None:
         self._books = books
 
     @cached_property
     def categories(self) -> Mapping[str, Category]:
-        """The categories they are of, by id."""
+        """The books' categories, by id."""
         return batches.categories(book.category_id for book in self._books if book.category_id)

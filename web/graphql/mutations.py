@@ -1,4 +1,4 @@
-"""What GraphQL can change: seed 000's three mutations. What they mean is the REST API's."""
+"""GraphQL mutations: seed 000's three, with the semantics of the REST API."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ ORDER_NAMES = {"customer_id": "userId", "price": "unitPrice", "amount": "totalAm
 
 @output
 class Mutation:
-    """What can be changed."""
+    """The mutations of the shop."""
 
     @strawberry.mutation
     def create_category(self, input: CreateCategoryInput) -> Category:  # noqa: A002  (seed 000's name)
-        """Open a new category. An operator's call."""
+        """Open a new category. For operators only."""
         require_operator()
         with with_graphql_names():
             body = checked(NewCategory, said(input))
@@ -32,7 +32,7 @@ class Mutation:
 
     @strawberry.mutation
     def create_product(self, input: CreateProductInput) -> Product:  # noqa: A002
-        """Put a new book on sale. An operator's call."""
+        """Put a new book on sale. For operators only."""
         require_operator()
         with with_graphql_names(book_id="id"):
             body = checked(NewProduct, said(input, id="book_id"))
@@ -41,7 +41,7 @@ class Mutation:
 
     @strawberry.mutation
     def create_order(self, input: CreateOrderInput) -> Order:  # noqa: A002
-        """Place an order: it is stored, its saga is started, and the answer does not wait for either to end."""
+        """Place an order: it is stored and its saga is started; the response does not wait for the saga to end."""
         with with_graphql_names(**ORDER_NAMES):
             key = checked(IdempotencyHeader, {KEY: input.idempotency_key}).key
             body = checked(PlaceOrder, _as_body(input))
@@ -60,5 +60,5 @@ def _as_body(order: CreateOrderInput) -> dict[str, Any]:
 
 def _item(item: object) -> dict[str, Any]:
     line = said(item, unit_price="price")
-    line.pop("product_name", None)  # for whoever reads the request: the order has the catalogue's title
+    line.pop("product_name", None)  # informative only: the order has the catalogue's title
     return line

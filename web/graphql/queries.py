@@ -1,4 +1,4 @@
-"""What GraphQL can be asked: the catalogue, orders, sagas and events; lists come in pages, by keyset."""
+"""GraphQL queries: the catalogue, orders, sagas and events; lists use keyset pagination."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,13 +23,13 @@ NAMES = {"limit": "first", "cursor": "after", "customer_id": "userId", "saga_id"
 
 @output
 class Query:
-    """What can be asked. `first` is at most 100; `after` is the `endCursor` of the page before."""
+    """The queries of the shop. `first` is at most 100; `after` is the `endCursor` of the previous page."""
 
     @strawberry.field
     def products(
         self, category_id: ID | None = None, first: int = DEFAULT_PAGE, after: str | None = None
     ) -> Page[Product]:
-        """List the books on sale, by id."""
+        """List the books on sale, ordered by id."""
         with with_graphql_names(**NAMES):
             asked = checked(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
             page = queries.books(
@@ -45,7 +45,7 @@ class Query:
 
     @strawberry.field
     def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
-        """List the categories, by id."""
+        """List the categories, ordered by id."""
         with with_graphql_names(**NAMES):
             asked = checked(PageQuery, {"limit": first, "cursor": after})
             page = queries.categories(after=cursors.text_position(asked.cursor), limit=asked.limit)
@@ -107,7 +107,7 @@ class Query:
 
     @strawberry.field
     def events(self, order_id: ID) -> list[Event]:
-        """List what the services have stated about an order, in the order in which they did."""
+        """List the events of an order, in the order in which the services published them."""
         with with_graphql_names():
             return list(map(Event.of, queries.events_of(checked(OrderPath, {"order_id": order_id}).order_id)))
 

@@ -1,4 +1,4 @@
-"""Numbers: amounts of money, exact on their way in and plain JSON numbers on their way out; and whole numbers."""
+"""Scalars: amounts of money, parsed exactly and serialized as JSON numbers; and integers."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -26,7 +26,7 @@ Amount = NewType("Amount", Decimal)
 
 
 def _from_variable(value: Any) -> int | Decimal:
-    # the body was read without floats, so a fraction arrives as it was written
+    # the body is parsed without floats, so a fraction arrives as an exact Decimal
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise GraphQLError("Amount must be a number")
     return value
@@ -51,7 +51,7 @@ AMOUNT: ScalarDefinition = strawberry.scalar(
 
 
 def int_from_variable(value: Any) -> int:
-    """Return the whole number that a variable holds. Raises GraphQLError."""
+    """Return the integer value of a variable. Raises GraphQLError."""
     try:
         return _int(value)
     except ValueError as error:
@@ -59,7 +59,7 @@ def int_from_variable(value: Any) -> int:
 
 
 def int_from_document(node: ValueNode, _variables: Any = None) -> int:
-    """Return the whole number that a document holds. Raises GraphQLError."""
+    """Return the integer value of a literal in a document. Raises GraphQLError."""
     try:
         return _int(exact(node.value) if isinstance(node, IntValueNode | FloatValueNode) else print_ast(node))
     except ValueError as error:
@@ -71,7 +71,7 @@ def _int(value: Any) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
         if isinstance(number, Decimal) and number.adjusted() >= len(str(MAX_INT)):
             raise ValueError(OUT_OF_RANGE)
-        # a list or an object of a whole body is not written out
+        # lists and objects, which may be as large as a body, are not quoted
         shown = str(value)[:MAX_SHOWN] if isinstance(value, str | bool | Decimal) else f"{type(value).__name__}"
         raise ValueError(f"Int must be a whole number, not {shown}")
     if not -MAX_INT - 1 <= number <= MAX_INT:
@@ -84,7 +84,7 @@ OUT_OF_RANGE = f"Int must lie between {-MAX_INT - 1} and {MAX_INT}"
 
 
 class _Int(GraphQLScalarType):
-    """A type with a name that graphql-core keeps for its own."""
+    """A scalar type with a name that graphql-core reserves."""
 
     reserved_types: Mapping[str, GraphQLNamedType] = MappingProxyType({})
 
@@ -105,4 +105,4 @@ INT = ScalarDefinition(
         value_to_literal=GraphQLInt.value_to_literal,
     ),
 )
-"""GraphQL's own Int, which besides takes a whole number with a fraction of zero, as REST does."""
+"""GraphQL's Int, which in addition accepts integral decimals such as 2.0, like the REST API."""

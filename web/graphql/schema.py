@@ -1,4 +1,4 @@
-"""The schema: what can be asked, what can be changed, and how much at once."""
+"""The GraphQL schema: queries, mutations and limits."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from web.graphql.scalars import AMOUNT, INT, Amount
 
 
 class _OneVocabulary(NameConverter):
-    """Calls a status here what it is called everywhere else: ``completed``, not ``COMPLETED``."""
+    """Names enum values by their values, as everywhere else: ``completed``, not ``COMPLETED``."""
 
     def from_enum_value(self, enum: StrawberryEnumDefinition, enum_value: EnumValue) -> str:  # noqa: ARG002
         """Return the name of a value of an enum."""
@@ -26,7 +26,7 @@ class _OneVocabulary(NameConverter):
 
 class _Schema(strawberry.Schema):
     def process_errors(self, errors: Sequence[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Log nothing here: most errors are the client's, and the rest is logged where it is told."""
+        """Log nothing here: most errors are the client's, and the others are logged when they are formatted."""
 
 
 schema = _Schema(

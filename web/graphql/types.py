@@ -1,4 +1,4 @@
-"""What GraphQL answers with: the same things, in the same words, as the REST API."""
+"""GraphQL output types, with the same terms as the REST API."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -49,7 +49,7 @@ class Page(Generic[Node]):
 
 @output
 class Category:
-    """A shelf of the shop."""
+    """A category of books."""
 
     id: ID
     name: str
@@ -77,7 +77,7 @@ class Product:
 
     @strawberry.field
     def category(self) -> Category | None:
-        """Return the shelf it stands on."""
+        """Return its category."""
         found = self.neighbours.categories.get(self.category_id) if self.category_id else None
         return Category.of(found) if found else None
 
@@ -115,7 +115,7 @@ class OrderItem:
 
 @output
 class Payment:
-    """What became of the money."""
+    """The payment of an order."""
 
     status: PaymentStatus
     amount: Amount
@@ -129,7 +129,7 @@ class Payment:
 
 @output
 class Shipment:
-    """What became of the parcel."""
+    """The shipment of an order."""
 
     status: ShipmentStatus
     tracking_number: str | None
@@ -142,7 +142,7 @@ class Shipment:
 
 @output
 class Event:
-    """A fact that a service stated about an order; an order's are numbered from 1."""
+    """An event that a service published about an order; an order's events are numbered from 1."""
 
     sequence: int
     event_type: str
@@ -174,7 +174,7 @@ class Failure:
 
 @output
 class Step:
-    """One operation of one step: an action, or the compensation that undid it."""
+    """One operation of one step: its action, or its compensation."""
 
     name: str
     operation: Operation
@@ -218,7 +218,7 @@ class Milestone:
 
 @output
 class Saga:
-    """What drives an order to its end, or undoes it; `context` is what its steps work with."""
+    """A saga, which completes an order or compensates it; `context` is the input of its steps."""
 
     id: ID
     saga_type: str
@@ -239,17 +239,17 @@ class Saga:
 
     @strawberry.field
     def steps(self) -> list[Step]:
-        """Return what it did and undid, in the order in which it happened."""
+        """Return its actions and compensations, in the order in which they happened."""
         return list(map(Step.of, self.neighbours.operations[self.id]))
 
     @strawberry.field
     def events(self) -> list[Event]:
-        """Return what the services stated about its order."""
+        """Return the events of its order."""
         return list(map(Event.of, self.neighbours.events[self.order_id]))
 
     @strawberry.field
     def order(self) -> "Order":
-        """Return the order it is about."""
+        """Return its order."""
         return Order.of(self.neighbours.orders[self.order_id], self.neighbours)
 
     @classmethod
@@ -301,12 +301,12 @@ class Order:
 
     @strawberry.field
     def saga(self) -> Saga:
-        """Return the saga that drives it."""
+        """Return its saga."""
         return Saga.of(self.its_saga, self.neighbours)
 
     @strawberry.field
     def events(self) -> list[Event]:
-        """Return what the services stated about it."""
+        """Return its events."""
         return list(map(Event.of, self.neighbours.events[self.id]))
 
     @classmethod

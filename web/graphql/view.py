@@ -1,4 +1,4 @@
-"""``/graphql``: operations by POST, queries by GET as well, and a page for whoever looks in with a browser."""
+"""``/graphql``: operations by POST, queries also by GET, and an HTML page for browsers."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ SCHEMA_TEXT = schema.as_str()
 
 
 class Asked(BaseModel):
-    """An operation as GraphQL over HTTP sends it; what else a client may send along is its own business."""
+    """An operation in the format of GraphQL over HTTP; other fields are ignored."""
 
     query: str = Field(min_length=1)
     variables: dict[str, Any] | None = None
@@ -33,12 +33,12 @@ class Asked(BaseModel):
 
 
 class View(GraphQLView[None, None]):
-    """Strawberry's view, with requests read and errors told as everywhere else here."""
+    """Strawberry's view, with the request parsing and error handling of the other interfaces."""
 
     methods = ["GET", "POST"]  # noqa: RUF012  (declared so by Flask)
 
     def dispatch_request(self) -> ResponseReturnValue:
-        """Answer one operation, or with the page."""
+        """Return the response to one operation, or the page. Raises BadRequest."""
         if request.method == "GET" and "query" not in request.args:
             return _page()
         try:
@@ -47,24 +47,24 @@ class View(GraphQLView[None, None]):
             raise BadRequest(error.reason) from error
 
     def get_context(self, request: Request, response: Response) -> None:
-        """Return nothing: resolvers need no more than their arguments."""
+        """Return None: resolvers need only their arguments."""
 
     def parse_http_body(self, request: SyncHTTPRequestAdapter) -> GraphQLRequestData:  # noqa: ARG002
-        """Return the one operation that is asked for: neither batches nor uploads."""
+        """Return the requested operation; batches and uploads are not supported."""
         asked = _asked()
         return GraphQLRequestData(
             query=asked.query, variables=asked.variables, operation_name=asked.operation_name, extensions=None
         )
 
     def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:  # noqa: ARG002
-        """Return the answer."""
+        """Return the response, with formatted errors."""
         answer: GraphQLHTTPResponse = {"data": result.data}
         if result.errors:
             answer["errors"] = list(map(formatted, result.errors))
         return answer
 
     def encode_json(self, data: object) -> bytes:
-        """Return JSON in UTF-8; half of a surrogate pair stays the escape as which it came."""
+        """Return JSON in UTF-8; a lone surrogate stays an escape, as it was received."""
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
