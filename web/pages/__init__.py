@@ -1,4 +1,4 @@
-"""The pages for people. They work without JavaScript; a script only spares the reader the reloading."""
+"""The HTML pages. They work without JavaScript; scripts only save reloads."""
 
 from flask import Blueprint
 from flask_babel import lazy_gettext as _
@@ -19,12 +19,12 @@ SITE = (
     ("pages.catalogue.index", _("Catalogue")),
     ("pages.learn.index", _("Learn")),
 )
-"""The pages that every page leads to: endpoint and name."""
+"""The navigation links of every page: endpoint and label."""
 
 
 @blueprint.app_template_filter("isolated")
 def isolated(name: str) -> Markup:
-    """Return a name, or whatever else people wrote, so that its direction does not reorder the text around it."""
+    """Return user-written text isolated (``<bdi>``), so that its direction does not reorder the text around it."""
     return Markup("<bdi>{}</bdi>").format(name)
 
 

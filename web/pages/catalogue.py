@@ -1,4 +1,4 @@
-"""The catalogue: books with price, stock and category for everybody to look at, and for operators to keep."""
+"""The catalogue pages: books with price, stock and category, public to view, and for operators to edit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ Fields = dict[str, str]
 
 @blueprint.get("")
 def index() -> Page:
-    """Show the books of the shop, or of one category, by their ids."""
+    """Show the books of the shop, or of one category, ordered by id."""
     category_id = request.args.get("category", "")
     wanted = category_id if _may_be_an_id(category_id) else ""
     after = cursors.text_position(request.args.get("cursor"))
@@ -47,7 +47,7 @@ def index() -> Page:
 
 @blueprint.get("/books/<book_id>")
 def show(book_id: str) -> Page:
-    """Show a book, where its copies are, and its latest deliveries."""
+    """Show a book, its stock, and its latest deliveries."""
     book = queries.book(_known(book_id))
     return render_template(
         "catalogue/book.html",
@@ -98,7 +98,7 @@ def add_category() -> Page:
 @blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def change(book_id: str) -> Page:
-    """Change what is said of a book, and its price."""
+    """Change a book's title, description, category and price."""
     book = queries.book(_known(book_id))
 
     def change_it(fields: Fields) -> Page:
@@ -132,7 +132,7 @@ def restock(book_id: str) -> Page:
 
 
 def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], Page], **shown: Any) -> Page:
-    """Show a form, and do what it asks; what is wrong is said at its field, and what was entered is kept."""
+    """Show a form, and process it when submitted; on errors show it again with messages and the entered values."""
     if request.method == "GET":
         return render_template(template, fields=at_first(), complaints={}, **shown, **_categories())
     fields = catalogue_form.entered(request.form)
@@ -142,7 +142,7 @@ def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], 
         complaints, status = catalogue_form.complaints(problems.field_errors(error)), 422
     except Refused as refusal:
         complaints, status = catalogue_form.complaint(refusal), refusal.status
-        fields["key"] = new_id()  # what was refused was not done: sent again it is another request
+        fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
     return render_template(template, fields=fields, complaints=complaints, **shown, **_categories()), status
 
 

@@ -1,4 +1,4 @@
-"""Two sagas side by side: usually the same order, driven in both patterns."""
+"""Compare two sagas side by side: usually the same order, in both patterns."""
 
 from flask import Blueprint, render_template
 
@@ -11,14 +11,14 @@ blueprint = Blueprint("compare", __name__, url_prefix="/compare")
 
 @blueprint.get("/<first_id>/<second_id>")
 def show(first_id: str, second_id: str) -> str:
-    """Show two sagas side by side; the page renews itself until both have ended."""
+    """Show two sagas side by side; the page refreshes itself until both have ended."""
     compared = _compared(first_id, second_id)
     return render_template("compare.html", compared=compared, moving=_moving(compared))
 
 
 @blueprint.get("/<first_id>/<second_id>/part")
 def part(first_id: str, second_id: str) -> str:
-    """Return the part of the page that changes, for the script that renews it."""
+    """Return the part of the page that changes, for the script that refreshes it."""
     compared = _compared(first_id, second_id)
     return render_template("saga/compared.html", compared=compared, moving=_moving(compared))
 

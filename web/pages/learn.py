@@ -1,4 +1,4 @@
-"""Learn: the saga pattern by playing its scenarios, comparing the two patterns on one's own orders, and reading on."""
+"""The Learn page: run scenarios of the saga pattern, compare the two patterns on real orders, and read more."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ BOTH_WAYS = (ORDER.name, ORDER_CHOREOGRAPHY.name)
 
 @dataclass(frozen=True)
 class Blurb:
-    """What a scenario is called, and what happens in it."""
+    """The title and the description of a scenario."""
 
     title: str
     says: str
@@ -79,7 +79,7 @@ BLURBS = {
 
 @dataclass(frozen=True)
 class Card:
-    """A scenario as it is offered: what it needs and lacks here, and where it ends in each pattern."""
+    """A scenario on the page, and why it cannot run here as specified (None if it can)."""
 
     scenario: Scenario
     blurb: Blurb
@@ -87,13 +87,13 @@ class Card:
 
     @property
     def states(self) -> Sequence[tuple[str, list[str]]]:
-        """The states that it passes, by pattern."""
+        """The states that the scenario's saga reaches, by pattern."""
         return [(way.pattern, self.scenario.states(way.saga_type)) for way in WAYS if way.saga_type in BOTH_WAYS]
 
 
 @blueprint.get("")
 def index() -> Response:
-    """Show the scenarios, the comparison on the shop's own orders, and what to read about the two patterns."""
+    """Show the scenarios, the comparison on the shop's own orders, and further reading on the two patterns."""
     settings = runtime.current().settings
     page = render_template(
         "learn.html",
@@ -108,13 +108,13 @@ def index() -> Response:
         step_seconds=f"{settings.step_timeout_seconds:g}",
         order_seconds=f"{settings.order_timeout_seconds:g}",
     )
-    # the browser's back button gets a new key, too: who comes back and presses again wants another order
+    # not cached, so that the back button also renders a new key: submitting again then places another order
     return make_response(page, {"Cache-Control": "no-store"})
 
 
 @blueprint.post("/<name>")
 def play(name: str) -> AnyResponse:
-    """Place the order of a scenario, one way or both, and go to its saga."""
+    """Place the order of a scenario in one saga type or in both patterns, and redirect to its saga."""
     scenario = scenarios.named(name)
     if scenario is None:
         raise NotFound(f"there is no scenario {name}")
@@ -146,7 +146,7 @@ def _cards() -> list[Card]:
 
 
 def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
-    """Return why a scenario would not end here as it should, or None."""
+    """Return why a scenario would not end here as specified; None if it would."""
     if scenario.breaks and not runtime.current().settings.faults_allowed:
         return str(gettext("Faults are switched off here: FAULT_INJECTION=1 switches them on."))
     short = [item.book_id for item in scenario.items if stock[item.book_id] < item.quantity]
@@ -158,7 +158,7 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
 
 
 def _compared() -> Mapping[str, Sequence[Pairs]]:
-    """Return the comparison by how the orders ended, without what nothing is known of."""
+    """Return the comparison by the orders' outcome, without outcomes that have no data."""
     found = comparison.compare()
     ends = {"completed": SagaStatus.COMPLETED, "undone": SagaStatus.COMPENSATED}
     return {name: found[status] for name, status in ends.items() if found[status]}

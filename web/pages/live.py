@@ -1,4 +1,4 @@
-"""The event stream behind a live page; ``static/live.js`` listens to it."""
+"""Serve the event stream of a live page, which ``static/live.js`` reads."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -17,29 +17,29 @@ from workflows.read_side.versions import Version
 
 blueprint = Blueprint("live", __name__, url_prefix="/sagas")
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second: nginx must not hold messages back
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second: nginx must not buffer messages
 
 
 def register(app: Flask) -> None:
-    """Let half of the server's threads serve streams."""
+    """Set up the streams, which may use half of the server's threads."""
     most = runtime.current().settings.web_threads // 2
     app.extensions["live"] = Live(app, most, _render)
 
 
 @blueprint.get("/<saga_id>/live")
 def saga(saga_id: str) -> Response:
-    """Send a saga's live part whenever it has changed, beginning with what the reader has not seen yet."""
+    """Stream a saga's live part whenever it has changed, starting with a version that the client has not seen."""
     streams = cast(Live, current_app.extensions["live"])
-    # a browser says what it saw last only when it comes back; at first the page says what it was made from
+    # browsers send Last-Event-ID only on reconnect; the first request has the page's version in its query
     seen = request.headers.get("Last-Event-ID") or request.args.get("seen")
     try:
         found = versions.version(saga_id)
     except DatabaseUnavailable:
-        # any other status than 200 would be the last that the browser asks
+        # browsers do not reconnect after any status other than 200
         return _stream([streams.later()])
     if found.settled and found.tag == seen:
         return Response(status=204, headers=HEADERS)
-    if request.environ["REQUEST_METHOD"] == "HEAD":  # to every view HEAD looks like GET
+    if request.environ["REQUEST_METHOD"] == "HEAD":  # request.method is GET for HEAD, see StrictRequest
         return _stream([])
     reader = Reader(saga_id, str(get_locale()), seen, stream.gone_of(request.environ))
     return _stream(streams.stream(reader, found))

@@ -1,4 +1,4 @@
-"""Operating: logging in and out, and every act on a saga with a page that says what it will do before it is done."""
+"""Operator pages: login and logout, and actions on a saga, each with a preview to confirm."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ Page = str | tuple[str, int] | Response
 
 @blueprint.route("/operator/login", methods=["GET", "POST"])
 def log_in() -> Page:
-    """Show the login, and let in who has the password; they go on to where they wanted to go."""
+    """Show the login form, log in an operator with the right password, and redirect to the requested page."""
     onward = own_path(request.values.get("next", "")) or url_for("pages.shop.home")
     if request.method == "GET":
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
@@ -57,34 +57,34 @@ def log_out() -> Page:
 @blueprint.route("/sagas/<saga_id>/cancel", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def cancel(saga_id: str) -> Page:
-    """Say what cancelling a saga does, and do it."""
+    """Preview the cancellation of a saga, and request it on confirmation."""
     return _act(OperatorActionType.CANCEL, saga_id, lambda: operations.cancel(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def resume(saga_id: str) -> Page:
-    """Say what resuming a saga does, and do it."""
+    """Preview the resumption of a saga, and resume it on confirmation."""
     return _act(OperatorActionType.RESUME, saga_id, lambda: operations.resume(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/skip", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def skip(saga_id: str) -> Page:
-    """Say what skipping a compensation means, and take the operator's word for it."""
+    """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
         complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
         return _review(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
     if request.method == "POST" and not step:
-        # without it the word could be taken for another step than the one that was shown
+        # without it the confirmation could be recorded for another step than the displayed one
         return _review(OperatorActionType.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
     statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
     return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
 
 
 def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
-    """Show what an act would do; once confirmed do it, and go to the saga as it is then."""
+    """Preview an operator action; on confirmation perform it and redirect to the saga."""
     if request.method == "GET":
         return _review(act, saga_id)
     try:

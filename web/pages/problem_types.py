@@ -1,4 +1,4 @@
-"""What each kind of error means: the pages that ``type`` in a problem document leads to."""
+"""The pages that explain the problem types: a problem document's ``type`` links to them."""
 
 import json
 
@@ -12,13 +12,13 @@ blueprint = Blueprint("problem_types", __name__, url_prefix="/problems")
 
 @blueprint.get("")
 def overview() -> str:
-    """List every kind of error."""
+    """List all problem types."""
     return render_template("problems.html", kinds=problem_types.ALL.values())
 
 
 @blueprint.get("/<slug>")
 def show(slug: str) -> str:
-    """Explain one kind of error."""
+    """Explain one problem type. Raises NotFound."""
     kind = problem_types.ALL.get(slug)
     if kind is None:
         raise NotFound(f"there is no kind of error {slug}")

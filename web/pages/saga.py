@@ -1,4 +1,4 @@
-"""The page of one saga: what it did, what it undid, what it waits for, and whether the order's ledger adds up."""
+"""The page of one saga: its actions and compensations, what it waits for, and whether the order's ledger balances."""
 
 from flask import Blueprint, render_template
 from markupsafe import Markup
@@ -12,15 +12,15 @@ blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 
 @blueprint.get("/<saga_id>")
 def show(saga_id: str) -> str:
-    """Show what a saga did and undid; without a script the page renews itself until the saga has ended."""
-    seen = versions.version(saga_id)  # before the rest is read: else a change between the two would not be shown
+    """Show a saga; without JavaScript the page refreshes itself until the saga has ended."""
+    seen = versions.version(saga_id)  # read before the rest: otherwise a change between the two reads would be missed
     told = story(saga_id)
     moving = told.saga.status in ACTIVE
     return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving, seen=seen)  # noqa: S704
 
 
 def live_part(saga_id: str) -> str:
-    """Return all of the page that changes while the saga moves. Raises NotFound."""
+    """Return the part of the page that changes while the saga is active. Raises NotFound."""
     return _live(story(saga_id))
 
 

@@ -1,4 +1,4 @@
-"""All sagas: what needs somebody, how many there are, the newest of those that are wanted, and the one with some id."""
+"""The list of sagas: incidents, counts by status, a filtered list newest first, and search by id."""
 
 from datetime import datetime
 from typing import Annotated
@@ -26,20 +26,20 @@ Page = str | tuple[str, int] | Response
 
 
 class Listed(SagasQuery):
-    """Which sagas are wanted, and how many of them on a page."""
+    """Filters and page of the list of sagas."""
 
     limit: int = Field(50, ge=1, le=100)
 
 
 class Sought(BaseModel):
-    """What somebody searches for."""
+    """The search by id."""
 
     q: Annotated[Text, BeforeValidator(str.strip), Field(max_length=200)] = ""
 
 
 @blueprint.get("")
 def index() -> Page:
-    """Show the newest sagas of those that are wanted, and above them what needs somebody."""
+    """Show the sagas that match the filters, newest first, and above them the incidents."""
     wanted = _wanted()
     page = queries.sagas(
         status=wanted.status,
@@ -64,19 +64,19 @@ def index() -> Page:
 
 @blueprint.get("/counts")
 def counts() -> Page:
-    """Show how many sagas there are: the part of the page that renews itself."""
+    """Show the counts by status, for the part of the page that refreshes itself."""
     return render_template("sagas/counts.html", **_counts())
 
 
 @blueprint.get("/incidents")
 def incidents() -> Page:
-    """Show what needs somebody: the part of the page that renews itself."""
+    """Show the incidents, for the part of the page that refreshes itself."""
     return render_template("sagas/incidents.html", **_incidents())
 
 
 @blueprint.get("/find")
 def find() -> Page:
-    """Go to the saga that an id leads to; of several, or none, show that."""
+    """Redirect to the saga that an id identifies; list the matches if there are several, or none."""
     try:
         sought = Sought.model_validate(request.args.to_dict()).q
     except ValidationError as error:
@@ -93,25 +93,25 @@ def find() -> Page:
 
 @blueprint.app_template_filter("lasted")
 def lasted(saga: SagaInstance) -> str:
-    """Say how long a saga took; of one that has not ended, how old it is."""
+    """Return a saga's duration; its age if it has not ended."""
     end = saga.updated_at if saga.status in TERMINAL else runtime.current().now()
     return duration((end - saga.created_at).total_seconds())
 
 
 @blueprint.app_template_filter("since")
 def since(moment: datetime) -> str:
-    """Say how long ago a moment was."""
+    """Return the time elapsed since a moment."""
     return duration((runtime.current().now() - moment).total_seconds())
 
 
 @blueprint.app_template_filter("pattern")
 def pattern(saga_type: str) -> str | None:
-    """Return the pattern that a saga type is of, or None of one that is declared no more."""
+    """Return the pattern of a saga type; None if the type is no longer declared."""
     return PATTERN_OF.get(saga_type)
 
 
 def _wanted() -> Listed:
-    # a form sends its empty fields too
+    # forms also send their empty fields
     given = {name: value for name, value in request.args.items() if value}
     try:
         return Listed.model_validate(given)
@@ -120,7 +120,7 @@ def _wanted() -> Listed:
 
 
 def _steps(chosen: str | None) -> list[str]:
-    # a saga may be stuck on a step that is declared no more
+    # a saga may be stuck on a step that is no longer declared
     known = list(saga_search.known_steps())
     return known if chosen is None or chosen in known else [*known, chosen]
 

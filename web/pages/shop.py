@@ -1,4 +1,4 @@
-"""The shop: fill a basket, choose who drives the order, break a service if you like, and place it."""
+"""The shop page: fill a basket, choose a saga type, optionally simulate faults, and place the order."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ Page = str | tuple[str, int] | Response
 
 @dataclass(frozen=True)
 class BookSearch:
-    """Which books of the catalogue are shown. Raises Invalid if it is nothing that could be looked for."""
+    """The search for books of the catalogue."""
 
     text: str = ""
     category_id: str = ""
@@ -46,7 +46,7 @@ class BookSearch:
 
     @classmethod
     def read(cls, form: Mapping[str, str]) -> Self:
-        """Return what a form, or an address, looks for. Raises Invalid."""
+        """Return the search of a form or of a URL's query. Raises Invalid if it cannot be executed."""
         finding = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
         if not is_storable(finding.text + finding.category_id):
             raise Invalid("no book could be called that", field="q")
@@ -54,22 +54,22 @@ class BookSearch:
         return finding
 
     def fields(self) -> dict[str, str]:
-        """Return the fields as an address holds them."""
+        """Return the fields as query parameters."""
         named = {"q": self.text, "category": self.category_id, "after": self.after}
         return {name: text for name, text in named.items() if text}
 
     def books(self) -> queries.Page[Book]:
-        """Return the page of books that is looked for. Raises Invalid."""
+        """Return the page of books that match. Raises Invalid."""
         after = cursors.text_position(self.after)
         if len(self.text) > MAX_TITLE_LENGTH or len(self.category_id) > MAX_ID_LENGTH:
-            return queries.Page([], more=False)  # nothing has so long a name, and SQLite fails on a long pattern
+            return queries.Page([], more=False)  # no title is that long, and SQLite fails on long patterns
         category_id = self.category_id or None
         return queries.books(category_id=category_id, text=self.text or None, after=after, limit=BOOKS_PER_PAGE)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A book of the basket: what was entered, and what is known of it. ``book`` is None if there is none."""
+    """A line of the basket: the entered copies, and the book; None if it is not in the catalogue."""
 
     book_id: str
     copies: str
@@ -77,28 +77,28 @@ class Line:
 
     @property
     def title(self) -> str:
-        """What to call it."""
+        """The book's title; its id if it is not in the catalogue."""
         return self.book.title if self.book else self.book_id
 
     @property
     def number(self) -> int:
-        """How many copies; 0 for what is no number yet."""
+        """The number of copies; 0 if the entered text is not a number."""
         return int(self.copies) if self.copies.isascii() and self.copies.isdigit() and len(self.copies) < 10 else 0
 
     @property
     def cost(self) -> Decimal:
-        """What so many copies cost."""
+        """The price of the copies."""
         return self.book.price * self.number if self.book else Decimal(0)
 
     @property
     def is_short(self) -> bool:
-        """Whether more is wanted than there is."""
+        """Whether more copies are requested than available."""
         return self.book is not None and self.number > self.book.available_stock
 
 
 @blueprint.get("/")
 def home() -> Page:
-    """Show the order form, the books that are looked for, and the latest sagas."""
+    """Show the order form, the books that match the search, and the latest sagas."""
     form, finding = OrderForm.prefilled(request.args), BookSearch.read(request.args)
     if not form.copies and "customer_id" not in request.args:
         form = replace(form, copies=_first_choice(finding))
@@ -107,7 +107,7 @@ def home() -> Page:
 
 @blueprint.post("/basket")
 def find_books() -> Page:
-    """Show other books, or the basket added up, and keep what was entered."""
+    """Search for books or recalculate the basket, and keep the entered values."""
     form, finding = OrderForm.read(request.form), BookSearch.read(request.form)
     fields: dict[str, Any] = {**form.fields(), **finding.fields()}
     address = url_for("pages.shop.home", **fields, _anchor="books")
@@ -116,7 +116,7 @@ def find_books() -> Page:
 
 @blueprint.post("/place")
 def place_order() -> Page:
-    """Place the order in the form, one way or both, and go to its saga; what is wrong is said on the form."""
+    """Place the order in one saga type or in both patterns, and redirect to its saga; errors are shown on the form."""
     form = OrderForm.read(request.form)
     try:
         key = form.idempotency_key(order_form.key_of(request.form))
@@ -132,7 +132,7 @@ def place_order() -> Page:
 
 
 def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
-    """Flash a notice if an earlier request had placed all of these orders."""
+    """Flash a notice if all of these orders had been placed by an earlier request."""
     if all(order.repeated for order in placed):
         flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
 
@@ -164,7 +164,7 @@ def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed
 
 
 def _first_choice(finding: BookSearch) -> dict[str, str]:
-    """Return a basket to begin with: one copy of the first book that is there."""
+    """Return the initial basket: one copy of the first available book."""
     return next(({book.book_id: "1"} for book in finding.books().rows if book.available_stock), {})
 
 
@@ -209,7 +209,7 @@ _PAYMENT_METHODS = {PaymentMethod.CREDIT_CARD: _("Credit card"), PaymentMethod.E
 
 
 def _faults() -> dict[str, dict[str, str]]:
-    """Return what may go wrong in each service."""
+    """Return the faults that can be simulated in each service, with their labels."""
     actions = (orders.create_order, inventory.reserve_stock, payments.process_payment, shipping.arrange_shipping)
     return {action.service: dict(_faults_of(action)) for action in actions}
 

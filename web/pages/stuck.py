@@ -1,4 +1,4 @@
-"""Sagas that are stuck on the same step with the same class of error: shown, resumed together, and followed."""
+"""Pages of sagas that are stuck on the same step with the same class of error: list, bulk resume, and its outcome."""
 
 import time
 from collections.abc import Callable
@@ -23,14 +23,14 @@ blueprint = Blueprint("stuck", __name__, url_prefix="/stuck")
 MAX_STEP_LENGTH = 64
 MAX_SHOWN = 50
 BULK_SECONDS = 20
-"""How long one request goes on resuming batch after batch; what is left can be resumed by another one."""
+"""The time limit of one request, which resumes batch after batch; the rest is left to another request."""
 MAX_REASONS_SHOWN = 3
 MAX_REASON_LENGTH = 200
 
 
 @blueprint.get("/<step>")
 def show(step: str) -> Page:
-    """Show the sagas of a group."""
+    """Show a group of stuck sagas."""
     stuck = saga_search.stuck_sagas(_step(step), _error() or "", MAX_SHOWN)
     return render_template("stuck/group.html", stuck=stuck, most=MAX_SHOWN)
 
@@ -38,7 +38,7 @@ def show(step: str) -> Page:
 @blueprint.route("/<step>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def resume(step: str) -> Page:
-    """Say what resuming a group does, or all that are stuck on a step if no error is named, and do it."""
+    """Preview the resumption of a group, or of all sagas stuck on a step without an error class, and resume them."""
     step, error = _step(step), _error()
     if request.method == "POST":
         return _resume(step, error)
@@ -58,14 +58,14 @@ def resume(step: str) -> Page:
 @blueprint.get("/resumed/<first>/<last>")
 @login_required  # type: ignore[untyped-decorator]
 def resumed(first: str, last: str) -> Page:
-    """Show what has become of the sagas that were resumed together; the page renews itself until all have ended."""
+    """Show the sagas that were resumed together; the page refreshes itself until all have ended."""
     return render_template("stuck/resumed.html", first=first, last=last, **_outcome(first, last))
 
 
 @blueprint.get("/resumed/<first>/<last>/part")
 @login_required  # type: ignore[untyped-decorator]
 def part(first: str, last: str) -> Page:
-    """Return the part of that page that changes."""
+    """Return the part of that page that refreshes itself."""
     return render_template("stuck/resumed_part.html", **_outcome(first, last))
 
 
@@ -78,13 +78,13 @@ def _resume(step: str, error: str | None) -> Page:
             return operations.resume_stuck(step, by=by, after=after)
         return operations.resume_group(group, by=by, after=after)
 
-    first = new_id()  # ids grow with time: the acts of this request lie between the two
+    first = new_id()  # ids increase with time: those of this request's operator actions lie between the two
     _resume_all(batch)
     return redirect(url_for("pages.stuck.resumed", first=first, last=new_id(), by=by), 303)
 
 
 def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
-    """Resume batch after batch, and say on the next page which were refused and whether some are left."""
+    """Resume batch after batch, and flash which sagas were refused and whether some are left."""
     give_up = time.monotonic() + BULK_SECONDS
     refused, after = dict[str, str](), None
     while True:
