@@ -1,8 +1,8 @@
-"""A gunicorn worker in which a slow client holds no thread, for where no proxy that buffers stands in front.
+"""A gunicorn worker in which slow clients occupy no thread, for deployments without a buffering proxy.
 
-Gunicorn's own threaded worker reads requests, writes answers and closes connections with blocking calls: sixteen
-clients that send half a request, or read nothing, stop it. Here the main loop receives a request whole before a thread
-gets it, and sends the rest of an answer that a client does not take at once.
+Gunicorn's own threaded worker reads requests, writes responses and closes connections with blocking calls: sixteen
+clients that send half a request, or read nothing, stop it. Here the main loop receives a request completely before a
+thread gets it, and sends the rest of a response that a client does not accept at once.
 """
 
 import errno
@@ -24,11 +24,11 @@ from web.server.limits import ANSWER_TIMEOUT_SECONDS, MAX_REQUEST_BODY_BYTES, RE
 
 MAX_HEAD = 64 * 1024
 MAX_BUFFERED = 8 * MAX_REQUEST_BODY_BYTES
-"""Of a body in parts: each part has a line that says how long it is."""
+"""The maximum size of a request in the buffer; larger than the body's limit, because each chunk has a size line."""
 MAX_BUFFERED_IN_ALL = 64 * 1024 * 1024
-"""Of the unfinished requests and unsent responses of a process; beyond it those that hold most are dropped."""
+"""The maximum size of a process's incomplete requests and unsent responses; beyond it the largest are dropped."""
 READ_TIMEOUT_SECONDS = 0.2
-"""How long a thread may read in all what was not received before: the rest of a request that is refused anyway."""
+"""The maximum total time of a thread's reads of what the main loop did not receive: the rest of a refused request."""
 RECEIVE_BYTES = 64 * 1024
 CLOSE_TIMEOUT_SECONDS = 2.0
 DRAIN_SECONDS = 0.05
@@ -41,7 +41,7 @@ _CHUNK_SIZE = re.compile(rb"0*([0-9a-fA-F]{1,12})[ \t]*[;\r]")
 
 
 class ClientSocket(socket.socket):
-    """A client's socket. What cannot be sent at once is kept in ``unsent``; a thread may wait for data only briefly."""
+    """A client's socket. Data that cannot be sent at once is kept in ``unsent``; threads wait for data only briefly."""
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
@@ -50,34 +50,34 @@ class ClientSocket(socket.socket):
         self._read_until: float | None = None
 
     def setblocking(self, flag: bool) -> None:
-        """Set whether reading may wait; gunicorn says so when a thread begins with a request."""
+        """Set whether reads may wait; gunicorn calls this when a thread starts a request."""
         self._read_until = time.monotonic() + READ_TIMEOUT_SECONDS if flag else None
         self.settimeout(READ_TIMEOUT_SECONDS if flag else 0)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Receive what has come. Raises TimeoutError once a thread has waited for too long in all."""
+        """Receive available data. Raises TimeoutError if a thread has waited too long in total."""
         if self._read_until is not None:
             left = self._read_until - time.monotonic()
             if left <= 0:
-                # gunicorn logs this error number as a client's fault, others with a traceback as its own
+                # gunicorn logs this errno as a client's error, and others as its own with a traceback
                 raise TimeoutError(errno.ECONNRESET, "the rest of the request has not come")
             self.settimeout(min(left, self.gettimeout() or left))
         return super().recv(bufsize, flags)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002  (a socket's)
-        """Send what can be sent without waiting, and keep the rest. Raises OSError if the client takes nothing."""
+    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002  (the socket's signature)
+        """Send what can be sent without waiting, and keep the rest. Raises OSError if the client reads nothing."""
         if not self.unsent:
             self.last_progress = time.monotonic()
         self.unsent += data
         self.flush()
-        if self.is_stalled():  # a stream would go on for a client that does not read it
+        if self.is_stalled():  # otherwise a stream would continue for a client that does not read
             raise BrokenPipeError(errno.EPIPE, "the client does not read")
 
     def flush(self) -> None:
         """Send as much of ``unsent`` as can be sent without waiting. Raises OSError if the connection is gone."""
         while self.unsent:
             try:
-                # not send(): with a timeout that waits, although the descriptor itself does not block
+                # not send(): on a socket with a timeout it waits, although the descriptor is non-blocking
                 sent = os.write(self.fileno(), self.unsent)
             except BlockingIOError:
                 return
@@ -85,31 +85,31 @@ class ClientSocket(socket.socket):
             self.last_progress = time.monotonic()
 
     def is_stalled(self) -> bool:
-        """Return whether the client has taken nothing for too long of what is there for it."""
+        """Return whether the client has read nothing of the unsent data for too long."""
         return bool(self.unsent) and time.monotonic() - self.last_progress > ANSWER_TIMEOUT_SECONDS
 
 
 @dataclass
 class IncomingRequest:
-    """What has been received of a request. Gunicorn parses it; this only finds out whether all of it is there."""
+    """The received part of a request. Gunicorn parses it; this only determines whether it is complete."""
 
     deadline: float
     data: bytearray = field(default_factory=bytearray)
     expects_continue: bool = False
     """Whether the client waits for ``100 Continue`` before it sends the body."""
     _body: int | None = None
-    """Where the body begins."""
+    """The offset of the body."""
     _length: int | None = None
-    """Of the body; None if it comes in parts."""
+    """The length of the body; None if it is chunked."""
     _chunk: int = 0
-    """Where the part begins that is being received."""
+    """The offset of the chunk that is being received."""
     _content: int = 0
-    """The bytes of the parts before it."""
+    """The total size of the chunks before it."""
 
     def is_ready(self) -> bool:
-        """Return whether a thread can answer it without waiting: it is complete, or can be refused as it is."""
+        """Return whether a thread can process it without waiting: it is complete, or can be refused already."""
         if self._body is None and not self._read_head():
-            # a head that is too long, or whose lines end otherwise, is refused
+            # gunicorn refuses a head that is too long, or that has bare LF line ends
             return len(self.data) > MAX_HEAD or b"\n\n" in self.data
         assert self._body is not None
         if self._length is None:
@@ -150,19 +150,19 @@ class IncomingRequest:
             self._chunk, self._content = begin + length + 2, self._content + length
 
 
-class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without types
+class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped
     """Gunicorn's threaded worker, whose threads never wait for a client."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._incoming: dict[TConn, IncomingRequest] = {}
         self._sending: dict[TConn, Callable[[], None]] = {}
-        """Connections whose answer is still being sent, and what is done with each afterwards."""
+        """Connections whose response is still being sent, and the callback for each afterwards."""
         self._closing: dict[TConn, float] = {}
-        """Connections that we have closed and the client has not, until when that is waited for."""
+        """Connections that only our side has closed, and the deadline for the client's side."""
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection; its first request is received by the main loop. TLS is left to gunicorn."""
+        """Accept a connection; the main loop receives its first request. TLS connections are left to gunicorn."""
         if self.cfg.is_ssl:
             super().accept(listener)
             return
@@ -179,7 +179,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
         self.enqueue_req(connection)
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Receive the next request of a connection, and hand it to a thread when it is complete."""
+        """Receive the next request of a connection, and pass it to a thread when it is complete."""
         if not isinstance(conn.sock, ClientSocket):
             super().enqueue_req(conn)
             return
@@ -192,11 +192,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
             self._hand_over(conn)
 
     def finish_request(self, conn: TConn, fs: "Future[bool]") -> None:
-        """Go on with a connection after its request: once the answer is sent, keep or close it."""
+        """Keep or close a connection after its request, once the response is sent."""
         if not isinstance(conn.sock, ClientSocket):
             super().finish_request(conn, fs)
             return
-        if conn.sock.fileno() < 0:  # gunicorn has closed it in the thread: the answer failed after its head was sent
+        if conn.sock.fileno() < 0:  # gunicorn has closed it in the thread: the response failed after its head was sent
             self.nr_conns -= 1
             return
         keep = not fs.cancelled() and fs.exception() is None and fs.result()
@@ -236,18 +236,18 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
         request.data += data
         if not request.data or len(request.data) > MAX_BUFFERED:
             self._drop(conn)
-        elif not data or request.is_ready():  # one that ends too early is refused by the application
+        elif not data or request.is_ready():  # the application refuses a truncated request
             self._hand_over(conn)
         elif request.expects_continue:
             request.expects_continue = False
             try:
                 conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            except OSError:  # the client has gone; raised here it would end the worker
+            except OSError:  # the client has disconnected; an exception here would end the worker
                 self._drop(conn)
         self._bound_buffers()
 
     def _bound_buffers(self) -> None:
-        """Drop the connections that hold most, until all together hold no more than ``MAX_BUFFERED_IN_ALL``."""
+        """Drop the connections with the largest buffers until the total is at most ``MAX_BUFFERED_IN_ALL``."""
         held = {conn: len(request.data) for conn, request in self._incoming.items()}
         held |= {conn: len(conn.sock.unsent) for conn in self._sending}
         while sum(held.values()) > MAX_BUFFERED_IN_ALL:
@@ -271,7 +271,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # it comes without t
             self._sending.pop(conn)()
 
     def _close_gracefully(self, conn: TConn) -> None:
-        """Close our side, and wait for the client to close its own: an answer still under way would be cut off."""
+        """Close our side, then wait for the client's: closing at once could cut off a response in transit."""
         self._closing[conn] = time.monotonic() + CLOSE_TIMEOUT_SECONDS
         conn.sock.setblocking(False)
         self.poller.register(conn.sock, EVENT_READ, partial(self._await_close, conn))

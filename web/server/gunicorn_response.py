@@ -1,7 +1,7 @@
-"""How gunicorn answers here: the head of an answer leaves with its body, in one write as far as the socket takes it.
+"""Send gunicorn's response head together with the body, in one write as far as the socket accepts it.
 
-A server killed between two writes leaves a proxy with a head that it has passed on already, so that it can ask no other
-server instead. One write is also one call and one packet less.
+If a server is killed between two writes, the proxy has already forwarded the head, and cannot retry the request on
+another server. One write also saves a system call and a packet.
 """
 
 from typing import Any
@@ -11,26 +11,26 @@ from gunicorn.http.message import Request
 
 
 class BufferedHead:
-    """A client's socket for one answer: what is written first waits for what is written next."""
+    """A client's socket for one response, which buffers the first write (the head) until the next one."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._head: bytes | None = None
 
     def sendall(self, data: bytes) -> None:
-        """Send after what waits, or have the first of all wait."""
+        """Buffer the first write; send later ones, after what is buffered."""
         if self._head is None:
             self._head = data
         else:
             self._socket.sendall(self._taken() + data)
 
     def sendfile(self, file: Any, offset: int, count: int) -> int:
-        """Send what waits, and then a part of a file."""
+        """Send what is buffered, then a part of a file."""
         self.flush()
         return int(self._socket.sendfile(file, offset=offset, count=count))
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send what is buffered."""
         if self._head:
             self._socket.sendall(self._taken())
 
@@ -39,16 +39,16 @@ class BufferedHead:
         return head
 
 
-class BufferedResponse(wsgi.Response):  # type: ignore[misc]  # it comes without types
-    """Gunicorn's answer, whose head leaves with the first part of its body, or at the end of an answer without one.
+class BufferedResponse(wsgi.Response):  # type: ignore[misc]  # untyped
+    """Gunicorn's response, whose head is sent with the first part of the body, or at the end if there is no body.
 
-    A file, a stream, or a body larger than the socket's buffer may still be cut.
+    A file, a stream, or a body larger than the socket's buffer may still be truncated by a kill.
     """
 
     def __init__(self, req: Request, sock: Any, cfg: Any) -> None:
         super().__init__(req, BufferedHead(sock), cfg)
 
     def close(self) -> None:
-        """End the answer: the head of one without a body leaves now."""
+        """End the response; without a body, the head is sent now."""
         super().close()
         self.sock.flush()
