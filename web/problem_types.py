@@ -1,6 +1,7 @@
-"""Every kind of error that this app answers: its place ``/problems/<slug>``, and what is to be said of it there.
+"""The problem types of error responses, with the texts of their pages ``/problems/<slug>``.
 
-A class of error that is not listed is of its base class's kind; a status that is not listed, of its hundred's.
+An error class that is not listed has its base class's type; a status that is not listed has the generic type of 4xx
+or 5xx.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from werkzeug.exceptions import HTTPException
 from app import errors
 
 
-def N_(text: str) -> str:  # noqa: N802  (the name by which texts are found that are translated where they are shown)
+def N_(text: str) -> str:  # noqa: N802  (the conventional gettext marker for texts that are translated when displayed)
     """Mark a text for translation."""
     return text
 
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A kind of error. ``example`` is a detail as it may be given, ``remedy`` what a client should do."""
+    """A type of problem. ``example`` is a sample detail, ``remedy`` what a client should do."""
 
     slug: str
     status: int
@@ -34,12 +35,12 @@ class ProblemType:
 
     @property
     def reference(self) -> str:
-        """What a problem document has as its ``type``: the place of the page that explains it."""
+        """The ``type`` of problem documents: the path of the page that explains it."""
         return f"/problems/{self.slug}"
 
     @property
     def document(self) -> dict[str, Any]:
-        """An example of a problem document."""
+        """A sample problem document."""
         return {
             "type": self.reference,
             "title": self.title,
@@ -224,7 +225,7 @@ ALL: dict[str, ProblemType] = {
         NOT_READY,
     )
 }
-"""Every kind, by its slug."""
+"""All problem types by slug."""
 
 _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.BadRequest: BAD_REQUEST,
@@ -242,14 +243,14 @@ _BY_STATUS = {kind.status: kind for kind in reversed(ALL.values())}
 
 
 def of(error: Exception) -> ProblemType:
-    """Return the kind of an error."""
+    """Return the problem type of an error."""
     if isinstance(error, HTTPException):
         return with_status(error.code or 500)
     return next((_BY_CLASS[base] for base in type(error).__mro__ if base in _BY_CLASS), INTERNAL)
 
 
 def with_status(status: int) -> ProblemType:
-    """Return the kind of an error of which only the status is known; of several the most general one."""
+    """Return the problem type of a status; the most general one if there are several."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return BAD_REQUEST if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR else INTERNAL

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems; as a page for somebody who browses."""
+"""Convert errors to RFC 9457 problem documents, or to HTML pages for browsers."""
 
 import json
 import logging
@@ -21,18 +21,18 @@ UNEXPECTED = "something went wrong here; it has been logged"
 
 MEDIA_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz", "/metrics", "/graphql")
-"""Below these an error is a problem document whatever the client says it likes best."""
+"""Below these paths errors are problem documents, regardless of the Accept header."""
 
 
 class FieldError(BaseModel):
-    """One field of a request that is wrong, by the name that the client gave it, and why."""
+    """An invalid field of a request, by the client's name of it, and the reason."""
 
     field: str
     reason: str
 
 
 class Problem(BaseModel):
-    """What every error answers (RFC 9457)."""
+    """The body of all error responses (RFC 9457)."""
 
     model_config = ConfigDict(
         json_schema_serialization_defaults_required=False, json_schema_extra={"example": PRICE_DIFFERS.document}
@@ -48,7 +48,7 @@ class Problem(BaseModel):
 
 
 class ValidationProblem(Invalid):
-    """Raised when fields of a request are wrong; carries all of them."""
+    """Raised if fields of a request are invalid; carries all of them."""
 
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__("; ".join(f"{error.field}: {error.reason}" for error in errors))
@@ -63,24 +63,24 @@ def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema, "example": problem_types.with_status(status).document}},
         }
-        # any request may be refused for its Host, or for a parameter that is repeated
+        # any request may be refused for its Host, or for a repeated parameter
         for status in sorted({*statuses, 400, 422, 500, 503})
     }
 
 
 def raise_validation_problem(error: ValidationError) -> NoReturn:
-    """Raise what pydantic found wrong as ValidationProblem."""
+    """Raise pydantic's errors as ValidationProblem."""
     raise ValidationProblem(field_errors(error)) from error
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
-    """Return what pydantic found wrong, in the client's own field names."""
+    """Return pydantic's errors with the client's field names."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return [FieldError(field=".".join(map(str, one["loc"])), reason=_reason(one["type"], one["msg"])) for one in found]
 
 
 def register(app: Flask) -> None:
-    """Have every error of the app answered by this module."""
+    """Register this module's handlers for all errors of the app."""
     app.register_error_handler(Refused, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DatabaseUnavailable, _no_database)
@@ -95,7 +95,7 @@ def problem(
     errors: Iterable[FieldError] = (),
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return the response that says what went wrong; its status is the kind's unless another one is given."""
+    """Return an error response, as a page for browsers; its status is the type's unless another one is given."""
     if _browsing():
         page = render_template("problem.html", kind=kind, detail=detail)
         return Response(page, status or kind.status, mimetype="text/html")
@@ -110,7 +110,7 @@ def document(
     errors: Iterable[FieldError] = (),
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return the problem document that says what went wrong, also to a browser."""
+    """Return a problem document, also to a browser."""
     status = status or kind.status
     told = Problem(
         type=kind.reference,
@@ -121,12 +121,12 @@ def document(
         errors=list(errors),
         facts=dict(facts or {}),
     )
-    # not pydantic's own JSON: a field's name may hold what is no character, and that is to be said, not to fail
+    # not pydantic's own JSON: it fails on lone surrogates, which a client's field names may contain
     return Response(json.dumps(told.model_dump()), status, mimetype=MEDIA_TYPE)
 
 
 def errors_of(error: Refused) -> list[FieldError]:
-    """Return the fields that a refusal names."""
+    """Return the field errors of a refusal."""
     if isinstance(error, ValidationProblem):
         return error.errors
     return [FieldError(field=error.field, reason=error.detail)] if error.field else []

@@ -1,1 +1,1 @@
-"""A saga as people see it: its details, status, icons and the actions that it allows."""
+"""View models of a saga: details, status text, icons and available actions."""

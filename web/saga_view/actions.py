@@ -1,4 +1,4 @@
-"""What may be asked of a saga now, and why the rest may not."""
+"""Determine which operator actions a saga allows, and why the others are unavailable."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from workflows.read_side.queries import SagaView
 
 @dataclass(frozen=True)
 class Request:
-    """One thing that may be asked: what it does, the page that reviews it, and why it is refused, if it is."""
+    """An operator action: its description, its preview page, and why it is unavailable (None if it is available)."""
 
     name: str
     says: str
@@ -22,7 +22,7 @@ class Request:
 
 
 def requests(view: SagaView) -> list[Request]:
-    """Return what could be asked of a saga."""
+    """Return all operator actions on a saga, including unavailable ones."""
     saga = view.saga
 
     def page(act: str) -> str:

@@ -1,4 +1,4 @@
-"""All that the page of a saga tells, put together: its log, its order's ledger, and the drawings of both."""
+"""Build the view model of a saga's page: its log, its order's ledger, and the diagrams."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from workflows.read_side.reconciliation import Balance
 
 @dataclass(frozen=True)
 class SagaDetail:
-    """What a saga's page shows; of ``steps`` and ``sequence`` the one that fits its pattern is there."""
+    """The data of a saga's page; of ``steps`` and ``sequence`` only the one of its pattern is set."""
 
     saga: SagaInstance
     sentence: str
@@ -35,7 +35,7 @@ class SagaDetail:
     sequence: SequenceDiagram | None
     timeline: Timeline
     draw_timeline: Callable[..., Timeline]
-    """Draws it to another ``scale``."""
+    """Lays out the timeline with another ``scale``."""
     legend: Sequence[Mark]
     plan: Sequence[PlannedStep]
     operations: Sequence[HistoryEntry]
@@ -46,22 +46,22 @@ class SagaDetail:
 
     @property
     def items(self) -> Any:
-        """The order's items, as the saga was told of them."""
+        """The order's items, from the saga's context."""
         return self.saga.payload.get("items", [])
 
     @property
     def simulated(self) -> Any:
-        """What was broken on purpose."""
+        """The simulated faults, from the saga's context."""
         return self.saga.payload.get("simulate", {})
 
     @property
     def open_requests(self) -> bool:
-        """Whether it waits for somebody who may do something about it."""
+        """Whether the saga is stuck, and so waits for an operator action."""
         return self.saga.status == SagaStatus.STUCK
 
 
 def story(saga_id: str) -> SagaDetail:
-    """Return what a saga's page shows. Raises NotFound."""
+    """Load the data of a saga's page. Raises NotFound."""
     here = runtime.current()
     view = queries.saga(saga_id)
     now = here.now()

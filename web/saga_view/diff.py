@@ -1,4 +1,4 @@
-"""Two sagas step by step: aligned by what is done for the order, and not by the clock."""
+"""Compare two sagas step by step, aligned by step and not by time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from workflows.read_side.event_flow import Outcome
 
 @dataclass(frozen=True)
 class Done:
-    """One operation of a step in one of the sagas: how it stands, which task did it, and in how many messages."""
+    """One operation of a step in one of the sagas: its log entry, its task, and its number of messages."""
 
     logged: HistoryEntry
     task_name: str
@@ -20,14 +20,14 @@ class Done:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took from its first attempt to its end."""
+        """The time from the first attempt to the end; None if it has not ended."""
         ended = self.logged.finished_at
         return (ended - self.logged.started_at).total_seconds() if ended else None
 
 
 @dataclass(frozen=True)
 class Step:
-    """What was done, and undone, for one step in the first and in the second saga."""
+    """The operations of one step, in the first and in the second saga."""
 
     name: str
     sides: tuple[Sequence[Done], Sequence[Done]]
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sagas, their steps side by side, and how many messages each took in all."""
+    """Two sagas, their steps side by side, and the total number of messages of each."""
 
     stories: tuple[SagaDetail, SagaDetail]
     steps: Sequence[Step]
@@ -43,13 +43,13 @@ class Comparison:
 
     @property
     def same_order(self) -> bool:
-        """Whether the same was ordered, and broken, in both."""
+        """Whether both sagas have the same items and the same simulated faults."""
         first, second = self.stories
         return bool(first.items == second.items and first.simulated == second.simulated)
 
 
 def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
-    """Align two sagas, and draw both in time to one scale."""
+    """Align two sagas by step, and lay out both timelines to one scale."""
     first, second = _to_one_scale(first, second)
     sides = _done(first), _done(second)
     names = dict.fromkeys(name for story in (first, second) for name in _names(story))
@@ -58,7 +58,7 @@ def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
 
 
 def _to_one_scale(first: SagaDetail, second: SagaDetail) -> tuple[SagaDetail, SagaDetail]:
-    # the smaller of the two scales, so that neither gets much wider than its place
+    # the smaller of the two scales, so that neither timeline gets much wider than the page
     scale = min((told.timeline.scale for told in (first, second) if told.timeline.scale), default=None)
     one, other = (replace(told, timeline=told.draw_timeline(scale=scale)) for told in (first, second))
     return one, other
@@ -80,7 +80,7 @@ def _done(story: SagaDetail) -> Mapping[str, list[Done]]:
 
 
 def _tasks(story: SagaDetail) -> dict[tuple[str, Operation], str]:
-    """Return the task that did each operation: a command that was sent, or a reaction to an event."""
+    """Return the task of each operation: a command of an orchestrated saga, or a reaction to an event."""
     if story.choreographed:
         acted = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.ACTED]
         return {heard.logged.key: heard.task_name for heard in acted if heard.logged}
@@ -92,6 +92,6 @@ def _tasks(story: SagaDetail) -> dict[tuple[str, Operation], str]:
 
 
 def _messages(story: SagaDetail) -> int:
-    """Return how many messages a saga took so far, counted as for the Learn page."""
+    """Return the number of a saga's messages so far, counted as on the Learn page."""
     log = [Logged(one.step, one.operation, one.status, one.attempts) for one in story.operations]
     return cost(story.saga.saga_type, 0, log, [said.event.event_type for said in story.said]).messages

@@ -1,10 +1,10 @@
-"""How long something took, in words."""
+"""Format durations."""
 
 from web.i18n import say as _
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: 12 ms, 1.4 s, 3 min, 2 h, 5 d."""
+    """Return a human-readable duration: 12 ms, 1.4 s, 3 min, 2 h, 5 d."""
     seconds = max(seconds, 0)
     if seconds < 0.9995:
         return _("%(n)s ms", n=f"{seconds * 1000:.0f}" if seconds >= 0.00095 else "<1")

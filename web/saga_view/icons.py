@@ -1,4 +1,4 @@
-"""How states are shown to people: a glyph and a word each, and a class for line and ink. Never colour alone."""
+"""Icons of statuses: a glyph, a word and a CSS class for line and ink, so that none is shown by colour alone."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ FAILED = Mark("✕", _("Failed"), "failed")
 UNDOING = Mark("↶", _("Undoing"), "undoing")
 UNDONE = Mark("↶✓", _("Undone"), "undone")
 CLOSED = Mark("⊘", _("Closed: took no effect"), "skipped")
-"""Of an action that was refused. The log does not say whether it was asked, and refused, before or after that."""
+"""The icon of a blocked action. The log does not show whether it was attempted and rejected before or after that."""
 NOTHING_TO_UNDO = Mark("⊘", _("Nothing to undo"), "skipped")
 BY_HAND = Mark("☞", _("Undone by hand"), "undone")
 NOT_REACHED = Mark("○", _("Not reached"), "ghost")
@@ -37,9 +37,9 @@ TOLD = Mark("◦", _("Told"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
 LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, CLOSED, UNKNOWN, STUCK)
-"""The marks that every drawing explains."""
+"""The legend of every diagram."""
 SAID = (SAID_AGAIN, NOTHING_TO_DO, TOLD)
-"""Those that only a choreography has."""
+"""The additional legend of choreographed sagas."""
 
 _OF_SAGA = {
     SagaStatus.PENDING: PENDING,
@@ -52,7 +52,7 @@ _OF_SAGA = {
 _OF_ACTION = {
     StepStatus.RUNNING: RUNNING,
     StepStatus.RETRYING: WAITING,
-    StepStatus.CLOSING: UNKNOWN,  # what its gateway did is being voided
+    StepStatus.CLOSING: UNKNOWN,  # its gateway call, whose outcome is unknown, is being voided
     StepStatus.COMPLETED: DONE,
     StepStatus.FAILED: FAILED,
     StepStatus.SKIPPED: CLOSED,
@@ -68,12 +68,12 @@ _OF_COMPENSATION = {
 
 
 def of_saga(status: SagaStatus) -> Mark:
-    """Return how a saga's status is shown."""
+    """Return the icon of a saga's status."""
     return _OF_SAGA[SagaStatus(status)]
 
 
 def of_operation(logged: HistoryEntry) -> Mark:
-    """Return how the status of a step's operation is shown."""
+    """Return the icon of an operation's status."""
     if logged.nothing_to_undo:
         return NOTHING_TO_UNDO
     marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
@@ -81,7 +81,7 @@ def of_operation(logged: HistoryEntry) -> Mark:
 
 
 def of_attempt(attempt: Attempt) -> Mark:
-    """Return how the outcome of one attempt is shown: one that failed is only failed, though all of them are stuck."""
+    """Return the icon of one attempt's outcome: a failed one is Failed, even if the operation as a whole is stuck."""
     if attempt.outcome == StepStatus.FAILED:
         return FAILED
     if attempt.nothing_to_undo:
@@ -91,5 +91,5 @@ def of_attempt(attempt: Attempt) -> Mark:
 
 
 def under_way(operation: Operation) -> Mark:
-    """Return how an operation is shown that is being tried."""
+    """Return the icon of an operation that is being attempted."""
     return RUNNING if operation is Operation.ACTION else UNDOING

@@ -1,4 +1,4 @@
-"""What skipping a step records in this shop, and what it assumes on the operator's word."""
+"""Describe what skipping a step records in this shop, and what it assumes without verification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.saga.definition import Operation
 
 @dataclass(frozen=True)
 class Consequence:
-    """What is recorded in this shop's own tables, and what cannot be verified from here (None if nothing)."""
+    """What is recorded in this shop's own tables, and what is assumed without verification (None if nothing)."""
 
     recorded: str
     believed: str | None
@@ -54,5 +54,5 @@ _UNKNOWN = Consequence(
 
 
 def consequences(step: str, given_up: Sequence[Operation]) -> list[Consequence]:
-    """Return what skipping a step records and believes; ``given_up`` are those of its operations that were given up."""
+    """Return the consequences of skipping a step; ``given_up`` are its operations whose retries are exhausted."""
     return [_CONSEQUENCES.get((step, operation), _UNKNOWN) for operation in given_up]

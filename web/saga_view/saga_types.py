@@ -1,4 +1,4 @@
-"""The kinds of sagas that an order may be driven by, in a person's words."""
+"""User-facing descriptions of the saga types of an order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from workflows.order_orchestration import ORDER, ORDER_PAYMENT_FIRST
 
 @dataclass(frozen=True)
 class Way:
-    """A kind of saga: its pattern, what sets it apart, one sentence, and the order of its steps."""
+    """A saga type: its pattern, its variant, a description, and its steps in order."""
 
     saga_type: str
     pattern: str

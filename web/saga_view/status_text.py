@@ -1,4 +1,4 @@
-"""What a saga is doing, in a sentence."""
+"""Describe a saga's status in a sentence."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from workflows.read_side.queries import SagaView
 
 
 def sentence(view: SagaView, said: Sequence[Said], now: datetime) -> str:
-    """Say what is happening to a saga now, or how it ended."""
+    """Return a sentence on what a saga is doing now, or how it ended."""
     saga = view.saga
     took = duration((saga.updated_at - saga.created_at).total_seconds())
     if saga.status == SagaStatus.COMPLETED:
