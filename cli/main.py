@@ -36,7 +36,7 @@ def run() -> None:
 
 @commands.command()
 def demo() -> None:
-    """Play every scenario of the seeds in every kind of saga; exit 1 if one does not end as its seed says."""
+    """Run every scenario of the seeds in every saga type; exit 1 if one does not end as its seed specifies."""
     from cli.demo import play
 
     configure_logging("CRITICAL")  # the printed timelines contain everything, in order
@@ -62,7 +62,7 @@ def audit() -> None:
 
 @commands.command("seed")
 def seed_command() -> None:
-    """Write the first books and customers where they are missing."""
+    """Write the initial books and customers if they are missing."""
     from workflows.seed_data import seed
 
     load_runtime()

@@ -17,14 +17,14 @@ MAX_NAME_LENGTH = 40
 @click.group(invoke_without_command=True)
 @click.pass_context
 def migrate(context: click.Context) -> None:
-    """Bring the database to the newest schema; or take it back, or say where it is."""
+    """Upgrade the database to the newest schema; or downgrade it, or show its revision."""
     if context.invoked_subcommand is None:
         context.invoke(up)
 
 
 @migrate.command()
 def up() -> None:
-    """Bring the database to the newest schema, as `migrate` alone does."""
+    """Upgrade the database to the newest schema, as `migrate` alone does."""
     before = migrations.status(_database_url())
     migrations.migrate(_database_url())
     for script in before.pending:
@@ -35,7 +35,7 @@ def up() -> None:
 @migrate.command()
 @click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
 def down(yes: bool) -> None:
-    """Take back the newest revision of the database, with what only it can hold."""
+    """Downgrade the database by one revision, deleting the data that only that revision can hold."""
     now = migrations.status(_database_url())
     if now.current is None:
         raise MigrationFailed("the database is empty: there is nothing to take back")

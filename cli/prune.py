@@ -42,7 +42,7 @@ def _age(_context: click.Context, _parameter: click.Parameter, value: str) -> ti
 def prune(older_than: timedelta, archive: Path | None, batch: int, dry_run: bool) -> None:
     """Delete the orders whose saga ended more than AGE ago, completed or compensated, with all that belongs to them.
 
-    The shop may run meanwhile. What is unfinished or stuck stays, however old it is.
+    The shop may run meanwhile. Unfinished and stuck sagas stay, however old they are.
     """
     before = load_runtime().now() - older_than
     if dry_run:

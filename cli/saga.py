@@ -94,7 +94,7 @@ def show(identifier: str) -> None:
 @ID
 @BY
 def cancel(identifier: str, by: str) -> None:
-    """Request that a saga be compensated; ``show`` shows later whether that came before its point of no return."""
+    """Request that a saga be compensated; ``show`` later has the decision: too late past the point of no return."""
     _ask(identifier, partial(operations.cancel, by=by))
 
 

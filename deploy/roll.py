@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 180
 CREATED_SERVICE_IMAGE = '{{.Created}} {{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}}'
 
 ENV_FILE = Path(__file__).parent.parent / ".env"
-"""Where `make up` and `make roll` record the version that runs."""
+"""The file in which `make up` and `make roll` record the running version."""
 
 
 class NotHealthy(Exception):

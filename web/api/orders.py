@@ -35,7 +35,7 @@ def list_orders(query: OrdersQuery) -> Response:
 
 @api.get("/<order_id>", responses={200: responses.OrderReply, **problems.responses(404)})
 def get_order(path: OrderPath) -> Response:
-    """Show an order with its payment, its shipment and where its saga stands."""
+    """Show an order with its payment, its shipment and its saga's status."""
     return answer(serializers.order(queries.order(path.order_id)))
 
 

@@ -1,1 +1,1 @@
-"""GraphQL at ``/graphql``: the mutations of seed 000, and what they lead to, to be asked for."""
+"""GraphQL at ``/graphql``: the mutations of seed 000, and queries for orders, sagas, events and the catalogue."""

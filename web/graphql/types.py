@@ -33,7 +33,7 @@ Node = TypeVar("Node")
 
 @output
 class PageInfo:
-    """Where a page ended: pass `endCursor` as `after` to get the next one."""
+    """The end of a page: pass `endCursor` as `after` to get the next one."""
 
     end_cursor: str | None
     has_next_page: bool

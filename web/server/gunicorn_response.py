@@ -18,19 +18,19 @@ class BufferedHead:
         self._head: bytes | None = None
 
     def sendall(self, data: bytes) -> None:
-        """Buffer the first write; send later ones, after what is buffered."""
+        """Buffer the first write; send later ones, preceded by the buffer."""
         if self._head is None:
             self._head = data
         else:
             self._socket.sendall(self._taken() + data)
 
     def sendfile(self, file: Any, offset: int, count: int) -> int:
-        """Send what is buffered, then a part of a file."""
+        """Send the buffer, then a part of a file."""
         self.flush()
         return int(self._socket.sendfile(file, offset=offset, count=count))
 
     def flush(self) -> None:
-        """Send what is buffered."""
+        """Send the buffer."""
         if self._head:
             self._socket.sendall(self._taken())
 
