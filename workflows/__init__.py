@@ -1,6 +1,9 @@
-"""The same services wired in two ways, side by side. Importing this package declares every workflow and its tasks."""
+"""The order workflow in both saga patterns, over the same services.
 
-import app.saga.change_feed  # noqa: F401  (whoever moves sagas announces it)
+Importing this package registers every workflow and its Celery tasks.
+"""
+
+import app.saga.change_feed  # noqa: F401  (publishes changes of sagas from every process that imports workflows)
 from workflows import order_choreography, order_notifications, order_orchestration
 from workflows.operations import operator_password
 

@@ -1,4 +1,4 @@
-"""Keeping the catalogue: categories, books and their stock."""
+"""Maintain the catalogue: categories, books and their stock."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ from tasks import inventory
 from tasks.inventory import Book, Category, Delivery
 
 MAX_STOCK = 2**31 - 1
-"""What the stock columns hold."""
+"""The maximum of the stock columns, which are 32-bit integers."""
 
 
 def add_category(name: str, description: str, *, category_id: str | None = None) -> Category:
-    """Open a new category. Raises Conflict if the id is taken."""
+    """Create a category. Raises Conflict if the id is taken."""
     category = Category(id=category_id or new_id(), name=name, description=description)
     try:
         with runtime.current().database.transaction() as session:
@@ -33,7 +33,7 @@ def add_category(name: str, description: str, *, category_id: str | None = None)
 
 @dataclass(frozen=True)
 class NewBook:
-    """A book that is to be sold; without an id of the caller's own it gets one."""
+    """A book to be added to the catalogue; an id is generated unless the caller provides one."""
 
     title: str
     description: str
@@ -44,7 +44,7 @@ class NewBook:
 
 
 def add_book(new: NewBook) -> Book:
-    """Put a new book on sale. Raises Invalid (unknown category) and Conflict (the id is taken)."""
+    """Add a book to the catalogue. Raises Invalid (unknown category) and Conflict (the id is taken)."""
     book = Book(
         book_id=new.book_id or new_id(),
         title=new.title,
@@ -63,7 +63,7 @@ def add_book(new: NewBook) -> Book:
                 raise taken
             session.add(book)
     except IntegrityError as error:
-        # somebody took the id at the same time; categories are never deleted, so it can be nothing else
+        # a concurrent request took the id; categories are never deleted, so no other constraint can fail
         raise taken from error
     return book
 
@@ -71,10 +71,11 @@ def add_book(new: NewBook) -> Book:
 def change_book(
     book_id: str, *, title: str, description: str, price: Decimal, category_id: str | None, seen: str
 ) -> Book:
-    """Say other things of a book; orders that were placed keep the title and the price that they were placed with.
+    """Change a book's data; existing orders keep the title and the price that they were placed with.
 
-    ``seen`` is the ``mark`` of the book as whoever changes it saw it. Raises NotFound, Invalid (unknown category) and
-    Conflict (somebody changed it meanwhile).
+    ``seen`` is the ``mark`` of the book that the caller's change is based on (optimistic locking). A change that is
+    already in effect succeeds whatever ``seen`` is. Raises NotFound, Invalid (unknown category) and Conflict (the book
+    was changed in the meantime).
     """
     with runtime.current().database.transaction() as session:
         book = _locked(session, book_id)
@@ -90,15 +91,15 @@ def change_book(
 
 
 def mark(book: Book) -> str:
-    """Return what is another once a book has been changed; its stock does not count."""
+    """Return an entity tag of a book: a hash of the fields that ``change_book`` changes, without the stock."""
     said = [book.title, book.description, str(book.price), book.category_id]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> Book:
-    """Take delivery of new copies of a book; of two requests with the same key the second changes nothing.
+    """Record a delivery of new copies of a book; idempotent by ``key``.
 
-    Raises NotFound, Conflict (more than the stock columns hold) and Invalid (the key was used for something else).
+    Raises NotFound, Conflict (more than the stock columns hold) and Invalid (the key was used for another request).
     """
     used = Invalid("the key was used before, for a different request", field="Idempotency-Key")
     with runtime.current().database.transaction() as session:
@@ -111,12 +112,12 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
         if book.received_stock + quantity > MAX_STOCK:
             raise Conflict(f"no more than {MAX_STOCK} copies of a book can be received", field="quantity")
         if not inventory.take(session, book, quantity, key=key or new_id(), by=by):
-            raise used  # at the same time, for another book
+            raise used  # by a concurrent request, for another book
     return book
 
 
 def deliveries(book_id: str, *, limit: int) -> Sequence[Delivery]:
-    """Return the latest deliveries of a book, the newest first."""
+    """Return the latest deliveries of a book, newest first."""
     latest = select(Delivery).where(Delivery.book_id == book_id).order_by(Delivery.taken_at.desc(), Delivery.key)
     with runtime.current().database.reading() as session:
         return session.scalars(latest.limit(limit)).all()

@@ -1,8 +1,9 @@
-"""The order as a choreographed saga: nobody conducts, each service reacts to what it hears.
+"""The order as a choreographed saga: there is no orchestrator, each service reacts to events.
 
-Read each reaction as a row of a table: on these events, this service does that. The events it may cause stand in its
-comment. Every failure, time-out and cancellation takes the same way out: the money goes back, the stock goes back, and
-when both have, the order is cancelled. Booking the carrier is the point of no return, so shipping alone decides it.
+Read each reaction as a row of a table: on these events, this service executes, compensates or aborts that action. Its
+comment names the events that may result. Every failure, timeout and cancellation is compensated in the same way: the
+payment is refunded, the stock is released, and once both are done the order is cancelled. Booking the carrier is the
+point of no return (pivot), so only shipping decides whether an order can still be cancelled.
 """
 
 from app.events import History
@@ -32,14 +33,14 @@ def charge_on_order_created(_: History) -> Decision:
 
 
 def ready_to_ship(order: History) -> bool:
-    """Tell whether everything is there that the carrier waits for; from then on the address is fixed."""
+    """Return whether stock and payment are both done, so that shipping may book; the address is fixed from then on."""
     return order.has(StockReserved, PaymentCompleted)
 
 
 @on(StockReserved, PaymentCompleted, queue="shipping")
 def ship_when_reserved_and_paid(order: History) -> Decision:
     if order.has_any(OrderTimedOut, OrderCancelRequested):
-        return None  # too late, however long this message waited: see below
+        return None  # the order is being cancelled (see below), and this message was delivered late
     if ready_to_ship(order):
         return Act(shipping.arrange_shipping)  # ShippingArranged or ShippingFailed
     return None  # the other event is still to come
@@ -68,7 +69,7 @@ def release_on_failure(_: History) -> Decision:
 @on(OrderTimedOut, OrderCancelRequested, queue="shipping")
 def settle_on_time_out_or_cancel_request(order: History) -> Decision:
     late = order.has(OrderTimedOut)
-    # ShippingArranged if it is booked already, and else ShippingFailed
+    # ShippingArranged if the carrier is already booked, otherwise ShippingFailed
     return Close(shipping.arrange_shipping, "the order timed out" if late else "the customer cancelled")
 
 
@@ -80,14 +81,14 @@ STOCK_SETTLED = (StockUnavailable, StockReleased)
 def cancel_when_settled(order: History) -> Decision:
     if order.has_any(*MONEY_SETTLED) and order.has_any(*STOCK_SETTLED):
         return Undo(orders.create_order, orders.cancel_order)  # OrderCancelled
-    return None  # somebody has still to give something back
+    return None  # the refund or the release is still to come
 
 
 @ORDER_CHOREOGRAPHY.milestone(
     OrderCompleted, StockShipped, StockUnavailable, PaymentFailed, ShippingFailed, OrderCancelled
 )
 def milestone(order: History) -> str | None:
-    """Say where the order stands, for people and the sweep; no service decides by it."""
+    """Return the saga's state after these events, for display and for the sweep; no reaction depends on it."""
     if order.has(OrderCancelled):
         return FAILED
     if order.has(OrderCompleted, StockShipped):

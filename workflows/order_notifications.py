@@ -1,4 +1,4 @@
-"""Whom the end of an order concerns, in whichever pattern it came about."""
+"""Notify the customer when an order ends, in either pattern."""
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from tasks.orders import OrderCancelled, OrderCompleted
 
 @on(OrderCompleted, OrderCancelled, queue="notifications")
 def notify_customer(session: Session, event: StoredEvent) -> None:
-    """Tell the customer that the order is on its way, or why it is not."""
+    """Notify the customer that the order is on its way, or that it was cancelled and why."""
     order_id = event.payload["order_id"]
     if event.event_type == OrderCompleted:
         message = f"Your order {order_id} is on its way."

@@ -1,7 +1,7 @@
-"""The order as an orchestrated saga: one conductor tells each service what to do, and what to undo.
+"""The order as an orchestrated saga: the orchestrator runs each step's action, and compensates in reverse on failure.
 
-Each step reads from left to right: the action, the compensation that undoes it, and what is special about it. A failing
-step is undone too, because a gateway that did not answer may have done what it was asked.
+A step reads from left to right: its action, its compensation, and its options. The step that failed is compensated as
+well, because a gateway that did not answer may still have processed the request.
 """
 
 from app.saga.definition import Saga, Step, after

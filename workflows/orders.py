@@ -1,4 +1,4 @@
-"""Placing and changing orders, in either pattern: what the API, the page and the demo all call."""
+"""Place, change and cancel orders, in either pattern. The API, the pages and the demo all use this module."""
 
 import hashlib
 import json
@@ -34,19 +34,19 @@ DEFAULT_ADDRESS = "to be collected at the shop"
 
 
 class Pattern(StrEnum):
-    """The two ways in which an order can be driven."""
+    """The two saga patterns in which an order can be processed."""
 
     ORCHESTRATION = "orchestration"
     CHOREOGRAPHY = "choreography"
 
 
 SAGAS: dict[str, Saga] = {saga.name: saga for saga in (ORDER, ORDER_PAYMENT_FIRST)}
-"""The orchestrated sagas a client may ask for; the first is what it gets unless it does."""
+"""The orchestrated sagas that a client may request, by saga type; the first one is the default."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """So many copies of a book; ``unit_price`` is what the client believes it costs, if it said so."""
+    """A book and its quantity; ``unit_price`` is the price that the client expects, if it sent one."""
 
     book_id: str
     quantity: int
@@ -55,10 +55,10 @@ class Item:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """A request for an order, checked for form, and as the client sent it: what it left out is None here.
+    """A syntactically valid request for an order, as the client sent it: omitted fields are None.
 
-    ``amount`` is the total that the client expects, if it named one. ``Order`` gets what a client may leave out from
-    the constants above, when the order is stored.
+    ``amount`` is the total that the client expects, if it sent one. Defaults (the constants above) are applied when
+    the order is stored.
     """
 
     items: tuple[Item, ...]
@@ -73,27 +73,27 @@ class NewOrder:
 
     @property
     def customer(self) -> str:
-        """Return whose order it is."""
+        """Return the id of the customer, or the guest's."""
         return self.customer_id or GUEST
 
     @property
     def fingerprint(self) -> str:
-        """Return what two requests must have in common to be the same request.
+        """Return a hash that identifies the request's content.
 
-        It is made of what the client sent, before defaults: a version of this program that knows one more field, or
-        another default, makes the same one of the same request.
+        It covers what the client sent, before defaults are applied, so a release with one more field or another default
+        computes the same fingerprint for the same request.
         """
         said = {**_sent(self), "items": [_sent(item) for item in self.items]}
         return f"{FINGERPRINT_VERSION}:{hashlib.blake2b(_canonical(said), digest_size=30).hexdigest()}"
 
     def matches(self, fingerprint: str) -> bool:
-        """Return whether a stored fingerprint is this request's, made by this version of the program or the first."""
+        """Return whether a stored fingerprint is this request's, in the current format or in the first one."""
         return fingerprint in {self.fingerprint, self._first_fingerprint()}
 
     def _first_fingerprint(self) -> str | None:
-        """Return the fingerprint of the first version: SHA-256 of these fields, with the defaults of that time.
+        """Return the fingerprint in the first format: SHA-256 of these fields, with the defaults of that time.
 
-        None of a request that has a field which that version did not know.
+        None if the request has a field that the first format did not know.
         """
         first = {
             "items": [
@@ -115,11 +115,11 @@ class NewOrder:
 
 
 FINGERPRINT_VERSION = "v2"
-"""Stored with each fingerprint. Change it with the form of the fingerprint, and keep what an older form is read by."""
+"""Stored with each fingerprint. Change it with the fingerprint's format, and keep matching the older formats."""
 
 
 def _sent(request: NewOrder | Item) -> dict[str, Any]:
-    """Return the fields that do not have their defaults."""
+    """Return the fields that differ from their defaults."""
     found = {field: getattr(request, field.name) for field in fields(request)}
     return {field.name: value for field, value in found.items() if value != field.default}
 
@@ -131,7 +131,7 @@ def _canonical(said: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class PlacedOrder:
-    """What a request got: an order and its saga; ``repeated`` if an earlier request had got them already."""
+    """The order and the saga of a request; ``repeated`` if an earlier, identical request created them."""
 
     order_id: str
     saga_id: str
@@ -140,7 +140,7 @@ class PlacedOrder:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A request, and the keys under which it is known again."""
+    """A request, and the keys by which a replay of it is recognised."""
 
     request: NewOrder
     keys: list[str]
@@ -150,27 +150,27 @@ _Placing = Member[_Wanted, PlacedOrder]
 
 
 def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
-    """Store an order and its saga in one transaction, then set the saga going; returns at once.
+    """Store an order and its saga in one transaction and start the saga; does not wait for any step.
 
-    The same idempotency key, or the same order id of the client's own, with the same request gets the same answer.
-    Raises Invalid (unknown book or customer, or the key was used for another request), PriceMismatch (from the
-    catalogue's) and Forbidden (faults are switched off here).
+    Idempotent by ``idempotency_key`` and by the request's own order id: a replay returns the first request's order.
+    Raises Invalid (unknown book or customer, or the key was used for another request), PriceMismatch (an expected price
+    or total differs from the catalogue's) and Forbidden (fault injection is disabled).
     """
     _check_faults(request)
     wanted = _Wanted(request, _keys(request, idempotency_key))
     try:
-        # one with a key may have to wait for another with the same key
+        # not batched with a key: it may have to wait for a concurrent request with the same key
         return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
     except orders.Taken:
         with runtime.current().database.transaction() as session:
-            # somebody sent the same key at the same time, and was first
+            # a concurrent request with the same key committed first
             if earlier := _earlier(session, wanted.keys, request):
                 return earlier
         raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
 
 def change_address(order_id: str, shipping_address: str) -> None:
-    """Send an order elsewhere, as long as nothing has been booked. Raises NotFound and Conflict."""
+    """Change the shipping address. Raises NotFound, and Conflict once shipping may have been booked."""
     with runtime.current().database.transaction() as session:
         saga = session.scalar(select(SagaInstance).where(SagaInstance.aggregate_id == order_id).with_for_update())
         order = session.get(Order, order_id, with_for_update=True)
@@ -181,13 +181,13 @@ def change_address(order_id: str, shipping_address: str) -> None:
         past = history(session, order_id)
         if ready_to_ship(past):
             raise Conflict("the order is being shipped, its address can no longer be changed", status=order.status)
-        # whoever writes an event holds the saga's row, as this does: shipping sees this one before it books
+        # events are only written under the lock on the saga's row, held here: shipping reads this event before it books
         emit(session, order_id, orders.change_address(order, shipping_address), saga_id=saga.id)
         saga.payload = {**saga.payload, "shipping_address": shipping_address}
 
 
 def cancel(order_id: str) -> SagaInstance:
-    """Ask for an order to be cancelled; returns its saga. Raises NotFound and Conflict."""
+    """Request the cancellation of an order; returns its saga. Raises NotFound and Conflict."""
     return operations.cancel(operations.saga_of(order_id))
 
 
@@ -214,7 +214,8 @@ def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
 def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrder | None:
     if not keys:
         return None
-    # no entities: one that is pruned at this moment must not be in the way of the one that takes its key
+    # columns instead of entities: an entity of a row that is being pruned would conflict in the session's identity map
+    # with the new row that takes its key
     columns = select(OrderRequest.key, OrderRequest.fingerprint, OrderRequest.order_id)
     found = session.execute(columns.where(OrderRequest.key.in_(keys))).all()
     for earlier in found:
@@ -225,7 +226,7 @@ def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrde
     if not found:
         return None
     order_id = found[0].order_id
-    # held against being pruned: a key must not be noted for an order that goes at this moment
+    # locked against pruning: a key must not be recorded for an order that is being deleted
     about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
     saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
     if saga_id is None:
@@ -235,7 +236,7 @@ def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrde
 
 
 def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
-    """Remember what these keys were used for; one that somebody notes at the same time is theirs."""
+    """Record the keys for an order; a key that a concurrent request records first stays with that request."""
     now = runtime.current().now()
     for key in keys:
         values = {"key": key, "fingerprint": request.fingerprint, "order_id": order_id, "created_at": now}
@@ -243,7 +244,7 @@ def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_i
 
 
 def _place_all(session: Session, members: Sequence[_Placing]) -> None:
-    """Place what has not been placed before: all orders by the same few statements."""
+    """Place the orders of all new requests with one set of statements; replays get their earlier order."""
     new = []
     for member in members:
         try:
@@ -259,7 +260,7 @@ def _place_all(session: Session, members: Sequence[_Placing]) -> None:
 
 
 def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
-    """Return those members whose orders can be placed with their items; the others are refused."""
+    """Return the members whose orders can be placed, with their items; set the error of the others."""
     requests = [member.wanted.request for member in members]
     books, customers = _known(
         session,
@@ -282,7 +283,7 @@ def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placin
 def _known(
     session: Session, book_ids: Collection[str], customer_ids: Collection[str]
 ) -> tuple[dict[str, Row[Any]], set[str]]:
-    """Return those of these books and customers that exist, by one statement."""
+    """Return the books (by id) and the customer ids that exist, in one statement."""
     if not book_ids:
         return {}, set()
     books, customers = {}, set()
@@ -294,8 +295,8 @@ def _known(
     return books, customers
 
 
-# made once: it is asked with every order. Customers are locked as their foreign key locks them: an INSERT that the
-# database refuses ends in its log as a whole, with the address
+# Built once, because every order executes it. Customers get the lock that their foreign key would take, so that the
+# INSERT cannot fail: PostgreSQL logs a failed statement with its values, among them the address.
 _BOOK = table_of(Book).columns
 _CUSTOMER = table_of(Customer).columns
 _HELD = (
@@ -367,7 +368,7 @@ def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
 
 
 def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
-    """Return what is to be remembered of what an order's keys were used for."""
+    """Return the rows that record an order's keys."""
     return [
         OrderRequest(key=key, fingerprint=wanted.request.fingerprint, order_id=order.id, created_at=order.created_at)
         for key in wanted.keys
@@ -375,7 +376,7 @@ def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
 
 
 def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
-    """Start a stored order's saga; an orchestrated one is still to be written."""
+    """Start the saga of a stored order; the caller writes an orchestrated one to the database."""
     payload: dict[str, Any] = orders.facts(order)
     if request.simulate:
         payload["simulate"] = dict(request.simulate)

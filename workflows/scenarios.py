@@ -1,4 +1,4 @@
-"""The scenarios that people can play: what is ordered, what breaks, and where it must end, in each kind of saga."""
+"""The scenarios of the demo and the Learn page: order, injected faults, and the expected outcome per saga type."""
 
 from dataclasses import dataclass, field
 
@@ -9,23 +9,23 @@ from workflows.orders import Item, NewOrder, Pattern
 
 SAGA_TYPES = (ORDER.name, ORDER_PAYMENT_FIRST.name, ORDER_CHOREOGRAPHY.name)
 
-# the milestones of each kind of saga, in their order; nobody passes more than the first of a choreographed order
+# the milestones of each saga type, in order; a choreographed order has only the first before it ends
 _MILESTONES = {
     ORDER.name: (ORDER_CREATED, STOCK_RESERVED, PAYMENT_COMPLETED),
     ORDER_PAYMENT_FIRST.name: (ORDER_CREATED, PAYMENT_COMPLETED, STOCK_RESERVED),
     ORDER_CHOREOGRAPHY.name: (ORDER_CREATED,),
 }
 
-# the milestone that is not reached any more if something fails
+# the first milestone that is no longer reached, by what fails
 _MISSED = {"stock": STOCK_RESERVED, "payment": PAYMENT_COMPLETED, "shipping": COMPLETED}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A story, mostly of a seed: what is ordered, what breaks, and where it must end.
+    """A scenario, in most cases from a seed: the order, the injected faults, and the expected outcome.
 
-    ``fails_at`` is what makes it turn back: stock, payment or shipping; None if nothing does. ``in_stock`` is whether
-    its books must be there. A ``stuck`` one waits for a person half-way back.
+    ``fails_at`` is the step that starts compensation: stock, payment or shipping; None if the order completes.
+    ``in_stock`` is whether its books must be in stock. A ``stuck`` one needs an operator during compensation.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Scenario:
 
     @property
     def ends(self) -> SagaStatus:
-        """Where its saga comes to rest."""
+        """The status in which its saga ends, or is stuck."""
         if self.fails_at is None:
             return SagaStatus.COMPLETED
         return SagaStatus.STUCK if self.stuck else SagaStatus.COMPENSATED
 
     def states(self, saga_type: str) -> list[str]:
-        """Return the states that it passes, as seed 002 names them."""
+        """Return the states that its saga passes through, in seed 002's terms."""
         milestones = _MILESTONES[saga_type]
         if self.fails_at is None:
             return [STARTED, *milestones, COMPLETED]
@@ -53,7 +53,7 @@ class Scenario:
         return [STARTED, *reached, COMPENSATION_STARTED, *([] if self.stuck else [FAILED])]
 
     def order(self, saga_type: str) -> NewOrder:
-        """Return the request that plays it in a kind of saga."""
+        """Return the request that runs the scenario with a saga type."""
         choreographed = saga_type == ORDER_CHOREOGRAPHY.name
         return NewOrder(
             items=self.items,
@@ -63,7 +63,7 @@ class Scenario:
         )
 
 
-# a book of which there are many, so that the story can be played often
+# a book with a large stock, so that the scenarios can be run often
 _ANY = (Item("item-001", 1),)
 
 SCENARIOS = (

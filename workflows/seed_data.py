@@ -1,4 +1,4 @@
-"""The first data: seed 002's books and customers, and what the other seeds' examples order."""
+"""Seed data: seed 002's books and customers, and the books and customers of the other seeds' examples."""
 
 from decimal import Decimal
 
@@ -30,7 +30,7 @@ _CUSTOMERS = [
 
 
 def seed() -> int:
-    """Write the first data where it is missing, and leave what is there alone; returns how many rows were written."""
+    """Insert the seed data that is missing; existing rows stay unchanged. Returns the number of inserted rows."""
     with runtime.current().database.transaction() as session:
         return _categories(session) + _books(session) + _customers(session)
 

@@ -1,4 +1,4 @@
-"""The archive of what is pruned: a file of JSON lines, each an order with everything that there was of it."""
+"""Archive pruned orders in a file of JSON lines, each an order with all its rows."""
 
 import fcntl
 import json
@@ -11,20 +11,20 @@ from typing import Any, Self
 from app.errors import ArchiveError
 
 TAIL_BYTES = 1 << 20
-"""How much is read at a time to find where the last whole line ends."""
+"""The size of a chunk in the backward search for the end of the last complete line."""
 
 
 class Archive:
-    """A file that lines are added to, for as long as the ``with`` block runs; what was added has reached the disk.
+    """An append-only file, locked until the ``with`` block ends; every record is synced to disk before ``add`` returns.
 
-    Opening raises ArchiveError: the file cannot be written, is something else, or somebody else writes to it. A
-    line that a crash left half written is cut off: what it was to tell of had not been deleted.
+    Opening raises ArchiveError if the file cannot be written, is no archive, or is locked by another process. An
+    incomplete last line, left by a crash, is cut off: its order had not been deleted.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # people's addresses are in it
+            # owner only: it contains customers' addresses
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ArchiveError(f"{path} cannot be written: {error.strerror}") from error
@@ -35,7 +35,7 @@ class Archive:
             raise
 
     def __enter__(self) -> Self:
-        """Return the archive, open."""
+        """Return the open archive."""
         return self
 
     def __exit__(
@@ -45,7 +45,7 @@ class Archive:
         os.close(self._file)
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add a line for each record; returns when they have reached the disk. Raises OSError if they did not."""
+        """Append a line per record and sync them to disk. Raises OSError if that fails."""
         rest = memoryview("".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records).encode())
         while rest:
             rest = rest[os.write(self._file, rest) :]
@@ -71,7 +71,7 @@ class Archive:
             raise ArchiveError(f"{self.path} cannot be an archive: {error.strerror}") from error
 
     def _whole_lines(self, size: int) -> int:
-        """Return how many bytes there are up to the end of the last whole line."""
+        """Return the offset of the end of the last complete line."""
         end = size
         while end > 0:
             start = max(0, end - TAIL_BYTES)
@@ -82,7 +82,7 @@ class Archive:
         return 0
 
     def _is_ours(self, whole: int) -> bool:
-        """Tell whether the file begins with a record, or with the beginning of one that a crash left."""
+        """Return whether the file begins with a record, or with the incomplete one that a crash left."""
         begins = b'{"saga_id": "'
         if not whole:
             found = os.pread(self._file, len(begins), 0)
@@ -96,7 +96,7 @@ class Archive:
         return isinstance(first, dict) and {"saga_id", "order_id", "rows"} <= first.keys()
 
     def _sync_folder(self) -> None:
-        # a new file's name is in its folder, which reaches the disk by itself
+        # a new file's directory entry is only durable once the directory has been synced
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

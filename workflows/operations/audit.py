@@ -1,7 +1,7 @@
-"""The invariants: what must hold of every order in a live database, however it was interrupted.
+"""Audit a live database: check the invariants of every order, whatever interrupted its saga.
 
-Each check is one statement that names what violates it; results are streamed, so that memory does not grow with the
-shop. The statements read across the services' tables, which no service may do.
+Each check is one statement that returns the violations; results are streamed, so that memory use does not grow with
+the shop. The statements join tables of different services, which no service may do.
 """
 
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ from tasks.orders import Order, OrderAddressChanged, OrderCancelled, OrderComple
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must hold and does not: which check, about what, and how."""
+    """A violated invariant: the check, the id it was found for, and a description."""
 
     check: str
     subject: str
     detail: str
 
 
-# of orders whose saga has ended: the others may be between two states; and what a person says to have done by hand is
-# believed of the gateways, whose books need not show it, but not of our own tables
+# Orders are checked once their saga has ended: until then they may be between two states. A manual completion is
+# trusted for the gateways, whose ledgers need not show it, but not for our own tables.
 _STATEMENTS = {
     "completed orders are paid, shipped and handed over": """
         SELECT o.id, 'completed, but not once captured in full, or refunded, or not shipped with all its stock'
@@ -160,11 +160,11 @@ CHECKS = (*_STATEMENTS, _FOLDING)
 """The names of all checks."""
 
 GRACE_SECONDS = 30
-"""How late the sweep may be before an unfinished saga counts as forgotten."""
+"""How late the sweep may be before an unfinished saga is a violation."""
 
 
 def audit() -> Iterator[Violation]:
-    """Yield every violation of every invariant found in the database, in one pass over it as it is at one moment."""
+    """Yield every violation of every invariant, as of one snapshot of the database."""
     here = runtime.current()
     overdue = here.now() - timedelta(seconds=GRACE_SECONDS)
     with here.database.snapshot() as session:
@@ -180,7 +180,7 @@ def audit() -> Iterator[Violation]:
 
 def _folded(session: Session) -> Iterator[Violation]:
     """Fold each order's events and compare the result with its row."""
-    # of the payloads only what is compared is read: parsing a million of them would take most of the time
+    # only the compared field of each payload is read: parsing a million payloads would take most of the time
     tells_address = StoredEvent.event_type.in_([OrderCreated, OrderAddressChanged])
     address = case((tells_address, StoredEvent.payload["shipping_address"].as_string())).label("address")
     query = (

@@ -1,4 +1,4 @@
-"""The operators' password: the one in the settings, else one that was made here, of which only the hash is kept."""
+"""Generate and check the operators' password: that of the settings, else a generated one, stored as a hash."""
 
 import hmac
 import secrets
@@ -8,32 +8,32 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from app import runtime, stored_values
 
 MAX_LENGTH = 1000
-"""What is longer is not even hashed."""
+"""Longer passwords are rejected without hashing them."""
 
 _HASH = "operator_password_hash"
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
-"""Without those that are taken for one another."""
+"""Lower-case letters and digits, without those that are easily confused (i, l, o, 0, 1)."""
 
 
 def is_configured() -> bool:
-    """Tell whether the settings hold the password."""
+    """Return whether the settings contain the password."""
     return runtime.current().settings.operator_password is not None
 
 
 def exists() -> bool:
-    """Tell whether there is a password at all."""
+    """Return whether there is a password, configured or generated."""
     return _credential() is not None
 
 
 def make() -> str:
-    """Make a new password in place of the one made before, and return it: it is not kept, only its hash is."""
+    """Generate a password, replace the previously generated one, and return it; only its hash is stored."""
     password = _random()
     stored_values.put(_HASH, generate_password_hash(password))
     return password
 
 
 def make_first() -> str | None:
-    """Make a password and return it, if there is none yet; None also if another process was quicker."""
+    """Generate and return a password if there is none yet; return None otherwise, or if another process was faster."""
     if exists():
         return None
     password = _random()
@@ -42,7 +42,7 @@ def make_first() -> str | None:
 
 
 def is_right(password: str) -> bool:
-    """Tell whether this is the password; how long that takes does not tell how nearly it is."""
+    """Return whether this is the password; the comparison takes constant time."""
     if len(password) > MAX_LENGTH:
         return False
     configured = runtime.current().settings.operator_password
@@ -53,9 +53,9 @@ def is_right(password: str) -> bool:
 
 
 def mark(key: str) -> str | None:
-    """Return what changes with the password and, without the key, says nothing of it; None if there is no password.
+    """Return a keyed hash of the password, or None if there is no password.
 
-    It is for a session to carry: one that was begun with another password has ended.
+    Sessions carry it, so that they end when the password changes. Without the key it reveals nothing of the password.
     """
     credential = _credential()
     return _mixed(credential, key).hex()[:32] if credential else None

@@ -1,4 +1,4 @@
-"""What an operator's act would do to a saga, told before it is done."""
+"""Preview what an operator's action would do to a saga."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from workflows.read_side.reconciliation import Balance
 
 @dataclass(frozen=True)
 class Task:
-    """What a service will be asked to do, and the step that this is part of."""
+    """A task that would be run, and its step."""
 
     step: str
     name: str
@@ -23,34 +23,34 @@ class Task:
 
 @dataclass(frozen=True)
 class ActionPreview:
-    """A saga as an operator has to see it before they act.
+    """A saga, and what cancelling, resuming or skipping would do to it.
 
-    ``undoing`` and ``going_on`` are what would be done, in this order, if it were undone from where it stands, or went
-    on there; both are empty of a choreographed saga, where each service decides by itself.
+    ``undoing`` and ``going_on`` are the tasks that would be run, in this order, if the saga were compensated from its
+    current step, or continued there; both are empty for a choreographed saga, where each service decides for itself.
     """
 
     saga: SagaInstance
     known: bool
-    """Whether this process can move it, or only one of another version."""
+    """Whether this process can drive the saga; otherwise only a process of another version can."""
     choreographed: bool
     turned_back: bool
     past_return: bool
-    """Whether it can no longer be undone."""
+    """Whether it is past its point of no return, so that it can no longer be compensated."""
     undoing: tuple[Task, ...]
     going_on: tuple[Task, ...]
     stuck_undoing: Mapping[str, Sequence[Operation]]
-    """The steps whose undoing was given up, with what was given up of each: what a person may do instead."""
+    """The operations that a stuck saga has given up, by step: an operator may complete them manually."""
     ledger: Balance | None
-    """What was moved for the order so far."""
+    """The balance of the order so far; None if the order does not exist."""
 
     @property
     def ended(self) -> bool:
-        """Tell whether there is nothing left to do."""
+        """Return whether the saga is in a terminal status."""
         return self.saga.status in TERMINAL
 
 
 def review(saga_id: str) -> ActionPreview:
-    """Return what there is to know of a saga before one acts on it. Raises NotFound."""
+    """Return the preview of a saga. Raises NotFound."""
     view = queries.saga(saga_id)
     saga = view.saga
     plan = orchestrator.plan_of(saga)
@@ -72,7 +72,7 @@ def review(saga_id: str) -> ActionPreview:
 
 
 def past_return(view: SagaView) -> bool:
-    """Tell whether a saga is past its point of no return, as far as the code deployed here knows where that is."""
+    """Return whether a saga is past its point of no return; False if the deployed code does not know where that is."""
     driver = registry.driver_of(view.saga)
     if isinstance(driver, Choreography):
         return any(event.event_type == driver.too_late for event in view.events)

@@ -1,8 +1,8 @@
-"""Retention: what ended long ago is taken out of every service's tables, a small batch at a time, while the shop runs.
+"""Prune orders that ended long ago from every service's tables, in small batches, while the shop runs.
 
-A batch is one transaction, so at any moment an order is there as a whole or not at all, and the audit holds. Locks are
-taken in the order in which everybody takes them: sagas, orders, stock by book. Each service says itself what of its
-tables goes, and what has to be done before that (``RETENTION``).
+A batch is one transaction, so at any moment an order exists completely or not at all, and the audit holds. Locks are
+taken in the same order as everywhere: sagas, orders, stock by book. Each service declares which of its rows are
+deleted, and what it does before that (``RETENTION``).
 """
 
 import time
@@ -25,7 +25,7 @@ from workflows.operations.archive import Archive
 from workflows.read_side.saga_search import FIRST, STRETCH, IndexRange, Wanted, stretches
 
 MIN_AGE = timedelta(hours=1)
-"""What ended later is never pruned: its last messages may still be on their way, and people may be looking at it."""
+"""The minimum age of a pruned order: late messages of a younger one may still arrive, and its page may be open."""
 
 BATCH = 200
 MIN_PAUSE_SECONDS = 0.01
@@ -38,14 +38,14 @@ RETENTION: tuple[RetentionRule, ...] = (
     *events.RETENTION,
     *gateways.RETENTION,
     *models.RETENTION,
-    *inventory.RETENTION,  # last: it locks books, which orders of this moment want too
+    *inventory.RETENTION,  # last: it locks books, for which new orders would otherwise have to wait longer
 )
-"""Everything that goes with a saga, in the order in which it goes."""
+"""The rules for all rows that belong to a saga, in the order of deletion."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one transaction took out."""
+    """The numbers of sagas and rows that one transaction deleted."""
 
     sagas: int
     rows: int
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Old:
-    """A saga that may go, and the order that it is about."""
+    """A saga to be pruned, its order, and the head of its archive record."""
 
     saga_id: str
     order_id: str
@@ -62,17 +62,17 @@ class _Old:
 
 @dataclass(frozen=True)
 class _Found:
-    """Some of a stretch's sagas, and where to go on looking; ``last`` is None at its end."""
+    """Prunable sagas of an index range; ``last`` is the id to continue after, None at the end of the range."""
 
     old: Sequence[_Old]
     last: str | None
 
 
 def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATCH) -> Iterator[Batch]:
-    """Take out every order whose saga ended before a moment; yields after each batch has been committed.
+    """Delete every order whose saga ended before ``before``; yield after each committed batch.
 
-    Between batches as much time is left to the shop as the last one took. It may be broken off at any time, and run
-    again; several may run at once. An order whose customer has not been told yet is left for another time.
+    Waits between batches for as long as the last one took. Can be interrupted at any time and run again; several can
+    run at once. An order whose customer notification is still pending is skipped.
     """
     for stretch in _ended():
         last: str | None = FIRST
@@ -88,7 +88,7 @@ def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATC
 
 
 def count(before: datetime) -> int:
-    """Return how many sagas ``prune`` would take out."""
+    """Return how many sagas ``prune`` would delete."""
     counted = 0
     for stretch in _ended():
         last: str | None = FIRST
@@ -106,8 +106,8 @@ def _ended() -> Sequence[IndexRange]:
 
 
 def _find(session: Session, stretch: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
-    # what ended before a moment was made before it: ids grow with time, so what is newer is not even looked at.
-    # Compared and sorted as finding does, by all of the index that has these rows next to each other
+    # A saga that ended before a moment was created before it, and ids are ordered by time, so newer ids are not read.
+    # Compared and sorted by all columns of the index, as in saga_search.
     saga = SagaInstance
     query = (
         select(saga.id, saga.aggregate_id, saga.saga_type, saga.status, saga.created_at, saga.updated_at)
@@ -140,7 +140,7 @@ def _find(session: Session, stretch: IndexRange, after: str, before: datetime, l
 def _take_out(session: Session, old: Sequence[_Old], archive: Archive | None) -> Batch:
     owners = {Of.SAGA: [saga.saga_id for saga in old], Of.AGGREGATE: [saga.order_id for saga in old]}
     if archive:
-        # on the disk before the commit: a crash between the two leaves an order in both, and never in neither
+        # synced to disk before the commit: a crash in between leaves an order in both places, never in neither
         archive.add(_records(session, old, owners))
     return Batch(len(old), sum(part.delete(session, owners[part.of]) for part in RETENTION))
 

@@ -1,4 +1,4 @@
-"""The read side for many at once: what belongs to the rows of a page, in one statement for each kind of thing."""
+"""Batch queries of the read side: load what belongs to the rows of a page, one statement per table."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from workflows.read_side.queries import OrderView, with_surroundings
 
 
 def orders(order_ids: Iterable[str]) -> Mapping[str, OrderView]:
-    """Return the orders with these ids, as far as they exist."""
+    """Return the existing orders among these ids."""
     with runtime.current().database.reading() as session:
         found = session.scalars(select(Order).where(Order.id.in_(order_ids))).all()
         return {view.order.id: view for view in with_surroundings(session, found)}
 
 
 def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEntry]]:
-    """Return what each of these sagas did, by its id, in the order in which it happened."""
+    """Return each saga's operations by saga id, in chronological order."""
     logged: dict[str, list[SagaStep]] = defaultdict(list)
     with runtime.current().database.reading() as session:
         for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_([saga.id for saga in sagas]))):
@@ -32,7 +32,7 @@ def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEn
 
 
 def events(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
-    """Return each of these orders' events, in the order in which they were written."""
+    """Return each order's events by order id, in the order in which they were written."""
     query = select(StoredEvent).where(StoredEvent.aggregate_id.in_(order_ids)).order_by(StoredEvent.sequence)
     stated: dict[str, list[StoredEvent]] = {order_id: [] for order_id in order_ids}
     with runtime.current().database.reading() as session:
@@ -42,7 +42,7 @@ def events(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
 
 
 def categories(category_ids: Iterable[str]) -> Mapping[str, Category]:
-    """Return the categories with these ids, as far as they exist."""
+    """Return the existing categories among these ids."""
     with runtime.current().database.reading() as session:
         found = session.scalars(select(Category).where(Category.id.in_(set(category_ids))))
         return {category.id: category for category in found}

@@ -1,26 +1,27 @@
-"""The two patterns compared on the shop's own orders: what each took and what it undid, read from the log.
+"""Compare the two patterns on the shop's own orders: cost and compensated actions, computed from the saga log.
 
 Only pairs are compared: an orchestrated and a choreographed order of the same books and quantities, with the same
-faults, that ended alike. Orders that an operator acted on or that were cancelled on request are left out: their
-duration depends on people. Of every kind of saga and each end the latest are looked at, so that the cost does not grow
-with the shop.
-All numbers are counted from what was recorded; what was delivered twice, lost, or re-driven by the sweep left nothing
-in the log and is not in them. They are, for one order:
+faults and the same outcome. Orders that an operator acted on, or that were cancelled on request, are left out because
+their duration depends on people. Only the latest sagas of each type and outcome are read, so that the cost does not
+grow with the shop.
+All numbers are computed from the log; duplicate and lost deliveries and re-drives leave no entry there and are not
+counted. For one order:
 
 messages
-    tasks that were sent to a queue. Orchestrated: one per recorded attempt at a step's action or compensation, and one
-    for the error callback when a step that had failed turned the saga back. Choreographed: one for each subscriber of
-    each event, by the subscriptions of today's code, and one for each repeated attempt. In both, one for each listener
-    outside the saga (the customer's notification).
+    tasks sent to a queue. Orchestrated: one per recorded attempt at a step's action or compensation, and one for the
+    error callback if a failed step started the compensation. Choreographed: one per subscriber of each event, by the
+    subscriptions of the current code, and one per retry. In both, one per subscriber outside the saga (the customer's
+    notification).
 transactions
-    business transactions recorded: the one that stored the order, and one for each operation in the log that was done,
-    refused or done by hand. What was skipped changed nothing. A choreographed order is stored and opened in one.
+    recorded business transactions: the one that stored the order, and one per operation in the log that completed,
+    failed or was completed manually. A skipped operation changed nothing. A choreographed order is stored by the
+    transaction that opens its saga.
 seconds
-    from the order's being placed to the moment in which its saga reached its last state.
+    time from placing the order until its saga reached its last state.
 undone
-    actions that had taken effect and were then compensated, by a service or by hand.
+    actions that had taken effect and were then compensated, by a service or manually.
 retries
-    attempts beyond the first one of each operation.
+    attempts beyond the first of each operation.
 """
 
 import json
@@ -46,7 +47,7 @@ from workflows.read_side.event_flow import is_choreographed
 from workflows.scenarios import SAGA_TYPES
 
 LATEST = 50
-"""How many sagas of each kind, and of each end, are looked at."""
+"""How many sagas of each type and outcome are read."""
 
 CHANGED = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.BY_HAND})
 UNDONE = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
@@ -54,7 +55,7 @@ UNDONE = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
 
 @dataclass(frozen=True)
 class Cost:
-    """What one order took; see this module's docstring."""
+    """The cost of one order; the module's docstring defines the fields."""
 
     messages: int
     transactions: int
@@ -65,7 +66,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Summary:
-    """What several orders took: means, and the median of the time."""
+    """The cost of several orders: means, and the median of the time."""
 
     orders: int
     messages: float
@@ -76,12 +77,12 @@ class Summary:
 
 
 Pairs = Mapping[str, Summary]
-"""An orchestrated and a choreographed kind of saga, with what as many orders of the same scenarios took in each."""
+"""The summaries of an orchestrated and the choreographed saga type, over equally many orders of the same scenarios."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What the log keeps of one operation, as far as it is counted."""
+    """The columns of one operation's log row that are counted."""
 
     step: str
     operation: Operation
@@ -90,17 +91,17 @@ class Logged:
 
 
 def compare() -> dict[SagaStatus, list[Pairs]]:
-    """Return what paired orders took: by how they ended, for each kind of orchestrated saga of which there are any."""
+    """Return the summaries of paired orders by outcome, one entry per orchestrated saga type that has pairs."""
     with runtime.current().database.reading() as session:
         return {ended: _pairs(session, ended) for ended in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)}
 
 
 def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
-    """Return what one order took, by its log and its events."""
+    """Return the cost of one order, from its log and its events."""
     retries = sum(max(0, entry.attempts - 1) for entry in log)
     told = sum(len(subscribers(event, scope)) for event in events for scope in (saga_type, None))
     if is_choreographed(saga_type):
-        sent, stored = retries, 0  # it is stored by the transaction that opens it, which is in the log
+        sent, stored = retries, 0  # stored by the transaction of the saga's first action, which is in the log
     else:
         sent, stored = sum(entry.attempts for entry in log) + _callbacks(log), 1
     done = {entry.step for entry in log if (entry.operation, entry.status) == (Operation.ACTION, StepStatus.COMPLETED)}
@@ -141,7 +142,7 @@ def _pairs(session: Session, ended: SagaStatus) -> list[Pairs]:
 
 
 def _matched(first: Iterable[Row[Any]], second: Iterable[Row[Any]]) -> list[tuple[Row[Any], Row[Any]]]:
-    """Return pairs of the same scenario, of each the newest first."""
+    """Return pairs of sagas of the same scenario, newest first."""
     waiting: dict[str, list[Row[Any]]] = defaultdict(list)
     for saga in second:
         waiting[_scenario(saga)].append(saga)
@@ -149,7 +150,7 @@ def _matched(first: Iterable[Row[Any]], second: Iterable[Row[Any]]) -> list[tupl
 
 
 def _scenario(saga: Row[Any]) -> str:
-    """Return what two orders must have in common to be of the same scenario: what was ordered, and what was broken."""
+    """Return the key by which orders are matched: the ordered items and the injected faults."""
     items = sorted((item["book_id"], item["quantity"]) for item in saga.payload.get("items", []))
     return json.dumps([items, saga.payload.get("simulate", {})], sort_keys=True)
 
@@ -157,7 +158,7 @@ def _scenario(saga: Row[Any]) -> str:
 def _touched_by_people(
     session: Session, sagas: Sequence[Row[Any]], events: Mapping[str, Sequence[EventType]]
 ) -> frozenset[str]:
-    """Return those of these sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
+    """Return the ids of the sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
     acts = select(OperatorAction.saga_id).where(OperatorAction.saga_id.in_([saga.id for saga in sagas]))
     cancelled = {
         saga.id

@@ -1,8 +1,7 @@
-"""What the services of a choreographed saga said to each other: each event, who was told of it, and what they did.
+"""Derive the event flow of a choreographed saga: each event, its subscribers, and what each of them did.
 
-Nothing of this is written down anywhere as such. Who is told stands in the live registry of subscriptions; what they
-did is found in the log by the delivery, which is made of event and subscriber; and what a reaction has not done yet is
-asked of the reaction itself.
+The flow is not stored. Subscribers come from the live registry; what a reaction did is found in the saga log by its
+delivery id, which is derived from event and subscriber; what it has yet to do is computed by evaluating the reaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,25 +19,26 @@ from workflows.read_side.queries import SagaView
 
 
 class Outcome(StrEnum):
-    """What came of telling a service of an event."""
+    """The result of delivering an event to a subscriber."""
 
     ACTED = "acted"
-    """It did something, or is at it: see the log."""
+    """It executed an operation, or is retrying it: see the log entry."""
     AGAIN = "again"
-    """What it would do had been done before, for another event."""
+    """Its operation had already been executed, for another event."""
     NOTHING = "nothing"
     """There was nothing to do, or another event is still to come."""
     AWAITED = "awaited"
-    """It has something to do and has not done it yet."""
+    """It has an operation to execute, and the log has no attempt of it yet."""
     TOLD = "told"
-    """It only listens; what it does is not part of the saga."""
+    """It is a subscriber outside the saga, such as the notifications."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One service that was told of one event; ``command`` is what it did, or is to do, and ``logged`` how that went.
+    """The delivery of one event to one subscriber.
 
-    ``task_id`` is the task that acted, or else the first that told it: what was sent again has an id of its own.
+    ``command`` is what the subscriber executed or is to execute, ``logged`` the log entry of that. ``task_id`` is the
+    task that executed it, or else the first delivery: a redelivery has an id of its own.
     """
 
     task_name: str
@@ -49,28 +49,28 @@ class Heard:
 
     @property
     def service(self) -> str:
-        """The service that was told."""
+        """The subscriber's service."""
         return queue_of(self.task_name)
 
 
 @dataclass(frozen=True)
 class Said:
-    """One event: which service said it, and who was told."""
+    """An event, the service that published it, and its deliveries."""
 
     event: StoredEvent
     service: str
     heard: Sequence[Heard]
     no_return: bool
-    """Whether the saga can no longer be undone from here on."""
+    """Whether this event is the saga's point of no return."""
 
 
 def is_choreographed(saga_type: str) -> bool:
-    """Tell whether sagas of this type have no conductor."""
+    """Return whether sagas of this type are choreographed."""
     return isinstance(registry.named(saga_type), Choreography)
 
 
 def of(view: SagaView) -> list[Said]:
-    """Return what was said in a saga, in the order in which it was recorded, which no effect precedes its cause in."""
+    """Return a saga's events with their deliveries, in the recorded order, in which a cause precedes its effects."""
     driver = registry.named(view.saga.saga_type)
     choreography = driver if isinstance(driver, Choreography) else None
     by_event = {logged.event_id: logged for logged in view.operations if logged.event_id}
@@ -79,7 +79,7 @@ def of(view: SagaView) -> list[Said]:
     for position, event in enumerate(view.events, start=1):
         logged = by_event.get(event.id)
         service = commands.service_of(logged.step) if logged else None
-        # what no operation said comes from whoever keeps the saga: deadlines, and what people ask for
+        # an event of no operation (a deadline or a cancel request) is attributed to the service that opened the saga
         keeper = told[0].service if told else "?"
         heard = listening.to(event, History(view.events[:position]))
         no_return = choreography is not None and event.event_type == choreography.too_late
@@ -88,7 +88,7 @@ def of(view: SagaView) -> list[Said]:
 
 
 def under_way(view: SagaView, said: Sequence[Said]) -> list[HistoryEntry]:
-    """Return what services have still to do, or are at, in a saga that moves: the log does not hold it yet."""
+    """Return the operations of an active saga that are due but not in the log yet."""
     if view.saga.status not in ACTIVE:
         return []
     awaited = [heard.logged for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED and heard.logged]
@@ -116,7 +116,7 @@ class _Listening:
         meant = _meant(choreography.decision(task_name, past))
         mine = self.by_delivery.get(task_id)
         if mine:
-            # when it acted more may have happened already than this event and those before it
+            # later events may already have been recorded when the reaction was evaluated
             meant = meant or _meant(choreography.decision(task_name, self.all_that_happened))
             return Heard(task_name, mine.task_id or task_id, Outcome.ACTED, meant[2] if meant else mine.step, mine)
         if meant is None:
@@ -124,7 +124,7 @@ class _Listening:
         step, operation, command = meant
         if done := self.by_key.get((step, operation)):
             return Heard(task_name, task_id, Outcome.AGAIN, command, done)
-        # there is nothing in the log before its first attempt has ended; for all we know it is under way
+        # the log has no row before the first attempt has ended, so the operation may be running
         since = event.timestamp
         awaited = HistoryEntry(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
         return Heard(task_name, task_id, Outcome.AWAITED, command, awaited)

@@ -1,6 +1,6 @@
-"""The read side: what people may see of orders, sagas and the catalogue.
+"""Queries of the read side: orders, sagas and the catalogue for pages and APIs.
 
-Each service's tables are read by queries of their own and put together here, never joined.
+The tables of different services are never joined: each is read by its own query, and the results are combined here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
-    """Some rows of a longer list, and whether there are more behind them."""
+    """A page of a longer list, and whether more rows follow."""
 
     rows: Sequence[Row]
     more: bool
@@ -38,7 +38,7 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True)
 class OrderView:
-    """An order with what the other services and its saga say of it."""
+    """An order with its saga, payment and shipment."""
 
     order: Order
     saga: SagaInstance
@@ -48,7 +48,7 @@ class OrderView:
 
 @dataclass(frozen=True)
 class SagaView:
-    """A saga with its log, in the order in which things happened, its order's events, and what operators did."""
+    """A saga with its log in chronological order, its order's events, and its operator actions."""
 
     saga: SagaInstance
     operations: Sequence[HistoryEntry]
@@ -73,7 +73,7 @@ def orders(
     after: tuple[datetime, str] | None = None,
     limit: int,
 ) -> Page[OrderView]:
-    """Return a page of orders, newest first; ``after`` is the creation time and the id of the last one seen."""
+    """Return a page of orders, newest first; ``after`` is the creation time and id of the previous page's last one."""
     query = select(Order).order_by(Order.created_at.desc(), Order.id.desc())
     if status:
         query = query.where(Order.status == status)
@@ -110,10 +110,10 @@ def saga(saga_id: str) -> SagaView:
 
 
 def _with_effects(operations: Iterable[HistoryEntry], events: Iterable[StoredEvent]) -> list[HistoryEntry]:
-    """Mark the compensations that found nothing to undo.
+    """Mark the compensations that found nothing to compensate.
 
-    One that calls a gateway is carried out whatever our log says of its action, because the action's answer may have
-    been lost. What it found is said by its event: every compensation that undid something recorded one.
+    A compensation that calls a gateway runs whatever the log says of its action, because the action's response may have
+    been lost. Its event shows what it found: every compensation that had an effect recorded one.
     """
     types = {event.id: event.event_type for event in events}
     return [
@@ -135,7 +135,10 @@ def sagas(
     after: str | None = None,
     limit: int,
 ) -> Page[SagaInstance]:
-    """Return a page of sagas, newest first; ``step`` is their current one, ``after`` the id of the last one seen."""
+    """Return a page of sagas, newest first.
+
+    ``step`` is the current step, ``after`` the id of the previous page's last saga.
+    """
     wanted = saga_search.Wanted(status, saga_type, step, customer_id)
     with runtime.current().database.reading() as session:
         ids = saga_search.newest(session, wanted, after=after, limit=limit + 1)
@@ -157,7 +160,7 @@ def books(
 ) -> Page[Book]:
     """Return a page of the catalogue by book id.
 
-    ``text`` is a part of a title or of an id, ``after`` the id of the last book seen.
+    ``text`` is a part of a title or of an id, ``after`` the id of the previous page's last book.
     """
     query = select(Book).order_by(Book.book_id)
     if text:
@@ -171,14 +174,14 @@ def books(
 
 
 def books_named(book_ids: Iterable[str]) -> dict[str, Book]:
-    """Return those of these books that there are, by id."""
+    """Return the existing books among these ids, by id."""
     with runtime.current().database.reading() as session:
         found = session.scalars(select(Book).where(Book.book_id.in_(list(book_ids))))
         return {book.book_id: book for book in found}
 
 
 def categories(*, after: str | None = None, limit: int) -> Page[Category]:
-    """Return a page of the categories by id; ``after`` is the id of the last one seen."""
+    """Return a page of the categories by id; ``after`` is the id of the previous page's last category."""
     query = select(Category).order_by(Category.id)
     if after:
         query = query.where(Category.id > after)
@@ -193,13 +196,13 @@ def customers(*, limit: int) -> Page[Customer]:
 
 
 def _page(session: Session, query: Select[Row], limit: int) -> Page[Row]:
-    # one more than asked for says whether there are more, without counting
+    # one extra row shows whether more follow, without counting
     rows = session.scalars(query.limit(limit + 1)).all()
     return Page(rows[:limit], len(rows) > limit)
 
 
 def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
-    """Return orders with what the other services and their sagas say of them, each table read once."""
+    """Return orders with their sagas, payments and shipments; each table is read once."""
     ids = [order.id for order in found]
     sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}
     payments = {row.order_id: row for row in session.scalars(_about(Payment, Payment.order_id, ids))}
@@ -207,7 +210,7 @@ def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderVie
     return [
         OrderView(order, sagas[order.id], payments.get(order.id), shipments.get(order.id))
         for order in found
-        if order.id in sagas  # else it was pruned between two of these statements
+        if order.id in sagas  # otherwise it was pruned between these statements
     ]
 
 

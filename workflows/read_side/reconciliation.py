@@ -1,7 +1,7 @@
-"""An order's money, stock and parcel as ledgers that must net out: is all of it right, and not only done.
+"""Reconcile an order's money, stock and parcel with what its saga should have moved.
 
-What was moved is read where it was moved: in the payment provider's and the carrier's own books, and in the
-reservations of the inventory. What a person says to have done by hand is believed of the first two, as in the audit.
+Movements are read at their source: the payment provider's and the carrier's own ledgers, and the inventory's
+reservations. A manual completion recorded by an operator is trusted for the first two, as in the audit.
 """
 
 from collections.abc import Iterable
@@ -26,19 +26,19 @@ from workflows.read_side.queries import SagaView
 
 
 class BalanceStatus(StrEnum):
-    """Whether a ledger is as it must be."""
+    """Whether a balance is as the saga's outcome requires."""
 
     OPEN = "open"
-    """The saga is still moving: nothing can be said yet."""
+    """The saga is still active, so the balance is not final."""
     RIGHT = "right"
     OUT = "out"
-    """The saga is stuck, and something is still to be done or to be given back."""
+    """The saga is stuck, and something is still to be executed or compensated."""
     WRONG = "wrong"
 
 
 @dataclass(frozen=True)
 class Money:
-    """What the customer paid and got back; ``by_hand`` is what a person says to have given back."""
+    """Captured and refunded amounts; ``by_hand`` is the amount recorded as refunded manually."""
 
     total: Decimal
     charged: Decimal
@@ -48,13 +48,13 @@ class Money:
 
     @property
     def net(self) -> Decimal:
-        """What the customer has paid in the end."""
+        """The amount that the customer has paid in the end."""
         return self.charged - self.refunded - self.by_hand
 
 
 @dataclass(frozen=True)
 class Stock:
-    """Copies, of all books of the order together; ``reserved`` counts all that ever were."""
+    """Numbers of copies over all books of the order; ``reserved`` counts every copy ever reserved."""
 
     ordered: int
     reserved: int
@@ -64,13 +64,13 @@ class Stock:
 
     @property
     def held(self) -> int:
-        """The copies that are still kept for the order."""
+        """The copies still reserved for the order."""
         return self.reserved - self.released - self.shipped
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What the carrier was told; ``by_hand`` counts the bookings that a person says to have cancelled."""
+    """Numbers of carrier bookings; ``by_hand`` counts those recorded as cancelled manually."""
 
     booked: int
     cancelled: int
@@ -79,13 +79,13 @@ class Parcel:
 
     @property
     def live(self) -> int:
-        """The parcels that the carrier will fetch."""
+        """The bookings still in effect, whose parcels the carrier will fetch."""
         return self.booked - self.cancelled - self.by_hand
 
 
 @dataclass(frozen=True)
 class Balance:
-    """All three of one order; ``undoing`` says whether each is to end with nothing."""
+    """Money, stock and parcel of an order; if ``undoing``, the saga compensates, and each must net to zero."""
 
     money: Money
     stock: Stock
@@ -104,7 +104,7 @@ class Balance:
 
 
 def of(view: SagaView) -> Balance | None:
-    """Return the ledger of a saga's order, or None if it is about no order."""
+    """Return the balance of a saga's order, or None if the order does not exist."""
     saga = view.saga
     undoing = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
     paid_by_hand = _by_hand(view.operations, process_payment.short_name)

@@ -1,7 +1,8 @@
-"""Finding sagas among a million: by any filters, newest first; by any id; how many there are; what needs somebody.
+"""Search and count sagas at a cost independent of their number: by filters, by any id, and grouped by stuck reason.
 
-Sagas of one status and one type lie next to each other in an index, by id and so by age. A filter wants some of these
-stretches; the newest of each are put together. So a page reads a few entries of an index wherever the matches are.
+Sagas of one status and type are adjacent in an index, ordered by id and therefore by age. A filter selects some of
+these index ranges, and the newest sagas of each are merged. So a page reads a few index entries wherever the matches
+are among a million sagas.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,24 +39,24 @@ from tasks.shipping import Shipment
 from workflows.orders import SAGAS
 
 FIRST, LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
-"""Ids before and after all others."""
+"""The lowest and the highest possible id."""
 
 UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
 COUNTED = {status: 10_000 if status in TERMINAL else 100_000 for status in SagaStatus}
-"""How far sagas of a status are counted: those that have ended pile up, of the others people want to know how many."""
+"""Up to how many sagas of a status are counted; lower for the terminal ones, which accumulate."""
 SAMPLE_SIZE = 5_000
-"""How many stuck sagas, at most, are sorted by what they are stuck on."""
+"""How many stuck sagas, at most, are read to be grouped."""
 MAX_FOUND = 50
 
 Columns = TypeVarTuple("Columns")
 IndexRange = tuple[SagaStatus, str]
 
 customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", String)
-"""Whose order a saga is about: the engine does not know, but what an order's saga works with says it."""
+"""The customer of a saga's order. The engine has no such column, but an order's saga has it in its payload."""
 
 _AT_A_STEP = text("current_step IS NOT NULL")
 STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
-"""What sagas are sorted by in the index that the search walks along."""
+"""The columns, in order, of the index that the search scans."""
 
 SHOWN_COLUMNS = (
     SagaInstance.id,
@@ -70,9 +71,9 @@ SHOWN_COLUMNS = (
     SagaInstance.created_at,
     SagaInstance.updated_at,
 )
-"""What a table of sagas shows of each."""
+"""The columns that a table of sagas displays."""
 
-# a last column spares a look at the rows that another filter does not want
+# the last column allows the other filter to be checked in the index, without reading the row
 Index("ix_saga_instances_customer", customer_of, *STRETCH, SagaInstance.current_step)
 Index(
     "ix_saga_instances_current_step",
@@ -86,7 +87,7 @@ Index(
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which sagas are looked for; ``step`` is their current one."""
+    """Filters on sagas, None for no filter; ``step`` is the current step."""
 
     status: SagaStatus | None = None
     saga_type: str | None = None
@@ -96,7 +97,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are, or that there are more than ``number``."""
+    """A capped count: exactly ``number``, or, if ``more``, a greater one."""
 
     number: int
     more: bool = False
@@ -104,12 +105,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Incident:
-    """What several sagas are stuck on: a step, and a class of error; ``since`` when the first of them is."""
+    """A group of sagas stuck on the same step with the same class of error, the first of them since ``since``."""
 
     step: str | None
     error: str
     reason: str
-    """The reason of one of them, and whether all have the same."""
+    """The stuck reason of one of them; ``same_reason`` is whether all have the same."""
     same_reason: bool
     sagas: int
     since: datetime
@@ -117,18 +118,18 @@ class Incident:
 
 @dataclass(frozen=True)
 class StuckSagas:
-    """The sagas of one group of stuck ones: the newest of them, and how many there are."""
+    """The newest sagas of a group of stuck sagas, and how many there are."""
 
     group: StuckGroup
     sagas: Sequence[SagaInstance]
     number: int
     more: bool
-    """Whether more are stuck on this step than were looked at."""
+    """Whether more sagas are stuck on this step than were read (``SAMPLE_SIZE``)."""
 
 
 @dataclass(frozen=True)
 class ResumedSagas:
-    """The sagas that were resumed together, as they are now: how many of each status, and the newest that are shown."""
+    """The present state of sagas that were resumed as a group: counts, and the newest stuck and active ones."""
 
     number: int
     ended: int
@@ -140,17 +141,17 @@ class ResumedSagas:
 
 @dataclass(frozen=True)
 class Incidents:
-    """How many sagas are stuck, as far as they were looked at, and on what, the most frequent first."""
+    """The number of stuck sagas, up to ``SAMPLE_SIZE``, and their groups, largest first."""
 
     sagas: Count
     groups: Sequence[Incident]
     hidden: int
-    """How many groups are not among ``groups``."""
+    """The number of groups beyond the limit, which are not in ``groups``."""
 
 
 def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -> Sequence[str]:
-    """Return the ids of the newest sagas that are wanted; ``after`` is the last one seen."""
-    # a saga's id is a UUID of version 7: it grows with time, so ids are in the order of creation
+    """Return the ids of the newest sagas that match; ``after`` is the last id of the previous page."""
+    # saga ids are UUIDs of version 7, so they are ordered by creation time
     before = after or LAST
     if wanted == Wanted():
         everything = select(SagaInstance.id).where(SagaInstance.id < before)
@@ -164,14 +165,14 @@ def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -
 
 
 def counts() -> Mapping[SagaStatus, Count]:
-    """Return how many sagas there are of each status, counted as far as ``COUNTED`` says."""
+    """Return the number of sagas of each status, up to the limits of ``COUNTED``."""
     with runtime.current().database.reading() as session:
         counted = session.execute(select(*(_count(status).label(status) for status in SagaStatus))).one()._mapping
     return {status: Count(min(counted[status], limit), counted[status] > limit) for status, limit in COUNTED.items()}
 
 
 def incidents(limit: int) -> Incidents:
-    """Return what sagas are stuck on, at most ``limit`` different things."""
+    """Return the groups of stuck sagas, at most ``limit`` of them."""
     stuck = select(SagaInstance.current_step, SagaInstance.stuck_reason, SagaInstance.updated_at)
     with runtime.current().database.reading() as session:
         rows = session.execute(_of_status(stuck, SagaStatus.STUCK, SAMPLE_SIZE)).all()
@@ -190,11 +191,11 @@ def _incident(step: str | None, error: str, rows: Sequence[Row[str | None, str |
 
 
 def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
-    """Return the sagas that are stuck on a step with a class of error, at most ``limit`` of them as rows."""
+    """Return the group of sagas stuck on a step with a class of error, with at most ``limit`` of its sagas."""
     columns = select(SagaInstance.id, SagaInstance.stuck_reason, SagaInstance.updated_at)
     stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == step)
     here = runtime.current()
-    until: datetime | None = here.now()  # for those that were not looked at
+    until: datetime | None = here.now()  # includes the sagas beyond SAMPLE_SIZE, which are not read
     with here.database.reading() as session:
         rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(SAMPLE_SIZE + 1)).all()
         found = [row for row in rows[:SAMPLE_SIZE] if error_class(row.stuck_reason, step) == error]
@@ -206,10 +207,10 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
 
 
 def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas:
-    """Return the sagas that an operator resumed as parts of groups: the newest ``limit`` that are stuck, or active.
+    """Return the sagas that an operator resumed as a group, with the newest ``limit`` stuck and active ones.
 
-    ``first`` and ``last`` are ids that were made before and after the operator's acts were recorded. Of the rows only
-    the columns that a table of sagas shows are loaded.
+    ``first`` and ``last`` are ids generated before and after the operator's actions were recorded. Only the columns
+    that a table of sagas displays are loaded.
     """
     acts = select(OperatorAction.saga_id).where(
         OperatorAction.id.between(first, last),
@@ -234,15 +235,15 @@ def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas
 
 
 def known_steps() -> Sequence[str]:
-    """Return the steps that the declared sagas have, in their order; the choreographed one has no others."""
+    """Return the steps of the declared orchestrated sagas, in order; the choreographed saga has no others."""
     return list(dict.fromkeys(step for saga in SAGAS.values() for step in saga.step_names))
 
 
 def find_by_id(identifier: str) -> Sequence[SagaInstance]:
-    """Return the sagas that an id leads to, newest first, whatever it is the id of; at most ``MAX_FOUND``.
+    """Return the sagas that belong to an id of any kind, newest first; at most ``MAX_FOUND``.
 
-    It may be a saga's, an order's, a task's, an event's, a payment's or its transaction's, a shipment's or its tracking
-    number, or a customer's.
+    It may be the id of a saga, order, task, event, payment, payment transaction, shipment or customer, or a tracking
+    number.
     """
     with runtime.current().database.reading() as session:
         ids = {*_sagas_with(session, identifier)}
@@ -262,7 +263,7 @@ def _sagas_with(session: Session, identifier: str) -> Iterable[str]:
 
 
 def _orders_with(session: Session, identifier: str) -> Iterable[str]:
-    # each service is asked by itself: their tables are never joined
+    # the tables of different services are never joined
     yield from session.scalars(select(Payment.order_id).where(Payment.transaction_id == identifier).limit(MAX_FOUND))
     tracked = select(Shipment.order_id).where(Shipment.tracking_number == identifier)
     yield from session.scalars(tracked.limit(MAX_FOUND))
@@ -280,14 +281,14 @@ def _as_uuid(identifier: str) -> str | None:
 
 
 def stretches(session: Session, wanted: Wanted) -> Sequence[IndexRange]:
-    """Return which of the wanted pairs of status and type there are sagas of."""
-    possible = UNFINISHED if wanted.step else SagaStatus  # what has ended is at no step
+    """Return the pairs of status and type that match the filters and of which there are sagas."""
+    possible = UNFINISHED if wanted.step else SagaStatus  # a terminal saga has no current step
     statuses = [status for status in possible if wanted.status in {None, status}]
     if not statuses:
         return []
     if wanted.saga_type:
         return [(status, wanted.saga_type) for status in statuses]
-    # from each type to the next, a look into the index each: also such types are found as no code declares any more
+    # skip from each type to the next with one index lookup; this also finds types that no code declares any more
     next_type = select(func.min(SagaInstance.saga_type))
     of_status = union_all(*(select(literal(status, String).label("status")) for status in statuses)).subquery()
     first = next_type.where(SagaInstance.status == of_status.c.status).scalar_subquery()
@@ -299,8 +300,8 @@ def stretches(session: Session, wanted: Wanted) -> Sequence[IndexRange]:
 
 
 def _newest_of(stretch: IndexRange, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
-    # compared as rows, and sorted by all of it: only an index that begins with these columns can answer that, and no
-    # statistics can make PostgreSQL walk down all that is newer instead; SQLite needs to be told less, and takes less
+    # Row comparison, sorted by all of its columns: only an index with these leading columns can serve it, so no
+    # statistics can make PostgreSQL scan all newer ids instead. SQLite needs no such prefix to choose the right index.
     columns, prefix = ((), ()) if on_sqlite else _narrowest(wanted)
     sorted_by = (*columns, *STRETCH)
     query = select(SagaInstance.id).where(
@@ -309,14 +310,14 @@ def _newest_of(stretch: IndexRange, wanted: Wanted, before: str, limit: int, on_
     if wanted.step:
         query = query.where(SagaInstance.current_step == wanted.step)
     if wanted.customer_id:
-        # SQLite, without statistics, would read all of a customer's sagas for those that are at the step
+        # without statistics SQLite would read all of a customer's sagas; concat hides the index on the customer from it
         whose = customer_of.concat("") if wanted.step and on_sqlite else customer_of
         query = query.where(whose == wanted.customer_id)
     return query.order_by(*(column.desc() for column in sorted_by)).limit(limit).subquery()
 
 
 def _narrowest(wanted: Wanted) -> tuple[Sequence[ColumnElement[Any]], Sequence[str]]:
-    """Return what the narrowest index of what is wanted has before a stretch, and what is wanted of that."""
+    """Return the columns that precede ``STRETCH`` in the most selective index for the filters, and their values."""
     if wanted.step:
         return (SagaInstance.current_step.expression,), (wanted.step,)
     if wanted.customer_id:
@@ -330,5 +331,6 @@ def _count(status: SagaStatus) -> ColumnElement[int]:
 
 
 def _of_status(query: Select[*Columns], status: SagaStatus, most: int) -> Select[*Columns]:
-    # one more says that there are more. Sorted, as only the index is: what planners take for common may be rare by now
+    # One extra row shows whether there are more. Sorted so that the index is used: by stale statistics the planner may
+    # take a status for common that is rare by now, and scan the table.
     return query.where(SagaInstance.status == status).order_by(*STRETCH).limit(most + 1)

@@ -1,4 +1,4 @@
-"""Whether a saga has changed since somebody looked: one cheap statement in place of the whole page."""
+"""Detect whether a saga has changed, by one cheap statement instead of loading the whole page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from app.saga.definition import TERMINAL, SagaStatus
 from app.saga.models import OperatorAction, SagaInstance, SagaStep
 
 AFTERMATH = timedelta(seconds=5)
-"""How long after its end a saga may still change: a cancelled choreography may hear a late word from a participant."""
+"""How long after its end a saga may still change: a late event of a participant may reach a cancelled choreography."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a saga was at one moment: two with the same ``tag`` are the same in everything that people are shown."""
+    """A version of a saga. Two with the same ``tag`` are equal in everything that pages display."""
 
     tag: str
     status: SagaStatus
     current_step: str | None
     settled: bool
-    """Whether nothing is expected to change any more."""
+    """Whether no further change is expected."""
 
     @property
     def ages(self) -> bool:
-        """Tell whether what is said of it grows with the time: how long it takes, or how long it has been stuck."""
+        """Return whether the saga has a running clock: the time that it takes, or for which it has been stuck."""
         return self.status not in TERMINAL
 
 
@@ -53,9 +53,10 @@ def _number_of(entries: type[Base], column: str, owner: ColumnElement[Any]) -> C
     return select(func.count()).select_from(rows).where(rows.c[column] == owner).scalar_subquery()
 
 
-# Rows are updated in place, and all rows of a transaction have its time: so everything that can change is compared,
-# and not only how many rows there are and how new the newest is. Texts change only together with something that is
-# here. Events, what operators did and the gateways' books, which are written before our log is, only ever grow.
+# Rows are updated in place, and all rows of a transaction have the same time, so the number of rows and the newest
+# timestamp are not enough: every column that can change is compared. Texts change only together with one of these
+# columns. Events, operator actions and the gateways' ledgers (which are written before the saga log) are append-only,
+# so their number is enough.
 _LOOK = (
     select(
         _saga.c.status,
@@ -87,7 +88,7 @@ _LOOK = (
 
 
 def version(saga_id: str) -> Version:
-    """Return what a saga is at this moment. Raises NotFound."""
+    """Return the current version of a saga. Raises NotFound."""
     here = runtime.current()
     rows: list[tuple[Any, ...]] = []
     if is_uuid(saga_id):
