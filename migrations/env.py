@@ -1,4 +1,4 @@
-"""Alembic's entry point: which models, which database, and how a migration keeps out of the way of a shop at work."""
+"""Alembic's entry point: run migrations so that they do not block a running shop."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
-    """Write our own column types as the plain ones they stand for, so that a migration never changes with the code."""
+    """Render our own column types as SQLAlchemy's, so that a migration does not depend on the application's code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     if kind == "type" and isinstance(item, Money):
@@ -27,24 +27,27 @@ def render_item(kind: str, item: object, _context: object) -> str | Literal[Fals
 
 
 def take_turn(connection: Connection) -> None:
-    """Wait until no other process migrates this database; our turn ends with the connection."""
+    """Acquire the advisory lock on migrations; it is held until the connection is closed.
+
+    Also sets the lock timeout of the connection.
+    """
     told = False
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_AT_A_TIME}):
-        # asked again and again, and not waited for: an index that is made CONCURRENTLY waits for everybody who waits
+        # polled: a session that blocks on the lock keeps a snapshot, for which CREATE INDEX CONCURRENTLY would wait
         connection.commit()
         if not told:
             logger.warning("another process is migrating this database: waiting for its end")
             told = True
         time.sleep(POLL_SECONDS)
-    # who waits for a table stands before all who want it after him: so nobody waits for long
+    # a statement that waits for a table's lock blocks every later one on the same table, so it must give up soon
     connection.execute(text(f"SET lock_timeout = '{int(LOCK_TIMEOUT_SECONDS * 1000)}ms'"))
     connection.commit()
 
 
 def run(metadata: MetaData) -> None:
-    """Run the migrations on the database of the configuration, or of the environment.
+    """Run the migrations on the database of Alembic's configuration, or else of the settings.
 
-    On PostgreSQL each is a transaction of its own, so that no lock is held for longer than one migration takes.
+    On PostgreSQL each migration is a transaction of its own, so that no lock is held longer than one migration takes.
     """
     url = context.config.attributes.get("database_url") or Settings().database_url
     database = Database(url)
