@@ -13,11 +13,11 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 
 from app import runtime
+from app.http_server.buffering_worker import BufferingWorker
+from app.http_server.limits import MAX_CONNECTIONS
 from app.observability.logging import configure_logging
 from app.observability.metrics.folders import FOLDER, make_folder
 from app.settings import Settings
-from web.server.buffering_worker import BufferingWorker
-from web.server.limits import MAX_CONNECTIONS
 
 settings = Settings()
 threads = settings.web_threads
@@ -46,9 +46,9 @@ logger_class = OneLog
 
 
 def post_worker_init(_worker: object) -> None:
-    """Send responses with `web.server.gunicorn_response`, and end live streams when the worker is to stop."""
+    """Send responses with `web.gunicorn_response`, and end live streams when the worker is to stop."""
     # imported here: if the parent process imported the application, a SIGHUP would not load new code
-    from web.server.gunicorn_response import BufferedResponse
+    from web.gunicorn_response import BufferedResponse
 
     wsgi.Response = BufferedResponse  # the class that workers instantiate; there is no setting for it
     stop_on_signals(runtime.current().stopping)

@@ -12,12 +12,12 @@ import click
 from waitress import wasyncore
 from waitress.server import create_server
 
+from app.http_server.limits import MAX_CONNECTIONS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
 from app.observability import tracing
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from web import create_app
-from web.server.limits import MAX_CONNECTIONS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
 from workflows.operations import operator_password
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,10 @@
 ``diagrams/``                  the layout of the diagrams
 ``live/``                      server-sent events that keep pages up to date
 ``auth/``                      logins and tokens, CSRF protection, sessions and headers, rate limits
-``server/``                    limits on clients; gunicorn's worker that buffers requests, and its responses
 ``json_body``, ``fields``      strict parsing of bodies, field types; ``cursors`` of paginated lists
 ``order_placement``            places an order for each of these
 ``problems``                   errors as RFC 9457 problems; ``problem_types`` lists them
-``i18n``                       the user's language
+``i18n``                       the user's language; ``gunicorn_response``: how gunicorn sends responses
 ``health``, ``metrics``        endpoints for orchestrators and Prometheus; ``tracing``: requests as spans
 =============================  ======================================================================================
 """
@@ -30,6 +29,7 @@ from werkzeug.routing import RequestRedirect
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
 from app import runtime, stored_values
 from app.celery import app as celery
+from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings
 from web import health, i18n, metrics, pages, problems, tracing
@@ -37,7 +37,6 @@ from web.api import docs, inventory, orders, sagas, seed_paths
 from web.auth import operators, security
 from web.graphql import view as graphql
 from web.json_body import StrictRequest, refuse_repetition
-from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 API = (orders, sagas, inventory, seed_paths, health, metrics)
 """The modules that accept only JSON, and so need no CSRF token."""

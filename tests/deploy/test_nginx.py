@@ -30,7 +30,7 @@ from tests.chaos.processes import kill_group, spawn, wait_for
 from tests.deploy.nginx import START, nginx, nginx_program, tls_proxy
 from tests.shop import Answer, Shop, http_transport
 from tests.stacks import free_port, process_environment
-from web.rate_limits import Limit
+from web.auth.rate_limits import Limit
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
 ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import free_port, process_environment
 from tests.web.conftest import SEED_ORDER
-from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 THREADS = 2
 PATIENCE_SECONDS = 20

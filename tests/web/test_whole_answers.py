@@ -15,7 +15,7 @@ from gunicorn.http.wsgi import FileWrapper
 from app.settings import Settings
 from tests.chaos.processes import kill_group, listens, spawn, wait_for
 from tests.stacks import ROOT, free_port, process_environment
-from web.server.gunicorn_response import BufferedResponse
+from web.gunicorn_response import BufferedResponse
 
 
 class Client:

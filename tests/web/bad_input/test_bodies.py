@@ -8,9 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
 
+from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from tests.web.bad_input.strange import NUMBERS, STORABLE, UNSTORABLE, assert_refused, text_fields
 from tests.web.conftest import get
-from web.server.limits import MAX_REQUEST_BODY_BYTES
 
 FREE = {"shipping_address", "shippingAddress", "name", "description"}
 """Texts that may be anything that can be stored."""

@@ -20,7 +20,7 @@ from typing import Any
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from web.server.limits import ANSWER_TIMEOUT_SECONDS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
+from app.http_server.limits import ANSWER_TIMEOUT_SECONDS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
 
 MAX_HEAD = 64 * 1024
 MAX_BUFFERED = 8 * MAX_REQUEST_BODY_BYTES

@@ -1,0 +1,1 @@
+"""Adapters to the web servers: limits on clients, and a gunicorn worker that receives requests whole."""

@@ -1,1 +1,0 @@
-"""Adapters to the web servers: limits on clients, and how gunicorn receives requests and sends responses."""
