@@ -4,6 +4,7 @@ A process of its own, because it forks: what the shop imports is imported once, 
 group of its own. ``python -m tests.stop_twice SEEDED_DATABASE FOLDER RUNS SEED``.
 """
 
+import faulthandler
 import gc
 import os
 import random
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from cli import serve  # noqa: F401  (imported before the forks, for their speed)
 from cli.main import main
-from tests.stacks import end_of, free_port
+from tests.stacks import free_port
 
 AT_ONCE = 4
 ENDS_WITHIN_SECONDS = 120
@@ -53,7 +54,7 @@ class Run:
             self.send()
         if now < self.forked_at + ENDS_WITHIN_SECONDS:
             return False
-        os.killpg(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where each thread hangs, and ends the process
         os.waitpid(self.pid, 0)
         return True
 
@@ -95,6 +96,7 @@ def start(number: int, seeded: Path, folder: Path, rng: random.Random) -> Run:
         with log.open("wb") as output:
             os.dup2(output.fileno(), sys.stdout.fileno())
             os.dup2(output.fileno(), sys.stderr.fileno())
+        faulthandler.enable(sys.stderr.fileno())
         os.environ.update(DATABASE_URL=f"sqlite:///{database}", BROKER_URL="memory://", PORT=str(port))
         sys.argv[1:] = ["run"]
         main()
@@ -116,7 +118,7 @@ def play(seeded: Path, folder: Path, runs: int, seed: int) -> int:
             running.remove(run)
             if failure := run.failure():
                 failed += 1
-                print(f"--- {run.log.name} {failure}, {run.signals}\n{end_of(run.log)}")
+                print(f"--- {run.log.name} {failure}, {run.signals}\n{run.log.read_text()}")
         time.sleep(0.001)
     print(f"{runs} runs with seed {seed}: {failed} failed")
     return failed
