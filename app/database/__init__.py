@@ -33,13 +33,13 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
+from app.database import observers
 from app.database.clock import ServerClock
 from app.database.errors import faults_named, reconnect_where_only_another_server_can_help
 from app.database.idle import IdleCloser
 from app.database.pool import ping_what_may_be_gone
 from app.database.redaction import keep_values_out_of_errors
 from app.errors import DatabaseUnavailable
-from app.observability import tracing
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
@@ -150,7 +150,7 @@ class Database:
             self.engine = _postgresql_engine(url, timeouts)
             self._clock = ServerClock(self.engine)
             self._idle_closer = IdleCloser(self.engine)
-        tracing.watch(self.engine)
+        observers.engine_created(self.engine)
 
     def now(self) -> datetime:
         """Return the time of the database's clock; for SQLite, a file of this machine, that of this machine."""
@@ -252,7 +252,7 @@ def current_transaction() -> Session:
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """Call ``callback`` after the session's transaction has committed; messages must not be sent earlier."""
-    session.info.setdefault("after_commit", []).append(tracing.bound(callback))
+    session.info.setdefault("after_commit", []).append(observers.bound(callback))
 
 
 def taken_from(session: Session) -> list[Callable[[], object]]:

@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from app.database import observers
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from app.saga.models import SagaInstance
 
 _live: "LiveTraces | None" = None
-_engines: WeakSet[Engine] = WeakSet()
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
 
@@ -39,8 +37,7 @@ def start(settings: Settings, role: str) -> None:
     from app.observability.tracing.live import LiveTraces
 
     _live = LiveTraces(settings.otel_exporter_otlp_endpoint, role)
-    for engine in _engines:
-        _live.watch(engine)
+    observers.connect(_live)
 
 
 def prepare(settings: Settings) -> None:
@@ -53,6 +50,7 @@ def stop() -> None:
     """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live
     ending, _live = _live, None
+    observers.disconnect()
     if ending is not None and ending.pid == os.getpid():
         ending.stop()
 
@@ -60,18 +58,6 @@ def stop() -> None:
 def provider() -> "TracerProvider | None":
     """Return this process's tracer provider, or None if it is not traced."""
     return _live.provider if _live else None
-
-
-def watch(engine: Engine) -> None:
-    """Trace the engine's statements, from now on or from when tracing starts."""
-    _engines.add(engine)
-    if _live:
-        _live.watch(engine)
-
-
-def bound(callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback bound to the current span, whenever it is called."""
-    return _live.bound(callback) if _live else callback
 
 
 def beginning(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
