@@ -141,7 +141,7 @@ def lock_stock(session: Session, orders: Iterable[StockOrder]) -> None:
     _lock(session, [item.book_id for order in orders for item in order.items])
 
 
-@command("inventory.reserve_stock", refused=stock_unavailable, locks=lock_stock, retry=RETRY)
+@command("inventory.reserve_stock", on_rejected=stock_unavailable, lock_shared_rows=lock_stock, retry=RETRY)
 def reserve_stock(session: Session, order: StockOrder) -> Event:
     """Reserve the stock of all items of the order, or of none. Raises StepRejected if there is not enough."""
     wanted = _quantities(order.items)
@@ -165,14 +165,14 @@ def give_back(session: Session, order: StockOrder) -> Event:
     return Event(StockReleased, _moved(order, released))
 
 
-@command("inventory.release_stock", by_hand=give_back, locks=lock_stock)
+@command("inventory.release_stock", on_manual_completion=give_back, lock_shared_rows=lock_stock)
 def release_stock(session: Session, order: StockOrder) -> Event:
     """Release the order's reserved stock."""
     return give_back(session, order)
 
 
 # past the point of no return: retried until it succeeds or is stuck
-@command("inventory.ship_stock", locks=lock_stock, retry=RETRY_UNTIL_STUCK)
+@command("inventory.ship_stock", lock_shared_rows=lock_stock, retry=RETRY_UNTIL_STUCK)
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Ship the order's reserved stock: the carrier collects it."""
     shipped = _settle(session, order, ReservationStatus.SHIPPED)

@@ -227,7 +227,7 @@ def close(session: Session, cancellation: Cancellation) -> Event:
 
 
 # the order is stored before its saga starts, so it must be cancelled even if create_order never ran
-@command("orders.cancel_order", always=True, by_hand=close)
+@command("orders.cancel_order", unconditional=True, on_manual_completion=close)
 def cancel_order(session: Session, cancellation: Cancellation) -> Event:
     """Cancel the order, after the other services have compensated theirs."""
     return close(session, cancellation)

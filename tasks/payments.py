@@ -84,7 +84,7 @@ def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt
     return Event(PaymentFailed, {"order_id": order.order_id, "amount": number(order.total_amount), "reason": reason})
 
 
-@command("payments.process_payment", call=charge, void=void_charge, refused=payment_failed, retry=RETRY)
+@command("payments.process_payment", call=charge, void=void_charge, on_rejected=payment_failed, retry=RETRY)
 def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
     """Record the captured payment."""
     _record(session, order, PaymentStatus.COMPLETED, receipt)
@@ -107,7 +107,7 @@ def refunded_by_hand(session: Session, order: Charge) -> Event | None:
     )
 
 
-@command("payments.refund_payment", call=void_charge, by_hand=refunded_by_hand)
+@command("payments.refund_payment", call=void_charge, on_manual_completion=refunded_by_hand)
 def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
     """Record that the customer has the money: refunded (PaymentRefunded) or never captured (PaymentCancelled).
 

@@ -68,7 +68,7 @@ def shipping_failed(session: Session, parcel: Parcel, reason: str, cancelled: st
     return Event(ShippingFailed, {"order_id": parcel.order_id, "reason": reason})
 
 
-@command("shipping.arrange_shipping", call=book_carrier, void=unbook_carrier, refused=shipping_failed, retry=RETRY)
+@command("shipping.arrange_shipping", call=book_carrier, void=unbook_carrier, on_rejected=shipping_failed, retry=RETRY)
 def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> Event:
     """Record the carrier's booking: the point of no return."""
     _record(session, parcel, ShipmentStatus.ARRANGED, tracking_number)
@@ -81,7 +81,7 @@ def cancelled_by_hand(session: Session, parcel: Parcel) -> Event:
     return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": None})
 
 
-@command("shipping.cancel_shipment", call=unbook_carrier, by_hand=cancelled_by_hand)
+@command("shipping.cancel_shipment", call=unbook_carrier, on_manual_completion=cancelled_by_hand)
 def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
     """Record that the booking is cancelled. Returns None, and records nothing, if there was none."""
     if cancelled is None:

@@ -8,7 +8,7 @@ point of no return (pivot), so only shipping decides whether an order can still 
 
 from app.events import History
 from app.saga.choreography import Choreography
-from app.saga.decisions import Act, Close, Decision, Undo
+from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import StockReleased, StockReserved, StockShipped, StockUnavailable
@@ -17,19 +17,22 @@ from tasks.payments import PaymentCancelled, PaymentCompleted, PaymentFailed, Pa
 from tasks.shipping import ShippingArranged, ShippingFailed
 
 ORDER_CHOREOGRAPHY = Choreography(
-    "order-choreography", timed_out=OrderTimedOut, cancel_requested=OrderCancelRequested, too_late=ShippingArranged
+    "order-choreography",
+    timed_out=OrderTimedOut,
+    cancel_requested=OrderCancelRequested,
+    point_of_no_return=ShippingArranged,
 )
 on = ORDER_CHOREOGRAPHY.on
 
 
 @on(OrderCreated, queue="inventory")
 def reserve_on_order_created(_: History) -> Decision:
-    return Act(inventory.reserve_stock)  # StockReserved or StockUnavailable
+    return Execute(inventory.reserve_stock)  # StockReserved or StockUnavailable
 
 
 @on(OrderCreated, queue="payments")
 def charge_on_order_created(_: History) -> Decision:
-    return Act(payments.process_payment, unless=StockUnavailable)  # PaymentCompleted or PaymentFailed
+    return Execute(payments.process_payment, unless=StockUnavailable)  # PaymentCompleted or PaymentFailed
 
 
 def ready_to_ship(order: History) -> bool:
@@ -42,35 +45,36 @@ def ship_when_reserved_and_paid(order: History) -> Decision:
     if order.has_any(OrderTimedOut, OrderCancelRequested):
         return None  # the order is being cancelled (see below), and this message was delivered late
     if ready_to_ship(order):
-        return Act(shipping.arrange_shipping)  # ShippingArranged or ShippingFailed
+        return Execute(shipping.arrange_shipping)  # ShippingArranged or ShippingFailed
     return None  # the other event is still to come
 
 
 @on(ShippingArranged, queue="orders")
 def complete_on_shipping_arranged(_: History) -> Decision:
-    return Act(orders.complete_order)  # OrderCompleted
+    return Execute(orders.complete_order)  # OrderCompleted
 
 
 @on(ShippingArranged, queue="inventory")
 def hand_over_on_shipping_arranged(_: History) -> Decision:
-    return Act(inventory.ship_stock)  # StockShipped
+    return Execute(inventory.ship_stock)  # StockShipped
 
 
 @on(StockUnavailable, ShippingFailed, queue="payments")
 def refund_on_failure(_: History) -> Decision:
-    return Undo(payments.process_payment, payments.refund_payment)  # PaymentRefunded or PaymentCancelled
+    return Compensate(payments.process_payment, payments.refund_payment)  # PaymentRefunded or PaymentCancelled
 
 
 @on(PaymentFailed, ShippingFailed, queue="inventory")
 def release_on_failure(_: History) -> Decision:
-    return Undo(inventory.reserve_stock, inventory.release_stock, otherwise=StockReleased)  # StockReleased
+    # StockReleased
+    return Compensate(inventory.reserve_stock, inventory.release_stock, event_if_nothing_done=StockReleased)
 
 
 @on(OrderTimedOut, OrderCancelRequested, queue="shipping")
 def settle_on_time_out_or_cancel_request(order: History) -> Decision:
     late = order.has(OrderTimedOut)
     # ShippingArranged if the carrier is already booked, otherwise ShippingFailed
-    return Close(shipping.arrange_shipping, "the order timed out" if late else "the customer cancelled")
+    return Abort(shipping.arrange_shipping, "the order timed out" if late else "the customer cancelled")
 
 
 MONEY_SETTLED = (PaymentFailed, PaymentRefunded, PaymentCancelled)
@@ -80,14 +84,14 @@ STOCK_SETTLED = (StockUnavailable, StockReleased)
 @on(*MONEY_SETTLED, *STOCK_SETTLED, queue="orders")
 def cancel_when_settled(order: History) -> Decision:
     if order.has_any(*MONEY_SETTLED) and order.has_any(*STOCK_SETTLED):
-        return Undo(orders.create_order, orders.cancel_order)  # OrderCancelled
+        return Compensate(orders.create_order, orders.cancel_order)  # OrderCancelled
     return None  # the refund or the release is still to come
 
 
-@ORDER_CHOREOGRAPHY.milestone(
+@ORDER_CHOREOGRAPHY.projection(
     OrderCompleted, StockShipped, StockUnavailable, PaymentFailed, ShippingFailed, OrderCancelled
 )
-def milestone(order: History) -> str | None:
+def projection(order: History) -> str | None:
     """Return the saga's state after these events, for display and for the sweep; no reaction depends on it."""
     if order.has(OrderCancelled):
         return FAILED

@@ -13,10 +13,10 @@ ORDER_CREATED, STOCK_RESERVED, PAYMENT_COMPLETED = "ORDER_CREATED", "STOCK_RESER
 ORDER = orchestrated(
     Saga(
         "order",
-        Step(orders.create_order, orders.cancel_order, reaches=ORDER_CREATED),
-        Step(inventory.reserve_stock, inventory.release_stock, reaches=STOCK_RESERVED),
+        Step(orders.create_order, orders.cancel_order, milestone=ORDER_CREATED),
+        Step(inventory.reserve_stock, inventory.release_stock, milestone=STOCK_RESERVED),
         Step(
-            payments.process_payment, payments.refund_payment, reaches=PAYMENT_COMPLETED, guard=after("reserve_stock")
+            payments.process_payment, payments.refund_payment, milestone=PAYMENT_COMPLETED, guard=after("reserve_stock")
         ),
         Step(shipping.arrange_shipping, shipping.cancel_shipment, pivot=True, guard=after("process_payment")),
         Step(inventory.ship_stock),
@@ -27,9 +27,11 @@ ORDER = orchestrated(
 ORDER_PAYMENT_FIRST = orchestrated(
     Saga(
         "order-payment-first",
-        Step(orders.create_order, orders.cancel_order, reaches=ORDER_CREATED),
-        Step(payments.process_payment, payments.refund_payment, reaches=PAYMENT_COMPLETED),
-        Step(inventory.reserve_stock, inventory.release_stock, reaches=STOCK_RESERVED, guard=after("process_payment")),
+        Step(orders.create_order, orders.cancel_order, milestone=ORDER_CREATED),
+        Step(payments.process_payment, payments.refund_payment, milestone=PAYMENT_COMPLETED),
+        Step(
+            inventory.reserve_stock, inventory.release_stock, milestone=STOCK_RESERVED, guard=after("process_payment")
+        ),
         Step(shipping.arrange_shipping, shipping.cancel_shipment, pivot=True, guard=after("reserve_stock")),
         Step(inventory.ship_stock),
         Step(orders.complete_order),

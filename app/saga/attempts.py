@@ -111,16 +111,16 @@ def refuse(
 
     ``voided`` is the gateway's result of voiding the key, if it was voided.
     """
-    assert command.refused is not None
+    assert command.on_rejected is not None
     message = command.message(payload)
     if command.void:
-        return command.refused(session, message, reason or "failed", voided)
-    return command.refused(session, message, reason or "failed")
+        return command.on_rejected(session, message, reason or "failed", voided)
+    return command.on_rejected(session, message, reason or "failed")
 
 
 def record_manual_completion(command: Command, session: Session, payload: dict[str, Any]) -> Event | None:
     """Let the service record a compensation that was completed manually, if it has a handler for that."""
-    return command.by_hand(session, command.message(payload)) if command.by_hand else None
+    return command.on_manual_completion(session, command.message(payload)) if command.on_manual_completion else None
 
 
 def record_failure(

@@ -30,15 +30,15 @@ from app.saga.manual_completion import (
 )
 from app.saga.models import SagaInstance
 from app.saga.reactions import ReactionRun
-from app.saga.stream import Milestone, Stream
+from app.saga.stream import Projection, Stream
 
 
 class Choreography:
     """The reactions of the services to the events of one type of saga. Implements ``registry.Driver``.
 
-    ``milestone`` derives from the events which of the states COMPLETED, FAILED, COMPENSATION_STARTED is reached; it is
-    called when one of the events ``watched`` is written. ``timed_out`` and ``cancel_requested`` are the events emitted
-    when the deadline passes, and when a cancellation is requested; after ``too_late`` no request is accepted.
+    ``projection`` derives from the events which of the states COMPLETED, FAILED, COMPENSATION_STARTED is reached; it is
+    called when one of the ``events`` is written. ``timed_out`` and ``cancel_requested`` are the events emitted
+    when the deadline passes, and when a cancellation is requested; after ``point_of_no_return`` no request is accepted.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Choreography:
         *,
         timed_out: EventType,
         cancel_requested: EventType,
-        too_late: EventType,
+        point_of_no_return: EventType,
     ) -> None:
         self.name = name
         self.timed_out = timed_out
         self.cancel_requested = cancel_requested
-        self.too_late = too_late
+        self.point_of_no_return = point_of_no_return
         self._stream = Stream(name)
         self._reactions: dict[str, tuple[frozenset[EventType], Reaction]] = {}
         registry.register(self)
@@ -83,11 +83,11 @@ class Choreography:
         _, reaction = self._reactions[task_name]
         return reaction(past)
 
-    def milestone(self, *watched: EventType) -> Callable[[Milestone], Milestone]:
+    def projection(self, *events: EventType) -> Callable[[Projection], Projection]:
         """Register the function that derives the saga's state, called whenever one of these events is written."""
 
-        def declare(function: Milestone) -> Milestone:
-            self._stream.milestone, self._stream.watched = function, frozenset(watched)
+        def declare(function: Projection) -> Projection:
+            self._stream.projection, self._stream.projected = function, frozenset(events)
             return function
 
         return declare
@@ -166,7 +166,7 @@ class Choreography:
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         past = history(session, saga.aggregate_id)
-        if past.has(self.too_late):
+        if past.has(self.point_of_no_return):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         if past.has(self.cancel_requested):
             return False

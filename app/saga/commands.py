@@ -38,10 +38,10 @@ def command(
     *,
     call: Callable[[Any, str], Any] | None = None,
     void: Callable[[Any, str], Any] | None = None,
-    refused: Callable[..., Event] | None = None,
-    always: bool = False,
-    by_hand: Callable[..., Event | None] | None = None,
-    locks: Callable[[Session, Sequence[Any]], object] | None = None,
+    on_rejected: Callable[..., Event] | None = None,
+    unconditional: bool = False,
+    on_manual_completion: Callable[..., Event | None] | None = None,
+    lock_shared_rows: Callable[[Session, Sequence[Any]], object] | None = None,
     retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Event | None]], Command]:
     """Declare a business function as a command, and as the Celery task ``name`` that runs it as a step of a saga.
@@ -56,12 +56,12 @@ def command(
     write rolls back the other sagas' steps too, and all are then executed one by one.
 
     If the function locks rows that it shares with other sagas (the stock of a book, not the order itself),
-    ``locks(session, messages)`` is called first when there are several messages, and locks all of these rows in a fixed
-    order. Without it two such transactions may deadlock, which costs a second and a retry.
+    ``lock_shared_rows(session, messages)`` is called first when there are several messages, and locks all of these rows
+    in a fixed order. Without it two such transactions may deadlock, which costs a second and a retry.
 
     Raises DefinitionError for a declaration that cannot work.
     """
-    if locks and call:
+    if lock_shared_rows and call:
         raise DefinitionError(f"{name} calls a gateway, so it is never done together, and needs no locks")
 
     def declare(handler: Callable[..., Event | None]) -> Command:
@@ -71,10 +71,10 @@ def command(
             _message_model(handler).model_validate,
             call=call,
             void=void,
-            refused=refused,
-            always=always,
-            by_hand=by_hand,
-            locks=locks,
+            on_rejected=on_rejected,
+            unconditional=unconditional,
+            on_manual_completion=on_manual_completion,
+            lock_shared_rows=lock_shared_rows,
             retry=retry,
         )
         _services[declared.short_name] = declared.service

@@ -10,7 +10,7 @@ from app.saga.definition import Command
 
 
 @dataclass(frozen=True)
-class Act:
+class Execute:
     """Run a service's action once. Raises DefinitionError if it calls a gateway and has no ``void``.
 
     After the event ``unless`` the action is neither started nor recorded as done; another reaction must compensate it.
@@ -25,12 +25,12 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Undo:
+class Compensate:
     """Compensate an action, whether or not it has run; if it has not, it is blocked."""
 
     action: Command
     compensation: Command
-    otherwise: EventType | None = None
+    event_if_nothing_done: EventType | None = None
     """The event to publish when there was nothing to compensate and the compensation did not run."""
 
     def __post_init__(self) -> None:
@@ -39,12 +39,12 @@ class Undo:
 
 
 @dataclass(frozen=True)
-class Close:
+class Abort:
     """Publish an action's outcome; an action that has not ended is blocked and counts as failed."""
 
     action: Command
     reason: str
 
 
-Decision = Act | Undo | Close | None
+Decision = Execute | Compensate | Abort | None
 Reaction = Callable[[History], Decision]

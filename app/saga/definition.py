@@ -139,17 +139,17 @@ class Command:
     """Builds the handler's argument from a saga's payload."""
     call: Callable[[Any, str], Any] | None = None
     void: Callable[[Any, str], Any] | None = None
-    refused: Callable[..., Event] | None = None
-    """``refused(session, message, reason[, voided])`` records that the action failed for good, and returns the event.
+    on_rejected: Callable[..., Event] | None = None
+    """``on_rejected(session, message, reason[, voided])`` records an action's permanent failure and returns the event.
 
     ``voided``, of a command with a gateway, is the result of ``void`` if it was called before, else None.
     """
-    always: bool = False
+    unconditional: bool = False
     """Of a compensation: run it even if its action never ran according to the log."""
-    by_hand: Callable[..., Event | None] | None = None
-    """Of a compensation: ``by_hand(session, message)`` records its manual completion, and returns the event."""
-    locks: Callable[[Any, Sequence[Any]], object] | None = None
-    """``locks(session, messages)`` locks the rows that the handler will lock, in a fixed order: see ``@command``."""
+    on_manual_completion: Callable[..., Event | None] | None = None
+    """Of a compensation: called as ``(session, message)``, records its manual completion, and returns the event."""
+    lock_shared_rows: Callable[[Any, Sequence[Any]], object] | None = None
+    """Called as ``(session, messages)``, locks the rows that the handler will lock, in a fixed order: ``@command``."""
     retry: RetryPolicy | None = None
 
     def __call__(self, *arguments: Any) -> Event | None:
@@ -193,7 +193,7 @@ def after(step: str) -> Guard:
 class Step:
     """An action, its compensation, and how both are run.
 
-    ``timeout`` is in seconds (default: the installation's). ``pivot`` marks the point of no return. ``reaches`` names
+    ``timeout`` is in seconds (default: the installation's). ``pivot`` marks the point of no return. ``milestone`` names
     the state of the saga once the action is completed.
     """
 
@@ -204,7 +204,7 @@ class Step:
     timeout: float | None = None
     guard: Guard | None = None
     pivot: bool = False
-    reaches: str | None = None
+    milestone: str | None = None
 
     @property
     def name(self) -> str:
@@ -314,7 +314,7 @@ def _outline(step: Step) -> dict[str, Any]:
     outline: dict[str, Any] = {"action": step.action.name}
     if step.compensation:
         outline["compensation"] = step.compensation.name
-        if step.compensation.call or step.compensation.always:
+        if step.compensation.call or step.compensation.unconditional:
             outline["always"] = True
     if step.timeout is not None:
         outline["timeout"] = step.timeout
@@ -328,7 +328,7 @@ def _outlined(outline: Mapping[str, Any]) -> Step:
     name = outline.get("compensation")
     return Step(
         Command(outline["action"], _elsewhere, _elsewhere),
-        Command(name, _elsewhere, _elsewhere, always=outline.get("always", False)) if name else None,
+        Command(name, _elsewhere, _elsewhere, unconditional=outline.get("always", False)) if name else None,
         timeout=outline.get("timeout"),
         pivot=outline.get("pivot", False),
     )

@@ -136,7 +136,7 @@ class StepRun:
                 self._check_guard(turn, barrier.logged(session, [self.saga_id])[self.saga_id])
             if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
                 status = StepStatus.SKIPPED
-            if status is StepStatus.COMPLETED or self.command.always:
+            if status is StepStatus.COMPLETED or self.command.unconditional:
                 event = invoke(self.command, session, turn.data, answer)
                 if event:
                     row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id

@@ -74,8 +74,8 @@ class FirstAttempts:
         StepRejected of a command that has written nothing; the transaction must then be rolled back.
         """
         attempts = self._admit({delivery.saga_id: delivery for delivery in reversed(deliveries)})
-        if self.command.locks and len(attempts) > 1:
-            self.command.locks(self.session, [attempt.message for attempt in attempts])
+        if self.command.lock_shared_rows and len(attempts) > 1:
+            self.command.lock_shared_rows(self.session, [attempt.message for attempt in attempts])
         for attempt in attempts:
             self._run(attempt)
         now = runtime.current().now()
@@ -128,7 +128,7 @@ class FirstAttempts:
 
     def _invoke(self, attempt: _Attempt) -> None:
         """Call the command's handler; keep a rejection, to be recorded in the same transaction."""
-        if attempt.status is StepStatus.SKIPPED and not self.command.always:
+        if attempt.status is StepStatus.SKIPPED and not self.command.unconditional:
             return
         result = invoke_cleanly(
             self.session, self.command, attempt.turn.operation, attempt.message, attempt.delivery.answer
@@ -170,7 +170,7 @@ def give_up(session: Session, turn: Turn, command: Command, row: SagaStep, now: 
     if turn.operation is Operation.COMPENSATION or turn.plan.past_pivot(turn.step.name):
         state_machine.mark_stuck(turn.saga, now, f"{command.name}: {row.error}")
         return None
-    return refuse(command, session, turn.data, row.error) if command.refused else None
+    return refuse(command, session, turn.data, row.error) if command.on_rejected else None
 
 
 def _outcome(attempt: _Attempt) -> Reply | Exception:

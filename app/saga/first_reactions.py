@@ -21,7 +21,7 @@ from app.messaging.batching import Outcomes, Wanted
 from app.observability.logging import log_context
 from app.saga import barrier, state_machine
 from app.saga.attempts import finish, invoke_cleanly, record_failure, refuse, reply_of, say_begun
-from app.saga.decisions import Act, Decision, Reaction, Undo
+from app.saga.decisions import Compensate, Decision, Execute, Reaction
 from app.saga.definition import NO_RETRY, Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.stream import Answer, Stream
@@ -48,7 +48,7 @@ class Found:
     log: barrier.Log
     decision: Decision
     called_off: bool
-    """Whether the decision is an action that must no longer start: see ``Act``."""
+    """Whether the decision is an action that must no longer start: see ``Execute``."""
 
 
 @dataclass
@@ -129,7 +129,7 @@ class FirstReactions:
                 # simulate
                 data = {**saga.payload, **past.data}
                 decision = self.reaction(past)
-                called_off = isinstance(decision, Act) and decision.unless in past.types
+                called_off = isinstance(decision, Execute) and decision.unless in past.types
                 found = Found(delivery, saga.aggregate_id, saga.deadline_at, data, log, decision, called_off)
                 self.found[delivery.task_id] = found
                 attempts.append(_attempt(found, saga, log, past))
@@ -145,14 +145,16 @@ class FirstReactions:
         if len(attempts) > 1:
             # always in the same order of commands, and within each command, to avoid deadlocks
             for command in sorted({attempt.command for attempt in attempts}, key=attrgetter("name")):
-                if command.locks:
-                    command.locks(session, [attempt.message for attempt in attempts if attempt.command is command])
+                if command.lock_shared_rows:
+                    command.lock_shared_rows(
+                        session, [attempt.message for attempt in attempts if attempt.command is command]
+                    )
 
     def _run(self, session: Session, attempt: _Attempt) -> None:
         saga = attempt.saga
         with log_context(task_id=attempt.delivery.task_id, saga_id=saga.id, order_id=saga.aggregate_id):
             say_begun(saga.id, attempt.step, attempt.operation, 1)
-            if attempt.status is StepStatus.SKIPPED and not attempt.command.always:
+            if attempt.status is StepStatus.SKIPPED and not attempt.command.unconditional:
                 return
             result = invoke_cleanly(session, attempt.command, attempt.operation, attempt.message)
             if isinstance(result, StepRejected):
@@ -169,7 +171,7 @@ class FirstReactions:
             return row
         policy, began = attempt.command.retry or NO_RETRY, delivery.started_at
         record_failure(saga, row, attempt.refusal, policy, True, delivery.task_id, began, now)
-        if attempt.command.refused:
+        if attempt.command.on_rejected:
             attempt.event = refuse(attempt.command, session, attempt.data, row.error)
         else:
             # past the point of no return nothing can be compensated: the saga is stuck until it is resumed
@@ -183,15 +185,15 @@ def _attempt(found: Found, saga: SagaInstance, log: barrier.Log, past: History) 
     if found.called_off:
         return None
     match found.decision:
-        case Act(command):
+        case Execute(command):
             step, operation = command.short_name, Operation.ACTION
-        case Undo(action, command, otherwise):
+        case Compensate(action, command, event_if_nothing_done):
             step, operation = action.short_name, Operation.COMPENSATION
             acted = log.get((step, Operation.ACTION))
             if acted is None or acted.status in barrier.OPEN:
                 return None  # the action must be blocked first
             if acted.status != StepStatus.COMPLETED:
-                status, event = StepStatus.SKIPPED, Event(otherwise) if otherwise else None
+                status, event = StepStatus.SKIPPED, Event(event_if_nothing_done) if event_if_nothing_done else None
         case _:
             return None
     free = barrier.is_free(log, step, operation)

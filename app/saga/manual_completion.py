@@ -18,7 +18,7 @@ from app.errors import Conflict, StepError
 from app.messages import Event
 from app.saga import barrier
 from app.saga.attempts import record_manual_completion, refuse
-from app.saga.decisions import Act, Close, Decision, Undo
+from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import Command, Operation, StepStatus
 from app.saga.models import SagaInstance, SagaStep
 
@@ -61,9 +61,9 @@ def pending_compensation(row: SagaStep, decisions: Iterable[Decision]) -> Pendin
     """Return the compensation that a row stands for, by what the reactions decide now; None if it is not one."""
     for decision in decisions:
         match decision:
-            case Undo(action=action) if row.operation == Operation.COMPENSATION and action.short_name == row.step:
+            case Compensate(action=action) if row.operation == Operation.COMPENSATION and action.short_name == row.step:
                 return PendingCompensation(row, StepStatus.BY_HAND, partial(_undone, row, decision))
-            case Act(action) | Close(action) if row.status == StepStatus.CLOSING and action.short_name == row.step:
+            case Execute(action) | Abort(action) if row.status == StepStatus.CLOSING and action.short_name == row.step:
                 return PendingCompensation(row, StepStatus.FAILED, partial(_voided, row, action))
     return None
 
@@ -87,10 +87,10 @@ def choose(
     return sorted(chosen, key=lambda undoing: undoing.row.operation == Operation.ACTION)
 
 
-def _undone(row: SagaStep, undo: Undo, session: Session, data: dict[str, Any]) -> Event | None:
+def _undone(row: SagaStep, undo: Compensate, session: Session, data: dict[str, Any]) -> Event | None:
     barrier.block_action(session, row.saga_id, row.step, runtime.current().now(), None)
     event = record_manual_completion(undo.compensation, session, data)
-    return event or (Event(undo.otherwise) if undo.otherwise else None)
+    return event or (Event(undo.event_if_nothing_done) if undo.event_if_nothing_done else None)
 
 
 def _voided(row: SagaStep, action: Command, session: Session, data: dict[str, Any]) -> Event | None:

@@ -171,7 +171,7 @@ def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> Non
     code.
     """
     step = plan.step(_current(saga))
-    if step.name not in plan.undeclared or step.compensation is None or step.compensation.always:
+    if step.name not in plan.undeclared or step.compensation is None or step.compensation.unconditional:
         return
     now = runtime.current().now()
     action = barrier.block_action(session, saga.id, step.name, now, saga.error)

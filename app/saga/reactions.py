@@ -33,7 +33,7 @@ from app.saga.attempts import (
     say_begun,
 )
 from app.saga.barrier import Entry
-from app.saga.decisions import Act, Close, Reaction, Undo
+from app.saga.decisions import Abort, Compensate, Execute, Reaction
 from app.saga.definition import NO_RETRY, RETRY_UNTIL_STUCK, Command, Operation, RetryPolicy, StepStatus
 from app.saga.first_reactions import Delivery, FirstReactions, Found
 from app.saga.models import SagaInstance, SagaStep
@@ -75,13 +75,13 @@ class ReactionRun:
             add_to_log_context(order_id=found.order_id)
             self.deadline, self.data, self.log = found.deadline_at, found.data, found.log
             match found.decision:
-                case Act(command) as act:
+                case Execute(command) as act:
                     return self._act_failed(command, result) if result else self._act(act, called_off=found.called_off)
-                case Undo() as undo:
+                case Compensate() as undo:
                     step = undo.action.short_name
                     failed = partial(self._undoing_failed, step, Operation.COMPENSATION)
                     return failed(result) if result else self._undo(undo)
-                case Close(action, reason):
+                case Abort(action, reason):
                     return self._close(action, reason)
                 case None:
                     return self._reply(self.task.name, True, None)
@@ -102,7 +102,7 @@ class ReactionRun:
             leave_to_others(self.task, "no reaction that is declared here waits for its event")
         return first.found.get(delivery.task_id), result
 
-    def _act(self, act: Act, *, called_off: bool) -> Reply:
+    def _act(self, act: Execute, *, called_off: bool) -> Reply:
         command = act.command
         known = self.log.get((command.short_name, Operation.ACTION))
         if known and known.status == StepStatus.CLOSING:
@@ -120,7 +120,7 @@ class ReactionRun:
         except Exception as error:
             return self._act_failed(command, error)
 
-    def _record_first(self, session: Session, act: Act, answer: Any) -> Reply | None:
+    def _record_first(self, session: Session, act: Execute, answer: Any) -> Reply | None:
         """Record an action that is not in the log yet; return None, without any effect, if it is."""
         command = act.command
         for saga, log in barrier.locked(session, [self.saga_id]):
@@ -134,7 +134,7 @@ class ReactionRun:
                 return reply_of(row)
         return None
 
-    def _record(self, session: Session, act: Act, answer: Any) -> Reply:
+    def _record(self, session: Session, act: Execute, answer: Any) -> Reply:
         command = act.command
         saga, row = self._enter(session, command.short_name, Operation.ACTION)
         if row.status not in barrier.OPEN:
@@ -145,7 +145,7 @@ class ReactionRun:
         self._finish(session, saga, row, StepStatus.COMPLETED, event)
         return reply_of(row)
 
-    def _is_called_off(self, session: Session, saga: SagaInstance, act: Act) -> bool:
+    def _is_called_off(self, session: Session, saga: SagaInstance, act: Execute) -> bool:
         """Return whether an action was called off during its gateway call; its compensation voids the key."""
         return act.unless is not None and act.unless in history(session, saga.aggregate_id).types
 
@@ -161,7 +161,7 @@ class ReactionRun:
             to_void = wait is None and command.void is not None
             if to_void:
                 self._begin_closing(row)
-            elif wait is None and command.refused:
+            elif wait is None and command.on_rejected:
                 self.stream.answer(session, saga, row, refuse(command, session, self.data, row.error))
             elif wait is None:
                 # past the point of no return nothing can be compensated: the saga is stuck until it is resumed
@@ -200,7 +200,7 @@ class ReactionRun:
         row.error = row.error or reason
         row.earlier_attempts = row.attempts  # voiding has retries of its own
 
-    def _undo(self, undo: Undo) -> Reply:
+    def _undo(self, undo: Compensate) -> Reply:
         step, compensation = undo.action.short_name, undo.compensation
         known = self.log.get((step, Operation.COMPENSATION))
         if known and known.status not in barrier.OPEN:
@@ -217,10 +217,10 @@ class ReactionRun:
                 if row.status not in barrier.OPEN:
                     return self._republish(session, row)
                 done = action.status == StepStatus.COMPLETED or compensation.call is not None
-                if done or compensation.always:
+                if done or compensation.unconditional:
                     event = invoke(compensation, session, self.data, answer)
                 else:
-                    event = Event(undo.otherwise) if undo.otherwise else None
+                    event = Event(undo.event_if_nothing_done) if undo.event_if_nothing_done else None
                 self._finish(session, saga, row, StepStatus.COMPLETED if done else StepStatus.SKIPPED, event)
             return reply_of(row)
         except DatabaseUnavailable:

@@ -50,8 +50,8 @@ def enter_state(saga: SagaInstance, state: str, now: datetime) -> None:
 def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
     """Record that a step's action is completed, and set the deadline of the next step, or complete the saga."""
     following = plan.following(done.name)
-    if done.reaches:
-        enter_state(saga, done.reaches, now)
+    if done.milestone:
+        enter_state(saga, done.milestone, now)
     if following is None:
         complete(saga, now)
         return

@@ -15,7 +15,7 @@ from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.outage import suspend_deadline
 
-Milestone = Callable[[History], str | None]
+Projection = Callable[[History], str | None]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Answer:
 
 
 class Stream:
-    """Writes a choreography's events. ``milestone`` derives the saga's state; see Choreography.milestone."""
+    """Writes a choreography's events. ``projection`` derives the saga's state; see Choreography.projection."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.milestone: Milestone = lambda _: None
-        self.watched: frozenset[EventType] = frozenset()
+        self.projection: Projection = lambda _: None
+        self.projected: frozenset[EventType] = frozenset()
 
     def declares(self, event_type: EventType) -> bool:
         """Return whether this version of the code has a reaction to events of this type."""
@@ -43,7 +43,7 @@ class Stream:
     def emit(self, session: Session, saga: SagaInstance, event: Event) -> StoredEvent:
         """Write an event of a locked saga, update the saga's row, and notify the reactions after the commit."""
         stored = emit(session, saga.aggregate_id, event, saga_id=saga.id)
-        if event.type in self.watched:
+        if event.type in self.projected:
             # writers of one saga's events serialize on its row, so this query misses none of them
             self._project(saga, stored, history(session, stored.aggregate_id))
         self._say(session, saga.id, stored)
@@ -63,7 +63,7 @@ class Stream:
             one.row.event_id = event.id
             one.row.result = dict(event.payload)
             with sent_by(one.row.task_id):
-                if event.event_type in self.watched:
+                if event.event_type in self.projected:
                     self._project(one.saga, event, History([*one.past.events, event]))
                 self._say(session, one.saga.id, event)
 
@@ -96,7 +96,7 @@ class Stream:
         after_commit(session, partial(send, on_undelivered=partial(suspend_deadline, saga_id), again=again))
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
-        state = self.milestone(past)
+        state = self.projection(past)
         if saga.state in {COMPLETED, FAILED, state}:
             return
         if state == COMPLETED:

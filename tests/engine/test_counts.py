@@ -18,7 +18,7 @@ from app.messages import Event, EventType
 from app.saga import orchestrator
 from app.saga.choreography import Choreography
 from app.saga.commands import command
-from app.saga.decisions import Act, Decision, Undo
+from app.saga.decisions import Compensate, Decision, Execute
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import orchestrated
 from bench.statements import Counted
@@ -150,12 +150,12 @@ def void(_session: Session, _note: Note, _answer: str) -> Event:
 
 
 CONDUCTED = orchestrated(Saga("plain", Step(act, undo), Step(check), Step(call, void, pivot=True)))
-DANCED = Choreography("plain-choreography", timed_out=Lapsed, cancel_requested=Recalled, too_late=Called)
+DANCED = Choreography("plain-choreography", timed_out=Lapsed, cancel_requested=Recalled, point_of_no_return=Called)
 
 
 @DANCED.on(Opened, queue="orders")
 def act_on_opened(_: History) -> Decision:
-    return Act(act)
+    return Execute(act)
 
 
 @DANCED.on(Acted, queue="orders")
@@ -165,12 +165,12 @@ def do_nothing_on_acted(_: History) -> Decision:
 
 @DANCED.on(Acted, queue="orders")
 def undo_on_acted(_: History) -> Decision:
-    return Undo(act, undo)
+    return Compensate(act, undo)
 
 
 @DANCED.on(Undone, queue="payments")
 def call_on_undone(_: History) -> Decision:
-    return Act(call)
+    return Execute(call)
 
 
 class Account:

@@ -7,7 +7,7 @@ import pytest
 from app.errors import DefinitionError
 from app.messages import Event, EventType
 from app.saga.commands import command as declare
-from app.saga.decisions import Act, Undo
+from app.saga.decisions import Compensate, Execute
 from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
 
 
@@ -57,7 +57,7 @@ def test_what_a_gateway_did_must_be_undone_at_the_gateway() -> None:
 
 def test_a_command_that_is_never_done_together_has_no_locks() -> None:
     with pytest.raises(DefinitionError, match="needs no locks"):
-        declare("shipping.never", call=lambda *_: None, locks=lambda *_: None)
+        declare("shipping.never", call=lambda *_: None, lock_shared_rows=lambda *_: None)
 
 
 def test_a_saga_in_flight_keeps_its_steps() -> None:
@@ -123,9 +123,9 @@ def test_a_guard_can_only_wait_for_an_earlier_step() -> None:
 
 def test_a_reaction_that_could_not_be_voided_is_refused() -> None:
     with pytest.raises(DefinitionError, match="voided"):
-        Act(command("bank.charge", call=calls))
+        Execute(command("bank.charge", call=calls))
     with pytest.raises(DefinitionError, match="must void"):
-        Undo(command("bank.charge", call=calls, void=calls), command("bank.refund"))
+        Compensate(command("bank.charge", call=calls, void=calls), command("bank.refund"))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def no_room(session: Session, trip: Trip, reason: str) -> Event:
     return Event(EventType("NoRoom"), {"reason": reason})
 
 
-@command(BOARD, refused=no_room)
+@command(BOARD, on_rejected=no_room)
 def board_ship(session: Session, trip: Trip) -> Event:
     """Looks before it writes, as services do that are often asked in vain."""
     if "board_ship" in trip.refuse:

@@ -99,11 +99,11 @@ def send_tickets(session: Session, trip: Trip) -> None:
 TRIP = orchestrated(
     Saga(
         "trip",
-        Step(book_hotel, cancel_hotel, reaches="HOTEL_BOOKED"),
+        Step(book_hotel, cancel_hotel, milestone="HOTEL_BOOKED"),
         Step(
             book_car,
             cancel_car,
-            reaches="CAR_BOOKED",
+            milestone="CAR_BOOKED",
             guard=Guard("the traveller must have a licence", lambda saga: saga.payload.get("licence", True)),
             compensation_retry=RetryPolicy.fixed(2, delay=0),
         ),

@@ -75,7 +75,7 @@ def past_return(view: SagaView) -> bool:
     """Return whether a saga is past its point of no return; False if the deployed code does not know where that is."""
     driver = registry.driver_of(view.saga)
     if isinstance(driver, Choreography):
-        return any(event.event_type == driver.too_late for event in view.events)
+        return any(event.event_type == driver.point_of_no_return for event in view.events)
     plan = orchestrator.plan_of(view.saga)
     return plan is not None and plan.past_pivot(view.saga.current_step)
 

@@ -12,7 +12,7 @@ from app.celery import queue_of
 from app.events import History, StoredEvent, delivery_of, subscribers
 from app.saga import commands, registry
 from app.saga.choreography import Choreography
-from app.saga.decisions import Act, Close, Decision, Undo
+from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import ACTIVE, Operation, StepStatus
 from app.saga.timeline import HistoryEntry
 from workflows.read_side.queries import SagaView
@@ -82,7 +82,7 @@ def of(view: SagaView) -> list[Said]:
         # an event of no operation (a deadline or a cancel request) is attributed to the service that opened the saga
         keeper = told[0].service if told else "?"
         heard = listening.to(event, History(view.events[:position]))
-        no_return = choreography is not None and event.event_type == choreography.too_late
+        no_return = choreography is not None and event.event_type == choreography.point_of_no_return
         told.append(Said(event, service or keeper, heard, no_return))
     return told
 
@@ -132,11 +132,11 @@ class _Listening:
 
 def _meant(decision: Decision) -> tuple[str, Operation, str] | None:
     match decision:
-        case Act(command):
+        case Execute(command):
             return command.short_name, Operation.ACTION, command.short_name
-        case Close(action):
+        case Abort(action):
             return action.short_name, Operation.ACTION, action.short_name
-        case Undo(action=action, compensation=compensation):
+        case Compensate(action=action, compensation=compensation):
             return action.short_name, Operation.COMPENSATION, compensation.short_name
         case None:
             return None

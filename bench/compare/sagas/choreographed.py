@@ -14,7 +14,7 @@ from app.events import History
 from app.messages import Event, EventType
 from app.saga.choreography import Choreography
 from app.saga.commands import command
-from app.saga.decisions import Act, Close, Decision, Undo
+from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
@@ -53,14 +53,14 @@ def unavailable(_session: Session, _order: Placed, reason: str) -> Event:
     return Event(Unavailable, {"reason": reason})
 
 
-@command("inventory.bench_take", refused=unavailable, locks=lock_books)
+@command("inventory.bench_take", on_rejected=unavailable, lock_shared_rows=lock_books)
 def reserve(session: Session, order: Placed) -> Event:
     """Reserve a copy."""
     act_in(session, "reserve", order)
     return Event(Reserved)
 
 
-@command("inventory.bench_put_back", locks=lock_books)
+@command("inventory.bench_put_back", lock_shared_rows=lock_books)
 def release(session: Session, order: Placed) -> Event:
     """Release the copy."""
     undo_in(session, "reserve", order)
@@ -86,59 +86,61 @@ def not_shipped(_session: Session, _order: Placed, reason: str) -> Event:
     return Event(NotShipped, {"reason": reason})
 
 
-@command("shipping.bench_send", refused=not_shipped)
+@command("shipping.bench_send", on_rejected=not_shipped)
 def ship(session: Session, order: Placed) -> Event:
     """Ship, or refuse to."""
     act_in(session, "ship", order)
     return Event(Shipped)
 
 
-ORDER = Choreography("bench-order-choreography", timed_out=TimedOut, cancel_requested=CancelRequested, too_late=Shipped)
+ORDER = Choreography(
+    "bench-order-choreography", timed_out=TimedOut, cancel_requested=CancelRequested, point_of_no_return=Shipped
+)
 
 
 @ORDER.on(Created, queue="inventory")
 def bench_reserve_on_created(_: History) -> Decision:
     """Reserved or Unavailable."""
-    return Act(reserve)
+    return Execute(reserve)
 
 
 @ORDER.on(Reserved, queue="payments")
 def bench_pay_on_reserved(_: History) -> Decision:
     """Paid."""
-    return Act(pay)
+    return Execute(pay)
 
 
 @ORDER.on(Paid, queue="shipping")
 def bench_ship_on_paid(_: History) -> Decision:
     """Shipped or NotShipped."""
-    return Act(ship)
+    return Execute(ship)
 
 
 @ORDER.on(TimedOut, CancelRequested, queue="shipping")
 def bench_settle_on_request(_: History) -> Decision:
     """Shipped, if it was, or NotShipped."""
-    return Close(ship, "too late, or no longer wanted")
+    return Abort(ship, "too late, or no longer wanted")
 
 
 @ORDER.on(NotShipped, queue="payments")
 def bench_refund_on_not_shipped(_: History) -> Decision:
     """Refunded."""
-    return Undo(pay, refund, otherwise=Refunded)
+    return Compensate(pay, refund, event_if_nothing_done=Refunded)
 
 
 @ORDER.on(Refunded, queue="inventory")
 def bench_release_on_refunded(_: History) -> Decision:
     """Released."""
-    return Undo(reserve, release, otherwise=Released)
+    return Compensate(reserve, release, event_if_nothing_done=Released)
 
 
 @ORDER.on(Released, Unavailable, queue="orders")
 def bench_cancel_on_released(_: History) -> Decision:
     """Make it Cancelled."""
-    return Undo(create, cancel)
+    return Compensate(create, cancel)
 
 
-@ORDER.milestone(Shipped, NotShipped, Unavailable, Cancelled)
+@ORDER.projection(Shipped, NotShipped, Unavailable, Cancelled)
 def bench_milestone(order: History) -> str | None:
     """Say where the order stands."""
     if order.has(Cancelled):

@@ -37,7 +37,7 @@ def undo_in(session: Session, step: str, placed: Placed) -> None:
 
 
 def lock_books(session: Session, orders: Sequence[Placed]) -> None:
-    """Lock the stock of several orders' books, in the order of their ids: see ``locks`` of ``@command``."""
+    """Lock the stock of several orders' books, in the order of their ids: see ``lock_shared_rows`` of ``@command``."""
     books = {"books": [order.book_id for order in orders]}
     session.connection().exec_driver_sql(
         "SELECT FROM bench_stock WHERE book_id = ANY(%(books)s) ORDER BY book_id FOR UPDATE", books

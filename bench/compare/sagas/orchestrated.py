@@ -32,13 +32,13 @@ def cancel(session: Session, order: Placed) -> None:
     undo_in(session, "create", order)
 
 
-@command("inventory.bench_reserve", locks=lock_books)
+@command("inventory.bench_reserve", lock_shared_rows=lock_books)
 def reserve(session: Session, order: Placed) -> None:
     """Reserve a copy."""
     act_in(session, "reserve", order)
 
 
-@command("inventory.bench_release", locks=lock_books)
+@command("inventory.bench_release", lock_shared_rows=lock_books)
 def release(session: Session, order: Placed) -> None:
     """Release the copy."""
     undo_in(session, "reserve", order)
