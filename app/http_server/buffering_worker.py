@@ -55,14 +55,16 @@ class ClientSocket(socket.socket):
         self.settimeout(READ_TIMEOUT_SECONDS if flag else 0)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Receive available data. Raises TimeoutError if a thread has waited too long in total."""
-        if self._read_until is not None:
-            left = self._read_until - time.monotonic()
-            if left <= 0:
-                # gunicorn logs this errno as a client's error, and others as its own with a traceback
-                raise TimeoutError(errno.ECONNRESET, "the rest of the request has not come")
-            self.settimeout(min(left, self.gettimeout() or left))
-        return super().recv(bufsize, flags)
+        """Receive available data. Raises TimeoutError if there is none and a thread has waited too long in total."""
+        if self._read_until is None:
+            return super().recv(bufsize, flags)
+        left = max(self._read_until - time.monotonic(), 0.0)
+        self.settimeout(min(left, self.gettimeout() or left))
+        try:
+            return super().recv(bufsize, flags)
+        except (BlockingIOError, TimeoutError) as error:
+            # gunicorn logs this errno as a client's error, and others as its own with a traceback
+            raise TimeoutError(errno.ECONNRESET, "the rest of the request has not come") from error
 
     def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002  (the socket's signature)
         """Send what can be sent without waiting, and keep the rest. Raises OSError if the client reads nothing."""

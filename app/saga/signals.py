@@ -67,11 +67,11 @@ def write_line(happening: SagaSignal) -> None:
     level, words = _LINES[happening.kind]
     if not logger.isEnabledFor(level):
         return
-    told = vars(happening)
-    context = {name: value for name, value in told.items() if value is not None and name != "kind"}
+    fields = vars(happening)
+    context = {name: value for name, value in fields.items() if value is not None and name != "kind"}
     if happening.seconds is not None:
         context["seconds"] = round(happening.seconds, 3)
-    message = words.format(**told, what=_what(happening), saga_class=_saga_class(happening.saga_type))
+    message = words.format(**fields, what=_what(happening), saga_class=_saga_class(happening.saga_type))
     logger.log(level, message, extra=context)
 
 

@@ -133,9 +133,9 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntr
     return sorted(told, key=when)
 
 
-def attempts(told: Iterable[HistoryEntry]) -> list[Attempt]:
+def attempts(entries: Iterable[HistoryEntry]) -> list[Attempt]:
     """Return all attempts at these operations, in the order in which they began."""
-    tries = [attempt for logged in told for attempt in logged.tries()]
+    tries = [attempt for logged in entries for attempt in logged.tries()]
     return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
 
 

@@ -1,5 +1,6 @@
 """Clients that send half of something, nothing, or read nothing do not keep others from being served."""
 
+import errno
 import json
 import socket
 import struct
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.http_server import buffering_worker
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings
@@ -220,6 +222,21 @@ def test_what_is_kept_of_unfinished_requests_is_bounded_in_all(port: int) -> Non
         dropped = [client for client in clients if is_closed(client)]
 
     assert 0 < len(dropped) <= 10
+
+
+def test_a_thread_reads_what_has_come_and_waits_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live page looks whether its reader has hung up, and finds what the reader has sent meanwhile."""
+    monkeypatch.setattr(buffering_worker, "READ_TIMEOUT_SECONDS", 0)
+    ours, theirs = socket.socketpair()
+    with buffering_worker.ClientSocket(ours) as client, theirs:
+        client.setblocking(True)
+        theirs.sendall(b"more")
+
+        assert client.recv(1, socket.MSG_PEEK) == b"m"
+        assert client.recv(4) == b"more"
+        with pytest.raises(TimeoutError) as late:
+            client.recv(1)
+    assert late.value.errno == errno.ECONNRESET, "gunicorn would log others with a traceback"
 
 
 # waitress passes on no request that has not come whole

@@ -1,12 +1,13 @@
 """Convert results of the read side to response models."""
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
 
 from app.events import StoredEvent
 from app.messages import number
 from app.observability import tracing
-from app.saga.definition import StepStatus
+from app.saga.definition import CancelDecision, StepStatus
 from app.saga.models import SagaInstance
 from app.saga.operations import Resumed
 from app.saga.timeline import HistoryEntry
@@ -25,6 +26,23 @@ def started(placed: PlacedOrder) -> responses.StartedReply:
     """Return the response to an accepted order; a repeated request gets the same, however far its saga has come."""
     return responses.StartedReply(
         saga_id=placed.saga_id, order_id=placed.order_id, status="pending", message="Order creation started"
+    )
+
+
+class Cancellation(TypedDict):
+    """The fields that report a request to cancel in every response about a saga; None if there was none."""
+
+    cancel_requested_at: datetime | None
+    cancel_decision: CancelDecision | None
+    cancel_reason: str | None
+
+
+def cancellation(saga: SagaInstance) -> Cancellation:
+    """Return when a saga's cancellation was requested, its decision, and why."""
+    return Cancellation(
+        cancel_requested_at=saga.cancel_requested_at,
+        cancel_decision=saga.cancel_decision,
+        cancel_reason=saga.cancel_reason,
     )
 
 
@@ -48,9 +66,7 @@ def order(view: OrderView) -> responses.OrderReply:
         saga_type=saga.saga_type,
         saga_status=saga.status,
         saga_state=saga.state,
-        cancel_requested_at=saga.cancel_requested_at,
-        cancel_decision=saga.cancel_decision,
-        cancel_reason=saga.cancel_reason,
+        **cancellation(saga),
         payment=_payment(view.payment) if view.payment else None,
         shipment=_shipment(view.shipment) if view.shipment else None,
         created_at=placed.created_at,
@@ -84,9 +100,7 @@ def cancelled(saga: SagaInstance) -> responses.CancelReply:
         order_id=saga.aggregate_id,
         saga_id=saga.id,
         status=saga.status,
-        cancel_requested_at=saga.cancel_requested_at,
-        cancel_decision=saga.cancel_decision,
-        cancel_reason=saga.cancel_reason,
+        **cancellation(saga),
     )
 
 
@@ -95,9 +109,7 @@ def cancel_requested(saga: SagaInstance) -> responses.CancelRequestedReply:
     return responses.CancelRequestedReply(
         saga_id=saga.id,
         status=saga.status,
-        cancel_requested_at=saga.cancel_requested_at,
-        cancel_decision=saga.cancel_decision,
-        cancel_reason=saga.cancel_reason,
+        **cancellation(saga),
     )
 
 
@@ -128,9 +140,7 @@ def saga(row: SagaInstance) -> responses.SagaReply:
         context=context(row.payload),
         error=row.trouble,
         trace_id=tracing.trace_id_of(row.traceparent),
-        cancel_requested_at=row.cancel_requested_at,
-        cancel_decision=row.cancel_decision,
-        cancel_reason=row.cancel_reason,
+        **cancellation(row),
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -43,7 +43,7 @@ def start(settings: Settings, role: str) -> None:
 def prepare(settings: Settings) -> None:
     """Import what tracing needs, if it is enabled: in the parent of a pool, once for all its children."""
     if settings.otel_exporter_otlp_endpoint is not None:
-        import app.observability.tracing.live  # noqa: F401
+        import app.observability.tracing.live  # noqa: F401  (loaded for the children)
 
 
 def stop() -> None:
