@@ -26,7 +26,7 @@ from app.celery import app
 from app.database import Base, UuidText, after_commit, as_loaded, table_of
 from app.ids import is_uuid, new_id
 from app.messages import Event, EventType, Reply
-from app.messaging.publisher import NotTaken, send, sender
+from app.messaging.publisher import OnUndelivered, current_task_id, send
 from app.observability import tracing
 from app.retention import RetentionRule
 
@@ -61,7 +61,7 @@ class OutboxEntry(Base):
 
 
 RETENTION = (RetentionRule(StoredEvent, "aggregate_id"),)
-"""The rows deleted with an aggregate; its outbox is empty by then, see ``awaited``."""
+"""The rows deleted with an aggregate; its outbox is empty by then, see ``with_pending_outbox``."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,17 @@ def subscribers(event_type: EventType, scope: str | None) -> list[str]:
     return [entry.task_name for entry in _subscriptions.get(event_type, []) if entry.scope == scope]
 
 
-Listener = Callable[[Session, StoredEvent], None]
+Subscriber = Callable[[Session, StoredEvent], None]
 
 
-def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
+def on(*event_types: EventType, queue: str) -> Callable[[Subscriber], Subscriber]:
     """Register a subscriber to these event types, handled exactly once per event, as the task ``<queue>.<function>``.
 
     It runs in the transaction that deletes its outbox entry. Any exception is retried, every few seconds at first.
     """
 
-    def declare(listener: Listener) -> Listener:
-        task_name = f"{queue}.{listener.__name__}"
+    def declare(subscriber: Subscriber) -> Subscriber:
+        task_name = f"{queue}.{subscriber.__name__}"
 
         @app.task(
             name=task_name,
@@ -105,7 +105,7 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
             retry_backoff_max=60,
             max_retries=8,
         )
-        def listen(*, saga_id: str, event_id: str) -> Reply:
+        def handle(*, saga_id: str, event_id: str) -> Reply:
             with runtime.current().database.transaction() as session:
                 event = session.get(StoredEvent, event_id) if is_uuid(event_id) else None
                 if event is None:
@@ -114,20 +114,20 @@ def on(*event_types: EventType, queue: str) -> Callable[[Listener], Listener]:
                 mine = (OutboxEntry.event_id == event_id, OutboxEntry.subscriber == task_name)
                 if session.execute(delete(OutboxEntry).where(*mine).returning(OutboxEntry.event_id)).first() is None:
                     return Reply(success=True, saga_id=saga_id, step=task_name, result="handled before")
-                listener(session, event)
+                subscriber(session, event)
             return Reply(success=True, saga_id=saga_id, step=task_name, result="handled")
 
         subscribe(event_types, task_name)
-        return listener
+        return subscriber
 
     return declare
 
 
 @dataclass(frozen=True)
-class Said:
+class NewEvent:
     """An event to write, with its aggregate and its saga.
 
-    ``task_id`` is the task that publishes it, if that is not the running one: see ``sent_by``.
+    ``task_id`` is the task that publishes it, if that is not the running one: see ``as_task``.
     """
 
     aggregate_id: str
@@ -141,12 +141,12 @@ def emit(session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> 
 
     Writers of one aggregate hold its saga's row lock; without it the unique sequence makes the second of two fail.
     """
-    return emit_all(session, [Said(aggregate_id, saga_id, event)])[0]
+    return emit_all(session, [NewEvent(aggregate_id, saga_id, event)])[0]
 
 
-def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
+def emit_all(session: Session, new: Sequence[NewEvent]) -> list[StoredEvent]:
     """Append events of several aggregates like ``emit``, in the given order; the results have no sequence."""
-    if not said:
+    if not new:
         return []
     now = runtime.current().now()
     rows = [
@@ -157,31 +157,32 @@ def emit_all(session: Session, said: Sequence[Said]) -> list[StoredEvent]:
             "payload": dict(one.event.payload),
             "timestamp": now,
         }
-        for one in said
+        for one in new
     ]
     stored = [as_loaded(StoredEvent, row) for row in rows]
     # without the session: an event references no unflushed row
     session.connection().execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
-    _await_listeners(session, zip(stored, said, strict=True), now)
+    _enqueue(session, zip(stored, new, strict=True), now)
     return stored
 
 
 _LAST = select(func.coalesce(func.max(StoredEvent.sequence), 0)).where(StoredEvent.aggregate_id == bindparam("of"))
 _NUMBERED = insert(table_of(StoredEvent)).values(sequence=_LAST.scalar_subquery() + 1)
-_AWAITED = insert(table_of(OutboxEntry))
+_INSERT_OUTBOX = insert(table_of(OutboxEntry))
 
 
-def _await_listeners(session: Session, written: Iterable[tuple[StoredEvent, Said]], now: datetime) -> None:
+def _enqueue(session: Session, written: Iterable[tuple[StoredEvent, NewEvent]], now: datetime) -> None:
     """Write the outbox entries of events, and notify their subscribers after the commit."""
     wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds)
     entries = []
-    for stored, said in written:
-        if listeners := subscribers(stored.event_type, None):
-            awaited = {"event_id": stored.id, "saga_id": said.saga_id, "wake_at": wake_at, "resent": 0}
-            entries += [{**awaited, "subscriber": listener} for listener in listeners]
-            after_commit(session, partial(tell, listeners, stored.id, said.saga_id, said.task_id or sender()))
+    for stored, new in written:
+        if task_names := subscribers(stored.event_type, None):
+            entry = {"event_id": stored.id, "saga_id": new.saga_id, "wake_at": wake_at, "resent": 0}
+            entries += [{**entry, "subscriber": name} for name in task_names]
+            parent_id = new.task_id or current_task_id()
+            after_commit(session, partial(deliver, task_names, stored.id, new.saga_id, parent_id))
     if entries:
-        session.connection().execute(_AWAITED, entries)
+        session.connection().execute(_INSERT_OUTBOX, entries)
 
 
 def delivery_of(event_id: str, task_name: str) -> str:
@@ -192,12 +193,12 @@ def delivery_of(event_id: str, task_name: str) -> str:
     return str(uuid5(UUID(event_id), task_name))
 
 
-def tell(
+def deliver(
     task_names: Iterable[str],
     event_id: str,
     saga_id: str,
     parent_id: str | None = None,
-    on_undelivered: NotTaken | None = None,
+    on_undelivered: OnUndelivered | None = None,
     *,
     again: bool = False,
 ) -> None:
@@ -257,7 +258,7 @@ def histories(session: Session, aggregate_ids: Collection[str]) -> dict[str, His
     return {aggregate_id: History(found) for aggregate_id, found in events.items()}
 
 
-def awaited(session: Session, aggregate_ids: Iterable[str]) -> set[str]:
+def with_pending_outbox(session: Session, aggregate_ids: Iterable[str]) -> set[str]:
     """Return those of these aggregates that have an unhandled outbox entry."""
     query = select(StoredEvent.aggregate_id).join(OutboxEntry, OutboxEntry.event_id == StoredEvent.id)
     return set(session.scalars(query.where(StoredEvent.aggregate_id.in_(list(aggregate_ids)))))
@@ -270,6 +271,6 @@ def resend_outbox(session: Session, now: datetime, *, limit: int) -> int:
     for entry in due:
         entry.resent += 1  # the interval doubles: a subscriber that is down has its messages in the queue already
         entry.wake_at = now + timedelta(seconds=runtime.current().settings.stall_seconds * 2 ** min(entry.resent, 8))
-        told = partial(tell, [entry.subscriber], entry.event_id, entry.saga_id, again=True)
-        after_commit(session, tracing.sending_again(session, entry.saga_id, told))
+        redeliver = partial(deliver, [entry.subscriber], entry.event_id, entry.saga_id, again=True)
+        after_commit(session, tracing.sending_again(session, entry.saga_id, redeliver))
     return len(due)

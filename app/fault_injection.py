@@ -5,14 +5,18 @@ Requests for faults are ignored unless the settings allow them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from app import runtime
 from app.errors import StepRejected, StepUnavailable
-from app.saga.definition import Command, Operation
+from app.saga.definition import Operation
+
+if TYPE_CHECKING:
+    from app.saga.execution import Attempt
 
 LATE = 2.0
 """How many seconds after its deadline a hanging call returns."""
@@ -45,28 +49,45 @@ class Fault:
         return cls(kind, int(times or 0))
 
 
-def fault_for(command: Command, payload: Mapping[str, Any]) -> Fault | None:
+def intercept(attempt: "Attempt") -> AbstractContextManager[None] | None:
+    """Return what injects the fault that a saga's payload requests in this command's service, or None."""
+    fault = requested_fault(attempt)
+    return inject(fault, attempt) if fault else None
+
+
+def requested_fault(attempt: "Attempt") -> Fault | None:
     """Return the fault that a saga's payload requests in this command's service, or None."""
-    wanted = payload.get("simulate") or {}
-    text = wanted.get(command.service)
-    return Fault.parse(text) if text and runtime.current().settings.faults_allowed else None
+    requested = (attempt.data.get("simulate") or {}).get(attempt.command.service)
+    return Fault.parse(requested) if requested and runtime.current().settings.faults_allowed else None
 
 
-def inject_before(fault: Fault | None, operation: Operation, attempt: int, deadline: datetime | None) -> None:
-    """Inject a fault before the work of an attempt (1, 2, 3 …). Raises StepRejected or StepUnavailable."""
-    match fault, operation:
-        case Fault("decline"), Operation.ACTION:
+@contextmanager
+def inject(fault: Fault, attempt: "Attempt") -> Iterator[None]:
+    """Inject a fault before the work of an attempt, or after a gateway has answered it.
+
+    Raises StepRejected or StepUnavailable.
+    """
+    is_action = attempt.operation is Operation.ACTION
+    match fault:
+        case Fault("decline") if is_action:
             raise StepRejected("declined, as simulated")
-        case (Fault("fail", times), Operation.ACTION) | (Fault("undo-fail", times), Operation.COMPENSATION):
-            if attempt <= times:
-                raise StepUnavailable(f"unavailable, as simulated ({attempt} of {times})")
-        case Fault("hang"), Operation.ACTION if deadline and attempt == 1:
-            here = runtime.current()
-            if here.stopping.wait((deadline - here.now()).total_seconds() + LATE):
-                raise StepUnavailable("interrupted while hanging: the process is stopping")
-
-
-def inject_after(fault: Fault | None, operation: Operation) -> None:
-    """Inject a fault after a gateway has answered. Raises StepUnavailable."""
-    if fault == Fault("timeout") and operation is Operation.ACTION:
+        case Fault("fail", times) if is_action:
+            _fail(attempt, times)
+        case Fault("undo-fail", times) if not is_action:
+            _fail(attempt, times)
+        case Fault("hang") if is_action and attempt.saga.deadline_at and attempt.number == 1:
+            _hang(attempt.saga.deadline_at)
+    yield
+    if fault == Fault("timeout") and is_action and attempt.gateway:
         raise StepUnavailable("no answer from the gateway, as simulated")
+
+
+def _fail(attempt: "Attempt", times: int) -> None:
+    if attempt.number <= times:
+        raise StepUnavailable(f"unavailable, as simulated ({attempt.number} of {times})")
+
+
+def _hang(deadline: datetime) -> None:
+    here = runtime.current()
+    if here.stopping.wait((deadline - here.now()).total_seconds() + LATE):
+        raise StepUnavailable("interrupted while hanging: the process is stopping")

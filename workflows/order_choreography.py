@@ -8,8 +8,8 @@ point of no return (pivot), so only shipping decides whether an order can still 
 
 from app.events import History
 from app.saga.choreography import Choreography
-from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
+from app.saga.reactions import Abort, Compensate, Decision, Execute
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import StockReleased, StockReserved, StockShipped, StockUnavailable
 from tasks.orders import OrderCancelled, OrderCancelRequested, OrderCompleted, OrderCreated, OrderTimedOut

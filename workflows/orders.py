@@ -19,7 +19,7 @@ from app.events import emit, history
 from app.fault_injection import Fault
 from app.ids import new_id
 from app.messages import number
-from app.saga import barrier, operations, orchestrator
+from app.saga import operations, orchestrator, saga_log
 from app.saga.definition import FORWARD, Saga
 from app.saga.models import SagaInstance
 from tasks import orders
@@ -354,7 +354,7 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
         member.got = PlacedOrder(order.id, saga.id, repeated=False)
         if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
             sagas.append(saga)
-    barrier.write_new(session, sagas)
+    saga_log.insert_new(session, [saga_log.SagaRecord(saga) for saga in sagas])
 
 
 def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:

@@ -13,7 +13,7 @@ from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
 from app.messaging import batching
-from app.messaging.batching import Wanted
+from app.messaging.batching import BatchedMessage
 from app.messaging.publisher import publish_batch
 from app.observability import tracing
 
@@ -33,73 +33,73 @@ LOST_SECONDS = 1.0
 class Batcher:
     """Batches requests between a worker's consumer and its pool.
 
-    ``hand_on`` passes a request to the pool, which runs and acknowledges it at once; acknowledgements inside
-    ``acked_together()`` are sent when it ends.
+    ``execute`` passes a request to the pool, which runs and acknowledges it at once; acknowledgements inside
+    ``ack_together()`` are sent when it ends.
     """
 
     def __init__(
-        self, hand_on: Callable[[Request], object], hub: Hub, acked_together: Callable[[], AbstractContextManager[None]]
+        self, execute: Callable[[Request], object], hub: Hub, ack_together: Callable[[], AbstractContextManager[None]]
     ) -> None:
-        self._hand_on = hand_on
+        self._execute = execute
         self._hub = hub
-        self._acked_together = acked_together
+        self._ack_together = ack_together
         self._waiting: dict[str, list[Request]] = {}
-        self._grown = False
-        self._next_look: Entry | None = None
+        self._received_since_flush = False
+        self._next_flush: Entry | None = None
         self._due = 0.0
         self._ended = 0.0
 
-    def take(self, request: Request) -> None:
+    def add(self, request: Request) -> None:
         """Add a request; it is executed now, or soon in a batch of its task."""
         # a span belongs to one task and covers its work: there is none for the work of a batch
-        if request.request_dict.get("retries") or not batching.possible(request.name) or tracing.provider():
-            self._hand_on(request)
+        if request.request_dict.get("retries") or not batching.is_batchable(request.name) or tracing.provider():
+            self._execute(request)
             return
         waiting = self._waiting.setdefault(request.name, [])
         waiting.append(request)
-        self._grown = True
-        idle = not self._next_look and time.monotonic() - self._ended > BUSY_SECONDS
+        self._received_since_flush = True
+        idle = not self._next_flush and time.monotonic() - self._ended > BUSY_SECONDS
         if idle or len(waiting) >= MAX_BATCH:
-            self._begin(request.name)
+            self._flush(request.name)
         if self._waiting:
-            self._look_soon()
+            self._schedule_flush()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Clear the waiting requests: their connection is lost, so the broker redelivers them."""
         self._waiting.clear()
 
-    def _look_soon(self) -> None:
-        if self._next_look:
+    def _schedule_flush(self) -> None:
+        if self._next_flush:
             if time.monotonic() < self._due + LOST_SECONDS:
                 return
-            self._next_look.cancel()
+            self._next_flush.cancel()
         self._due = time.monotonic() + QUIET_SECONDS
-        self._next_look = self._hub.call_later(QUIET_SECONDS, self._look)
+        self._next_flush = self._hub.call_later(QUIET_SECONDS, self._flush_if_idle)
 
-    def _look(self) -> None:
+    def _flush_if_idle(self) -> None:
         """Execute the oldest batch if no new message has arrived for QUIET_SECONDS. The others keep waiting."""
-        self._next_look = None
+        self._next_flush = None
         if not self._waiting:
             return
         try:
-            if not self._grown:
-                self._begin(next(iter(self._waiting)))
+            if not self._received_since_flush:
+                self._flush(next(iter(self._waiting)))
         finally:
-            self._grown = False
+            self._received_since_flush = False
             # scheduled only now, or the event loop would call it before it reads
             if self._waiting:
-                self._look_soon()
+                self._schedule_flush()
 
-    def _begin(self, task_name: str) -> None:
+    def _flush(self, task_name: str) -> None:
         requests = self._waiting.pop(task_name)
         try:
             if len(requests) == 1:
-                self._hand_on(requests[0])
+                self._execute(requests[0])
                 return
-            wanted = [Wanted(request.id, request.kwargs) for request in requests]
+            messages = [BatchedMessage(request.id, request.kwargs) for request in requests]
             # the next messages leave before the acknowledgements: a message whose successor was lost is redelivered
-            with self._acked_together(), publish_batch(), batching.done(task_name, wanted):
+            with self._ack_together(), publish_batch(), batching.batch_results(task_name, messages):
                 for request in requests:
-                    self._hand_on(request)
+                    self._execute(request)
         finally:
             self._ended = time.monotonic()

@@ -17,66 +17,65 @@ from app.errors import format_error
 
 logger = logging.getLogger(__name__)
 
-ALONE_SECONDS = 5.0
+COOLDOWN_SECONDS = 5.0
 """How long a task's messages are processed one by one after a batch of them failed."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BatchedMessage:
     """A message of a batch: its task id and arguments."""
 
     task_id: str
     arguments: Mapping[str, Any]
 
 
-Outcomes = Mapping[str | None, Any]
-"""The tasks' return values, or exceptions to raise, by task id. None means that nothing was done."""
+Results = Mapping[str | None, Any]
+"""The results of the tasks that were executed, by task id."""
 
-Do = Callable[[Sequence[Wanted]], Outcomes]
+Handler = Callable[[Sequence[BatchedMessage]], Results]
 
-_do: dict[str, Do] = {}
-_alone_until: dict[str, float] = {}
-_outcomes: dict[str | None, Any] = {}
+_handlers: dict[str, Handler] = {}
+_cooldown_until: dict[str, float] = {}
+_results: dict[str | None, Any] = {}
 
 
-def register(task_name: str, do: Do) -> None:
+def register(task_name: str, handler: Handler) -> None:
     """Register the batch handler of a task.
 
     It returns the results of the messages that it processed. It may raise anything: then it must have processed none.
     """
-    _do[task_name] = do
+    _handlers[task_name] = handler
 
 
-def possible(task_name: str) -> bool:
+def is_batchable(task_name: str) -> bool:
     """Return whether messages of a task are batched at present."""
-    return task_name in _do and time.monotonic() >= _alone_until.get(task_name, 0)
+    return task_name in _handlers and time.monotonic() >= _cooldown_until.get(task_name, 0)
 
 
 @contextmanager
-def done(task_name: str, wanted: Sequence[Wanted]) -> Iterator[None]:
+def batch_results(task_name: str, messages: Sequence[BatchedMessage]) -> Iterator[None]:
     """Process these messages; inside the block their tasks find the results."""
-    outcomes = _attempt(task_name, wanted)
-    _outcomes.update(outcomes)
+    results = _execute(task_name, messages)
+    _results.update(results)
     try:
         yield
     finally:
-        for task_id in outcomes:
-            _outcomes.pop(task_id, None)  # the task may not have run: it may have been revoked
+        for task_id in results:
+            _results.pop(task_id, None)  # the task may not have run: it may have been revoked
 
 
-def outcome_of(task_id: str | None) -> Any:
-    """Return, once, the result of a task processed in a batch, or None if there is none. Raises its exception."""
-    outcome = _outcomes.pop(task_id, None)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+def take_result(task_id: str | None) -> Any:
+    """Return, once, the result of a task that was executed in a batch, or None if there is none."""
+    return _results.pop(task_id, None)
 
 
-def _attempt(task_name: str, wanted: Sequence[Wanted]) -> Outcomes:
+def _execute(task_name: str, messages: Sequence[BatchedMessage]) -> Results:
     try:
-        return _do[task_name](wanted)
+        return _handlers[task_name](messages)
     except Exception as error:
         # one of them may be the cause: processed alone, each fails, or not, by itself, and logs its failure
-        logger.info(f"{len(wanted)} messages of {task_name} are done one by one", extra={"reason": format_error(error)})
-        _alone_until[task_name] = time.monotonic() + ALONE_SECONDS
+        logger.info(
+            f"{len(messages)} messages of {task_name} are done one by one", extra={"reason": format_error(error)}
+        )
+        _cooldown_until[task_name] = time.monotonic() + COOLDOWN_SECONDS
         return {}

@@ -162,17 +162,17 @@ class Inbox(Consumer):
 
     def __init__(self, on_task_request: Callable[[Request], object], *args: Any, **kwargs: Any) -> None:
         pool, hub = kwargs.get("pool"), kwargs.get("hub")
-        self._gathering: Batcher | None = None
+        self._batcher: Batcher | None = None
         self._put_back_limit = PutBackLimit()
         # in other pools the batch would run in another process than its tasks
         if isinstance(pool, SoloPool) and hub is not None:
-            self._gathering = Batcher(on_task_request, hub, lambda: acked_together(self.connection))
-            on_task_request = self._gathering.take
+            self._batcher = Batcher(on_task_request, hub, lambda: acked_together(self.connection))
+            on_task_request = self._batcher.add
         super().__init__(on_task_request, *args, **kwargs)
 
     def call_soon_ack(self, acknowledge: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
         """Acknowledge or reject a message: at once if its task runs in this thread, else in the loop's next turn."""
-        if self._gathering:
+        if self._batcher:
             return acknowledge(*args, **kwargs)
         return super().call_soon_ack(acknowledge, *args, **kwargs)  # type: ignore[misc]  # not in the types
 
@@ -184,8 +184,8 @@ class Inbox(Consumer):
     def on_close(self) -> None:
         """Clear the requests of the closed connection, as Celery does."""
         super().on_close()
-        if self._gathering:
-            self._gathering.forget()
+        if self._batcher:
+            self._batcher.clear()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return the handler of messages from the task queues."""

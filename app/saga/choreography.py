@@ -1,7 +1,12 @@
-"""Choreography: services react to each other's events, without a coordinator."""
+"""Choreography: services react to each other's events, without a coordinator.
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+No service decides by the saga's row: it is a projection of the events, for readers and for the sweep.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -9,28 +14,65 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app
+from app.database import after_commit
 from app.errors import Conflict, StepFailed
-from app.events import History, history, subscribe
+from app.events import (
+    History,
+    NewEvent,
+    StoredEvent,
+    deliver,
+    delivery_of,
+    emit_all,
+    histories,
+    history,
+    subscribe,
+    subscribers,
+)
 from app.ids import new_id
 from app.messages import Event, EventType, Reply
 from app.messaging import batching
+from app.messaging.publisher import as_task, current_task_id
 from app.observability import tracing
-from app.saga import barrier, registry, state_machine
-from app.saga.attempts import CeleryTask, finish, invoke
-from app.saga.decisions import Decision, Reaction
-from app.saga.definition import COMPENSATION_STARTED, Command, Operation, SagaStatus, StepStatus
-from app.saga.first_reactions import react_together
+from app.saga import registry, saga_log, state_machine
+from app.saga.decisions import Drop, Ignore, PutBack, decide_reaction, finished_deliveries
+from app.saga.definition import (
+    COMPENSATION_STARTED,
+    COMPLETED,
+    FAILED,
+    NO_RETRY,
+    RETRY_UNTIL_STUCK,
+    Command,
+    Operation,
+    SagaStatus,
+    StepStatus,
+)
+from app.saga.execution import Attempt, CeleryTask, Delivery, Dismissal, Execution, dismiss, invoke, record_end
 from app.saga.manual_completion import (
     ManualCompletion,
     PendingCompensation,
-    choose,
     pending_compensation,
     record_completion,
     recording,
+    select,
 )
-from app.saga.models import SagaInstance
-from app.saga.reactions import ReactionRun
-from app.saga.stream import Projection, Stream
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.outage import suspend_deadline
+from app.saga.reactions import Abort, Compensate, Decision, Execute, Reaction
+from app.saga.saga_log import SagaRecord
+
+logger = logging.getLogger(__name__)
+
+Projection = Callable[[History], str | None]
+
+
+@dataclass(frozen=True)
+class SagaEvent:
+    """An event to append to a locked saga, the events before it, and the entry of the operation it results from."""
+
+    saga: SagaInstance
+    event: Event
+    past: History
+    entry: SagaStep | None = None
 
 
 class Choreography:
@@ -53,7 +95,8 @@ class Choreography:
         self.timed_out = timed_out
         self.cancel_requested = cancel_requested
         self.point_of_no_return = point_of_no_return
-        self._stream = Stream(name)
+        self._projection: Projection = lambda _: None
+        self._projected: frozenset[EventType] = frozenset()
         self._reactions: dict[str, tuple[frozenset[EventType], Reaction]] = {}
         registry.register(self)
 
@@ -62,16 +105,15 @@ class Choreography:
 
         def declare(reaction: Reaction) -> Reaction:
             task_name = f"{queue}.{reaction.__name__}"
+            execution = Execution(Choreographed(self, task_name, reaction))
 
             # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
             @app.task(name=task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
-                return (
-                    batching.outcome_of(task.request.id)
-                    or ReactionRun(self._stream, task, reaction, saga_id, event_id).run()
-                )
+                delivery = Delivery(task.request.id, saga_id, runtime.current().now(), event_id)
+                return execution.run(task, delivery)
 
-            batching.register(task_name, partial(react_together, self._stream, task_name, reaction))
+            batching.register(task_name, execution.run_batch)
             subscribe(event_types, task_name, scope=self.name)
             self._reactions[task_name] = (frozenset(event_types), reaction)
             return reaction
@@ -87,7 +129,7 @@ class Choreography:
         """Register the function that derives the saga's state, called whenever one of these events is written."""
 
         def declare(function: Projection) -> Projection:
-            self._stream.projection, self._stream.projected = function, frozenset(events)
+            self._projection, self._projected = function, frozenset(events)
             return function
 
         return declare
@@ -104,26 +146,26 @@ class Choreography:
         saga = SagaInstance(
             id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)
         )
-        session.add(saga)
+        record = SagaRecord(saga)
         with tracing.beginning(session, saga):
             state_machine.begin(saga, now, here.settings.order_timeout_seconds)
             saga.status = SagaStatus.RUNNING
             state_machine.enter_state(saga, state, now)
-            row = barrier.take(saga.id, create.short_name, Operation.ACTION, now)
-            session.add(row)
-            finish(saga, row, StepStatus.COMPLETED, None, now, now)
-            event = invoke(create, session, saga.payload, None)
+            entry = record.enter(create.short_name, Operation.ACTION, now)
+            record_end(saga, entry, StepStatus.COMPLETED, None, now, now)
+            event = invoke(create, session, create.message(saga.payload))
             if event:
-                self._stream.answer(session, saga, row, event)
+                self.append(session, [SagaEvent(saga, event, History([]), entry)])
+            saga_log.insert_new(session, [record])
         return saga
 
     def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
         """Return True: a process of any version can republish the events."""
         return True
 
-    def drive(self, session: Session, saga: SagaInstance) -> None:
+    def drive(self, session: Session, record: SagaRecord) -> None:
         """Republish the events of an unfinished saga; every reaction is idempotent."""
-        past = history(session, saga.aggregate_id)
+        saga, past = record.saga, history(session, record.saga.aggregate_id)
         here = runtime.current()
         saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=here.settings.stall_seconds)
@@ -136,31 +178,26 @@ class Choreography:
             return
         # alternately: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
         if saga.redrives % 2:
-            self._republish(session, saga, past)
+            self._republish_roots(session, saga, past)
         else:
-            self._stream.say_unfinished(session, saga.id, past.events)
+            self._republish_unfinished(session, record, past)
 
-    def _republish(self, session: Session, saga: SagaInstance, past: History) -> None:
-        """Republish the first event and those that no reaction published; completed reactions republish the rest."""
-        roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
-        for event in past.events:
-            if event.event_type in roots:
-                self._stream.republish(session, saga.id, event)
-
-    def time_out(self, session: Session, saga: SagaInstance) -> None:
+    def time_out(self, session: Session, record: SagaRecord) -> None:
         """Publish once that the deadline has passed; the service that owns the pivot decides what follows."""
-        saga.deadline_at = None
-        past = history(session, saga.aggregate_id)
+        record.saga.deadline_at = None
+        past = history(session, record.saga.aggregate_id)
         if past.has(self.timed_out):
-            self._republish(session, saga, past)
+            self._republish_roots(session, record.saga, past)
         else:
-            self._stream.emit(session, saga, Event(self.timed_out, {"reason": "not settled before its deadline"}))
+            event = Event(self.timed_out, {"reason": "not settled before its deadline"})
+            self.append(session, [SagaEvent(record.saga, event, past)])
 
-    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+    def cancel(self, session: Session, record: SagaRecord) -> bool:
         """Publish that cancellation was requested. Return False if it was already, or the saga is being compensated.
 
         Raises Conflict past the point of no return.
         """
+        saga = record.saga
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
@@ -170,40 +207,188 @@ class Choreography:
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
         if past.has(self.cancel_requested):
             return False
-        self._stream.emit(session, saga, Event(self.cancel_requested, {"reason": "cancelled on request"}))
+        event = Event(self.cancel_requested, {"reason": "cancelled on request"})
+        self.append(session, [SagaEvent(saga, event, past)])
         return True
 
-    def resume(self, session: Session, saga: SagaInstance) -> None:
+    def resume(self, session: Session, record: SagaRecord) -> None:
         """Retry the exhausted operations of a stuck saga, and republish the saga's events."""
-        past = history(session, saga.aggregate_id)
-        if saga.status == SagaStatus.STUCK:
-            self._unstick(saga)
-            barrier.reset_exhausted(session, saga.id)
-        self._stream.say_unfinished(session, saga.id, past.events)
+        past = history(session, record.saga.aggregate_id)
+        if record.saga.status == SagaStatus.STUCK:
+            self._unstick(record.saga)
+            record.reset_exhausted()
+        self._republish_unfinished(session, record, past)
 
-    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:
         """Record a compensation as completed manually, and publish the event that its service has not published."""
-        past = history(session, saga.aggregate_id)
-        undoings = self._undoings(session, saga, past)
-        chosen = choose(saga, undoings, statement)
+        saga, past = record.saga, history(session, record.saga.aggregate_id)
+        pending = self._pending_compensations(record, past)
+        selected = select(saga, pending, report)
         self._unstick(saga)
         with recording(saga):
-            event = chosen[0].record(session, {**saga.payload, **past.data})
+            event = selected[0].record(session, {**saga.payload, **past.data})
         now = runtime.current().now()
-        for undoing in chosen:
-            record_completion(undoing.row, undoing.status, statement, now)
+        for one in selected:
+            record_completion(one.entry, one.status, report, now)
         if event:
-            self._stream.answer(session, saga, chosen[0].row, event)
-        for other in undoings:
-            if other not in chosen:
-                state_machine.mark_stuck(saga, now, f"{other.row.step}: {other.row.error}", other.row.step)
+            self.append(session, [SagaEvent(saga, event, past, selected[0].entry)])
+        for other in pending:
+            if other not in selected:
+                state_machine.mark_stuck(saga, now, f"{other.entry.step}: {other.entry.error}", other.entry.step)
 
     def _unstick(self, saga: SagaInstance) -> None:
         here = runtime.current()
         state_machine.unstick(saga, here.now(), here.settings.order_timeout_seconds)
         saga.current_step = None
 
-    def _undoings(self, session: Session, saga: SagaInstance, past: History) -> list[PendingCompensation]:
+    def _pending_compensations(self, record: SagaRecord, past: History) -> list[PendingCompensation]:
         decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
-        undoings = [pending_compensation(row, decisions) for row in barrier.exhausted(session, saga.id)]
-        return [undoing for undoing in undoings if undoing]
+        pending = [pending_compensation(record, entry, decisions) for entry in record.exhausted()]
+        return [one for one in pending if one]
+
+    def declares(self, event_type: EventType) -> bool:
+        """Return whether this version of the code has a reaction to events of this type."""
+        return bool(subscribers(event_type, self.name))
+
+    def append(self, session: Session, events: Sequence[SagaEvent]) -> None:
+        """Write events, keep the id of each on its operation's entry, and update the sagas' rows.
+
+        The reactions are notified after the commit.
+        """
+        new = [
+            NewEvent(one.saga.aggregate_id, one.saga.id, one.event, one.entry.task_id if one.entry else None)
+            for one in events
+        ]
+        for one, stored in zip(events, emit_all(session, new), strict=True):
+            if one.entry:
+                one.entry.event_id = stored.id
+                one.entry.result = dict(stored.payload)
+            with as_task(one.entry.task_id if one.entry else None):
+                if stored.event_type in self._projected:
+                    self._project(one.saga, stored, History([*one.past.events, stored]))
+                self._deliver(session, one.saga.id, stored)
+
+    def republish(self, session: Session, saga_id: str, event: StoredEvent) -> None:
+        """Send an event of a saga to its reactions again after the commit; safe to repeat."""
+        self._deliver(session, saga_id, event, again=True)
+
+    def _republish_roots(self, session: Session, saga: SagaInstance, past: History) -> None:
+        """Republish the first event and those that no reaction published; completed reactions republish the rest."""
+        roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
+        for event in past.events:
+            if event.event_type in roots:
+                self.republish(session, saga.id, event)
+
+    def _republish_unfinished(self, session: Session, record: SagaRecord, past: History) -> None:
+        """Send the events of a saga again, after the commit, to the reactions whose operations have not ended.
+
+        The event that an operation published when it ended is among the saga's events itself.
+        """
+        finished = finished_deliveries(record.log)
+        for event in past.events:
+            self._deliver(session, record.saga.id, event, again=True, finished=finished)
+
+    def _deliver(
+        self,
+        session: Session,
+        saga_id: str,
+        event: StoredEvent,
+        *,
+        again: bool = False,
+        finished: Collection[str | None] = (),
+    ) -> None:
+        task_names = subscribers(event.event_type, self.name)
+        if finished:
+            task_names = [name for name in task_names if delivery_of(event.id, name) not in finished]
+        send = partial(deliver, task_names, event.id, saga_id, current_task_id())
+        after_commit(session, partial(send, on_undelivered=partial(suspend_deadline, saga_id), again=again))
+
+    def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
+        state = self._projection(past)
+        if saga.state in {COMPLETED, FAILED, state}:
+            return
+        if state == COMPLETED:
+            state_machine.complete(saga, stored.timestamp)
+        elif state == FAILED:
+            state_machine.complete_compensation(saga, stored.timestamp)
+        elif state == COMPENSATION_STARTED:
+            saga.current_step = None
+            reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
+            state_machine.start_compensation(saga, stored.timestamp, reason)
+
+
+class Choreographed:
+    """The deliveries of events to one reaction. Implements ``execution.Pattern``."""
+
+    calls_gateway = False
+
+    def __init__(self, choreography: Choreography, task_name: str, reaction: Reaction) -> None:
+        self.choreography = choreography
+        self.task_name = task_name
+        self.reaction = reaction
+
+    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        """Return what each delivery means: what the reaction decides by the saga's events."""
+        pasts = histories(session, [record.saga.aggregate_id for _, record in found])
+        return [self._decide(delivery, record, pasts[record.saga.aggregate_id]) for delivery, record in found]
+
+    def _decide(self, delivery: Delivery, record: SagaRecord, past: History) -> Attempt | Dismissal:
+        event = past.event(delivery.event_id) if delivery.event_id else None
+        is_ours = event is not None and record.saga.saga_type == self.choreography.name
+        if event and is_ours and not self.choreography.declares(event.event_type):
+            reason = "no reaction that is declared here waits for its event"
+            return dismiss(delivery, PutBack(reason), self.task_name)
+        # some reactions, such as a refund, check nothing else than that they subscribe to the event
+        if event is None or not is_ours or self.task_name not in subscribers(event.event_type, self.choreography.name):
+            logger.warning("message for no known event, dropped")
+            return dismiss(delivery, Drop("no such event"), self.task_name)
+        decision = delivery.decision or self.reaction(past)
+        if decision is None:
+            return dismiss(delivery, Ignore(), self.task_name)
+        return self._attempt(delivery, record, past, decision)
+
+    def _attempt(
+        self, delivery: Delivery, record: SagaRecord, past: History, decision: Execute | Compensate | Abort
+    ) -> Attempt | Dismissal:
+        delivery_id = delivery_of(str(delivery.event_id), self.task_name)
+        match decision:
+            case Compensate(action, command):
+                step, operation, policy = action.short_name, Operation.COMPENSATION, RETRY_UNTIL_STUCK
+            case Execute(command) | Abort(command):
+                step, operation, policy = command.short_name, Operation.ACTION, command.retry or NO_RETRY
+        verdict = decide_reaction(decision, record.log, past.types, delivery_id)
+        if isinstance(verdict, Drop | Ignore | PutBack):
+            return dismiss(delivery, verdict, step)
+        # facts come from the events; the payload adds only what is no business fact
+        data = {**record.saga.payload, **past.data}
+        return Attempt(
+            delivery,
+            record,
+            verdict,
+            command,
+            step,
+            operation,
+            data=data,
+            policy=policy,
+            delivery_id=delivery_id,
+            past=past,
+            decision=decision,
+        )
+
+    def advance(self, attempt: Attempt, now: datetime) -> None:
+        """Do nothing: the saga's row is a projection of its events."""
+
+    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        """Write the events of attempts."""
+        events = [
+            SagaEvent(attempt.saga, attempt.event, attempt.past, attempt.entry)
+            for attempt in attempts
+            if attempt.event and attempt.past
+        ]
+        self.choreography.append(session, events)
+
+    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
+        """Send again the event that an operation published, which may not have arrived."""
+        if entry.event_id and attempt.past and (event := attempt.past.event(entry.event_id)):
+            with as_task(attempt.delivery.task_id):
+                self.choreography.republish(session, attempt.saga.id, event)

@@ -2,22 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app import runtime
 from app.celery import app
 from app.errors import DefinitionError, StepFailed
 from app.messages import Event, Reply
 from app.messaging import batching
 from app.messaging.publisher import send_errbacks, send_next
-from app.saga import orchestrator
-from app.saga.attempts import CeleryTask
 from app.saga.definition import Command, RetryPolicy
-from app.saga.execution import StepRun
-from app.saga.first_attempts import make_together
+from app.saga.execution import CeleryTask, Delivery, Execution
+from app.saga.orchestrator import Orchestrated
 
 _services: dict[str, str] = {}
 _outside: set[str] = set()
@@ -81,12 +79,13 @@ def command(
         if declared.call:
             _outside.add(declared.service)
 
+        execution = Execution(Orchestrated(declared))
+
         # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
         @app.task(name=name, bind=True, max_retries=None, throws=(StepFailed,))
         def run(task: CeleryTask, *, saga_id: str) -> Reply:
             try:
-                reply: Reply | None = batching.outcome_of(task.request.id)
-                reply = reply or StepRun(task, orchestrator.definition, declared, saga_id).run()
+                reply = execution.run(task, Delivery(task.request.id, saga_id, runtime.current().now()))
             except StepFailed:
                 send_errbacks(task.request)
                 raise
@@ -94,7 +93,7 @@ def command(
             return reply
 
         if call is None:
-            batching.register(name, partial(make_together, orchestrator.definition, declared))
+            batching.register(name, execution.run_batch)
         return declared
 
     return declare

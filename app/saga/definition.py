@@ -358,16 +358,16 @@ class Plan:
         """Return the step of this name."""
         return self.steps[self._positions[name]]
 
-    def following(self, name: str) -> Step | None:
+    def next_step(self, name: str) -> Step | None:
         """Return the step after this one."""
         position = self._positions[name] + 1
         return self.steps[position] if position < len(self.steps) else None
 
-    def remaining(self, name: str) -> tuple[Step, ...]:
+    def from_step(self, name: str) -> tuple[Step, ...]:
         """Return this step and those after it."""
         return self.steps[self._positions[name] :]
 
-    def undoing(self, name: str) -> tuple[Step, ...]:
+    def to_compensate(self, name: str) -> tuple[Step, ...]:
         """Return the steps to compensate when this one is current: it and earlier ones that have one, in reverse."""
         return tuple(step for step in reversed(self.steps[: self._positions[name] + 1]) if step.compensation)
 

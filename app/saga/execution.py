@@ -1,228 +1,600 @@
-"""Execute one delivery of a step's message, including all cases that ``first_attempts`` does not handle.
+"""Execute operations: the one path for both patterns, for one delivery or many, with and without a gateway.
 
-A local step is one transaction: lock the saga, check its position and the barrier, call the handler, write the log, the
-event and the new state. A step that calls a gateway reads first, calls outside any transaction, and then records the
-result in such a transaction. The process may die anywhere between, so the call carries an idempotency key.
+A transaction locks the sagas, reads their logs, lets ``decisions`` say what each delivery means, calls the handlers,
+and writes log, events and new states; one commit makes all of it durable. A gateway is called outside any transaction,
+between two of these: the first says that it is to be called, the second decides again and records the result. The
+process may die anywhere between, so the call carries an idempotency key.
+
+A delivery that failed is decided once more, in a transaction that records the failure.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Protocol
 
+from celery import Task
 from sqlalchemy.orm import Session
 
-from app import runtime
-from app.errors import DatabaseUnavailable, StepFailed, StepRejected
-from app.events import emit
-from app.ids import is_uuid
-from app.messages import Reply
-from app.observability.logging import add_to_log_context
-from app.saga import barrier, state_machine
-from app.saga.attempts import (
-    CeleryTask,
-    call_outside,
-    finish,
-    invoke,
-    leave_to_others,
-    record_failure,
-    reply_of,
-    retried_on_database_fault,
-    retry_later,
-    say_begun,
+from app import fault_injection, runtime
+from app.database import effects, pending_writes
+from app.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
+from app.events import History
+from app.messages import Event, Reply
+from app.messaging import batching
+from app.messaging.batching import BatchedMessage
+from app.observability.logging import add_to_log_context, log_context
+from app.saga import saga_log, signals, state_machine
+from app.saga.decisions import (
+    AlreadyFailed,
+    Consequence,
+    Drop,
+    Ignore,
+    PutBack,
+    Reject,
+    Repeat,
+    Run,
+    Skip,
+    Verdict,
+    Void,
+    decide_failure,
 )
-from app.saga.definition import Command, Operation, Progress, Saga, StepStatus, UnknownStep
-from app.saga.first_attempts import Delivery, FirstAttempts, give_up
-from app.saga.models import SagaInstance
-from app.saga.turn import Fence, Turn
+from app.saga.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.reactions import Decision
+from app.saga.saga_log import SagaRecord
+from app.saga.signals import SignalType
 
 logger = logging.getLogger(__name__)
 
+CeleryTask = Task[Any, Any]
 
-class Settled(Exception):
-    """Raised to end a delivery with a reply, without executing anything (more)."""
+HANDOVER_SECONDS, MAX_HANDOVERS = 1.0, 30
+"""Delay between retries, and their maximum number, of a message that only another version of the code can handle."""
 
-    def __init__(self, reply: Reply, *, goes_on: bool) -> None:
-        self.reply = reply
-        self.goes_on = goes_on
-        """Whether the rest of the chain is still sent."""
+MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
+"""Maximum delay before a message is delivered again after a database fault."""
 
 
-class StepRun:
-    """One delivery of a message that requests a command for a saga."""
+@dataclass(frozen=True)
+class GatewayResult:
+    """What a gateway answered; ``function`` is the one that was called, None if there was none to call."""
 
-    def __init__(self, task: CeleryTask, sagas: Callable[[str], Saga | None], command: Command, saga_id: str) -> None:
-        self.here = runtime.current()
-        self.task = task
-        self.sagas = sagas
-        self.command = command
-        self.saga_id = saga_id
-        self.started_at = self.here.now()
-        self._begun = False
+    function: Callable[..., Any] | None
+    answer: Any
 
-    def run(self) -> Reply:
-        """Run the step unless the log shows that there is nothing to run; return its reply.
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message, and what has become of it so far."""
+
+    task_id: str | None
+    saga_id: str
+    started_at: datetime
+    event_id: str | None = None
+    """Of a reaction: the event."""
+    called: GatewayResult | None = None
+    decision: Decision = None
+    """Of a reaction that called a gateway: what it decided before the call. Later events do not change that."""
+    error: Exception | None = None
+    """Why the attempt failed; the next transaction records it."""
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A delivery in one transaction: what it addresses, what it means, and what came of it.
+
+    ``data`` is what the command's message is built from. ``irreversible`` says that a failure cannot be compensated.
+    """
+
+    delivery: Delivery
+    record: SagaRecord
+    verdict: Verdict
+    command: Command
+    step: str
+    operation: Operation
+    data: Mapping[str, Any] = field(default_factory=dict)
+    policy: RetryPolicy = RETRY_UNTIL_STUCK
+    irreversible: bool = False
+    delivery_id: str | None = None
+    plan: Plan | None = None
+    """Of an orchestrated saga."""
+    past: History | None = None
+    """Of a choreographed saga: its events."""
+    decision: Decision = None
+    """Of a choreographed saga: what its reaction decided."""
+    event: Event | None = None
+    """The event to publish."""
+    entry: SagaStep | None = None
+    """The log entry written."""
+
+    @property
+    def saga(self) -> SagaInstance:
+        """The saga."""
+        return self.record.saga
+
+    @property
+    def choreographed(self) -> bool:
+        """Whether the saga is choreographed."""
+        return self.past is not None
+
+    @cached_property
+    def message(self) -> Any:
+        """The command's message."""
+        return self.command.message(self.data)
+
+    @property
+    def gateway(self) -> Callable[[Any, str], Any] | None:
+        """The function that calls the gateway for this operation, or None."""
+        if isinstance(self.verdict, Void):
+            return self.command.void
+        return self.command.call if isinstance(self.verdict, Run) else None
+
+    @property
+    def interceptor(self) -> AbstractContextManager[None] | None:
+        """What surrounds the call, or None."""
+        return None if isinstance(self.verdict, Void) else fault_injection.intercept(self)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key; the same for action and compensation, so that this voids what that may have done."""
+        return f"{self.saga.id}:{self.step}"
+
+    @property
+    def number(self) -> int:
+        """The number of this attempt at the operation, from 1."""
+        logged = self.record.log.get((self.step, self.operation))
+        return logged.attempts + 1 if logged else 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The task returns this reply; ``send_next`` is whether the rest of its chain is sent."""
+
+    reply: Reply
+    send_next: bool = True
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The task fails with this reply."""
+
+    reply: Reply
+    cause: Exception | None = None
+
+
+@dataclass(frozen=True)
+class RetryIn:
+    """The message is delivered again after ``seconds``."""
+
+    seconds: float
+    cause: Exception
+
+
+@dataclass(frozen=True)
+class LeaveToOthers:
+    """The message is left to a worker of another version of the code."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Dismissal:
+    """A delivery that requests nothing here, and its result."""
+
+    delivery: Delivery
+    result: Finished | LeaveToOthers
+
+
+@dataclass(frozen=True)
+class CallGateway:
+    """The gateway is called, or a fault injected, outside the transaction."""
+
+    attempt: Attempt
+
+
+Result = Finished | Failed | RetryIn | CallGateway | LeaveToOthers
+
+
+class Pattern(Protocol):
+    """What differs between the two patterns for the deliveries of one task."""
+
+    task_name: str
+    calls_gateway: bool
+    """Whether a first, unlocked look is enough, because a gateway is called before anything is written."""
+
+    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        """Return what each of these deliveries means, in the given order."""
+
+    def advance(self, attempt: Attempt, now: datetime) -> None:
+        """Change the saga's state after a successful operation."""
+
+    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        """Write the events of attempts, with their ids on the log entries."""
+
+    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
+        """Send again the event that an operation published, if the task does not."""
+
+
+class Execution:
+    """Executes the deliveries of one task."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+
+    def run(self, task: CeleryTask, delivery: Delivery) -> Reply:
+        """Return the reply of a task: that of its batch, if it was executed in one, else execute it now.
 
         Raises StepFailed once no retry is left, and Celery's Retry before that.
         """
-        try:
-            with retried_on_database_fault(self.task):
-                return self._run()
-        except Settled as settled:
-            if not settled.goes_on:
-                # the step must not run: this chain ends here, and not as a failure
-                self.task.request.chain = None
-                reason = {"step": settled.reply.step, "reason": settled.reply.error}
-                logger.info("step not run", extra=reason)
-            return settled.reply
+        result = batching.take_result(delivery.task_id)
+        with retried_on_database_fault(task):
+            return conclude(task, result or self.execute(delivery))
 
-    def _run(self) -> Reply:
-        try:
-            answer = None
-            outcome = None if self.command.call else self._first_attempt(None, struck=False)
-            if outcome is None and (self.command.call or self.here.settings.faults_allowed):
-                answer = self._call_outside()
-                outcome = self._first_attempt(answer, struck=True)
-            if outcome is None:
-                outcome = self._record_success(answer)
-        except (Settled, StepFailed, DatabaseUnavailable):
-            raise
-        except UnknownStep as error:
-            leave_to_others(self.task, str(error))
-            raise Settled(self._refusal(self.command.short_name, str(error)), goes_on=False) from error
-        except Exception as error:
-            return self._record_failure(error)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+    def run_batch(self, messages: Sequence[BatchedMessage]) -> Mapping[str | None, Result]:
+        """Execute several messages of the task in one transaction: see ``batching.register``."""
+        now = runtime.current().now()
+        return self.execute_batch([Delivery(one.task_id, started_at=now, **one.arguments) for one in messages])
 
-    def _first_attempt(self, answer: Any, *, struck: bool) -> Reply | Exception | None:
-        """Execute the simple case; return None, without any effect, if this is not one."""
-        delivery = Delivery(self.task.request.id, self.saga_id, self.started_at, answer)
-        with self.here.database.transaction() as session:
-            outcomes = FirstAttempts(session, self.sagas, self.command, struck=struck).make([delivery])
-        return outcomes.get(delivery.task_id)
+    def execute(self, delivery: Delivery) -> Result:
+        """Execute one delivery, with the call of a gateway where it needs one."""
+        result = self._look(delivery) if self.pattern.calls_gateway else None
+        result = result or self._transact(delivery)
+        while isinstance(result, CallGateway):
+            delivery = self._call(delivery, result.attempt)
+            result = self._transact(delivery)
+        return result
 
-    def _call_outside(self) -> Any:
-        """Inject the simulated fault and call the gateway, outside any transaction."""
-        with self.here.database.reading() as session:
-            turn = self._admit(session, lock=False)
-            log = barrier.logged(session, [self.saga_id])[self.saga_id]
-            entry = log.get((turn.step.name, turn.operation))
-            if entry and entry.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(entry))  # it failed before: only the error callback must be sent again
-            attempt = entry.attempts + 1 if entry else 1
-            self._begin(turn, attempt)
-            self._check_guard(turn, log)  # before the gateway is called, and again when its result is recorded
-        return call_outside(
-            self.command, turn.operation, turn.step.name, self.saga_id, turn.data, attempt, turn.saga.deadline_at
-        )
+    def execute_batch(self, deliveries: Sequence[Delivery]) -> Mapping[str | None, Result]:
+        """Execute deliveries in one transaction; return the results of those that are finished by it.
 
-    def _begin(self, turn: Turn, attempt: int) -> None:
-        """Log the start of the attempt, once."""
-        if not self._begun:
-            self._begun = True
-            say_begun(self.saga_id, turn.step.name, turn.operation, attempt)
-
-    def _record_success(self, answer: Any) -> Reply:
-        with self.here.database.transaction() as session:
-            turn = self._admit(session, lock=True)
-            now = self.here.now()
-            row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
-            if row.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(row))
-            self._begin(turn, row.attempts + 1)
-            status = StepStatus.COMPLETED
-            if turn.step.guard:
-                self._check_guard(turn, barrier.logged(session, [self.saga_id])[self.saga_id])
-            if turn.operation is Operation.COMPENSATION and not self._has_something_to_undo(session, turn):
-                status = StepStatus.SKIPPED
-            if status is StepStatus.COMPLETED or self.command.unconditional:
-                event = invoke(self.command, session, turn.data, answer)
-                if event:
-                    row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
-                    row.result = dict(event.payload)
-            finish(turn.saga, row, status, self.task.request.id, self.started_at, now)
-            if turn.operation is Operation.ACTION:
-                state_machine.advance(turn.saga, turn.plan, turn.step, now)
-            else:
-                state_machine.step_compensated(turn.saga, turn.plan, turn.step, now)
-        return reply_of(row)
-
-    def _record_failure(self, error: Exception) -> Reply:
-        with self.here.database.transaction() as session:
-            turn = self._admit(session, lock=True)
-            now = self.here.now()
-            row = barrier.enter(session, self.saga_id, turn.step.name, turn.operation, now)
-            if row.status == StepStatus.FAILED:
-                raise StepFailed(reply_of(row))
-            rejected = isinstance(error, StepRejected) and turn.operation is Operation.ACTION
-            task_id = self.task.request.id
-            wait = record_failure(turn.saga, row, error, turn.policy, rejected, task_id, self.started_at, now)
-            if wait is None:
-                if event := give_up(session, turn, self.command, row, now):
-                    row.event_id = emit(session, turn.saga.aggregate_id, event, saga_id=self.saga_id).id
-            else:
-                turn.saga.wake_at = state_machine.next_check_at(turn.saga, now, wait)
-        if wait is None:
-            raise StepFailed(reply_of(row)) from error
-        retry_later(self.task, error, wait)
-
-    def _has_something_to_undo(self, session: Session, turn: Turn) -> bool:
-        action = barrier.block_action(session, self.saga_id, turn.step.name, self.started_at, turn.saga.error)
-        # a call without an answer may have taken effect, whatever is logged: only the gateway can decide that
-        return action.status == StepStatus.COMPLETED or self.command.call is not None
-
-    def _check_guard(self, turn: Turn, log: barrier.Log) -> None:
-        guard = turn.step.guard
-        if guard is None or turn.operation is Operation.COMPENSATION:
-            return
-        if not guard.holds(Progress(turn.saga.payload, barrier.done(log))):
-            raise StepRejected(f"guard: {guard.says}")
-
-    def _admit(self, session: Session, *, lock: bool) -> Turn:
-        """Return the step that the message addresses. Raises Settled when there is nothing (more) to execute."""
-        if lock:
-            saga = session.get(SagaInstance, self.saga_id, with_for_update=True) if is_uuid(self.saga_id) else None
-        else:
-            saga = barrier.seen(session, self.saga_id)
-        definition = self.sagas(saga.saga_type) if saga else None
-        found = definition.find(self.command) if definition else None
-        if saga and found is None and _is_outlined(saga, self.command):
-            raise UnknownStep(f"saga {saga.saga_type} has {self.command.name} in another version of the code only")
-        if saga is None or definition is None or found is None:
-            logger.warning("message for no known step, dropped", extra={"step": self.command.name})
-            raise Settled(self._refusal(self.command.short_name, "no such saga or step"), goes_on=False)
-        add_to_log_context(order_id=saga.aggregate_id)
-        turn = Turn(saga, definition.plan(saga.steps, saga.outline), *found)
-        if turn.step.name not in saga.steps:
-            raise Settled(self._refusal(turn.step.name, "the saga has no such step"), goes_on=False)
-        self._check_turn(session, turn)
-        return turn
-
-    def _check_turn(self, session: Session, turn: Turn) -> None:
-        """Return if the message's step is the current one and the saga moves in its direction, else raise Settled.
-
-        A redelivery of the message that ran the step before the current one continues its chain: its worker may have
-        died before it sent the rest. Every other chain ends here, because a faster one continues. Otherwise each chain
-        that the sweep sends would repeat all steps to come, and the longer a queue is, the more messages would be added
-        to it.
+        If a saga has several messages only the first is considered. Raises whatever a command raises, except a
+        StepRejected of a command that has written nothing; nothing has then been done.
         """
-        match turn.fence:
-            case Fence.PASSED:
-                row = barrier.peek(session, self.saga_id, turn.step.name, turn.operation)
-                reply = reply_of(row) if row else self._refusal(turn.step.name, "never ran")
-                mine = row is not None and row.task_id == self.task.request.id
-                raise Settled(reply, goes_on=mine and turn.following == turn.saga.current_step)
-            case Fence.CLOSED:
-                raise Settled(self._refusal(turn.step.name, f"the saga is {turn.saga.status}"), goes_on=False)
-            case Fence.AHEAD:
-                raise Settled(self._refusal(turn.step.name, f"{turn.saga.current_step} comes first"), goes_on=False)
+        first = {delivery.saga_id: delivery for delivery in reversed(deliveries)}
+        with runtime.current().database.transaction() as session:
+            records = saga_log.lock_all(session, first)
+            results = self._process(session, [(first[record.saga.id], record) for record in records])
+        return {one.task_id: result for one, result in results if isinstance(result, Finished | Failed)}
 
-    def _refusal(self, step: str, error: str) -> Reply:
-        return Reply(success=False, saga_id=self.saga_id, step=step, error=error)
+    def _look(self, delivery: Delivery) -> Result | None:
+        """Decide by an unlocked look at the saga; return None if something is to be written under its lock."""
+        with runtime.current().database.reading() as session:
+            record = saga_log.read(session, delivery.saga_id)
+            if record is None:
+                return self._no_such_saga(delivery)
+            [decided] = self._decide(session, [(delivery, record)])
+            if isinstance(decided, Attempt) and isinstance(decided.verdict, Run):
+                return CallGateway(decided)
+            if isinstance(decided, Attempt) and isinstance(decided.verdict, Skip | Reject | Void):
+                return None
+            return self._record(session, decided, delivery.started_at)
+
+    def _transact(self, delivery: Delivery) -> Result:
+        """Execute a delivery in one transaction; if that fails, record the failure in another."""
+        try:
+            return self._process_one(delivery)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if delivery.error:
+                raise
+            return self._process_one(replace(delivery, error=error))
+
+    def _process_one(self, delivery: Delivery) -> Result:
+        with runtime.current().database.transaction() as session:
+            records = saga_log.lock_all(session, [delivery.saga_id])
+            for _, result in self._process(session, [(delivery, record) for record in records]):
+                return result
+        return self._no_such_saga(delivery)
+
+    def _process(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[tuple[Delivery, Result]]:
+        decided = self._decide(session, found)
+        attempts = [one for one in decided if isinstance(one, Attempt)]
+        to_run = [attempt for attempt in attempts if is_handled_now(attempt)]
+        self._lock_shared_rows(session, to_run)
+        for attempt in to_run:
+            self._handle(session, attempt, alone=len(found) == 1)
+        now = runtime.current().now()
+        results = [(one.delivery, self._record(session, one, now)) for one in decided]
+        self.pattern.publish(session, [attempt for attempt in attempts if attempt.event])
+        saga_log.write(session, [record for _, record in found])
+        return results
+
+    def _decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        if len(found) == 1:
+            add_to_log_context(order_id=found[0][1].saga.aggregate_id)
+        return self.pattern.decide(session, found)
+
+    def _lock_shared_rows(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        if len(attempts) > 1:
+            # always in the same order of commands, and within each command, to avoid deadlocks
+            for command in sorted({attempt.command for attempt in attempts}, key=attrgetter("name")):
+                if command.lock_shared_rows:
+                    messages = [attempt.message for attempt in attempts if attempt.command is command]
+                    command.lock_shared_rows(session, messages)
+
+    def _handle(self, session: Session, attempt: Attempt, *, alone: bool) -> None:
+        """Call a command's handler; keep its event, or the rejection of an action that has written nothing."""
+        delivery, saga = attempt.delivery, attempt.saga
+        context: AbstractContextManager[None] = nullcontext()
+        if not alone:
+            context = log_context(task_id=delivery.task_id, saga_id=saga.id, order_id=saga.aggregate_id)
+        with context:
+            if delivery.called is None:
+                log_attempt_started(attempt)
+            if isinstance(attempt.verdict, Skip) and not attempt.command.unconditional:
+                attempt.event = attempt.verdict.event
+                return
+            session.flush()
+            before = effects(session)
+            try:
+                attempt.event = invoke(attempt.command, session, attempt.message, delivery.called)
+            except StepRejected as rejection:
+                wrote = pending_writes(session) or effects(session) != before
+                if attempt.operation is not Operation.ACTION or wrote:
+                    raise
+                attempt.delivery = replace(delivery, error=rejection)
+
+    def _record(self, session: Session, attempt: Attempt | Dismissal, now: datetime) -> Result:
+        """Write down what came of a delivery; return what its task does."""
+        if isinstance(attempt, Dismissal):
+            return attempt.result
+        match attempt.verdict:
+            case Repeat(entry, resend):
+                if resend:
+                    self.pattern.republish(session, attempt, entry)
+                return Finished(reply_of(entry), send_next=resend or attempt.choreographed)
+            case AlreadyFailed(entry):
+                return Failed(reply_of(entry))
+            case Reject(reason):
+                return self._record_failure(session, attempt, StepRejected(reason), now)
+        if attempt.delivery.error:
+            return self._record_failure(session, attempt, attempt.delivery.error, now)
+        if isinstance(attempt.verdict, Void):
+            return self._record_void(session, attempt, attempt.verdict.reason, now)
+        return self._record_run(attempt, now)
+
+    def _record_run(self, attempt: Attempt, now: datetime) -> Result:
+        if attempt.operation is Operation.COMPENSATION:
+            # before the gateway is called, or a concurrent call of the action could be recorded after its voiding
+            attempt.record.block_action(attempt.step, attempt.delivery.started_at)
+        if must_call(attempt):
+            return CallGateway(attempt)
+        entry = self._enter(attempt, now)
+        status = StepStatus.SKIPPED if isinstance(attempt.verdict, Skip) else StepStatus.COMPLETED
+        record_end(attempt.saga, entry, status, attempt.delivery.task_id, attempt.delivery.started_at, now)
+        if attempt.event:
+            entry.result = dict(attempt.event.payload)  # for the reply
+        self.pattern.advance(attempt, now)
+        return Finished(reply_of(entry))
+
+    def _record_failure(self, session: Session, attempt: Attempt, error: Exception, now: datetime) -> Result:
+        """Log a failed attempt, and what follows from it if it was the last."""
+        entry = self._enter(attempt, now)
+        voiding = isinstance(attempt.verdict, Void)
+        is_action = attempt.operation is Operation.ACTION and not voiding
+        policy = RETRY_UNTIL_STUCK if voiding else attempt.policy
+        wait = log_failure(
+            attempt, entry, error, policy, rejected=is_action and isinstance(error, StepRejected), now=now
+        )
+        if voiding:
+            entry.status = StepStatus.CLOSING  # it stays blocked, whatever happens to the voiding
+        if wait is not None:
+            if not attempt.choreographed:
+                attempt.saga.wake_at = state_machine.next_check_at(attempt.saga, now, wait)
+            return RetryIn(wait, error)
+        operation = attempt.operation if is_action else Operation.COMPENSATION
+        consequence = decide_failure(
+            operation, attempt.command, choreographed=attempt.choreographed, irreversible=attempt.irreversible
+        )
+        match consequence:
+            case Consequence.VOID:
+                attempt.verdict = Void(entry.error or "failed")
+                return self._record_void(session, attempt, attempt.verdict.reason, now)
+            case Consequence.REJECTION if attempt.command.on_rejected:
+                attempt.event = record_rejection(attempt.command, session, attempt.message, entry.error)
+                entry.result = dict(attempt.event.payload)
+            case Consequence.STUCK:
+                where = self.pattern.task_name if attempt.choreographed else attempt.command.name
+                step = attempt.step if attempt.choreographed else None
+                state_machine.mark_stuck(attempt.saga, now, f"{where}: {entry.error}", step)
+        # a failed action fails the task only where an error callback waits for that
+        fails = not (attempt.choreographed and is_action)
+        return Failed(reply_of(entry), error) if fails else Finished(reply_of(entry))
+
+    def _record_void(self, session: Session, attempt: Attempt, reason: str, now: datetime) -> Result:
+        """Close an action, then, once its gateway's key is voided, record and publish its failure."""
+        entry = self._enter(attempt, now)
+        if entry.status != StepStatus.CLOSING:
+            entry.status = StepStatus.CLOSING
+            entry.error = entry.error or reason
+            entry.earlier_attempts = entry.attempts  # voiding has retries of its own
+        if must_call(attempt):
+            return CallGateway(attempt)
+        entry.status = StepStatus.FAILED
+        entry.finished_at = now
+        entry.task_id = attempt.delivery.task_id
+        if not entry.attempts:  # it was blocked before it ran; otherwise its failure was signalled when it happened
+            signals.send_step(SignalType.STEP_SKIPPED, attempt.saga, entry, now)
+        voided = attempt.delivery.called.answer if attempt.delivery.called else None
+        attempt.event = record_rejection(attempt.command, session, attempt.message, entry.error, voided)
+        entry.result = dict(attempt.event.payload)
+        return Finished(reply_of(entry))
+
+    def _enter(self, attempt: Attempt, now: datetime) -> SagaStep:
+        attempt.entry = attempt.record.enter(attempt.step, attempt.operation, now)
+        if attempt.delivery_id:
+            attempt.entry.delivery_id = attempt.delivery_id
+        return attempt.entry
+
+    def _call(self, delivery: Delivery, attempt: Attempt) -> Delivery:
+        """Call the gateway outside any transaction; return the delivery with its answer, or its error."""
+        function = attempt.gateway
+        if not isinstance(attempt.verdict, Void):
+            log_attempt_started(attempt)
+        try:
+            with attempt.interceptor or nullcontext():
+                answer = function(attempt.message, attempt.key) if function else None
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            return replace(delivery, called=None, decision=attempt.decision, error=error)
+        return replace(delivery, called=GatewayResult(function, answer), decision=attempt.decision, error=None)
+
+    def _no_such_saga(self, delivery: Delivery) -> Result:
+        logger.warning("message for no known saga, dropped", extra={"step": self.pattern.task_name})
+        reply = Reply(success=False, saga_id=delivery.saga_id, step=self.pattern.task_name, error="no such saga")
+        return Finished(reply, send_next=False)
 
 
-def _is_outlined(saga: SagaInstance, command: Command) -> bool:
-    """Return whether a saga's own outline uses a command, whatever is declared here."""
-    used = (name for step in saga.outline or () for name in (step["action"], step.get("compensation")))
-    return command.name in used
+def dismiss(delivery: Delivery, verdict: Drop | Ignore | PutBack, step: str) -> Dismissal:
+    """Return the dismissal of a delivery that requests nothing here, or nothing that this process can do."""
+    reply = Reply(success=isinstance(verdict, Ignore), saga_id=delivery.saga_id, step=step)
+    if isinstance(verdict, Ignore):
+        return Dismissal(delivery, Finished(reply))
+    reply = replace(reply, error=verdict.reason)
+    return Dismissal(
+        delivery, LeaveToOthers(reply) if isinstance(verdict, PutBack) else Finished(reply, send_next=False)
+    )
+
+
+def is_handled_now(attempt: Attempt) -> bool:
+    """Return whether an attempt's handler is to be called in this transaction."""
+    is_run = isinstance(attempt.verdict, Run | Skip)
+    return is_run and attempt.delivery.error is None and not must_call(attempt)
+
+
+def must_call(attempt: Attempt) -> bool:
+    """Return whether a gateway has to be called, or a fault injected, before the attempt can be recorded."""
+    called = attempt.delivery.called
+    if called and called.function == attempt.gateway:
+        return False
+    return attempt.gateway is not None or attempt.interceptor is not None
+
+
+def conclude(task: CeleryTask, result: Result) -> Reply:
+    """Return, in the task, the reply of a result, or raise its error."""
+    match result:
+        case Finished(reply, send_next):
+            if not send_next:
+                task.request.chain = None  # this chain ends here, and not as a failure
+                logger.info("step not run", extra={"step": reply.step, "reason": reply.error})
+            return reply
+        case Failed(reply, cause):
+            raise StepFailed(reply) from cause
+        case RetryIn(seconds, cause):
+            raise task.retry(countdown=seconds, exc=cause)  # the log counts the attempts, not Celery
+        case LeaveToOthers(reply):
+            leave_to_others(task, str(reply.error))
+            return conclude(task, Finished(reply, send_next=False))
+        case CallGateway():
+            raise AssertionError("a gateway is called before the task ends")
+
+
+@contextmanager
+def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
+    """Retry the message after a database fault. This is not counted as an attempt, because it could not be logged."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        wait = min(MAX_WAIT_FOR_DATABASE_SECONDS, 0.2 * 2**task.request.retries)
+        logger.warning("database fault, trying again", extra={"reason": error})
+        raise task.retry(countdown=wait, exc=error, max_retries=50) from error
+
+
+def leave_to_others(task: CeleryTask, reason: str) -> None:
+    """Retry a message soon, so that a worker of another version of the code may receive it.
+
+    Return after ``MAX_HANDOVERS`` retries. From then on only the sweep sends it, as long as its saga waits for it.
+    """
+    if task.request.retries < MAX_HANDOVERS:
+        logger.info("message left to a process of another version", extra={"reason": reason})
+        raise task.retry(countdown=HANDOVER_SECONDS)
+    logger.warning("message dropped: no process of another version has taken it", extra={"reason": reason})
+
+
+def log_attempt_started(attempt: Attempt) -> None:
+    """Log the start of an attempt, and add its step, operation and number to the innermost log context."""
+    add_to_log_context(step=attempt.step, operation=attempt.operation, attempt=attempt.number)
+    doing = "Undoing" if attempt.operation is Operation.COMPENSATION else "Executing"
+    logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
+
+
+def invoke(command: Command, session: Session, message: Any, called: GatewayResult | None = None) -> Event | None:
+    """Call a command's handler in the transaction, with the gateway's answer if the command calls a gateway."""
+    if command.call:
+        return command.handler(session, message, called.answer if called else None)
+    return command.handler(session, message)
+
+
+def record_rejection(command: Command, session: Session, message: Any, reason: str | None, voided: Any = None) -> Event:
+    """Let the service record that an action failed for good; return the event to publish.
+
+    ``voided`` is the gateway's result of voiding the key, if it was voided.
+    """
+    assert command.on_rejected is not None
+    if command.void:
+        return command.on_rejected(session, message, reason or "failed", voided)
+    return command.on_rejected(session, message, reason or "failed")
+
+
+def log_failure(
+    attempt: Attempt, entry: SagaStep, error: Exception, policy: RetryPolicy, *, rejected: bool, now: datetime
+) -> float | None:
+    """Log a failed attempt; return the seconds until the next one, or None if there is none."""
+    delivery = attempt.delivery
+    entry.attempts += 1
+    failure: dict[str, Any] = {
+        "attempt": entry.attempts,
+        "started_at": delivery.started_at.isoformat(),
+        "finished_at": now.isoformat(),
+        "error": format_error(error),
+    }
+    entry.error = format_error(error)
+    entry.task_id = delivery.task_id
+    entry.started_at = delivery.started_at
+    tried = entry.attempts - entry.earlier_attempts
+    wait = None if rejected or policy.exhausted(tried) else policy.wait(tried)
+    if wait is None:
+        entry.status = StepStatus.FAILED
+        entry.finished_at = now
+    else:
+        entry.status = StepStatus.RETRYING
+        failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
+        failure["most"] = entry.earlier_attempts + policy.attempts
+    entry.failures = [*entry.failures, failure]
+    kind = SignalType.STEP_FAILED if wait is None else SignalType.STEP_RETRIED
+    signals.send_step(kind, attempt.saga, entry, now)
+    return wait
+
+
+def record_end(
+    saga: SagaInstance, entry: SagaStep, status: StepStatus, task_id: str | None, started_at: datetime, now: datetime
+) -> None:
+    """Log the attempt that completed or skipped an operation."""
+    entry.status = status
+    entry.attempts += 1
+    entry.error = None
+    entry.task_id = task_id
+    entry.started_at = started_at
+    entry.finished_at = now
+    kind = SignalType.STEP_COMPLETED if status is StepStatus.COMPLETED else SignalType.STEP_SKIPPED
+    signals.send_step(kind, saga, entry, now)
+
+
+def reply_of(entry: SagaStep) -> Reply:
+    """Return the reply recorded for an operation."""
+    nothing_to_compensate = entry.status == StepStatus.SKIPPED and entry.operation == Operation.COMPENSATION
+    success = entry.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_compensate
+    return Reply(
+        success=success,
+        saga_id=entry.saga_id,
+        step=entry.step,
+        result=entry.result,
+        error=None if success else entry.error,
+    )

@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.errors import Conflict, StepError
 from app.messages import Event
-from app.saga import barrier
-from app.saga.attempts import record_manual_completion, refuse
-from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import Command, Operation, StepStatus
+from app.saga.execution import record_rejection
 from app.saga.models import SagaInstance, SagaStep
+from app.saga.reactions import Abort, Compensate, Decision, Execute
+from app.saga.saga_log import SagaRecord
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class ManualCompletion:
     step: str | None = None
 
 
-def record_completion(row: SagaStep, status: StepStatus, statement: ManualCompletion, now: datetime) -> None:
+def call_handler(compensation: Command, session: Session, message: Any) -> Event | None:
+    """Let the service record a compensation that was completed manually, if it has a handler for that."""
+    return compensation.on_manual_completion(session, message) if compensation.on_manual_completion else None
+
+
+def record_completion(entry: SagaStep, status: StepStatus, report: ManualCompletion, now: datetime) -> None:
     """Log an operation as manually completed; its attempts and their errors stay."""
-    row.status = status
-    row.done_by = statement.by
-    row.note = statement.note
-    row.finished_at = now
+    entry.status = status
+    entry.done_by = report.by
+    entry.note = report.note
+    entry.finished_at = now
 
 
 def nothing_to_skip(saga: SagaInstance) -> Conflict:
@@ -50,26 +55,30 @@ def nothing_to_skip(saga: SagaInstance) -> Conflict:
 
 @dataclass(frozen=True, eq=False)
 class PendingCompensation:
-    """An exhausted compensation of a choreography: its row, its status once completed, and how to record that."""
+    """An exhausted compensation of a choreography: its entry, its status once completed, and how to record that."""
 
-    row: SagaStep
+    entry: SagaStep
     status: StepStatus
     record: Callable[[Session, dict[str, Any]], Event | None]
 
 
-def pending_compensation(row: SagaStep, decisions: Iterable[Decision]) -> PendingCompensation | None:
-    """Return the compensation that a row stands for, by what the reactions decide now; None if it is not one."""
+def pending_compensation(
+    record: SagaRecord, entry: SagaStep, decisions: Iterable[Decision]
+) -> PendingCompensation | None:
+    """Return the compensation that an entry stands for, by what the reactions decide now; None if it is not one."""
     for decision in decisions:
         match decision:
-            case Compensate(action=action) if row.operation == Operation.COMPENSATION and action.short_name == row.step:
-                return PendingCompensation(row, StepStatus.BY_HAND, partial(_undone, row, decision))
-            case Execute(action) | Abort(action) if row.status == StepStatus.CLOSING and action.short_name == row.step:
-                return PendingCompensation(row, StepStatus.FAILED, partial(_voided, row, action))
+            case Compensate(action) if entry.operation == Operation.COMPENSATION and action.short_name == entry.step:
+                return PendingCompensation(entry, StepStatus.BY_HAND, partial(_compensated, record, entry, decision))
+            case Execute(action) | Abort(action) if (
+                entry.status == StepStatus.CLOSING and action.short_name == entry.step
+            ):
+                return PendingCompensation(entry, StepStatus.FAILED, partial(_voided, entry, action))
     return None
 
 
-def choose(
-    saga: SagaInstance, undoings: Sequence[PendingCompensation], statement: ManualCompletion
+def select(
+    saga: SagaInstance, pending: Sequence[PendingCompensation], report: ManualCompletion
 ) -> list[PendingCompensation]:
     """Return the compensations of the one step that is reported, the one to record first in front.
 
@@ -77,24 +86,27 @@ def choose(
 
     Raises Conflict if there is none, or more than one step.
     """
-    if not undoings:
+    if not pending:
         raise nothing_to_skip(saga)
-    chosen = [undoing for undoing in undoings if statement.step in {None, undoing.row.step}]
-    if len({undoing.row.step for undoing in chosen}) != 1:
-        steps = " and on ".join(sorted({undoing.row.step for undoing in undoings}))
-        asked = f", not on {statement.step}" if statement.step else ": say which step you mean"
+    selected = [one for one in pending if report.step in {None, one.entry.step}]
+    if len({one.entry.step for one in selected}) != 1:
+        steps = " and on ".join(sorted({one.entry.step for one in pending}))
+        asked = f", not on {report.step}" if report.step else ": say which step you mean"
         raise Conflict(f"it is stuck on {steps}{asked}", status=saga.status)
-    return sorted(chosen, key=lambda undoing: undoing.row.operation == Operation.ACTION)
+    return sorted(selected, key=lambda one: one.entry.operation == Operation.ACTION)
 
 
-def _undone(row: SagaStep, undo: Compensate, session: Session, data: dict[str, Any]) -> Event | None:
-    barrier.block_action(session, row.saga_id, row.step, runtime.current().now(), None)
-    event = record_manual_completion(undo.compensation, session, data)
-    return event or (Event(undo.event_if_nothing_done) if undo.event_if_nothing_done else None)
+def _compensated(
+    record: SagaRecord, entry: SagaStep, decision: Compensate, session: Session, data: dict[str, Any]
+) -> Event | None:
+    record.block_action(entry.step, runtime.current().now())
+    event = call_handler(decision.compensation, session, decision.compensation.message(data))
+    nothing_done = decision.event_if_nothing_done
+    return event or (Event(nothing_done) if nothing_done else None)
 
 
-def _voided(row: SagaStep, action: Command, session: Session, data: dict[str, Any]) -> Event | None:
-    return refuse(action, session, data, row.error)
+def _voided(entry: SagaStep, action: Command, session: Session, data: dict[str, Any]) -> Event | None:
+    return record_rejection(action, session, action.message(data), entry.error)
 
 
 @contextmanager

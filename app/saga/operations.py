@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict, NotFound
-from app.ids import is_uuid, new_id
+from app.ids import new_id
 from app.observability import tracing
-from app.saga import registry
+from app.saga import registry, saga_log
 from app.saga.definition import FORWARD, TERMINAL, Operation, OperatorActionType, SagaStatus, StepStatus
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import OperatorAction, SagaInstance, SagaStep
 from app.saga.registry import Driver
+from app.saga.saga_log import SagaRecord
 from app.saga.stuck_groups import StuckGroup, error_class
 
 BATCH = 100
@@ -37,11 +38,11 @@ def cancel(saga_id: str, *, by: str | None = None) -> SagaInstance:
     second request has no effect. Raises NotFound, and Conflict past the point of no return.
     """
 
-    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
-        done = driver.cancel(session, saga)
+    def ask(driver: Driver, session: Session, record: SagaRecord) -> bool:
+        done = driver.cancel(session, record)
         # also if the saga is being compensated already: the request is accepted, so its decision can be looked up
-        if saga.cancel_requested_at is None:
-            saga.cancel_requested_at = runtime.current().now()
+        if record.saga.cancel_requested_at is None:
+            record.saga.cancel_requested_at = runtime.current().now()
         return done
 
     return _with_driver(saga_id, ask, OperatorActionType.CANCEL, by)
@@ -55,7 +56,7 @@ def resume(saga_id: str, *, by: str | None = None) -> SagaInstance:
     return _with_driver(saga_id, _resume, OperatorActionType.RESUME, by)
 
 
-def skip(saga_id: str, statement: ManualCompletion) -> SagaInstance:
+def skip(saga_id: str, report: ManualCompletion) -> SagaInstance:
     """Continue a saga whose stuck compensation is reported as completed manually.
 
     Raises NotFound. Raises Conflict if the saga is not stuck; if it is stuck on something other than a compensation, on
@@ -63,13 +64,14 @@ def skip(saga_id: str, statement: ManualCompletion) -> SagaInstance:
     the completion.
     """
 
-    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
-        if saga.status != SagaStatus.STUCK:
-            raise Conflict(f"there is nothing to skip: the saga is {saga.status}", status=saga.status)
-        driver.skip(session, saga, statement)
+    def ask(driver: Driver, session: Session, record: SagaRecord) -> bool:
+        status = record.saga.status
+        if status != SagaStatus.STUCK:
+            raise Conflict(f"there is nothing to skip: the saga is {status}", status=status)
+        driver.skip(session, record, report)
         return True
 
-    return _with_driver(saga_id, ask, OperatorActionType.SKIP, statement.by, statement.note)
+    return _with_driver(saga_id, ask, OperatorActionType.SKIP, report.by, report.note)
 
 
 def resume_stuck(step: str, *, by: str | None = None, after: str | None = None, limit: int = BATCH) -> Resumed:
@@ -107,11 +109,11 @@ def _resume_each(
     """Resume the sagas for which ``is_meant`` holds; return those, and the refused ones with the reason."""
     resumed, refused = [], dict[str, str]()
 
-    def ask(driver: Driver, session: Session, saga: SagaInstance) -> bool:
-        if not is_meant(saga):
+    def ask(driver: Driver, session: Session, record: SagaRecord) -> bool:
+        if not is_meant(record.saga):
             return False
-        _resume(driver, session, saga)
-        resumed.append(saga.id)
+        _resume(driver, session, record)
+        resumed.append(record.saga.id)
         return True
 
     for saga_id in saga_ids:
@@ -148,10 +150,11 @@ def saga_of(aggregate_id: str) -> str:
     return saga_id
 
 
-def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
+def _resume(driver: Driver, session: Session, record: SagaRecord) -> bool:
+    saga = record.saga
     if saga.status in TERMINAL:
         raise Conflict(f"there is nothing to resume: the saga is {saga.status}", status=saga.status)
-    driver.resume(session, saga)
+    driver.resume(session, record)
     if saga.cancel_requested_at is not None and saga.status in FORWARD:
         # a process that could not decide the request has recorded it; the next sweep of one that can decides it
         saga.wake_at = runtime.current().now()
@@ -160,7 +163,7 @@ def _resume(driver: Driver, session: Session, saga: SagaInstance) -> bool:
 
 def _with_driver(
     saga_id: str,
-    ask: Callable[[Driver, Session, SagaInstance], bool],
+    ask: Callable[[Driver, Session, SagaRecord], bool],
     act: OperatorActionType,
     by: str | None,
     note: str | None = None,
@@ -171,12 +174,12 @@ def _with_driver(
     """
     here = runtime.current()
     with here.database.transaction() as session:
-        saga = session.get(SagaInstance, saga_id, with_for_update=True) if is_uuid(saga_id) else None
-        if saga is None:
-            raise NotFound(f"there is no saga {saga_id}")
+        record = saga_log.lock(session, saga_id)
+        saga = record.saga
         driver = registry.driver_of(saga)
         with tracing.driving_on(session, saga, f"saga asked to {act.replace('_', ' ')}"):
-            done = ask(driver, session, saga)
+            done = ask(driver, session, record)
+        saga_log.write(session, [record])
         if done and by is not None:
             session.add(OperatorAction(id=new_id(), saga_id=saga.id, at=here.now(), act=act, by=by, note=note))
     return saga

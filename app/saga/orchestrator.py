@@ -6,6 +6,7 @@ while locked, determines what is left to do.
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -15,17 +16,19 @@ from app import runtime
 from app.celery import app
 from app.database import after_commit
 from app.errors import Conflict
-from app.events import emit
+from app.events import NewEvent, emit_all
 from app.ids import new_id
+from app.messages import Event
 from app.messaging import batching
-from app.messaging.batching import Outcomes, Wanted
-from app.messaging.publisher import send_chain, sender, sent_by
+from app.messaging.batching import BatchedMessage, Results
+from app.messaging.publisher import as_task, current_task_id, send_chain
 from app.observability import tracing
-from app.saga import barrier, manual_completion, registry, state_machine
-from app.saga.attempts import CeleryTask, finish, leave_to_others, record_manual_completion, retried_on_database_fault
+from app.saga import manual_completion, registry, saga_log, state_machine
+from app.saga.decisions import Drop, Ignore, PutBack, StepRef, decide_step
 from app.saga.definition import (
     COMPENSATION_STARTED,
     FORWARD,
+    Command,
     Operation,
     Plan,
     Saga,
@@ -33,9 +36,20 @@ from app.saga.definition import (
     StepStatus,
     UnknownStep,
 )
+from app.saga.execution import (
+    Attempt,
+    CeleryTask,
+    Delivery,
+    Dismissal,
+    dismiss,
+    leave_to_others,
+    record_end,
+    retried_on_database_fault,
+)
 from app.saga.manual_completion import ManualCompletion
-from app.saga.models import SagaInstance
+from app.saga.models import SagaInstance, SagaStep
 from app.saga.outage import suspend_deadline
+from app.saga.saga_log import SagaRecord
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +83,12 @@ def start(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str,
     ``payload`` is plain JSON: the data that the steps' messages are built from.
     """
     row = begin(session, saga, aggregate_id, payload)
-    barrier.write_new(session, [row])
+    saga_log.insert_new(session, [SagaRecord(row)])
     return row
 
 
 def begin(session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
-    """Return a new saga like ``start``, for the caller to write with others: see ``barrier.write_new``."""
+    """Return a new saga like ``start``, for the caller to write with others: see ``saga_log.insert_new``."""
     now = runtime.current().now()
     first = saga.steps[0]
     row = SagaInstance(
@@ -102,82 +116,86 @@ def request_compensation(task: CeleryTask, *, saga_id: str) -> str:
     saga.
     """
     with retried_on_database_fault(task):
-        answer: str = batching.outcome_of(task.request.id) or _undo_what_failed({saga_id: task.request.id})[saga_id]
+        answer: str = (
+            batching.take_result(task.request.id) or _compensate_if_failed({saga_id: task.request.id})[saga_id]
+        )
     if answer == UNKNOWN_HERE:
         leave_to_others(task, answer)
     return answer
 
 
-def _undo_together(wanted: Sequence[Wanted]) -> Outcomes:
-    askers = {one.arguments["saga_id"]: one.task_id for one in wanted}
-    answers = _undo_what_failed(askers)
-    return {task_id: answers[saga_id] for saga_id, task_id in askers.items()}
+def _compensate_batch(messages: Sequence[BatchedMessage]) -> Results:
+    requests = {one.arguments["saga_id"]: one.task_id for one in messages}
+    answers = _compensate_if_failed(requests)
+    return {task_id: answers[saga_id] for saga_id, task_id in requests.items()}
 
 
-batching.register(ERROR_CALLBACK, _undo_together)
+batching.register(ERROR_CALLBACK, _compensate_batch)
 
 
-def _undo_what_failed(askers: Mapping[str, str | None]) -> dict[str, str]:
+def _compensate_if_failed(requests: Mapping[str, str | None]) -> dict[str, str]:
     """Start compensation of those of these sagas that have failed according to their log; return the results by saga.
 
-    ``askers`` maps each saga to the task that requests it.
+    ``requests`` maps each saga to the task that requests it.
     """
-    answers = dict.fromkeys(askers, NO_SUCH_SAGA)
+    answers = dict.fromkeys(requests, NO_SUCH_SAGA)
     with runtime.current().database.transaction() as session:
-        locked = barrier.locked(session, answers)
-        for saga, log in locked:
-            with sent_by(askers[saga.id]):
-                answers[saga.id] = _undo_if_failed(session, saga, log)
-        barrier.write(session, [saga for saga, _ in locked], [])
+        records = saga_log.lock_all(session, answers)
+        for record in records:
+            with as_task(requests[record.saga.id]):
+                answers[record.saga.id] = _start_if_failed(session, record)
+        saga_log.write(session, records)
     for saga_id, answer in answers.items():
         if answer == NO_SUCH_SAGA:
             logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
     return answers
 
 
-def _undo_if_failed(session: Session, saga: SagaInstance, log: barrier.Log) -> str:
+def _start_if_failed(session: Session, record: SagaRecord) -> str:
+    saga = record.saga
     if not saga.steps:
         return NO_SUCH_SAGA  # choreographed
     if saga.status not in FORWARD:
         return "nothing to undo"
-    failure = _failure_in(saga, log)
+    failure = _failure(record)
     if failure is None:
         return f"{saga.current_step} has not failed"
     plan = plan_of(saga)
     if plan is None:
         return UNKNOWN_HERE
-    start_compensation(session, saga, plan, failure)
+    start_compensation(session, record, plan, failure)
     return "compensating"
 
 
-def start_compensation(session: Session, saga: SagaInstance, plan: Plan, reason: str) -> None:
+def start_compensation(session: Session, record: SagaRecord, plan: Plan, reason: str) -> None:
     """Start compensation of a locked, unfinished saga; its compensations are published after the commit."""
-    now = runtime.current().now()
+    saga, now = record.saga, runtime.current().now()
     state_machine.start_compensation(saga, now, reason)
-    to_undo = plan.undoing(_current(saga))
-    if not to_undo:
+    to_compensate = plan.to_compensate(_current(saga))
+    if not to_compensate:
         state_machine.complete_compensation(saga, now)
         return
-    saga.current_step = to_undo[0].name
-    _skip_if_undeclared(session, saga, plan)
+    saga.current_step = to_compensate[0].name
+    _skip_if_undeclared(record, plan)
     if saga.status == SagaStatus.COMPENSATING:
         _publish_compensations(session, saga, plan)
 
 
-def _skip_if_undeclared(session: Session, saga: SagaInstance, plan: Plan) -> None:
+def _skip_if_undeclared(record: SagaRecord, plan: Plan) -> None:
     """Skip the compensation of a step that only other code declares, if the log shows nothing to compensate.
 
     Otherwise a saga that starts compensation at a step which no deployed code declares any more would wait for that
     code.
     """
+    saga = record.saga
     step = plan.step(_current(saga))
     if step.name not in plan.undeclared or step.compensation is None or step.compensation.unconditional:
         return
     now = runtime.current().now()
-    action = barrier.block_action(session, saga.id, step.name, now, saga.error)
+    action = record.block_action(step.name, now)
     if action.status != StepStatus.COMPLETED:
-        row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
-        finish(saga, row, StepStatus.SKIPPED, None, now, now)
+        entry = record.enter(step.name, Operation.COMPENSATION, now)
+        record_end(saga, entry, StepStatus.SKIPPED, None, now, now)
         state_machine.step_compensated(saga, plan, step, now)
 
 
@@ -187,13 +205,13 @@ def _current(saga: SagaInstance) -> str:
 
 
 def _publish_forward(session: Session, saga: SagaInstance, plan: Plan) -> None:
-    tasks = [step.action.name for step in plan.remaining(_current(saga))]
-    after_commit(session, partial(_send, saga.id, tasks, sender(), on_error=ERROR_CALLBACK))
+    tasks = [step.action.name for step in plan.from_step(_current(saga))]
+    after_commit(session, partial(_send, saga.id, tasks, current_task_id(), on_error=ERROR_CALLBACK))
 
 
 def _publish_compensations(session: Session, saga: SagaInstance, plan: Plan) -> None:
-    tasks = [step.compensation.name for step in plan.undoing(_current(saga)) if step.compensation]
-    after_commit(session, partial(_send, saga.id, tasks, sender()))
+    tasks = [step.compensation.name for step in plan.to_compensate(_current(saga)) if step.compensation]
+    after_commit(session, partial(_send, saga.id, tasks, current_task_id()))
 
 
 def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: str | None = None) -> None:
@@ -201,15 +219,92 @@ def _send(saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: s
     send_chain(tasks, saga_id=saga_id, parent_id=parent_id, on_error=on_error, on_undelivered=on_undelivered)
 
 
-def _failure(session: Session, saga: SagaInstance) -> str | None:
+def _failure(record: SagaRecord) -> str | None:
     """Return why the current step's action failed for good, or None if the log has no such failure."""
-    return _failure_in(saga, barrier.logged(session, [saga.id])[saga.id])
-
-
-def _failure_in(saga: SagaInstance, log: barrier.Log) -> str | None:
-    action = log.get((_current(saga), Operation.ACTION))
+    action = record.log.get((_current(record.saga), Operation.ACTION))
     failed = action is not None and action.status == StepStatus.FAILED
-    return f"{saga.current_step}: {action.error}" if action and failed else None
+    return f"{record.saga.current_step}: {action.error}" if action and failed else None
+
+
+class Orchestrated:
+    """The deliveries of one command of orchestrated sagas. Implements ``execution.Pattern``."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.task_name = command.name
+        self.calls_gateway = command.call is not None
+
+    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:  # noqa: ARG002  (the pattern's)
+        """Return what each delivery means."""
+        return [self._decide(delivery, record) for delivery, record in found]
+
+    def _decide(self, delivery: Delivery, record: SagaRecord) -> Attempt | Dismissal:
+        saga = record.saga
+        try:
+            ref = self._step_ref(saga)
+        except UnknownStep as error:
+            return dismiss(delivery, PutBack(str(error)), self.command.short_name)
+        if ref is None:
+            logger.warning("message for no known step, dropped", extra={"step": self.command.name})
+            return dismiss(delivery, Drop("no such saga or step"), self.command.short_name)
+        verdict = decide_step(ref, self.command, record.log, delivery.task_id)
+        if isinstance(verdict, Drop | Ignore | PutBack):
+            return dismiss(delivery, verdict, ref.step.name)
+        data = saga.payload
+        if ref.operation is Operation.COMPENSATION:
+            data = {**data, "reason": saga.error}
+        return Attempt(
+            delivery,
+            record,
+            verdict,
+            self.command,
+            ref.step.name,
+            ref.operation,
+            data=data,
+            policy=ref.policy,
+            irreversible=ref.plan.past_pivot(ref.step.name),
+            plan=ref.plan,
+        )
+
+    def _step_ref(self, saga: SagaInstance) -> StepRef | None:
+        """Return the step of a saga that the command implements, or None. Raises UnknownStep."""
+        declared = definition(saga.saga_type)
+        found = declared.find(self.command) if declared else None
+        if declared is None or found is None or found[0].name not in saga.steps:
+            if _is_outlined(saga, self.command):
+                raise UnknownStep(f"saga {saga.saga_type} has {self.command.name} in another version of the code only")
+            return None
+        return StepRef(saga, declared.plan(saga.steps, saga.outline), *found)
+
+    def advance(self, attempt: Attempt, now: datetime) -> None:
+        """Make the next step current, or end the saga."""
+        assert attempt.plan is not None
+        step = attempt.plan.step(attempt.step)
+        if attempt.operation is Operation.ACTION:
+            state_machine.advance(attempt.saga, attempt.plan, step, now)
+        else:
+            state_machine.step_compensated(attempt.saga, attempt.plan, step, now)
+
+    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        """Write the events of attempts."""
+        _append(session, [(one.saga, one.entry, one.event) for one in attempts if one.entry and one.event])
+
+    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
+        """Do nothing: the rest of the chain is sent by the task."""
+
+
+def _append(session: Session, results: Sequence[tuple[SagaInstance, SagaStep, Event]]) -> None:
+    """Write the events that operations resulted in, and note them on the operations' entries."""
+    new = [NewEvent(saga.aggregate_id, saga.id, event, entry.task_id) for saga, entry, event in results]
+    for (_, entry, event), stored in zip(results, emit_all(session, new), strict=True):
+        entry.event_id = stored.id
+        entry.result = dict(event.payload)
+
+
+def _is_outlined(saga: SagaInstance, command: Command) -> bool:
+    """Return whether a saga's own outline uses a command, whatever is declared here."""
+    used = (name for step in saga.outline or () for name in (step["action"], step.get("compensation")))
+    return command.name in used
 
 
 class Orchestration:
@@ -231,8 +326,9 @@ class Orchestration:
         """Return the saga's plan. Raises UnknownStep."""
         return self.saga.plan(saga.steps, saga.outline)
 
-    def drive(self, session: Session, saga: SagaInstance) -> None:
+    def drive(self, session: Session, record: SagaRecord) -> None:
         """Publish the rest of the chain, in the direction given by the row."""
+        saga = record.saga
         plan, now = self.plan(saga), runtime.current().now()
         has_deadline = saga.status in FORWARD and not plan.past_pivot(saga.current_step)
         undeclared = saga.current_step in plan.undeclared
@@ -242,28 +338,30 @@ class Orchestration:
             state_machine.mark_stuck(saga, now, f"{saga.current_step}: no running process declares this step")
         elif saga.status not in FORWARD:
             _publish_compensations(session, saga, plan)
-        elif failure := _failure(session, saga):
-            start_compensation(session, saga, plan, failure)  # its error callback was lost
+        elif failure := _failure(record):
+            start_compensation(session, record, plan, failure)  # its error callback was lost
         else:
             if saga.deadline_at is None and has_deadline:
                 state_machine.restart_deadline(saga, now, state_machine.timeout_of(plan.step(_current(saga))))
             _publish_forward(session, saga, plan)
 
-    def time_out(self, session: Session, saga: SagaInstance) -> None:
+    def time_out(self, session: Session, record: SagaRecord) -> None:
         """Start compensation of an overdue saga; past the pivot re-drive it instead."""
+        saga = record.saga
         plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             saga.deadline_at = None
-            self.drive(session, saga)
+            self.drive(session, record)
         else:
-            reason = _failure(session, saga) or f"{saga.current_step}: no result before its deadline"
-            start_compensation(session, saga, plan, reason)
+            reason = _failure(record) or f"{saga.current_step}: no result before its deadline"
+            start_compensation(session, record, plan, reason)
 
-    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+    def cancel(self, session: Session, record: SagaRecord) -> bool:
         """Start compensation on request; return False, without any effect, if it has started already.
 
         Raises Conflict past the pivot, and if the saga is stuck while compensating.
         """
+        saga = record.saga
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
             return False
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
@@ -271,40 +369,42 @@ class Orchestration:
         plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
-        start_compensation(session, saga, plan, CANCELLED_ON_REQUEST)
+        start_compensation(session, record, plan, CANCELLED_ON_REQUEST)
         return True
 
-    def resume(self, session: Session, saga: SagaInstance) -> None:
+    def resume(self, session: Session, record: SagaRecord) -> None:
         """Retry a stuck saga's current step, or re-drive an unfinished saga."""
+        saga = record.saga
         plan = self.plan(saga)
         if saga.status == SagaStatus.STUCK:
-            undoing = saga.state == COMPENSATION_STARTED
             current = plan.step(_current(saga))
+            backward = saga.state == COMPENSATION_STARTED
             state_machine.unstick(saga, runtime.current().now(), state_machine.timeout_of(current))
-            barrier.reopen(session, saga.id, current.name, Operation.COMPENSATION if undoing else Operation.ACTION)
-        self.drive(session, saga)
+            record.reset(current.name, Operation.COMPENSATION if backward else Operation.ACTION)
+        self.drive(session, record)
 
-    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:
         """Record the stuck compensation as completed manually, and continue with the next."""
+        saga = record.saga
         plan = self.plan(saga)
         step = plan.step(_current(saga))
         if step.name in plan.undeclared:
             raise Conflict(f"{UNKNOWN_HERE}: ask one that does", status=saga.status)
         if saga.state != COMPENSATION_STARTED or step.compensation is None:
             raise manual_completion.nothing_to_skip(saga)
-        if statement.step not in {None, step.name}:
-            raise Conflict(f"it is stuck on {step.name}, not on {statement.step}", status=saga.status)
-        now = runtime.current().now()
-        row = barrier.enter(session, saga.id, step.name, Operation.COMPENSATION, now)
-        if row.status != StepStatus.FAILED:
+        if report.step not in {None, step.name}:
+            raise Conflict(f"it is stuck on {step.name}, not on {report.step}", status=saga.status)
+        entry = record.log.get((step.name, Operation.COMPENSATION))
+        if entry is None or entry.status != StepStatus.FAILED:
             raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
-        barrier.block_action(session, saga.id, step.name, now, saga.error)
+        now = runtime.current().now()
+        record.block_action(step.name, now)
         with manual_completion.recording(saga):
-            event = record_manual_completion(step.compensation, session, {**saga.payload, "reason": saga.error})
+            message = step.compensation.message({**saga.payload, "reason": saga.error})
+            event = manual_completion.call_handler(step.compensation, session, message)
         if event:
-            row.event_id = emit(session, saga.aggregate_id, event, saga_id=saga.id).id
-            row.result = dict(event.payload)
-        manual_completion.record_completion(row, StepStatus.BY_HAND, statement, now)
+            _append(session, [(saga, entry, event)])
+        manual_completion.record_completion(entry, StepStatus.BY_HAND, report, now)
         state_machine.unstick(saga, now, None)
         state_machine.step_compensated(saga, plan, step, now)
         if saga.status == SagaStatus.COMPENSATING:

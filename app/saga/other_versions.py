@@ -7,10 +7,11 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict
-from app.saga import barrier, state_machine
+from app.saga import state_machine
 from app.saga.definition import COMPENSATION_STARTED, FORWARD, Operation, SagaStatus
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
+from app.saga.saga_log import SagaRecord
 
 
 class OtherVersion:
@@ -25,19 +26,21 @@ class OtherVersion:
         """Return False."""
         return False
 
-    def drive(self, session: Session, saga: SagaInstance) -> None:  # noqa: ARG002  (a driver's)
+    def drive(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
         """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
+        saga = record.saga
         state_machine.leave(saga, runtime.current().now(), f"no running process declares all of saga {saga.saga_type}")
 
-    def time_out(self, session: Session, saga: SagaInstance) -> None:
+    def time_out(self, session: Session, record: SagaRecord) -> None:
         """Schedule another sweep: only a process that declares the pivot can decide."""
-        self.drive(session, saga)
+        self.drive(session, record)
 
-    def cancel(self, session: Session, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
+    def cancel(self, session: Session, record: SagaRecord) -> bool:  # noqa: ARG002  (a driver's)
         """Record the request for the next sweep that can decide it; return whether it is the first.
 
         A stuck saga stays stuck: only operators resume it. Raises Conflict if the status alone decides.
         """
+        saga = record.saga
         if saga.status == SagaStatus.COMPLETED:
             raise Conflict("too late to cancel: it is completed", status=saga.status)
         if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
@@ -48,21 +51,21 @@ class OtherVersion:
             saga.wake_at = runtime.current().now()
         return saga.cancel_requested_at is None
 
-    def resume(self, session: Session, saga: SagaInstance) -> None:
+    def resume(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
         """Resume a stuck saga, and schedule a sweep at once."""
-        here = runtime.current()
+        here, saga = runtime.current(), record.saga
         if saga.status == SagaStatus.STUCK:
             state_machine.unstick(saga, here.now(), here.settings.step_timeout_seconds)
             if saga.steps and saga.current_step:
                 operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
-                barrier.reopen(session, saga.id, saga.current_step, operation)
+                record.reset(saga.current_step, operation)
             else:
-                barrier.reset_exhausted(session, saga.id)
+                record.reset_exhausted()
         saga.wake_at = here.now()
 
-    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:  # noqa: ARG002  (a driver's)
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:  # noqa: ARG002  (a driver's)
         """Raise Conflict: only the service's own code can record a manual completion."""
         raise Conflict(
-            f"this process does not declare all of saga {saga.saga_type}: ask one of the version that does",
-            status=saga.status,
+            f"this process does not declare all of saga {record.saga.saga_type}: ask one of the version that does",
+            status=record.saga.status,
         )

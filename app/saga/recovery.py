@@ -17,11 +17,12 @@ from app.celery import app
 from app.errors import Conflict, DatabaseUnavailable
 from app.events import resend_outbox
 from app.observability import tracing
-from app.saga import registry, signals, state_machine
+from app.saga import registry, saga_log, signals, state_machine
 from app.saga.definition import ACTIVE, FORWARD
 from app.saga.models import SagaInstance, Sweep
 from app.saga.outage import RECOVERY, Outages, note_outages, note_time
 from app.saga.registry import Driver
+from app.saga.saga_log import SagaRecord
 from app.saga.signals import SignalType
 
 logger = logging.getLogger(__name__)
@@ -150,13 +151,16 @@ def _drive(saga_id: str, outages: Outages) -> str:
     here = runtime.current()
     try:
         with here.database.transaction() as session:
-            saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
+            record = saga_log.lock(session, saga_id)
+            saga = record.saga
+            driver = registry.driver_of(saga)
             if saga.status not in ACTIVE:
                 saga.wake_at = None
+                saga_log.write(session, [record])
                 return "settled meanwhile"
-            driver = registry.driver_of(saga)
             if driver is registry.OTHER_VERSION:
-                driver.drive(session, saga)
+                driver.drive(session, record)
+                saga_log.write(session, [record])
                 return "left"
             overdue = saga.deadline_at is not None and saga.deadline_at <= here.now()
             if overdue and outages.suspend(saga, here.now()):
@@ -167,8 +171,9 @@ def _drive(saga_id: str, outages: Outages) -> str:
             kind = SignalType.SAGA_OVERDUE if overdue else SignalType.SAGA_REDRIVEN
             with tracing.driving_on(session, saga, kind):
                 signals.send_saga(kind, saga)
-                if not _cancelled(session, driver, saga):
-                    (driver.time_out if overdue else driver.drive)(session, saga)
+                if not _cancelled(session, driver, record):
+                    (driver.time_out if overdue else driver.drive)(session, record)
+            saga_log.write(session, [record])
     except DatabaseUnavailable as fault:
         reason = {"saga_id": saga_id, "reason": fault}
         logger.warning("saga could not be re-driven, the next sweep tries again", extra=reason)
@@ -180,11 +185,11 @@ def _drive(saga_id: str, outages: Outages) -> str:
     return "timed out" if overdue else "driven"
 
 
-def _cancelled(session: Session, driver: Driver, saga: SagaInstance) -> bool:
+def _cancelled(session: Session, driver: Driver, record: SagaRecord) -> bool:
     """Execute a cancellation recorded by ``OtherVersion.cancel``; return whether there was one to execute."""
-    if saga.cancel_requested_at is None or saga.status not in FORWARD:
+    if record.saga.cancel_requested_at is None or record.saga.status not in FORWARD:
         return False
     try:
-        return driver.cancel(session, saga)
+        return driver.cancel(session, record)
     except Conflict:
         return False  # the request came too late

@@ -9,12 +9,13 @@ from app.errors import DefinitionError
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 from app.saga.other_versions import OtherVersion
+from app.saga.saga_log import SagaRecord
 
 
 class Driver(Protocol):
-    """Drives the sagas of one type from outside. Every method is called with the saga's row locked.
+    """Drives the sagas of one type from outside.
 
-    Messages are sent after the commit.
+    Every method is called with the saga's row locked; the caller writes the record. Messages are sent after the commit.
     """
 
     name: str
@@ -22,19 +23,19 @@ class Driver(Protocol):
     def can_drive(self, saga: SagaInstance) -> bool:
         """Return whether this process's version of the code can drive the saga."""
 
-    def drive(self, session: Session, saga: SagaInstance) -> None:
+    def drive(self, session: Session, record: SagaRecord) -> None:
         """Send again the messages that an unfinished saga waits for."""
 
-    def time_out(self, session: Session, saga: SagaInstance) -> None:
+    def time_out(self, session: Session, record: SagaRecord) -> None:
         """Handle a passed deadline."""
 
-    def cancel(self, session: Session, saga: SagaInstance) -> bool:
+    def cancel(self, session: Session, record: SagaRecord) -> bool:
         """Start compensation; return whether this changed anything. Raises Conflict when it is too late."""
 
-    def resume(self, session: Session, saga: SagaInstance) -> None:
+    def resume(self, session: Session, record: SagaRecord) -> None:
         """Resume a stuck saga, or re-drive a stalled one. Raises Conflict when there is nothing to resume."""
 
-    def skip(self, session: Session, saga: SagaInstance, statement: ManualCompletion) -> None:
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:
         """Continue as if the compensation that the saga is stuck on had succeeded.
 
         Raises Conflict; see ``operations.skip``.

@@ -49,7 +49,7 @@ def enter_state(saga: SagaInstance, state: str, now: datetime) -> None:
 
 def advance(saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
     """Record that a step's action is completed, and set the deadline of the next step, or complete the saga."""
-    following = plan.following(done.name)
+    following = plan.next_step(done.name)
     if done.milestone:
         enter_state(saga, done.milestone, now)
     if following is None:
@@ -72,7 +72,7 @@ def start_compensation(saga: SagaInstance, now: datetime, reason: str) -> None:
 
 def step_compensated(saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
     """Record that a step is compensated; if it was the last one, the saga is compensated."""
-    earlier = plan.undoing(step.name)[1:]
+    earlier = plan.to_compensate(step.name)[1:]
     if not earlier:
         complete_compensation(saga, now)
         return

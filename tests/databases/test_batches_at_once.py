@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 
 from app.ids import new_id
 from app.messaging import batching
-from app.messaging.batching import Wanted
+from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
 from tests.post import Post
 from workflows.operations.audit import audit
@@ -42,7 +42,7 @@ CROSSED = {
 def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     wanted: str, patterns: tuple[Pattern, Pattern], here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "_alone_until", {})
+    monkeypatch.setattr(batching, "_cooldown_until", {})
     batches = [to_reserve(post, pattern, baskets) for pattern, baskets in zip(patterns, CROSSED[wanted], strict=True)]
     let_each_lock_a_book_before_the_other_goes_on(here)
 
@@ -52,7 +52,7 @@ def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     with here.database.reading() as session:
         assert tuple(session.execute(text(reserved)).one()) == (4, 4)
     # the database sent neither away, to be done one by one
-    assert [task for task in RESERVE.values() if not batching.possible(task)] == []
+    assert [task for task in RESERVE.values() if not batching.is_batchable(task)] == []
     post.deliver_all()
     with here.database.reading() as session:
         assert list(session.scalars(text("SELECT DISTINCT status FROM orders"))) == ["completed"]
@@ -69,8 +69,8 @@ def to_reserve(post: Post, pattern: Pattern, baskets: Sequence[list[str]]) -> li
 
 
 def do_together(messages: Sequence[Signature]) -> None:
-    wanted = [Wanted(new_id(), message.kwargs) for message in messages]
-    with batching.done(str(messages[0].task), wanted):
+    wanted = [BatchedMessage(new_id(), message.kwargs) for message in messages]
+    with batching.batch_results(str(messages[0].task), wanted):
         for message, one in zip(messages, wanted, strict=True):
             message.apply(task_id=one.task_id)
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import orchestrator, recovery, registry
-from app.saga.models import SagaInstance
 from app.saga.recovery import BATCH, SweepResult, sweep
+from app.saga.saga_log import SagaRecord
 from tests.engine import trip
 from tests.post import Clock, Post
 
@@ -115,12 +115,12 @@ def test_a_saga_that_cannot_be_driven_holds_up_no_other(
     here: Runtime, sagas: set[str], post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = set(sorted(sagas)[: BATCH + 1])  # more than a whole batch
-    drive: Callable[[Session, SagaInstance], None] = driver().drive
+    drive: Callable[[Session, SagaRecord], None] = driver().drive
 
-    def drive_some(session: Session, saga: SagaInstance) -> None:
-        if saga.id in broken:
+    def drive_some(session: Session, record: SagaRecord) -> None:
+        if record.saga.id in broken:
             raise RuntimeError("cannot be driven")
-        drive(session, saga)
+        drive(session, record)
 
     monkeypatch.setattr(driver(), "drive", drive_some)
 

@@ -18,9 +18,9 @@ from app.messages import Event, EventType
 from app.saga import orchestrator
 from app.saga.choreography import Choreography
 from app.saga.commands import command
-from app.saga.decisions import Compensate, Decision, Execute
 from app.saga.definition import Saga, Step
 from app.saga.orchestrator import orchestrated
+from app.saga.reactions import Compensate, Decision, Execute
 from bench.statements import Counted
 from tests.simulation.orders import PLENTY, UNPAYABLE, an_order
 from tests.simulation.store import template
@@ -46,35 +46,35 @@ ORDERS = {
          0         2         4         1  the request
          1         4         3         1  orders.create_order
          1         3         5         1  inventory.reserve_stock
-         1         5         5         2  payments.process_payment
+         1         5         3         2  payments.process_payment
          1         2         1         1  orchestrator.request_compensation
          1         5         2         2  payments.refund_payment
          1         2         5         1  inventory.release_stock
          1         2         5         1  orders.cancel_order
          1         1         2         1  notifications.notify_customer
-         8        26        32        11  in all
+         8        26        30        11  in all
 """,
     "order-choreography: completed": """
   messages     reads    writes   commits
          0         4         6         1  the request
          1         4         4         1  inventory.reserve_on_order_created
          1         6         3         2  payments.charge_on_order_created
-         2         8         3         3  shipping.ship_when_reserved_and_paid
+         2         9         3         3  shipping.ship_when_reserved_and_paid
          1         3         4         1  orders.complete_on_shipping_arranged
          1         3         5         1  inventory.hand_over_on_shipping_arranged
          1         1         2         1  notifications.notify_customer
-         7        29        27        10  in all
+         7        30        27        10  in all
 """,
     "order-choreography: payment declined": """
   messages     reads    writes   commits
          0         4         6         1  the request
          1         4         4         1  inventory.reserve_on_order_created
-         1        11         9         4  payments.charge_on_order_created
+         1        10         5         3  payments.charge_on_order_created
          1         3         0         1  shipping.ship_when_reserved_and_paid
          1         3         4         1  inventory.release_on_failure
          2         6         5         2  orders.cancel_when_settled
          1         1         2         1  notifications.notify_customer
-         7        32        30        11  in all
+         7        31        26        10  in all
 """,
 }
 """Whole orders. A step's figures are its service's and the engine's, without those of the gateway's own ledger."""
@@ -84,7 +84,7 @@ ALONE = """
          0         1         1  start of an orchestrated saga
          4         3         2  payments.call
          0         3         1  start of a choreographed saga
-         5         2         2  payments.call_on_undone
+         6         2         2  payments.call_on_undone
 """
 """What the engine itself costs of what is never done together; the commands here ask the database for nothing."""
 

@@ -7,8 +7,8 @@ import pytest
 from app.errors import DefinitionError
 from app.messages import Event, EventType
 from app.saga.commands import command as declare
-from app.saga.decisions import Compensate, Execute
 from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
+from app.saga.reactions import Compensate, Execute
 
 
 def command(name: str, **options: Any) -> Command:
@@ -81,8 +81,8 @@ def test_what_is_undone_is_the_current_step_and_those_before_in_reverse() -> Non
     )
     plan = saga.plan(saga.step_names)
 
-    assert [step.name for step in plan.undoing("book_seat")] == ["book_seat", "book_room"]
-    assert [step.name for step in plan.undoing("look_around")] == ["book_room"]
+    assert [step.name for step in plan.to_compensate("book_seat")] == ["book_seat", "book_room"]
+    assert [step.name for step in plan.to_compensate("look_around")] == ["book_room"]
     assert not plan.past_pivot("board")
     assert plan.past_pivot(None)
 

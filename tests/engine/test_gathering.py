@@ -15,7 +15,7 @@ from kombu.asynchronous.timer import Entry
 
 from app.messaging import batcher, batching
 from app.messaging.batcher import BUSY_SECONDS, MAX_BATCH, QUIET_SECONDS, Batcher
-from app.messaging.batching import Outcomes, Wanted
+from app.messaging.batching import BatchedMessage, Results
 from app.messaging.consumer import Inbox
 from app.observability import tracing
 
@@ -64,11 +64,11 @@ class Worker:
         """Forget what is to be called, as Celery may when its connection breaks."""
         self._later.clear()
 
-    def take(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
+    def add(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
         """Have messages come."""
         for one in ids:
             request = SimpleNamespace(id=one, name=task, kwargs={"saga_id": one}, request_dict={"retries": retries})
-            self.gathering.take(cast(Request, request))
+            self.gathering.add(cast(Request, request))
 
     def look(self) -> None:
         """Have the loop turn when nothing more is to be read."""
@@ -77,7 +77,7 @@ class Worker:
         self.now += QUIET_SECONDS
         entry()
 
-    def do(self, wanted: Sequence[Wanted]) -> Outcomes:
+    def do(self, wanted: Sequence[BatchedMessage]) -> Results:
         """Do what is wanted together."""
         self.batches.append([one.task_id for one in wanted])
         assert [one.arguments for one in wanted] == [{"saga_id": one.task_id} for one in wanted]
@@ -95,7 +95,7 @@ class Worker:
 
     def _run(self, request: Request) -> None:
         self.handed.append(request.id)
-        self.outcomes.append(batching.outcome_of(request.id))
+        self.outcomes.append(batching.take_result(request.id))
         self.now += self.takes
 
 
@@ -104,8 +104,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
     monkeypatch.setattr(batcher, "time", worker)
     monkeypatch.setattr(batching, "time", worker)
-    monkeypatch.setattr(batching, "_do", {})
-    monkeypatch.setattr(batching, "_alone_until", {})
+    monkeypatch.setattr(batching, "_handlers", {})
+    monkeypatch.setattr(batching, "_cooldown_until", {})
     monkeypatch.setattr(tracing, "provider", lambda: None)
     batching.register(STEP, worker.do)
     batching.register(OTHER, worker.do)
@@ -115,14 +115,14 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
 @pytest.fixture
 def busy(worker: Worker) -> Worker:
     """A worker that has just done a message, with the loop about to look for more."""
-    worker.take("first")
+    worker.add("first")
     worker.handed.clear()
     worker.outcomes.clear()
     return worker
 
 
 def test_a_message_that_finds_the_worker_idle_is_done_at_once_and_alone(worker: Worker) -> None:
-    worker.take("a")
+    worker.add("a")
 
     assert worker.handed == ["a"]
     assert worker.outcomes == [None]
@@ -130,7 +130,7 @@ def test_a_message_that_finds_the_worker_idle_is_done_at_once_and_alone(worker: 
 
 
 def test_those_that_come_while_it_is_busy_are_done_together_when_nothing_more_comes(busy: Worker) -> None:
-    busy.take("a", "b", "c")
+    busy.add("a", "b", "c")
     assert busy.handed == []
 
     busy.look()
@@ -144,7 +144,7 @@ def test_those_that_come_while_it_is_busy_are_done_together_when_nothing_more_co
 
 def test_as_long_as_more_come_it_waits(busy: Worker) -> None:
     for one in "abcd":
-        busy.take(one)
+        busy.add(one)
         busy.look()
         assert busy.handed == []
 
@@ -154,9 +154,9 @@ def test_as_long_as_more_come_it_waits(busy: Worker) -> None:
 
 
 def test_however_long_reading_takes_they_are_gathered_until_the_loop_has_looked(busy: Worker) -> None:
-    busy.take("a")
+    busy.add("a")
     busy.now += 2 * BUSY_SECONDS
-    busy.take("b")
+    busy.add("b")
     assert busy.handed == []
 
     busy.look()
@@ -167,7 +167,7 @@ def test_however_long_reading_takes_they_are_gathered_until_the_loop_has_looked(
 def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
     ids = [str(number) for number in range(MAX_BATCH + 1)]
 
-    busy.take(*ids)
+    busy.add(*ids)
 
     assert busy.batches == [ids[:MAX_BATCH]]
     assert busy.handed == ids[:MAX_BATCH]
@@ -178,7 +178,7 @@ def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
 
 
 def test_a_message_that_found_no_company_is_done_alone(busy: Worker) -> None:
-    busy.take("a")
+    busy.add("a")
 
     busy.look()
     busy.look()
@@ -188,15 +188,15 @@ def test_a_message_that_found_no_company_is_done_alone(busy: Worker) -> None:
 
 
 def test_tasks_take_turns_and_who_has_waited_longest_is_first(busy: Worker) -> None:
-    busy.take("a1")
-    busy.take("b1", task=OTHER)
-    busy.take("a2")
+    busy.add("a1")
+    busy.add("b1", task=OTHER)
+    busy.add("a2")
     busy.look()
 
     busy.look()
     assert busy.handed == ["a1", "a2"]
-    busy.take("a3")  # it is behind the other's
-    busy.take("b2", task=OTHER)  # and this was worth waiting for
+    busy.add("a3")  # it is behind the other's
+    busy.add("b2", task=OTHER)  # and this was worth waiting for
     busy.look()
     assert busy.handed == ["a1", "a2"]
     busy.look()
@@ -207,8 +207,8 @@ def test_tasks_take_turns_and_who_has_waited_longest_is_first(busy: Worker) -> N
 
 
 def test_a_retry_goes_straight_on(busy: Worker) -> None:
-    busy.take("a", "b")
-    busy.take("again", retries=1)
+    busy.add("a", "b")
+    busy.add("again", retries=1)
 
     assert busy.handed == ["again"]
     busy.look()
@@ -217,7 +217,7 @@ def test_a_retry_goes_straight_on(busy: Worker) -> None:
 
 
 def test_a_task_that_is_not_registered_goes_straight_on(busy: Worker) -> None:
-    busy.take("sweep", "another", task=UNKNOWN)
+    busy.add("sweep", "another", task=UNKNOWN)
 
     assert busy.handed == ["sweep", "another"]
     assert busy.batches == []
@@ -226,7 +226,7 @@ def test_a_task_that_is_not_registered_goes_straight_on(busy: Worker) -> None:
 def test_nothing_is_gathered_while_traces_are_written(busy: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "provider", lambda: object())
 
-    busy.take("a", "b")
+    busy.add("a", "b")
 
     assert busy.handed == ["a", "b"]
     assert busy.batches == []
@@ -234,11 +234,11 @@ def test_nothing_is_gathered_while_traces_are_written(busy: Worker, monkeypatch:
 
 def test_after_the_last_it_is_quiet(worker: Worker) -> None:
     assert worker.quiet
-    worker.take("alone")
+    worker.add("alone")
     assert worker.quiet
     worker.now += BUSY_SECONDS
 
-    worker.take("a", "b")
+    worker.add("a", "b")
     worker.look()
     worker.look()
     assert worker.handed == ["alone", "a", "b"]
@@ -254,7 +254,7 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
         busy.said.append(f"what {', '.join(busy.handed)} sent leaves")
 
     monkeypatch.setattr(batcher, "publish_batch", publish_batch)
-    busy.take("a", "b")
+    busy.add("a", "b")
     busy.look()
     busy.look()
 
@@ -264,8 +264,8 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
 
 def test_it_is_still_busy_for_a_moment_after_a_long_task(worker: Worker) -> None:
     worker.takes = 10.0
-    worker.take("a")  # and while that was done, others came
-    worker.take("b", "c")
+    worker.add("a")  # and while that was done, others came
+    worker.add("b", "c")
     assert worker.handed == ["a"]
 
     worker.look()
@@ -273,26 +273,26 @@ def test_it_is_still_busy_for_a_moment_after_a_long_task(worker: Worker) -> None
     assert worker.batches == [["b", "c"]]
 
     worker.now += BUSY_SECONDS
-    worker.take("d")
+    worker.add("d")
     assert worker.handed == ["a", "b", "c", "d"]
 
 
 def test_what_could_not_be_done_together_is_done_all_the_same_and_the_next_come_alone(busy: Worker) -> None:
     busy.broken = True
-    busy.take("a", "b")
+    busy.add("a", "b")
     busy.look()
     busy.look()
     assert busy.handed == ["a", "b"]
     assert busy.outcomes == [None, None]
 
-    busy.take("c", "d")
+    busy.add("c", "d")
     assert busy.handed == ["a", "b", "c", "d"]
     assert busy.batches == [["a", "b"]]
 
     assert busy.quiet
     busy.broken = False
-    busy.now += batching.ALONE_SECONDS
-    busy.take("e", "f", "g")
+    busy.now += batching.COOLDOWN_SECONDS
+    busy.add("e", "f", "g")
     busy.look()
     busy.look()
     assert busy.handed == ["a", "b", "c", "d", "e", "f", "g"]
@@ -300,7 +300,7 @@ def test_what_could_not_be_done_together_is_done_all_the_same_and_the_next_come_
 
 
 def test_a_message_that_is_there_twice_is_handed_on_twice(busy: Worker) -> None:
-    busy.take("a", "a")
+    busy.add("a", "a")
     busy.look()
     busy.look()
 

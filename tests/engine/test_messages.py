@@ -19,7 +19,7 @@ from app.celery import app as celery
 from app.errors import StepFailed
 from app.ids import is_uuid, new_id
 from app.messaging import publisher
-from app.messaging.publisher import publish_batch, send, send_chain, sender, sent_by
+from app.messaging.publisher import as_task, current_task_id, publish_batch, send, send_chain
 from app.messaging.serialization import write
 from app.saga import commands
 from app.saga.orchestrator import ERROR_CALLBACK
@@ -99,7 +99,7 @@ def test_a_chain_that_a_task_sends(wire: Wire) -> None:
     saga_id, task_id = new_id(), new_id()
 
     with running(task_id):
-        send_chain(STEPS, saga_id=saga_id, parent_id=sender())
+        send_chain(STEPS, saga_id=saga_id, parent_id=current_task_id())
         chain(*(signature(step, saga_id) for step in STEPS)).apply_async(root_id=saga_id)
 
     assert [parent_of(message) for message in wire.waiting] == [task_id] * 2
@@ -176,13 +176,13 @@ def test_an_error_callback(wire: Wire, monkeypatch: pytest.MonkeyPatch, failing:
 
 
 def test_what_a_task_sends_has_it_as_its_parent_or_the_one_for_which_it_is_sent(wire: Wire) -> None:
-    assert sender() is None
-    with sent_by("one of several"):
-        assert sender() == "one of several"
-        with sent_by("another"):
-            assert sender() == "another"
-        assert sender() == "one of several"
-    assert sender() is None
+    assert current_task_id() is None
+    with as_task("one of several"):
+        assert current_task_id() == "one of several"
+        with as_task("another"):
+            assert current_task_id() == "another"
+        assert current_task_id() == "one of several"
+    assert current_task_id() is None
 
 
 def take_nothing(*_: object) -> None:
@@ -220,7 +220,7 @@ def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, mo
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_publish_message", take_nothing)
+        patch.setattr(publisher, "_publish", take_nothing)
         reply = run(message)
 
     assert reply["success"]
@@ -236,7 +236,7 @@ def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_publish_message", take_nothing)
+        patch.setattr(publisher, "_publish", take_nothing)
         failure = run(message)
 
     assert isinstance(failure, StepFailed)
@@ -338,7 +338,7 @@ def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_a
 
 
 @pytest.mark.usefixtures("wire")
-def test_whatever_is_raised_while_they_are_sent_each_is_sent_by_itself_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_is_raised_while_they_are_sent_each_is_as_task_itself_then(monkeypatch: pytest.MonkeyPatch) -> None:
     def send_by_itself_only(_: object, task: str, *__: object, retry: bool = True, **___: object) -> None:
         if not retry:
             raise AttributeError("'NoneType' object has no attribute 'send'")  # as py-amqp does then

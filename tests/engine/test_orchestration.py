@@ -19,9 +19,9 @@ from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery, signals, state_machine
 from app.saga.commands import command
 from app.saga.definition import Command, Guard, Saga, Step
-from app.saga.execution import StepRun
+from app.saga.execution import Delivery, Execution
 from app.saga.models import SagaInstance
-from app.saga.orchestrator import orchestrated
+from app.saga.orchestrator import Orchestrated, orchestrated
 from tests.engine import trip
 from tests.post import Clock, Post, run
 from workflows.orders import Item, NewOrder, Pattern, place
@@ -145,7 +145,7 @@ def test_a_declined_charge_that_is_delivered_again_only_calls_the_error_callback
         post.deliver(task_name)
     charge = post.take("payments.process_payment")
     run(charge)
-    monkeypatch.setattr(fault_injection, "fault_for", lambda *_: None)
+    monkeypatch.setattr(fault_injection, "intercept", lambda *_: None)
     monkeypatch.setattr(SimulatedPaymentProvider, "capture", lambda *_: pytest.fail("asked again"))
 
     # not by get(), which Celery forbids wherever a worker has run in the process
@@ -205,7 +205,8 @@ def test_after_the_fence_is_closed_a_late_action_does_nothing(post: Post) -> Non
 def chain_after(step: Command, saga_id: str, task_id: str) -> object:
     """Deliver a step's message that is part of a chain; returns what is left of the chain for Celery to send."""
     request = SimpleNamespace(id=task_id, retries=0, chain=["the rest"])
-    StepRun(SimpleNamespace(request=request), orchestrator.definition, step, saga_id).run()  # type: ignore[arg-type]
+    delivery = Delivery(task_id, saga_id, runtime.current().now())
+    Execution(Orchestrated(step)).run(SimpleNamespace(request=request), delivery)  # type: ignore[arg-type]
     return request.chain
 
 
@@ -406,7 +407,7 @@ def test_messages_that_mean_nothing_are_dropped(post: Post) -> None:
     foreign = celery.signature("orders.create_order", kwargs={"saga_id": saga_id})
 
     for message in (unknown, foreign):
-        assert cast(Reply, message.apply().result).error == "no such saga or step"
+        assert str(cast(Reply, message.apply().result).error).startswith("no such saga")
     assert trip.saga(saga_id).status == "pending"
 
 

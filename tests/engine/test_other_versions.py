@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.celery import app as celery
 from app.errors import Conflict
-from app.events import history
+from app.events import emit, history
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.messaging import consumer
 from app.saga import operations, orchestrator, recovery, registry, state_machine
-from app.saga.attempts import MAX_HANDOVERS
 from app.saga.commands import command
 from app.saga.definition import Saga, Step
+from app.saga.execution import MAX_HANDOVERS
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import OperatorAction, SagaInstance
 from app.saga.orchestrator import Orchestration
@@ -29,7 +29,6 @@ from tests.engine.trip import Trip
 from tests.engine.wire import Wire
 from tests.post import Clock
 from tests.simulation.messages import run
-from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
@@ -418,7 +417,7 @@ def test_a_reaction_leaves_an_event_that_it_does_not_know_to_others(wire: Wire) 
     placed = place(NewOrder((Item("item-001", 1),), Pattern.CHOREOGRAPHY))
     with runtime.current().database.transaction() as session:
         saga = session.get_one(SagaInstance, placed.saga_id)
-        event = ORDER_CHOREOGRAPHY._stream.emit(session, saga, Event(EventType("WrappingFailed")))
+        event = emit(session, saga.aggregate_id, Event(EventType("WrappingFailed")), saga_id=saga.id)
         foreign = {"saga_id": placed.saga_id, "event_id": event.id}
     wire.waiting.clear()
 

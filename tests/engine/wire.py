@@ -6,7 +6,7 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from app.messaging import batching
-from app.messaging.batching import Wanted
+from app.messaging.batching import BatchedMessage
 from tests.simulation.messages import Message, run
 
 
@@ -59,12 +59,12 @@ def parent_of(message: Message) -> str | None:
     return parent
 
 
-def wanted(messages: Sequence[Message]) -> list[Wanted]:
+def wanted(messages: Sequence[Message]) -> list[BatchedMessage]:
     """Return what messages ask of their tasks."""
-    return [Wanted(id_of(message), message.arguments) for message in messages]
+    return [BatchedMessage(id_of(message), message.arguments) for message in messages]
 
 
 def run_together(messages: Sequence[Message]) -> list[Any]:
     """Do what a worker does with messages of one task that it has gathered."""
-    with batching.done(messages[0].task, wanted(messages)):
+    with batching.batch_results(messages[0].task, wanted(messages)):
         return [run(message) for message in messages]

@@ -1,29 +1,31 @@
 """Faults in single commands: the shop's ``simulate`` breaks a whole service, these break one thing that it can do."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from app import fault_injection
 from app.fault_injection import Fault
-from app.saga.definition import Command
+from app.saga.execution import Attempt
 
-_simulated, _strike = fault_injection.fault_for, fault_injection.inject_before
+_requested, _inject = fault_injection.requested_fault, fault_injection.inject
 
 
 def break_command(patch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
-    """Have one command fail as described; a ``decline`` strikes once, the next time the command works."""
-    struck: list[Fault | None] = []
+    """Have one command fail as described; a ``decline`` is injected once, the next time the command works."""
+    injected: list[Fault] = []
 
-    def fault_for(command: Command, payload: Mapping[str, Any]) -> Fault | None:
-        if command.name != name:
-            return _simulated(command, payload)
-        return None if fault.kind == "decline" and fault in struck else fault
+    def requested_fault(attempt: Attempt) -> Fault | None:
+        if attempt.command.name != name:
+            return _requested(attempt)
+        return None if fault.kind == "decline" and fault in injected else fault
 
-    def inject_before(given: Fault | None, *when: Any) -> None:
-        struck.append(given)
-        _strike(given, *when)
+    @contextmanager
+    def inject(given: Fault, attempt: Attempt) -> Iterator[None]:
+        injected.append(given)
+        with _inject(given, attempt):
+            yield
 
-    patch.setattr(fault_injection, "inject_before", inject_before)
-    patch.setattr(fault_injection, "fault_for", fault_for)
+    patch.setattr(fault_injection, "inject", inject)
+    patch.setattr(fault_injection, "requested_fault", requested_fault)

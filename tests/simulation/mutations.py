@@ -5,32 +5,38 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session
 
-from app.saga import barrier, recovery
+from app.saga import choreography, decisions, orchestrator, recovery
+from app.saga.decisions import Position, StepRef, Verdict
 from app.saga.definition import Operation, StepStatus
 from app.saga.models import SagaStep
+from app.saga.reactions import Compensate
 from app.saga.recovery import SweepResult
-from app.saga.turn import Fence, Turn
-
-_enter = barrier.enter
+from app.saga.saga_log import Log, SagaRecord
 
 
-def _enter_always(session: Session, saga_id: str, step: str, operation: Operation, now: datetime) -> SagaStep:
-    row = _enter(session, saga_id, step, operation, now)
-    row.status = StepStatus.RUNNING
-    return row
+def _decide_step(ref: StepRef, command: Any, log: Log, task_id: str | None) -> Verdict:
+    return decisions.decide_step(ref, command, _without(log, ref.operation), task_id)
+
+
+def _decide_reaction(decision: Any, log: Log, *rest: Any) -> Verdict:
+    operation = Operation.COMPENSATION if isinstance(decision, Compensate) else Operation.ACTION
+    return decisions.decide_reaction(decision, _without(log, operation), *rest)
+
+
+def _without(log: Log, operation: Operation) -> Log:
+    return {key: entry for key, entry in log.items() if key[1] is not operation}
 
 
 def without_barrier(patch: pytest.MonkeyPatch) -> None:
-    """Have every operation look as if nobody had taken it, whatever the log says."""
-    patch.setattr(barrier, "enter", _enter_always)
-    patch.setattr(barrier, "is_free", lambda *_: True)
+    """Decide as if no operation of the kind had run, whatever the log says."""
+    patch.setattr(orchestrator, "decide_step", _decide_step)
+    patch.setattr(choreography, "decide_reaction", _decide_reaction)
 
 
 def without_fence(patch: pytest.MonkeyPatch) -> None:
-    """Let every message of a chain pass, whichever step it is the turn of and wherever the saga is going."""
-    patch.setattr(Turn, "fence", Fence.OPEN)
+    """Let every message of a chain pass, whichever step is current and wherever the saga is going."""
+    patch.setattr(StepRef, "position", Position.CURRENT)
 
 
 def without_sweep(patch: pytest.MonkeyPatch) -> None:
@@ -38,14 +44,14 @@ def without_sweep(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery, "sweep", lambda: SweepResult(driven=0, timed_out=0, resent=0))
 
 
-def _only_look(session: Session, saga_id: str, step: str, now: datetime, reason: str | None) -> Any:
-    found = session.get(SagaStep, (saga_id, step, Operation.ACTION))
+def _only_look(record: SagaRecord, step: str, now: datetime) -> SagaStep:
+    found = record.log.get((step, Operation.ACTION))
     return found or SagaStep(status=StepStatus.SKIPPED)
 
 
 def without_null_compensation(patch: pytest.MonkeyPatch) -> None:
     """Have a compensation leave its action's door open."""
-    patch.setattr(barrier, "block_action", _only_look)
+    patch.setattr(SagaRecord, "block_action", _only_look)
 
 
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -28,7 +28,7 @@ from app.errors import Conflict, NotFound
 from app.gateways import ledger
 from app.gateways.line import Line
 from app.messaging import batching
-from app.messaging.batching import Wanted
+from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
@@ -127,7 +127,7 @@ class World:
         self.note(doing)
         self._passages.append(passage)
         try:
-            with patch.object(batching, "_outcomes", {}), patch.object(batching, "_alone_until", {}):
+            with patch.object(batching, "_results", {}), patch.object(batching, "_cooldown_until", {}):
                 yield passage
         except Killed:
             passage.killed = True
@@ -161,8 +161,8 @@ class World:
         told = "; ".join(f"{self.told(message)}{', to come again' if message in again else ''}" for message in messages)
         unacknowledged = list(messages)
         with self.passage(f"deliver together {told}", mishap) as passage:
-            wanted = [Wanted(message.task_id, message.arguments) for message in messages]
-            with batching.done(messages[0].task, wanted):
+            wanted = [BatchedMessage(message.task_id, message.arguments) for message in messages]
+            with batching.batch_results(messages[0].task, wanted):
                 for message in messages:
                     run(message)
                     unacknowledged.remove(message)
@@ -171,7 +171,7 @@ class World:
 
     def company(self, message: Message) -> list[Message]:
         """Return the other messages that a worker could do together with this one, if it does any together."""
-        if not (message.first and batching.possible(message.task)):
+        if not (message.first and batching.is_batchable(message.task)):
             return []
         return [one for one in self.post if one.task == message.task and one.first and one is not message]
 
@@ -258,7 +258,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(Channel, "_put", world.put))
         stack.enter_context(patch.object(celery, "now", world.clock))
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
-        stack.enter_context(patch.object(batching, "_alone_until", {}))  # that goes by the real clock
+        stack.enter_context(patch.object(batching, "_cooldown_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
             stack.enter_context(patch(f"app.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
         logging.disable(logging.CRITICAL)

@@ -62,10 +62,10 @@ def review(saga_id: str) -> ActionPreview:
         choreographed=choreographed,
         turned_back=saga.state == COMPENSATION_STARTED,
         past_return=past_return(view),
-        undoing=tuple(Task(s.name, s.compensation.name) for s in plan.undoing(here) if s.compensation)
+        undoing=tuple(Task(s.name, s.compensation.name) for s in plan.to_compensate(here) if s.compensation)
         if plan and here
         else (),
-        going_on=tuple(Task(s.name, s.action.name) for s in plan.remaining(here)) if plan and here else (),
+        going_on=tuple(Task(s.name, s.action.name) for s in plan.from_step(here)) if plan and here else (),
         stuck_undoing=_given_up(view.operations) if saga.status == SagaStatus.STUCK else {},
         ledger=reconciliation.of(view),
     )

@@ -117,7 +117,7 @@ def _find(session: Session, stretch: IndexRange, after: str, before: datetime, l
         .limit(limit)
     )
     rows = session.execute(query.with_for_update(skip_locked=True) if lock else query).all()
-    awaited = events.awaited(session, [row.aggregate_id for row in rows])
+    awaited = events.with_pending_outbox(session, [row.aggregate_id for row in rows])
     old = [
         _Old(
             row.id,

@@ -12,8 +12,8 @@ from app.celery import queue_of
 from app.events import History, StoredEvent, delivery_of, subscribers
 from app.saga import commands, registry
 from app.saga.choreography import Choreography
-from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import ACTIVE, Operation, StepStatus
+from app.saga.reactions import Abort, Compensate, Decision, Execute
 from app.saga.timeline import HistoryEntry
 from workflows.read_side.queries import SagaView
 

@@ -14,8 +14,8 @@ from app.events import History
 from app.messages import Event, EventType
 from app.saga.choreography import Choreography
 from app.saga.commands import command
-from app.saga.decisions import Abort, Compensate, Decision, Execute
 from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
+from app.saga.reactions import Abort, Compensate, Decision, Execute
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders

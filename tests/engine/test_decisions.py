@@ -1,0 +1,221 @@
+"""What a delivery means, decision by decision: pure functions, without a database or a worker."""
+
+from typing import Any
+from uuid import uuid4, uuid5
+
+import pytest
+
+from app.messages import Event, EventType
+from app.saga.decisions import (
+    AlreadyFailed,
+    Consequence,
+    Drop,
+    Position,
+    Reject,
+    Repeat,
+    Run,
+    Skip,
+    StepRef,
+    Verdict,
+    Void,
+    decide_failure,
+    decide_reaction,
+    decide_step,
+)
+from app.saga.definition import Command, Guard, Operation, RetryPolicy, Saga, Step
+from app.saga.models import SagaInstance, SagaStep
+from app.saga.reactions import Abort, Compensate, Execute
+from app.saga.saga_log import Log
+
+ACTION, COMPENSATION = Operation.ACTION, Operation.COMPENSATION
+MINE, OTHER = str(uuid5(uuid4(), "mine")), str(uuid5(uuid4(), "other"))
+GONE, NOTHING_DONE = EventType("Gone"), EventType("NothingDone")
+
+
+def a_command(name: str, **options: Any) -> Command:
+    return Command(f"service.{name}", lambda *_: None, dict, **options)
+
+
+def a_gateway_command(name: str, **options: Any) -> Command:
+    return a_command(name, call=lambda *_: None, **options)
+
+
+LICENSED = Guard("there must be a licence", lambda saga: saga.payload.get("licence", True))
+HOTEL = Step(a_command("book_hotel"), a_command("cancel_hotel"), retry=RetryPolicy.fixed(3))
+CAR = Step(a_command("book_car"), a_command("cancel_car"), guard=LICENSED)
+CARD = Step(a_gateway_command("charge"), a_gateway_command("refund"))
+FLIGHT = Step(a_command("book_flight"), pivot=True)
+TRIP = Saga("trip", HOTEL, CAR, CARD, FLIGHT)
+
+
+def entry(step: str, operation: Operation, status: str, task_id: str | None = OTHER, **values: Any) -> SagaStep:
+    return SagaStep(saga_id="s", step=step, operation=operation, status=status, task_id=task_id, **values)
+
+
+def log(*entries: SagaStep) -> Log:
+    return {(one.step, Operation(one.operation)): one for one in entries}
+
+
+def decide(
+    step: Step,
+    operation: Operation = ACTION,
+    *entries: SagaStep,
+    status: str = "running",
+    current: str | None = None,
+    **payload: Any,
+) -> Verdict:
+    saga = SagaInstance(
+        status=status, current_step=current or step.name, steps=TRIP.step_names, payload=payload, error="why"
+    )
+    command = step.action if operation is ACTION else step.compensation
+    assert command is not None
+    ref = StepRef(saga, TRIP.plan(TRIP.step_names), step, operation)
+    return decide_step(ref, command, log(*entries), MINE)
+
+
+def retrying(step: Step, operation: Operation = ACTION) -> SagaStep:
+    return entry(step.name, operation, "retrying")
+
+
+@pytest.mark.parametrize(
+    ("case", "verdict"),
+    [
+        # the step is the current one
+        (decide(CAR), Run()),
+        (decide(CAR, ACTION, retrying(CAR)), Run()),
+        (decide(CAR, status="pending"), Run()),
+        (decide(CAR, licence=False), Reject("guard: there must be a licence")),
+        # the saga is elsewhere
+        (decide(CAR, current="book_hotel"), Drop("book_hotel comes first")),
+        (decide(CAR, status="compensating"), Drop("the saga is compensating")),
+        (decide(CAR, status="stuck"), Drop("the saga is stuck")),
+        (decide(CAR, status="compensated"), Drop("the saga is compensated")),
+        (decide(HOTEL, COMPENSATION), Drop("the saga is running")),
+        (decide(HOTEL, COMPENSATION, status="compensating", current="book_car"), Drop("book_car comes first")),
+        # backward: there is something to compensate only if the action took effect, or only a gateway knows
+        (decide(CAR, COMPENSATION, entry("book_car", ACTION, "completed"), status="compensating"), Run()),
+        (decide(CAR, COMPENSATION, entry("book_car", ACTION, "failed"), status="compensating"), Skip()),
+        (decide(CAR, COMPENSATION, retrying(CAR), status="compensating"), Skip()),
+        (decide(CAR, COMPENSATION, status="compensating"), Skip()),
+        (decide(CARD, COMPENSATION, status="compensating"), Run()),
+        # nothing in the log although the saga has passed the step
+        (decide(HOTEL, current="book_car"), Drop("never ran")),
+    ],
+)
+def test_a_message_of_an_orchestrated_saga(case: Verdict, verdict: Verdict) -> None:
+    assert case == verdict
+
+
+@pytest.mark.parametrize(
+    ("task_id", "current", "resend"),
+    [(MINE, "book_car", True), (MINE, "charge", False), (OTHER, "book_car", False)],
+    ids=["its worker may have died before it sent the next", "the next step is done too", "another chain is ahead"],
+)
+def test_a_step_that_is_done_is_repeated_and_only_one_chain_goes_on(task_id: str, current: str, resend: bool) -> None:
+    done = entry("book_hotel", ACTION, "completed", task_id)
+
+    assert decide(HOTEL, ACTION, done, current=current) == Repeat(done, resend)
+
+
+def test_a_compensation_that_is_done_is_repeated() -> None:
+    done = entry("book_car", COMPENSATION, "completed", MINE)
+
+    assert decide(CAR, COMPENSATION, done, status="compensating", current="book_hotel") == Repeat(done, resend=True)
+    assert decide(CAR, COMPENSATION, done, status="compensated") == Repeat(done, resend=False)
+
+
+def test_a_failed_step_fails_again_so_that_its_error_callback_is_sent_again() -> None:
+    failed = entry("book_car", ACTION, "failed")
+
+    assert decide(CAR, ACTION, failed) == AlreadyFailed(failed)
+
+
+def test_the_position_of_a_step_in_both_directions() -> None:
+    def position(step: Step, operation: Operation, status: str, current: str | None) -> Position:
+        saga = SagaInstance(status=status, current_step=current, steps=TRIP.step_names, payload={})
+        return StepRef(saga, TRIP.plan(TRIP.step_names), step, operation).position
+
+    assert [position(step, ACTION, "running", "book_car") for step in TRIP.steps] == [
+        Position.DONE,
+        Position.CURRENT,
+        Position.TOO_EARLY,
+        Position.TOO_EARLY,
+    ]
+    assert [position(step, COMPENSATION, "compensating", "book_car") for step in (HOTEL, CAR, CARD)] == [
+        Position.TOO_EARLY,
+        Position.CURRENT,
+        Position.DONE,
+    ]
+    assert position(CAR, ACTION, "completed", None) is Position.DONE
+    assert position(CAR, ACTION, "compensating", "book_car") is Position.CLOSED
+
+
+PLAIN = a_command("act")
+UNDO = a_command("undo")
+CHARGE = a_gateway_command("charge", void=lambda *_: None, on_rejected=lambda *_: Event(GONE))
+REFUND = a_gateway_command("refund")
+
+
+def react(decision: Execute | Compensate | Abort, *entries: SagaStep, past: tuple[EventType, ...] = ()) -> Verdict:
+    return decide_reaction(decision, log(*entries), past, MINE)
+
+
+@pytest.mark.parametrize(
+    ("case", "verdict"),
+    [
+        (react(Execute(PLAIN)), Run()),
+        (react(Execute(PLAIN), entry("act", ACTION, "retrying")), Run()),
+        (react(Execute(PLAIN, unless=GONE)), Run()),
+        (react(Execute(PLAIN, unless=GONE), past=(GONE,)), Drop("called off")),
+        (react(Execute(CHARGE), entry("charge", ACTION, "closing", error="no answer")), Void("no answer")),
+        (react(Compensate(PLAIN, UNDO), entry("act", ACTION, "completed")), Run()),
+        (react(Compensate(PLAIN, UNDO)), Skip()),
+        (react(Compensate(PLAIN, UNDO, NOTHING_DONE)), Skip(Event(NOTHING_DONE))),
+        (react(Compensate(PLAIN, UNDO), entry("act", ACTION, "retrying")), Skip()),
+        (react(Compensate(CHARGE, REFUND), entry("charge", ACTION, "failed")), Run()),
+        (react(Abort(CHARGE, "too late")), Void("too late")),
+        (react(Abort(CHARGE, "too late"), entry("charge", ACTION, "retrying")), Void("too late")),
+        (react(Abort(CHARGE, "too late"), entry("charge", ACTION, "closing", error="down")), Void("down")),
+    ],
+)
+def test_a_delivery_of_an_event_to_a_reaction(case: Verdict, verdict: Verdict) -> None:
+    assert case == verdict
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "skipped"])
+@pytest.mark.parametrize(
+    ("decision", "operation", "by_other"),
+    [
+        (Execute(PLAIN), ACTION, False),
+        (Compensate(PLAIN, UNDO), COMPENSATION, False),
+        (Abort(PLAIN, "late"), ACTION, True),
+    ],
+)
+def test_an_operation_that_ended_is_repeated_by_the_delivery_that_executed_it(
+    decision: Execute | Compensate | Abort, operation: Operation, by_other: bool, status: str
+) -> None:
+    own = entry("act", operation, status, delivery_id=MINE)
+    others = entry("act", operation, status, delivery_id=OTHER)
+    logged_by_an_older_version = entry("act", operation, status, task_id=MINE, delivery_id=None)
+
+    assert react(decision, own) == Repeat(own, resend=True)
+    assert react(decision, others) == Repeat(others, resend=by_other)
+    assert react(decision, logged_by_an_older_version) == Repeat(logged_by_an_older_version, resend=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "operation", "choreographed", "irreversible", "consequence"),
+    [
+        (PLAIN, ACTION, False, False, Consequence.REJECTION),
+        (PLAIN, ACTION, False, True, Consequence.STUCK),
+        (PLAIN, COMPENSATION, False, False, Consequence.STUCK),
+        (CHARGE, ACTION, True, False, Consequence.VOID),
+        (a_command("refuse", on_rejected=lambda *_: Event(GONE)), ACTION, True, False, Consequence.REJECTION),
+        (PLAIN, ACTION, True, False, Consequence.STUCK),
+        (UNDO, COMPENSATION, True, False, Consequence.STUCK),
+    ],
+)
+def test_what_follows_from_the_last_failure(
+    command: Command, operation: Operation, choreographed: bool, irreversible: bool, consequence: Consequence
+) -> None:
+    assert decide_failure(operation, command, choreographed=choreographed, irreversible=irreversible) is consequence
