@@ -21,8 +21,8 @@ from cli.worker import worker
 def commands() -> None:
     """CloudMart: durable sagas on plain Celery, shown on an online bookstore.
 
-    The database, the broker and the rest come from the environment; docs/settings.md lists the variables. Without any,
-    everything runs in this process, on SQLite under var/.
+    The database, the broker and the rest come from the environment; docs/reference/settings.md lists the variables.
+    Without any, everything runs in this process, on SQLite under var/.
     """
 
 

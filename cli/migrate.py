@@ -76,7 +76,7 @@ def create(name: str | None) -> None:
         sys.exit(USAGE_ERROR)
     path = migrations.create(_database_url(), name.replace("_", " ").capitalize())
     click.echo(f"{path} is written: read it, say in its first line what it is for, and see what it does to a shop")
-    click.echo("at work (docs/migrations.md).")
+    click.echo("at work (docs/how-to/migrate.md).")
 
 
 def _database_url() -> str:

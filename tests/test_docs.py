@@ -5,8 +5,10 @@ import subprocess
 
 import pytest
 
-from tests.runbook.document import anchors
+from tests.runbook.document import DOCUMENTS, anchors
 from tests.stacks import ROOT
+
+LINKING = [*DOCUMENTS, ROOT / "bench" / "README.md"]
 
 TESTS_NAMED = re.findall(
     r"`([a-z_]+(?:/[a-z_]+)?(?:\.py|/))(?:::(\w+))?`", (ROOT / "docs" / "guarantees.md").read_text()
@@ -30,7 +32,7 @@ def test_a_test_that_a_promise_names_exists(path: str, name: str) -> None:
     assert not name or f"def {name}(" in existing.read_text()
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("document", [str(path.relative_to(ROOT)) for path in LINKING])
 def test_links_lead_somewhere(document: str) -> None:
     here = ROOT / document
     for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", here.read_text()):

@@ -11,7 +11,7 @@ from web import problems
 
 EXTENSION = "gauges"
 DESCRIBED = {
-    "description": "Every metric that docs/metrics.md lists.",
+    "description": "Every metric that docs/reference/metrics.md lists.",
     "content": {"text/plain": {"schema": {"type": "string"}, "example": 'saga_stuck{type="order"} 0.0\n'}},
 }
 

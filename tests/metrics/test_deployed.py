@@ -39,7 +39,7 @@ def test_an_alert_is_seen_to_fire_and_not_to_and_says_what_to_do(rule: dict[str,
     assert fired == {True, False}
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     document, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert document in {"docs/operations.md", "docs/metrics.md"}
+    assert document == "docs/how-to/runbook.md"
     assert anchor in anchors(ROOT / document)
 
 

@@ -7,8 +7,9 @@ from textwrap import dedent
 
 from tests.stacks import ROOT
 
-RUNBOOK = ROOT / "docs" / "operations.md"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNBOOK = ROOT / "docs" / "how-to" / "runbook.md"
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def blocks(document: Path) -> list[Block]:
 
 
 def statements() -> list[str]:
-    """Return the runbook's SQL, statement by statement."""
-    return [block.code for block in blocks(RUNBOOK) if block.language == "sql"]
+    """Return the SQL of the how-to guides, statement by statement."""
+    return [block.code for guide in HOW_TO for block in blocks(guide) if block.language == "sql"]
 
 
 def anchors(document: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The restore drill of docs/operations.md: a database that went back in time beside gateways that did not."""
+"""The restore drill of docs/how-to/runbook.md: a database that went back in time beside gateways that did not."""
 
 import math
 import subprocess
