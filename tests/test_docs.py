@@ -25,8 +25,7 @@ def test_every_promise_names_a_test() -> None:
 
 @pytest.mark.parametrize(("path", "name"), TESTS_NAMED)
 def test_a_test_that_a_promise_names_exists(path: str, name: str) -> None:
-    found = (ROOT / path, ROOT / "tests" / path, ROOT / "app" / "saga" / path, ROOT / "app" / path)
-    existing = next((place for place in found if place.exists()), None)
+    existing = next((place for place in (ROOT / "tests" / path, ROOT / path) if place.exists()), None)
 
     assert existing, path
     assert not name or f"def {name}(" in existing.read_text()
@@ -39,6 +38,17 @@ def test_links_lead_somewhere(document: str) -> None:
         there = here.parent / path if path else here
         assert there.exists(), path
         assert not anchor or anchor in anchors(there), f"{path}#{anchor}"
+
+
+def test_the_readme_has_at_most_900_words() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_index_links_every_document() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {index.parent / path for path in re.findall(r"\]\(([^)#]+\.md)", index.read_text())}
+
+    assert linked | {index} == set((ROOT / "docs").rglob("*.md"))
 
 
 def test_every_make_target_of_seed_003_is_there() -> None:
