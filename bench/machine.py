@@ -10,7 +10,7 @@ from typing import Any
 import click
 from sqlalchemy import create_engine
 
-from tests.stacks import POSTGRESQL
+from tests.testkit.servers import POSTGRESQL
 
 BUSY = 1.0
 """The load average from which on others take processors that a measurement needs."""

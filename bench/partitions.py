@@ -14,7 +14,7 @@ import click
 from sqlalchemy import Connection, create_engine
 
 from app.migrations import migrate
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.servers import fresh_postgresql_database
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 BEGIN_MS = 1_767_225_600_000

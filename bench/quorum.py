@@ -23,9 +23,8 @@ from amqp.exceptions import AMQPError
 from kombu import Connection, Producer, Queue
 
 from bench.quorum_tasks import make
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.chaos.servers import KILL, STOP, MissingServer, PrivateRabbitmq
+from tests.testkit.private_servers import KILL, STOP, MissingServer, PrivateRabbitmq, folder_for_servers
+from tests.testkit.processes import kill_group, spawn, wait_for
 
 PREFETCH = 8
 """What a worker with two processes fetches ahead."""

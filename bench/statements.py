@@ -23,7 +23,7 @@ from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.servers import fresh_postgresql_database
 from web import create_app
 from workflows.seed_data import seed
 

@@ -19,11 +19,11 @@ from app.messaging import publisher
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import Browser
-from tests.full_shop import eager, fill
-from tests.post import Clock, Post
-from tests.side_by_side import OneShopPerServer
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.browser import Browser
+from tests.testkit.messages import Clock, Post
+from tests.testkit.orders import eager, fill
+from tests.testkit.parallel import OneShopPerServer
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from web import create_app
 from workflows.seed_data import seed
 

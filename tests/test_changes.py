@@ -15,8 +15,8 @@ from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.definition import TERMINAL, SagaStatus
 from app.saga.manual_completion import ManualCompletion
-from tests.post import Clock, Post
-from tests.shop import UNKNOWN_ID
+from tests.testkit.messages import Clock, Post
+from tests.testkit.shop import UNKNOWN_ID
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import versions
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.shop import http_transport
-from tests.stacks import ROOT, free_port
+from app.settings import ROOT
+from tests.testkit.processes import free_port
+from tests.testkit.shop import http_transport
 
 
 def command(name: str) -> list[str]:

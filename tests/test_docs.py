@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from app.settings import ROOT
 from tests.runbook.document import DOCUMENTS, anchors
-from tests.stacks import ROOT
 
 LINKING = [*DOCUMENTS, ROOT / "bench" / "README.md"]
 

@@ -13,7 +13,7 @@ from app.database import after_commit, current_transaction
 from app.database.group_commit import GroupCommit, Member
 from app.errors import DatabaseUnavailable, Invalid
 from app.runtime import Runtime
-from tests.chaos.processes import wait_for
+from tests.testkit.processes import wait_for
 
 Do = Callable[[Session, Sequence[Member[str, str]]], None]
 caller: ContextVar[str] = ContextVar("caller", default="nobody")

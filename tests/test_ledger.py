@@ -9,7 +9,7 @@ from app import runtime
 from app.runtime import Runtime
 from app.saga import operations
 from app.saga.manual_completion import ManualCompletion
-from tests.post import Post
+from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import queries, reconciliation
 from workflows.read_side.reconciliation import Balance, BalanceStatus

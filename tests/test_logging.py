@@ -14,8 +14,8 @@ from app.errors import format_error
 from app.observability import tracing
 from app.observability.logging import add_to_log_context, configure_logging, log_context
 from app.settings import LogFormat
-from tests.shop import Shop
-from tests.stacks import open_shop
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 logger = logging.getLogger("a.module")
 

@@ -16,7 +16,7 @@ from app.messaging.transports.memory import NOTIFIER, Channel
 from app.runtime import Runtime
 from cli.embedded import EmbeddedStack
 from cli.timer import PromptTimer
-from tests.stacks import connection_to
+from tests.testkit.servers import connection_to
 
 PATIENCE_SECONDS = 30
 

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 import workflows  # noqa: F401  (declares every table)
 from app.database import Base, Database
 from app.migrations import belongs_to_models, config, migrate
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 
 # an index of an expression cannot be read back from SQLite, as both say; on PostgreSQL it is compared
 pytestmark = [

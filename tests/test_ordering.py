@@ -10,7 +10,7 @@ from app import runtime
 from app.errors import Conflict, Invalid
 from app.runtime import Runtime
 from tasks.shipping import Shipment
-from tests.post import Post
+from tests.testkit.messages import Post
 from workflows import orders
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place

@@ -11,9 +11,9 @@ from app.saga.models import SagaInstance, SagaStep
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
-from tests.broken_order import refuse_to_resume
-from tests.post import Clock, Post
-from tests.shop import UNKNOWN_ID
+from tests.testkit.messages import Clock, Post
+from tests.testkit.orders import refuse_to_resume
+from tests.testkit.shop import UNKNOWN_ID
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 

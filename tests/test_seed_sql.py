@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.servers import fresh_postgresql_database
 
 SAGA = "SELECT * FROM sagas WHERE id = 'saga-id';"
 EVENTS = "SELECT * FROM events WHERE aggregate_id = 'order-id' ORDER BY created_at;"

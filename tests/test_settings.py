@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.database import Database
-from app.settings import Settings
-from tests.stacks import ROOT
+from app.settings import ROOT, Settings
 
 
 def run(module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

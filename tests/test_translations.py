@@ -12,7 +12,7 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 from web.i18n import LANGUAGES
 
 TRANSLATED = [language for language in LANGUAGES if language != "en"]

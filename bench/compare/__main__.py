@@ -22,8 +22,7 @@ from bench.compare.rounds import Plan, Rounds, Row
 from bench.compare.work import Outcome
 from bench.machine import load_before, said_by, servers
 from bench.scale_report import stop_on_signals
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.servers import MissingServer
+from tests.testkit.private_servers import MissingServer, folder_for_servers
 
 RESULTS = ROOT / "bench" / "results"
 

@@ -20,8 +20,8 @@ from bench.compare import ledger
 from bench.compare.contestants.contestant import Contestant, Processes
 from bench.compare.place import Place
 from bench.compare.work import Outcome
-from tests.chaos.servers import PrivateRabbitmq, PrivateRedis
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.private_servers import PrivateRabbitmq, PrivateRedis
+from tests.testkit.servers import fresh_postgresql_database
 
 SHOWN_OF_A_LOG = 1500
 

@@ -26,7 +26,7 @@ from bench.own.turn import Turn
 from bench.scale_report import stop_on_signals
 from bench.scaling.shop import Refused
 from bench.scaling.stack import NotUsable
-from tests.chaos.servers import MissingServer
+from tests.testkit.private_servers import MissingServer
 
 RESULTS = ROOT / "bench" / "results"
 PACKAGES = ("celery", "kombu", "sqlalchemy", "psycopg2-binary", "gunicorn", "waitress", "flask")

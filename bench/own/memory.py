@@ -16,7 +16,7 @@ from bench.own.sagas import sagas_of
 from bench.own.stack import complaints, open_servers
 from bench.scaling.load import BOOKS
 from bench.scaling.shop import Shop
-from tests.chaos.processes import children
+from tests.testkit.processes import children
 from workflows.orders import Pattern
 
 AT_MOST_MB = 110.0

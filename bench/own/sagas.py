@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from app.database import Database
 from app.saga.definition import COMPLETED, Operation, SagaStatus
 from app.saga.models import SagaInstance, SagaStep
-from tests.chaos.processes import wait_for
+from tests.testkit.processes import wait_for
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from pydantic import SecretStr
 from app.settings import Settings
 from bench.scaling.processes import Processes, audit, open_processes
 from bench.scaling.shop import Shop
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.shop import OPERATOR_TOKEN
-from tests.stacks import free_port, process_environment
+from tests.testkit.private_servers import folder_for_servers
+from tests.testkit.processes import free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.shop import OPERATOR_TOKEN
 
 
 class Stack(Protocol):

@@ -23,11 +23,19 @@ from app.runtime import Runtime
 from app.settings import ROOT, Settings
 from bench.scaling.shop import Shop
 from bench.scaling.stack import NotUsable
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import end, kill_group, spawn, uninterrupted, wait_for
-from tests.chaos.servers import MissingServer, PrivateRabbitmq, PrivateRedis
-from tests.shop import OPERATOR_TOKEN
-from tests.stacks import free_port, fresh_postgresql_database, process_environment, role_commands
+from tests.testkit.private_servers import MissingServer, PrivateRabbitmq, PrivateRedis, folder_for_servers
+from tests.testkit.processes import (
+    end,
+    free_port,
+    kill_group,
+    process_environment,
+    role_commands,
+    spawn,
+    uninterrupted,
+    wait_for,
+)
+from tests.testkit.servers import fresh_postgresql_database
+from tests.testkit.shop import OPERATOR_TOKEN
 from workflows.seed_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}

@@ -14,7 +14,7 @@ from bench.compare.sagas.floor import run
 from bench.compare.targets import ORCHESTRATED
 from bench.compare.work import Order, Outcome, order
 from bench.flight import Flight
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 
 ORDERS = 5
 

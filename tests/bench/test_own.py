@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from app.saga.definition import SagaStatus
+from app.settings import ROOT
 from bench.own.hops import hops
 from bench.own.hot_row import oversold
 from bench.own.measured import Figure, Measured, percentile, write
 from bench.own.memory import Sample, growth, resident
 from bench.own.sagas import Saga, Step, per_second
-from tests.stacks import ROOT, require_postgresql
+from tests.testkit.servers import require_postgresql
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from app.settings import ROOT
 from bench.scale_report import main
 from bench.scaling.figures import most_at_once, waits_for
 from bench.scaling.shop import Ran
-from tests.chaos.processes import INTERRUPTED, children, wait_for
-from tests.stacks import ROOT, require_postgresql
+from tests.testkit.processes import INTERRUPTED, children, wait_for
+from tests.testkit.servers import require_postgresql
 
 COMMAND = [sys.executable, "-m", "bench.scale_report"]
 QUICK = [

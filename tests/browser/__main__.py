@@ -11,13 +11,15 @@ from typing import Any
 
 from playwright.sync_api import StorageState
 
+from app.settings import ROOT
 from tests.browser import flower
 from tests.browser.acts import session_of
 from tests.browser.chromium import chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
 from tests.browser.visitor import Visitor
-from tests.stacks import ROOT, free_port, short_settings
+from tests.testkit.processes import free_port
+from tests.testkit.stacks import short_settings
 
 FOLDER = ROOT / "docs" / "screenshots"
 WIDTH = 1200

@@ -13,8 +13,10 @@ from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
 from tests.browser.server import Server
 from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
-from tests.shop import Shop
-from tests.stacks import free_port, not_here, short_settings
+from tests.testkit.processes import free_port
+from tests.testkit.servers import not_here
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import short_settings
 
 TIME_TO_CANCEL_SECONDS = 30
 """Also what the one test waits that plays every scenario: in one of them a service hangs."""

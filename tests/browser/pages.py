@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.saga.stuck_groups import error_class
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 
 @dataclass(frozen=True)

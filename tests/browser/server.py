@@ -7,9 +7,9 @@ from pathlib import Path
 
 from app import runtime
 from app.runtime import Runtime
-from app.settings import Settings
-from tests.shop import Shop, http_transport
-from tests.stacks import ENDS_WITHIN_SECONDS, ROOT, end_of, process_environment
+from app.settings import ROOT, Settings
+from tests.testkit.processes import ENDS_WITHIN_SECONDS, end_of, process_environment
+from tests.testkit.shop import Shop, http_transport
 
 STARTING_SECONDS = 120
 PASSWORD = "correct horse battery staple"

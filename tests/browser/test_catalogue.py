@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.acts import choose
 from tests.browser.visitor import Visitor
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 
 def test_a_book_is_put_on_sale_delivered_repriced_and_ordered(operator: Page) -> None:

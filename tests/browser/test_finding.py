@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import Scene
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 
 def test_the_counts_follow_by_themselves(page: Page, shop: Shop) -> None:

@@ -3,7 +3,7 @@
 from playwright.sync_api import Page, expect
 
 from tests.browser.acts import choose
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 BOTH = ("order", "order-choreography")

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.acts import see
 from tests.browser.server import Server
 from tests.browser.visitor import CUT_OFF, Visitor
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
 SLOWLY = {"inventory": "undo-fail:5", "shipping": "decline"}

@@ -11,7 +11,7 @@ from tests.browser.acts import log_in, see
 from tests.browser.pages import Scene
 from tests.browser.server import PASSWORD
 from tests.browser.visitor import Visitor
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 EVE = {"name": "Eve", "password": "guess"}
 HANGING = {"payments": "hang"}

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.acts import choose, see
 from tests.browser.visitor import Visitor
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 
 def place(page: Page) -> None:

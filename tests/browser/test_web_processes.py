@@ -10,8 +10,9 @@ from playwright.sync_api import Browser
 
 from tests.browser.acts import see
 from tests.browser.visitor import CUT_OFF, Visitor
-from tests.shop import Shop
-from tests.stacks import open_shop, role_commands, roles
+from tests.testkit.processes import role_commands, roles
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ import sys
 
 import click
 
-from tests.chaos.folder import folder_for_servers
 from tests.chaos.report import Report
 from tests.chaos.run import run
-from tests.chaos.servers import MissingServer
 from tests.chaos.stack import STACKS, open_stack
+from tests.testkit.private_servers import MissingServer, folder_for_servers
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.plan import Wish
-from tests.shop import Answer, http_transport
+from tests.testkit.shop import Answer, http_transport
 
 CLIENTS = 12
 REPEAT_EVERY_SECONDS = 0.1

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.servers import MissingServer
 from tests.chaos.stack import Stack, open_stack
-from tests.stacks import end_of, not_here
+from tests.testkit.private_servers import MissingServer, folder_for_servers
+from tests.testkit.processes import end_of
+from tests.testkit.servers import not_here
 
 
 class OpenStack(Protocol):

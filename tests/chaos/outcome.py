@@ -11,7 +11,7 @@ from app.saga.definition import COMPENSATION_STARTED, TERMINAL, SagaStatus
 from app.saga.models import SagaInstance
 from tasks.orders import Order, OrderRequest
 from tests.chaos.plan import Wish
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 LEGAL_REASONS = ("before its deadline", "the order timed out", "the gateway did not answer")
 """Why an order may be undone that was not told to fail: time ran out, or what it needed was down."""

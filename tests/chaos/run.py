@@ -23,10 +23,10 @@ from tests.chaos.outcome import (
     unsettled,
 )
 from tests.chaos.plan import Blow, Wish
-from tests.chaos.processes import wait_for
 from tests.chaos.report import Report, read_logs
-from tests.chaos.servers import PrivatePostgresql
 from tests.chaos.stack import Stack
+from tests.testkit.private_servers import PrivatePostgresql
+from tests.testkit.processes import wait_for
 
 logger = logging.getLogger(__name__)
 

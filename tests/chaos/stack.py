@@ -15,11 +15,10 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.plan import Target
-from tests.chaos.processes import wait_for
-from tests.chaos.servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
-from tests.shop import OPERATOR_TOKEN, Shop, http_transport
-from tests.stacks import free_port, role_commands
+from tests.testkit.private_servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
+from tests.testkit.processes import free_port, role_commands, wait_for
+from tests.testkit.shop import OPERATOR_TOKEN, Shop, http_transport
 from workflows.seed_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.settings import Settings
-from tests.chaos.processes import children, kill_group, spawn
-from tests.stacks import process_environment
+from tests.testkit.processes import children, kill_group, process_environment, spawn
 
 logger = logging.getLogger(__name__)
 

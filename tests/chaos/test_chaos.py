@@ -8,8 +8,8 @@ from tests.chaos.conftest import OpenStack
 from tests.chaos.plan import Blow, wishes
 from tests.chaos.report import Report
 from tests.chaos.run import add_books, run, unleash
-from tests.chaos.servers import FLUSH
 from tests.chaos.supervisor import GROUP
+from tests.testkit.private_servers import FLUSH
 
 # longer than a run waits for its orders to settle: one that does not settle is to say what it left behind
 pytestmark = pytest.mark.timeout(300)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.chaos.processes import INTERRUPTED, children, wait_for
-from tests.stacks import ROOT
+from app.settings import ROOT
+from tests.testkit.processes import INTERRUPTED, children, wait_for
 
 COMMAND = [sys.executable, "-m", "tests.chaos", "--seed", "1", "--orders", "100", "--kills", "5"]
 

@@ -7,9 +7,8 @@ from sqlalchemy.engine import make_url
 
 from app.database import Database
 from app.saga import outage
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.servers import MissingServer, PrivatePostgresql
-from tests.stacks import not_here
+from tests.testkit.private_servers import MissingServer, PrivatePostgresql, folder_for_servers
+from tests.testkit.servers import not_here
 
 
 def test_a_superuser_is_short_of_connections_once_the_reserved_ones_are_taken_as_well() -> None:

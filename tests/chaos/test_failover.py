@@ -12,11 +12,10 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.saga import recovery
 from app.settings import Settings
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import wait_for
 from tests.chaos.relay import Relay
-from tests.chaos.servers import MissingServer, PrivatePostgresql
-from tests.stacks import not_here
+from tests.testkit.private_servers import MissingServer, PrivatePostgresql, folder_for_servers
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import not_here
 from workflows.seed_data import seed
 
 ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}

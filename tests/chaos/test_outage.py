@@ -3,8 +3,8 @@
 import time
 
 from tests.chaos.conftest import OpenStack
-from tests.chaos.processes import wait_for
-from tests.chaos.servers import KILL
+from tests.testkit.private_servers import KILL
+from tests.testkit.processes import wait_for
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 DEADLINE_SECONDS = 8

@@ -1,10 +1,10 @@
 """Connections outlive nothing, pools do: processes go on after a restart of PostgreSQL without one of their own."""
 
 from tests.chaos.conftest import OpenStack
-from tests.chaos.processes import children
-from tests.chaos.servers import FAST, IMMEDIATE
 from tests.chaos.stack import Stack
-from tests.shop import Shop
+from tests.testkit.private_servers import FAST, IMMEDIATE
+from tests.testkit.processes import children
+from tests.testkit.shop import Shop
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 

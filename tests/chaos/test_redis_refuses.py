@@ -15,11 +15,11 @@ from app.runtime import Runtime
 from app.saga.definition import SagaStatus
 from app.saga.models import SagaInstance
 from app.settings import Settings
-from tests import forged
-from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.chaos.servers import MissingServer, PrivateRedis
-from tests.post import Post
-from tests.stacks import connection_to, end_of, free_port, not_here, process_environment
+from tests.testkit import forged
+from tests.testkit.messages import Post
+from tests.testkit.private_servers import MissingServer, PrivateRedis
+from tests.testkit.processes import end_of, free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.servers import connection_to, not_here
 from workflows.orders import Item, NewOrder, Pattern, place
 
 AGAIN = "Cannot connect to"

@@ -16,11 +16,10 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tasks import inventory
 from tasks.inventory import Book
-from tests.chaos.folder import folder_for_servers
-from tests.chaos.processes import wait_for
-from tests.chaos.servers import MissingServer, PrivatePostgresql
-from tests.post import Post
-from tests.stacks import not_here
+from tests.testkit.messages import Post
+from tests.testkit.private_servers import MissingServer, PrivatePostgresql, folder_for_servers
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import not_here
 from workflows import catalogue, orders
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed

@@ -12,7 +12,7 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.databases.plans import Executed
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.seed_data import seed
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.runtime import Runtime
-from tests.chaos.processes import wait_for
+from tests.testkit.processes import wait_for
 
 Executed = tuple[str, Any]
 """A statement as it went to the driver, and its parameters."""

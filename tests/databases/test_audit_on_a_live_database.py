@@ -12,7 +12,7 @@ from app.saga.definition import ACTIVE
 from app.saga.models import SagaInstance
 from bench.million_orders import audited, fill
 from cli.embedded import EmbeddedStack
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.operations.audit import CHECKS, audit
 from workflows.orders import Item, NewOrder, Pattern, place
 

@@ -12,7 +12,7 @@ from app.ids import new_id
 from app.messaging import batching
 from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
-from tests.post import Post
+from tests.testkit.messages import Post
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place
 

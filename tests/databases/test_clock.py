@@ -14,7 +14,7 @@ from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.models import SagaInstance, Sweep
 from app.settings import Settings
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
 POSTGRESQL_ONLY = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)

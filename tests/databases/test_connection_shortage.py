@@ -16,9 +16,9 @@ from app.saga import outage, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import GAP_SECONDS, GRACE_SECONDS, MAX_TIMEOUTS
 from app.settings import Settings
-from tests.chaos.processes import wait_for
-from tests.post import Clock, Post
-from tests.stacks import POSTGRESQL
+from tests.testkit.messages import Clock, Post
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import POSTGRESQL
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 TIMEOUT = 10

@@ -15,8 +15,8 @@ from app.database import Database, idle, pool
 from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.chaos.processes import wait_for
-from tests.stacks import POSTGRESQL, fresh_postgresql_database, require_postgresql
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import POSTGRESQL, fresh_postgresql_database, require_postgresql
 
 
 @pytest.fixture

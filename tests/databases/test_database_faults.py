@@ -25,8 +25,8 @@ from app.saga.outage import RECOVERY, note_time
 from app.saga.recovery import sweep
 from tasks.orders import Order
 from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
-from tests.post import Clock, Post
-from tests.stacks import POSTGRESQL
+from tests.testkit.messages import Clock, Post
+from tests.testkit.servers import POSTGRESQL
 from workflows.operations.audit import audit
 
 SQLITE_FAULTS: list[Fail] = [

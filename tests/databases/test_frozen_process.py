@@ -19,9 +19,9 @@ from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.models import SagaInstance, SagaStep
 from app.saga.recovery import LOCKED_FOR_SECONDS, SweepResult, sweep, sweep_if_available
-from app.settings import Settings
-from tests.post import Clock, Post
-from tests.stacks import ROOT, process_environment
+from app.settings import ROOT, Settings
+from tests.testkit.messages import Clock, Post
+from tests.testkit.processes import process_environment
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 

@@ -14,7 +14,7 @@ from tests.databases.plans import (
     steps_of_the_machine,
 )
 from tests.databases.test_sweep_cost import finish_sagas
-from tests.post import Post
+from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
 FEW, MANY = 100, 5_000

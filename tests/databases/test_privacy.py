@@ -13,7 +13,7 @@ from app.database import Database
 from app.errors import format_error
 from app.observability.logging import configure_logging
 from app.runtime import Runtime
-from tests.stacks import POSTGRESQL, require_postgresql
+from tests.testkit.servers import POSTGRESQL, require_postgresql
 
 ADDRESS = "9 Sakura Street"
 

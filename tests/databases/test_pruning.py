@@ -23,8 +23,8 @@ from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
 from tasks.orders import Order
-from tests.post import Clock
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.messages import Clock
+from tests.testkit.servers import fresh_postgresql_database
 from workflows.operations import retention
 from workflows.operations.archive import Archive
 from workflows.operations.audit import audit

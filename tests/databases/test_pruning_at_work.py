@@ -13,6 +13,7 @@ import pytest
 
 from app.celery import app as celery
 from app.runtime import Runtime
+from app.settings import ROOT
 from cli.embedded import EmbeddedStack
 from tests.databases.aged import ORDERS, old, sagas  # noqa: F401
 from tests.databases.plans import (
@@ -27,7 +28,6 @@ from tests.databases.plans import (
 )
 from tests.databases.test_audit_on_a_live_database import unfinished
 from tests.databases.test_sweep_cost import finish_sagas
-from tests.stacks import ROOT
 from workflows.operations.archive import Archive
 from workflows.operations.audit import audit
 from workflows.operations.retention import prune

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event, text
 
 from app.runtime import Runtime
 from app.saga.models import SagaInstance, SagaStep
-from tests.post import Post, run
+from tests.testkit.messages import Post, run
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 

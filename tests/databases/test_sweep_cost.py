@@ -20,7 +20,7 @@ from tests.databases.plans import (
     steps_of_the_machine,
     wait_until_dead_to_all,
 )
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
 FEW, MANY = 1_000, 200_000

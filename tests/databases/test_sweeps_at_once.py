@@ -14,7 +14,7 @@ from app.saga import orchestrator, recovery, registry
 from app.saga.recovery import BATCH, SweepResult, sweep
 from app.saga.saga_log import SagaRecord
 from tests.engine import trip
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 
 DUE = 300
 

@@ -22,7 +22,7 @@ from app.saga import recovery
 from app.saga.recovery import SweepResult
 from cli.embedded import EmbeddedStack
 from tests.databases.breaker import raising
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
 on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)

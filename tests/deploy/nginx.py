@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.processes import kill_group, listens, spawn, wait_for
-from tests.stacks import ROOT, free_port, not_here
+from app.settings import ROOT
+from tests.testkit.processes import free_port, kill_group, listens, spawn, wait_for
+from tests.testkit.servers import not_here
 
 SHIPPED = ROOT / "deploy" / "nginx" / "nginx.conf"
 START = ROOT / "deploy" / "nginx" / "start"

@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from app.celery import QUEUES
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from deploy import roll
-from tests.stacks import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)

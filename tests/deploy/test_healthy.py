@@ -12,8 +12,9 @@ import pytest
 
 from app import heartbeat as app_heartbeat
 from app.runtime import Runtime
+from app.settings import ROOT
 from deploy import healthy
-from tests.stacks import ROOT, free_port
+from tests.testkit.processes import free_port
 
 
 def check(*arguments: str) -> tuple[int, str]:

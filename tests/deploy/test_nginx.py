@@ -25,11 +25,10 @@ import pytest
 
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import PASSWORD
-from tests.chaos.processes import kill_group, spawn, wait_for
 from tests.deploy.nginx import START, nginx, nginx_program, tls_proxy
-from tests.shop import Answer, Shop, http_transport
-from tests.stacks import free_port, process_environment
+from tests.testkit.browser import PASSWORD
+from tests.testkit.processes import free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.shop import Answer, Shop, http_transport
 from web.auth.rate_limits import Limit
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 FILES = ("requirements.txt", "requirements-dev.txt", "constraints.txt", "bench/requirements.txt")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 UNITS = ROOT / "deploy" / "systemd"
 UNIT = re.findall(r"^(\w+)=(.*)$", (UNITS / "cloudmart@.service").read_text(), re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 ROLLED = ("payments", "web")
 """The services that the stub has."""

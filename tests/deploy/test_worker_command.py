@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from app.settings import Settings
-from tests.chaos.processes import kill_group, spawn, wait_for
-from tests.shop import Shop
-from tests.stacks import ROOT, open_broker, open_shop, process_environment
+from app.settings import ROOT, Settings
+from tests.testkit.processes import kill_group, process_environment, spawn, wait_for
+from tests.testkit.servers import open_broker
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 COMMAND = [sys.executable, "-m", "app", "worker"]
 GRACE_SECONDS = 45

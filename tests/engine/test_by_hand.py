@@ -15,9 +15,9 @@ from app.saga import operations, orchestrator, recovery
 from app.saga.definition import Operation, StepStatus
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance, SagaStep
-from tests.broken_order import refuse_to_resume
 from tests.engine import trip
-from tests.post import Clock, Post, run
+from tests.testkit.messages import Clock, Post, run
+from tests.testkit.orders import refuse_to_resume
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 

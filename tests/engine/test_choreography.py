@@ -19,7 +19,7 @@ from app.saga import operations, recovery
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks import inventory, orders, payments, shipping
-from tests.post import Clock, Post, run
+from tests.testkit.messages import Clock, Post, run
 from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place

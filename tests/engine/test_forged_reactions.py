@@ -10,8 +10,8 @@ from app.celery import app as celery
 from app.events import subscribers
 from app.ids import new_id
 from tasks import orders
-from tests.post import Post, run
-from tests.shop import UNKNOWN_ID
+from tests.testkit.messages import Post, run
+from tests.testkit.shop import UNKNOWN_ID
 from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place

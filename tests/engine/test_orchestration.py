@@ -23,7 +23,7 @@ from app.saga.execution import Delivery, Execution
 from app.saga.models import SagaInstance
 from app.saga.orchestrator import Orchestrated, orchestrated
 from tests.engine import trip
-from tests.post import Clock, Post, run
+from tests.testkit.messages import Clock, Post, run
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")

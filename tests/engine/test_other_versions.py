@@ -27,8 +27,8 @@ from app.saga.orchestrator import Orchestration
 from tests.engine import trip
 from tests.engine.trip import Trip
 from tests.engine.wire import Wire
-from tests.post import Clock
 from tests.simulation.messages import run
+from tests.testkit.messages import Clock
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")

@@ -13,7 +13,7 @@ from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import suspend_deadline
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 

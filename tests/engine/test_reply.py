@@ -8,7 +8,7 @@ from kombu.utils import json
 
 from app.errors import StepFailed
 from app.messages import Reply
-from tests.post import Post
+from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
 REPLY = Reply(success=False, saga_id="019b", step="reserve_stock", result={"amount": 12.5}, error="sold 'out'")

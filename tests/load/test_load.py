@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.chaos.plan import DOOMED, HEALTHY, RECOVERING, SAGA_TYPES
-from tests.shop import Shop
-from tests.stacks import open_shop
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 FAILURES: list[dict[str, str]] = [*DOOMED[:8], RECOVERING[0], HEALTHY]
 

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "cloudmart.json").read_text())

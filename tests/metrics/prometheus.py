@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.stacks import ROOT, free_port, not_here
+from app.settings import ROOT
+from tests.testkit.processes import free_port
+from tests.testkit.servers import not_here
 
 DEPLOYED = ROOT / "deploy" / "prometheus"
 PATIENCE_SECONDS = 60

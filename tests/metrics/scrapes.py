@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.observability.metrics import registry
 from app.saga.models import SagaInstance, SagaStep
-from tests.shop import Shop
+from tests.testkit.shop import Shop
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 Samples = Mapping[Series, float]

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from app.celery import QUEUES
+from app.settings import ROOT
 from tests.metrics.dashboard import DASHBOARD, GRAFANA, PANELS
 from tests.metrics.prometheus import DEPLOYED, promtool
 from tests.runbook.document import anchors
-from tests.stacks import ROOT
 
 RULES: list[dict[str, Any]] = [
     rule

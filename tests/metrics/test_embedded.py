@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 
 from app.saga.definition import RetryPolicy
 from tests.metrics.scrapes import Counts, counts, of, own, parse, truth
-from tests.shop import Shop
-from tests.stacks import open_shop
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 from web import create_app
 from workflows.orders import place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS

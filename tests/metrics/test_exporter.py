@@ -10,7 +10,7 @@ from flask import Flask
 from app.observability.metrics import exporter
 from app.runtime import Runtime
 from tests.metrics.scrapes import fetch, of, parse
-from tests.stacks import free_port
+from tests.testkit.processes import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,10 @@ from app.observability.metrics.probe import Source
 from app.runtime import Runtime
 from app.saga import recovery
 from app.settings import Settings
-from tests.chaos.processes import wait_for
 from tests.metrics.scrapes import Samples, of, parse
-from tests.post import Clock, Post
-from tests.stacks import empty_queues, open_broker
+from tests.testkit.messages import Clock, Post
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import empty_queues, open_broker
 from web import create_app
 from workflows.orders import Item, NewOrder, Pattern, place
 

@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 
 from app.celery import QUEUES
+from app.settings import ROOT
 from tests.metrics import prometheus as own_prometheus
 from tests.metrics.dashboard import PANELS, expressions, metrics_in
 from tests.metrics.prometheus import Prometheus, promtool
 from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
-from tests.shop import Shop
-from tests.stacks import ENDS_WITHIN_SECONDS, ROOT, free_port, open_shop, process_environment, role_commands
+from tests.testkit.processes import ENDS_WITHIN_SECONDS, free_port, process_environment, role_commands
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},

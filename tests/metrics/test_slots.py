@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from app.observability.metrics import registry
 from app.observability.metrics.multiprocess import SlotCollector
 from app.runtime import Runtime
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 FAMILY = """
 import os, signal, sys

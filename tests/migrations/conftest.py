@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 from app import migrations
 from app.errors import MigrationFailed
 from app.migrations import ONE_AT_A_TIME, config, migrate, status
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 PATIENCE_SECONDS = 60
 

@@ -12,9 +12,9 @@ from sqlalchemy import create_engine, text
 from app import migrations
 from app.errors import MigrationFailed
 from app.migrations import migrate
+from app.settings import ROOT
 from cli import environment
 from cli.main import commands
-from tests.stacks import ROOT
 
 *_, BEFORE, NEWEST = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("0*.py"))
 

@@ -5,8 +5,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from app.migrations import config, losses, migrate, status, step_back
-from tests.full_shop import eager
 from tests.migrations.rows import Rows, rows, schema
+from tests.testkit.orders import eager
 from workflows.operations.audit import audit
 from workflows.orders import place
 from workflows.scenarios import SAGA_TYPES, SCENARIOS

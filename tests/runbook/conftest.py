@@ -6,7 +6,7 @@ import pytest
 
 from app.migrations import migrate
 from app.settings import Settings
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from tests.stacks import ROOT
+from app.settings import ROOT
 
 RUNBOOK = ROOT / "docs" / "how-to" / "runbook.md"
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))

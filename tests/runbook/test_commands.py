@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
+from app.settings import ROOT
 from cli.main import commands
 from tests.runbook.document import DOCUMENTS, blocks
-from tests.stacks import ROOT
 
 TARGETS = {
     target

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from app.settings import ROOT
 from tests.runbook.document import RUNBOOK
-from tests.stacks import ROOT
 
 NAMED = sorted(set(re.findall(r"`((?:saga|step|queue|broker|database)_(?!id)[a-z_]+)`", RUNBOOK.read_text())))
 SOURCES = "\n".join(path.read_text() for path in (ROOT / "app" / "observability" / "metrics").glob("*.py"))

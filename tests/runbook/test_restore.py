@@ -17,9 +17,9 @@ from app.saga import operations, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import GAP_SECONDS, GRACE_SECONDS
 from app.settings import Settings
-from tests.post import Clock, Post, run
 from tests.runbook.document import statements
-from tests.stacks import fresh_postgresql_database
+from tests.testkit.messages import Clock, Post, run
+from tests.testkit.servers import fresh_postgresql_database
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.shop import Shop
-from tests.stacks import open_shop
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 STACKS = ("eager", "memory", "postgresql+rabbitmq", "postgresql+redis")
 PATIENT = {"step_timeout_seconds": 120, "order_timeout_seconds": 120}

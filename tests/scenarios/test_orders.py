@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.shop import ENDED, Shop
+from tests.testkit.shop import ENDED, Shop
 
 ORCHESTRATED = ("order", "order-payment-first")
 SAGA_TYPES = (*ORCHESTRATED, "order-choreography")

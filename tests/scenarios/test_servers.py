@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.broken_order import BROKEN, TASKS
-from tests.shop import Shop
-from tests.stacks import ROOT, free_port, process_environment, roles
+from app.settings import ROOT
+from tests.testkit.orders import BROKEN, TASKS
+from tests.testkit.processes import free_port, process_environment, roles
+from tests.testkit.shop import Shop
 
 COMMANDS = {
     "orders.create_order",

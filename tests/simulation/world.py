@@ -32,10 +32,10 @@ from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
-from tests.post import Clock
 from tests.simulation.messages import Message, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
+from tests.testkit.messages import Clock
 from workflows import orders
 from workflows.orders import NewOrder
 

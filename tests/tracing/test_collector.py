@@ -10,7 +10,8 @@ from kombu.exceptions import OperationalError
 from app import runtime
 from app.celery import app as celery
 from app.observability import tracing
-from tests.stacks import connection_to, free_port
+from tests.testkit.processes import free_port
+from tests.testkit.servers import connection_to
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Receiver
 from tests.tracing.test_requests import place

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 from app.runtime import Runtime
-from tests.shop import Shop, http_transport
-from tests.stacks import ROOT, free_port, process_environment
+from app.settings import ROOT
+from tests.testkit.processes import free_port, process_environment
+from tests.testkit.shop import Shop, http_transport
 from tests.tracing.receiver import Receiver
 
 

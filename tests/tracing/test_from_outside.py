@@ -12,8 +12,8 @@ from app.events import OutboxEntry
 from app.messaging import publisher
 from app.saga.models import SagaInstance
 from app.saga.recovery import sweep
-from tests.post import Clock, Post
-from tests.shop import AUTHORIZED
+from tests.testkit.messages import Clock, Post
+from tests.testkit.shop import AUTHORIZED
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Seen
 from tests.tracing.test_requests import ORDER, SPAN, TRACE, below, place

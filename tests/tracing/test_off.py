@@ -6,7 +6,8 @@ import sys
 from app.database import after_commit
 from app.observability import tracing
 from app.runtime import Runtime
-from tests.stacks import ROOT, process_environment
+from app.settings import ROOT
+from tests.testkit.processes import process_environment
 
 PLACES_AN_ORDER = """
 import sys

@@ -9,8 +9,10 @@ from kombu import Queue
 
 from app.celery import QUEUES
 from app.celery import app as celery
-from tests.shop import Shop
-from tests.stacks import connection_to, open_shop, role_commands, roles
+from tests.testkit.processes import role_commands, roles
+from tests.testkit.servers import connection_to
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 from tests.tracing.receiver import Receiver, Seen, receiving
 
 pytestmark = pytest.mark.timeout(300)  # the first test pays for all that runs

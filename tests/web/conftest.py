@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from app.messaging import publisher
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import PASSWORD, Browser
+from tests.testkit.browser import PASSWORD, Browser
 from web import create_app
 
 PlaceUnsent = Callable[[object], dict[str, Any]]

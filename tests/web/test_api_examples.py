@@ -13,7 +13,7 @@ from graphql import GraphQLObjectType, build_schema
 from werkzeug.test import TestResponse
 
 from app.runtime import Runtime
-from tests.stacks import ROOT
+from app.settings import ROOT
 from tests.web.conftest import get, lose_messages
 from tests.web.test_openapi import operations
 from web.graphql.schema import schema

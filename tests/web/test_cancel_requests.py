@@ -10,7 +10,7 @@ from app.gateways.carrier import SimulatedCarrier
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
-from tests.post import Post
+from tests.testkit.messages import Post
 from tests.web.conftest import SEED_ORDER, get
 from tests.web.conftest import post as send
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.browser_like import HTML, Browser
+from tests.testkit.browser import HTML, Browser
 from tests.web.conftest import SEED_ORDER, get, post, stock
 from workflows import catalogue
 from workflows.operations.audit import audit

@@ -9,7 +9,7 @@ from app.events import delivery_of, subscribers
 from app.messages import EventType
 from app.runtime import Runtime
 from app.saga import operations, recovery
-from tests.post import Clock, Post, run
+from tests.testkit.messages import Clock, Post, run
 from web.diagrams.sequence import sequence_diagram
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import event_flow, queries

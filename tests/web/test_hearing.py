@@ -18,9 +18,9 @@ from app.change_feed import CHANNEL, Announcer
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
-from tests.chaos.processes import wait_for
-from tests.chaos.servers import MissingServer, PrivateRedis
-from tests.stacks import not_here
+from tests.testkit.private_servers import MissingServer, PrivateRedis
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import not_here
 from tests.web.conftest import SEED_ORDER, PlaceUnsent
 from tests.web.test_live import messages, streams_of
 from web import create_app

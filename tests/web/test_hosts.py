@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import HTML
+from tests.testkit.browser import HTML
 from tests.web.conftest import SEED_ORDER, get
 from web import create_app
 

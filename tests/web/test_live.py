@@ -18,8 +18,8 @@ from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
-from tests.post import Clock
-from tests.shop import UNKNOWN_ID
+from tests.testkit.messages import Clock
+from tests.testkit.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
 from web import create_app
 from web.live.stream import Live, Snapshot, StreamTimings, gone_of, message

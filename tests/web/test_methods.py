@@ -11,8 +11,8 @@ from werkzeug.routing import Rule
 
 from app.database import Base
 from app.runtime import Runtime
-from tests.browser_like import HTML, PASSWORD, Browser
-from tests.post import Clock
+from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.messages import Clock
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, lose_messages, post
 
 METHODS = {"GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE"}

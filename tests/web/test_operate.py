@@ -9,8 +9,8 @@ from app import runtime
 from app.saga import operations
 from app.saga.definition import Operation
 from app.saga.models import SagaInstance
-from tests.browser_like import HTML, PASSWORD, Browser
-from tests.shop import UNKNOWN_ID
+from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS

@@ -10,8 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from app.runtime import Runtime
 from bench.statements import Counted
-from tests.chaos.processes import wait_for
-from tests.post import Post
+from tests.testkit.messages import Post
+from tests.testkit.processes import wait_for
 from workflows import orders
 
 ORDER = {

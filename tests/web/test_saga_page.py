@@ -21,8 +21,8 @@ from app.saga import operations
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance
 from app.settings import Settings
-from tests.post import Clock, Post
-from tests.shop import UNKNOWN_ID
+from tests.testkit.messages import Clock, Post
+from tests.testkit.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, post
 from web import create_app
 from web.pages.saga import live_part

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from app import runtime
 from app.ids import new_id
 from app.saga.models import SagaInstance
-from tests.shop import UNKNOWN_ID
+from tests.testkit.shop import UNKNOWN_ID
 from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post
 
 FORWARD_STEPS = [

@@ -19,7 +19,7 @@ from app.saga.definition import SagaStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks.payments import Payment
 from tasks.shipping import Shipment
-from tests.post import Clock
+from tests.testkit.messages import Clock
 from tests.web.conftest import SEED_ORDER, post
 from workflows.read_side import saga_search
 

@@ -21,10 +21,10 @@ from app.errors import DatabaseUnavailable
 from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.browser_like import HTML, PASSWORD, Browser
-from tests.chaos.processes import wait_for
-from tests.chaos.servers import MissingServer, PrivateRedis
-from tests.stacks import BROKERS, not_here, require_redis
+from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.private_servers import MissingServer, PrivateRedis
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import BROKERS, not_here, require_redis
 from tests.web.conftest import SEED_ORDER, get, post
 from web import API, create_app
 from web.auth import operators

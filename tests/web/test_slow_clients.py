@@ -16,8 +16,7 @@ from app.http_server import buffering_worker
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.chaos.processes import kill_group, listens, spawn, wait_for
-from tests.stacks import free_port, process_environment
+from tests.testkit.processes import free_port, kill_group, listens, process_environment, spawn, wait_for
 from tests.web.conftest import SEED_ORDER
 
 THREADS = 2

@@ -15,8 +15,8 @@ from app import runtime
 from app.saga import operations
 from app.saga.models import SagaInstance
 from app.saga.stuck_groups import error_class
-from tests.broken_order import refuse_to_resume
-from tests.browser_like import HTML, Browser
+from tests.testkit.browser import HTML, Browser
+from tests.testkit.orders import refuse_to_resume
 from tests.web.conftest import get, lose_messages
 from tests.web.test_operate import STUCK, acts, place, status
 

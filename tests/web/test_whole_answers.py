@@ -12,9 +12,8 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import FileWrapper
 
-from app.settings import Settings
-from tests.chaos.processes import kill_group, listens, spawn, wait_for
-from tests.stacks import ROOT, free_port, process_environment
+from app.settings import ROOT, Settings
+from tests.testkit.processes import free_port, kill_group, listens, process_environment, spawn, wait_for
 from web.gunicorn_response import BufferedResponse
 
 

@@ -17,8 +17,8 @@ from app.celery import app as celery
 from app.celery import configuration
 from app.messaging.transports.amqp import acked_together
 from app.settings import Settings
-from tests.chaos.processes import wait_for
-from tests.stacks import connection_to, open_broker
+from tests.testkit.processes import wait_for
+from tests.testkit.servers import connection_to, open_broker
 
 MESSAGES = 50
 PATIENCE_SECONDS = 60

@@ -7,10 +7,11 @@ import pytest
 from kombu import Connection, Queue
 
 from app.celery import QUEUES
-from tests import forged
-from tests.forged import Forged
-from tests.shop import Shop
-from tests.stacks import connection_to, open_shop
+from tests.testkit import forged
+from tests.testkit.forged import Forged
+from tests.testkit.servers import connection_to
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 BROKERS = ("memory", "postgresql+rabbitmq", "postgresql+redis")
 

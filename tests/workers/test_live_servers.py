@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
-from tests.shop import http_transport
-from tests.stacks import ROOT, free_port, process_environment
+from app.settings import ROOT, Settings
+from tests.testkit.processes import free_port, process_environment
+from tests.testkit.shop import http_transport
 
 PATIENCE_SECONDS = 60
 """Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""

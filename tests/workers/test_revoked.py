@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.celery import app as celery
-from tests.stacks import open_shop
+from tests.testkit.stacks import open_shop
 
 
 @pytest.mark.timeout(300)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.shop import Shop
-from tests.stacks import open_shop, role_commands, roles
+from tests.testkit.processes import role_commands, roles
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 

@@ -11,9 +11,9 @@ import pytest
 
 from app.celery import QUEUES
 from app.messaging.batcher import MAX_BATCH
-from tests.chaos.processes import kill_group, spawn
-from tests.shop import Shop
-from tests.stacks import SHOWN_OF_A_LOG, open_shop, process_environment, role_commands
+from tests.testkit.processes import SHOWN_OF_A_LOG, kill_group, process_environment, role_commands, spawn
+from tests.testkit.shop import Shop
+from tests.testkit.stacks import open_shop
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 ORDERS = 150

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 
 from app.celery import QUEUES
-from tests.shop import Shop, http_transport
-from tests.stacks import free_port, is_ready, open_shop, roles
+from tests.testkit.processes import free_port, roles
+from tests.testkit.shop import Shop, http_transport
+from tests.testkit.stacks import is_ready, open_shop
 
 ORDERS = 10
 ADDED = """
@@ -24,9 +25,9 @@ def test_old_workers_leave_what_they_do_not_know_to_new_ones(seeded_database: Pa
         book = old.add_book(stock=ORDERS)
         newer = old.here.settings.but(port=free_port())
         python = [sys.executable, "-m"]
-        worker = [*python, "celery", "-A", "tests.newer_version", "worker", "-c", "2"]
+        worker = [*python, "celery", "-A", "tests.workers.newer_version", "worker", "-c", "2"]
         worker += ["-Q", "inventory,shipping", "-n", f"new-{uuid4().hex[:8]}@%h"]
-        web = [*python, "gunicorn", "tests.newer_version:create_app()", "--bind", f"127.0.0.1:{newer.port}"]
+        web = [*python, "gunicorn", "tests.workers.newer_version:create_app()", "--bind", f"127.0.0.1:{newer.port}"]
         with roles({"new-worker": worker, "new-web": web}, newer, tmp_path):
             new = Shop(http_transport(f"http://127.0.0.1:{newer.port}"), old.here)
             new.wait_for(lambda: is_ready(new), bool)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from bench.compare.place import Place
 from bench.compare.work import Outcome
-from tests.chaos.processes import end, kill_group, spawn, wait_for
+from tests.testkit.processes import end, kill_group, spawn, wait_for
 
 START_SECONDS = 60
 END_SECONDS = 20

@@ -11,8 +11,7 @@ from bench.compare.contestants.contestant import Contestant, Processes, packages
 from bench.compare.contestants.with_celery import BOTH
 from bench.compare.place import Place
 from bench.compare.sagas.common import INGRESS_VARIABLE
-from tests.chaos.processes import listens, wait_for
-from tests.stacks import free_port
+from tests.testkit.processes import free_port, listens, wait_for
 
 SERVER = ROOT / "bench" / "node_modules" / ".bin" / "restate-server"
 

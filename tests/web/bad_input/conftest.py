@@ -8,8 +8,8 @@ from flask import Flask
 
 from app.migrations import migrate
 from app.settings import Settings
-from tests.browser_like import PASSWORD, Browser
-from tests.stacks import fresh_postgresql_database, require_postgresql
+from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.seed_data import seed
 
 

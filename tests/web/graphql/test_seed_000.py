@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.saga.recovery import sweep
-from tests.post import Clock, Post
+from tests.testkit.messages import Clock, Post
 from tests.web.graphql import seed_000
 from tests.web.graphql.conftest import data
 from workflows.operations.audit import audit

@@ -1,7 +1,7 @@
 """Start the shop often, send it one signal or two at random moments, and print every run that does not end as it must.
 
 A process of its own, because it forks: what the shop imports is imported once, and each run is a child with a process
-group of its own. ``python -m tests.stop_twice SEEDED_DATABASE FOLDER RUNS SEED``.
+group of its own. ``python -m tests.testkit.stop_twice SEEDED_DATABASE FOLDER RUNS SEED``.
 """
 
 import faulthandler
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cli import serve  # noqa: F401  (imported before the forks, for their speed)
 from cli.main import main
-from tests.stacks import free_port
+from tests.testkit.processes import free_port
 
 AT_ONCE = 4
 ENDS_WITHIN_SECONDS = 120

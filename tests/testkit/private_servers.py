@@ -9,7 +9,9 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from uuid import uuid4
@@ -20,8 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from app.celery import QUEUES
-from tests.chaos.processes import end, kill_group, listens, spawn, wait_for
-from tests.stacks import free_port
+from tests.testkit.processes import end, free_port, kill_group, listens, spawn, wait_for
 
 FAST, IMMEDIATE, STOP, KILL, FLUSH = "fast", "immediate", "stop", "kill", "flush"
 
@@ -246,3 +247,18 @@ def _unprivileged_user() -> dict[str, Any]:
             "PostgreSQL refuses to run as root and there is no user postgres: `make services`"
         ) from None
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def folder_for_servers(*, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """Make a temporary folder that other users may enter, for PostgreSQL may have to run as one.
+
+    It is removed at the end unless ``keep`` says otherwise by then.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cloudmart-chaos-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        if not keep():
+            shutil.rmtree(folder)

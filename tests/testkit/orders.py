@@ -1,17 +1,21 @@
-"""A shop in which everything has happened that leaves a trace in a table."""
+"""Orders in whose course much happens, and a shop in which everything has happened that leaves a trace in a table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
+from app.errors import Conflict
 from app.messaging import publisher
 from app.runtime import Runtime
 from app.saga import operations
 from app.saga.manual_completion import ManualCompletion
+from app.saga.models import SagaInstance
+from app.saga.other_versions import OtherVersion
 from app.saga.recovery import sweep
 from app.settings import Settings
 from workflows import catalogue
@@ -75,3 +79,32 @@ def losing(tasks: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publisher, "_publish", lose)
         yield
+
+
+BROKEN = {"payments": "fail:1", "shipping": "decline"}
+"""One step is retried, and then everything is undone."""
+
+TASKS = (
+    "orders.create_order",
+    "inventory.reserve_stock",
+    "payments.process_payment",
+    "shipping.arrange_shipping",
+    "orchestrator.request_compensation",
+    "shipping.cancel_shipment",
+    "payments.refund_payment",
+    "inventory.release_stock",
+    "orders.cancel_order",
+    "notifications.notify_customer",
+)
+"""What such an order is made of."""
+
+
+def refuse_to_resume(saga_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a saga a driver that refuses to resume it."""
+
+    def resume(_: OtherVersion, session: Session, saga: SagaInstance) -> None:
+        raise Conflict("not this one")
+
+    monkeypatch.setattr(OtherVersion, "resume", resume)
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).saga_type = "retired"

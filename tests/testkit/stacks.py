@@ -1,0 +1,122 @@
+"""The stacks that the scenarios run on: in the caller, in this process, and on real servers with real workers.
+
+Every stack is driven through its public HTTP API, so one suite fits all.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from app import runtime
+from app.celery import QUEUES, configuration
+from app.celery import app as celery
+from app.migrations import migrate
+from app.runtime import Runtime
+from app.settings import Settings
+from cli.embedded import EmbeddedStack
+from tests.testkit.processes import free_port, role_commands, roles
+from tests.testkit.servers import fresh_postgresql_database, open_broker, require_postgresql
+from tests.testkit.shop import OPERATOR_TOKEN, Shop, flask_transport, http_transport
+from web import create_app
+from workflows.seed_data import seed
+
+
+def short_settings(**changes: Any) -> Settings:
+    """Return settings with deadlines that a test can wait for."""
+    values: dict[str, Any] = {
+        "fault_injection": True,
+        "operator_token": OPERATOR_TOKEN,
+        "step_timeout_seconds": 3,
+        "order_timeout_seconds": 4,
+        "stall_seconds": 3,
+        "sweep_seconds": 0.5,
+    }
+    return Settings(**{**values, **changes})
+
+
+def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
+    """Run a CloudMart on a stack: eager, memory, or postgresql+<broker>.
+
+    ``changes`` are settings; on a broker ``absent`` names a role that is not started, ``web_workers`` is how many
+    processes serve the web, and ``queues`` are those that have a worker.
+    """
+    if stack == "eager":
+        return _eager_shop(seeded, folder, **changes)
+    if stack == "memory":
+        return _memory_shop(seeded, folder, **changes)
+    return _server_shop(stack.partition("+")[2], folder, **changes)
+
+
+@contextmanager
+def _eager_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """Celery runs each task where it is sent: a POST returns when its order has ended."""
+    with _in_process(seeded, folder, **changes) as here:
+        celery.conf.task_always_eager = True
+        try:
+            yield Shop(flask_transport(create_app().test_client()), here)
+        finally:
+            celery.conf.task_always_eager = False
+
+
+@contextmanager
+def _memory_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """The embedded stack: real messages, in this process's memory."""
+    with _in_process(seeded, folder, **changes) as here, EmbeddedStack(here):
+        yield Shop(flask_transport(create_app().test_client()), here)
+
+
+@contextmanager
+def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]:
+    path = folder / "shop.db"
+    shutil.copy(seeded, path)
+    settings = short_settings(database_url=f"sqlite:///{path}", broker_url="memory://", **changes)
+    before = runtime.current()
+    here = runtime.use(Runtime(settings))
+    celery.conf.update(configuration(settings))
+    yield here
+    here.close()
+    runtime.use(before)
+
+
+@contextmanager
+def _server_shop(
+    broker: str,
+    folder: Path,
+    absent: str | None = None,
+    web_workers: int = 1,
+    queues: Sequence[str] = QUEUES,
+    **changes: Any,
+) -> Iterator[Shop]:
+    """PostgreSQL and a real broker; web, scheduler and one worker per service, but one, are processes of their own."""
+    require_postgresql()
+    with ExitStack() as stack:
+        broker_url = stack.enter_context(open_broker(broker))
+        database_url = stack.enter_context(fresh_postgresql_database())
+        settings = short_settings(database_url=database_url, broker_url=broker_url, port=free_port(), **changes)
+        before = runtime.current()
+        here = runtime.use(Runtime(settings))
+        migrate(database_url)
+        seed()
+        runtime.use(before)
+        stack.callback(here.close)
+        every = role_commands(settings, web_workers, queues)
+        commands = {role: command for role, command in every.items() if role != absent}
+        stack.enter_context(roles(commands, settings, folder))
+        shop = Shop(http_transport(f"http://127.0.0.1:{settings.port}"), here)
+        shop.wait_for(lambda: is_ready(shop), lambda ready: ready)
+        # an order's deadlines must not pay for workers that are still starting
+        workers = [folder / f"{queue}.log" for queue in queues if queue in commands]
+        shop.wait_for(
+            lambda: [log.name for log in workers if b" ready." not in log.read_bytes()], lambda late: not late
+        )
+        yield shop
+
+
+def is_ready(shop: Shop) -> bool:
+    """Return whether a shop's web process answers, and has what it needs."""
+    try:
+        return shop.get("/readyz").status == 200
+    except OSError:
+        return False
