@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from app.settings import ROOT
-from tests.runbook.document import DOCUMENTS, anchors
+from tests.documents.document import DOCUMENTS, anchors
 
 LINKING = [*DOCUMENTS, ROOT / "bench" / "README.md"]
 

@@ -19,11 +19,11 @@ import pytest
 
 from app.celery import QUEUES
 from app.settings import ROOT
-from tests.metrics import prometheus as own_prometheus
-from tests.metrics.dashboard import PANELS, expressions, metrics_in
-from tests.metrics.prometheus import Prometheus, promtool
+from tests.documents.dashboard import PANELS, expressions, metrics_in
 from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
+from tests.testkit import prometheus as own_prometheus
 from tests.testkit.processes import ENDS_WITHIN_SECONDS, free_port, process_environment, role_commands
+from tests.testkit.prometheus import Prometheus, promtool
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
 

@@ -17,7 +17,7 @@ from app.saga import operations, recovery
 from app.saga.models import SagaInstance
 from app.saga.outage import GAP_SECONDS, GRACE_SECONDS
 from app.settings import Settings
-from tests.runbook.document import statements
+from tests.documents.document import statements
 from tests.testkit.messages import Clock, Post, run
 from tests.testkit.servers import fresh_postgresql_database
 from workflows.operations.audit import audit

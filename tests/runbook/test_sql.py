@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from app.runtime import Runtime
 from app.saga import operations
-from tests.runbook.document import statements
+from tests.documents.document import statements
 from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.seed_data import seed

@@ -1,4 +1,4 @@
-"""Every command and target that the documents name is there."""
+"""Every command, target and metric that the documents name is there."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ import pytest
 
 from app.settings import ROOT
 from cli.main import commands
-from tests.runbook.document import DOCUMENTS, blocks
+from tests.documents.document import DOCUMENTS, RUNBOOK, blocks
 
 TARGETS = {
     target
@@ -60,11 +60,15 @@ def test_a_command_can_be_given_as_it_is_written(arguments: str) -> None:
         command.make_context(command.name, rest, parent=context)
 
 
-@pytest.mark.parametrize("target", MADE)
-def test_a_make_target_exists(target: str) -> None:
-    assert target in TARGETS
-
-
-def test_documents_name_commands_and_targets() -> None:
-    assert len(COMMANDS) > 8
+def test_every_make_target_exists() -> None:
+    assert set(MADE) <= TARGETS
     assert len(MADE) > 8
+    assert len(COMMANDS) > 8
+
+
+def test_every_metric_of_the_runbook_exists() -> None:
+    named = set(re.findall(r"`((?:saga|step|queue|broker|database)_(?!id)[a-z_]+)`", RUNBOOK.read_text()))
+    sources = "\n".join(path.read_text() for path in (ROOT / "app" / "observability" / "metrics").glob("*.py"))
+
+    assert "saga_stuck" in named
+    assert {name for name in named if f'"{name.removesuffix("_total")}"' not in sources} == set()

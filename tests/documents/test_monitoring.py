@@ -8,9 +8,9 @@ import yaml
 
 from app.celery import QUEUES
 from app.settings import ROOT
-from tests.metrics.dashboard import DASHBOARD, GRAFANA, PANELS
-from tests.metrics.prometheus import DEPLOYED, promtool
-from tests.runbook.document import anchors
+from tests.documents.dashboard import DASHBOARD, GRAFANA, PANELS
+from tests.documents.document import anchors
+from tests.testkit.prometheus import DEPLOYED, promtool
 
 RULES: list[dict[str, Any]] = [
     rule
