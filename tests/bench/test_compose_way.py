@@ -55,15 +55,6 @@ def test_a_service_is_scaled_alone_and_has_its_replicas_back_in_the_end(calls: P
     assert ups == [up.format(3), up.format(1)]
 
 
-def test_without_docker_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    ended = CliRunner().invoke(main, ["--stack", "compose"])
-
-    assert ended.exit_code == 2
-    assert "--stack processes" in ended.output
-
-
 def test_a_stack_that_is_not_up_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\necho 'no service nginx' >&2\nexit 1\n")
