@@ -19,19 +19,6 @@ from tests.testkit.servers import require_postgresql
 
 COMMAND = [sys.executable, "-m", "bench.scale_report"]
 QUICK = ["--broker=redis", "--replicas=1,2", "--orders=6", "--in-flight=4", "--latency=0.01", "--concurrency=1"]
-    "--broker",
-    "redis",
-    "--replicas",
-    "1,2",
-    "--orders",
-    "6",
-    "--in-flight",
-    "4",
-    "--latency",
-    "0.01",
-    "--concurrency",
-    "1",
-]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

@@ -16,7 +16,7 @@ import sys
 
 import click
 
-from tests.chaos.report import Report
+from tests.chaos.outcome import Report
 from tests.chaos.run import run
 from tests.chaos.stack import STACKS, open_stack
 from tests.testkit.private_servers import MissingServer, folder_for_servers

@@ -1,10 +1,8 @@
-"""Stacks of their own for the tests: started, and ended, by each."""
+"""Stacks for the tests of a module: each is started when its first test wants it, and ended after its last."""
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
@@ -14,31 +12,20 @@ from tests.testkit.processes import end_of
 from tests.testkit.servers import not_here
 
 
-class OpenStack(Protocol):
-    """Starts a stack by its name, with changes to its settings."""
-
-    def __call__(self, name: str, **changes: Any) -> Stack: ...
+@pytest.fixture(scope="module")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack of this name. What is not installed skips the test, or fails it in CI."""
+    with folder_for_servers() as folder:
+        try:
+            with open_stack(request.param, folder) as stack:
+                yield stack
+        except MissingServer as missing:
+            not_here(str(missing))
 
 
 @pytest.fixture
-def start() -> Iterator[OpenStack]:
-    """Start a stack by its name; it ends with the test. What is not installed skips the test, or fails it in CI.
-
-    A test that fails shows the end of each process's log.
-    """
-    with ExitStack() as running:
-
-        def open_here(name: str, **changes: Any) -> Stack:
-            folder = running.enter_context(folder_for_servers())
-            running.callback(_print_logs, folder)
-            try:
-                return running.enter_context(open_stack(name, folder, **changes))
-            except MissingServer as missing:
-                not_here(str(missing))
-
-        yield open_here
-
-
-def _print_logs(folder: Path) -> None:
-    for log in sorted(folder.rglob("*.log")):
-        sys.stdout.write(f"--- {log.relative_to(folder)}\n{end_of(log)}\n")
+def logs(stack: Stack) -> Iterator[None]:
+    """Show the end of each process's log if the test fails: pytest shows what is written to its output then."""
+    yield
+    for log in sorted(Path(stack.folder).rglob("*.log")):
+        sys.stdout.write(f"--- {log.relative_to(stack.folder)}\n{end_of(log)}\n")

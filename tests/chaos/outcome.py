@@ -1,9 +1,10 @@
-"""What became of the orders: read from the database, and held against what they were told to do."""
+"""What became of the orders: read from database and logs, held against what they were told to do, and printed."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -18,6 +19,11 @@ LEGAL_REASONS = ("before its deadline", "the order timed out", "the gateway did 
 
 LAST_FAILURE = "unavailable, as simulated"
 """What one that was to recover may be undone for: repetitions of its message made its attempts at the same time."""
+
+MAX_VIOLATIONS = 20
+REDRIVEN = "re-drives by the sweep"
+
+_DELIVERED = re.compile(rb"delivered (\S+) redelivered=([01])")
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,15 @@ def ended_orders(shop: Shop) -> list[Ended]:
     )
     with shop.here.database.reading() as session:
         return [
-            Ended(key.removeprefix("key:"), order_id, saga.status, saga.error, _seconds(placed, saga.updated_at))
-            for key, order_id, placed, saga in session.execute(query)
+            Ended(key.removeprefix("key:"), order_id, saga.status, saga.error, (saga.updated_at - at).total_seconds())
+            for key, order_id, at, saga in session.execute(query)
         ]
 
 
 def orders_without_a_key(shop: Shop) -> Iterator[str]:
-    """Name the orders that no key stands for: every request had one, so they are somebody's second order."""
-    query = select(Order.id).where(Order.id.not_in(select(OrderRequest.order_id)))
-    with shop.here.database.reading() as session:
-        for order_id in session.scalars(query):
-            yield f"order {order_id} has no key: its request was taken for two"
+    """Name the orders that no key stands for: every request had one, so they are a request's second order."""
+    for (order_id,) in shop.rows("SELECT id FROM orders WHERE id NOT IN (SELECT order_id FROM order_requests)"):
+        yield f"order {order_id} has no key: its request was taken for two"
 
 
 def unsettled(shop: Shop) -> int:
@@ -61,13 +65,13 @@ def unsettled(shop: Shop) -> int:
 
 
 def stuck_sagas(shop: Shop) -> list[SagaInstance]:
-    """Return the sagas that wait for a person."""
+    """Return the sagas that wait for an operator."""
     with shop.here.database.reading() as session:
         return list(session.scalars(select(SagaInstance).where(SagaInstance.status == SagaStatus.STUCK)))
 
 
 def stuck_forward(stuck: Sequence[SagaInstance]) -> Iterator[str]:
-    """Name the sagas that got stuck on their way forward: only what cannot be undone may wait for a person."""
+    """Name the sagas that got stuck on their way forward: only a failed compensation may wait for an operator."""
     for saga in stuck:
         if saga.state != COMPENSATION_STARTED:
             yield f"saga {saga.id} was stuck going forward: {saga.stuck_reason}"
@@ -84,18 +88,20 @@ def judge(wishes: Sequence[Wish], answered: Mapping[str, str], ended: Sequence[E
             yield f"{wish.key}: it was never accepted"
         elif answered[wish.key] != order.order_id:
             yield f"{wish.key}: the client was told {answered[wish.key]}, kept is {order.order_id}"
-        else:
-            yield from _judge_end(wish, order)
+        elif wrong := _wrong_end(wish, order):
+            yield f"{wish.key} ({order.order_id}, {wish.body['saga_type']}, {wish.body.get('simulate', {})}) {wrong}"
 
 
-def _judge_end(wish: Wish, order: Ended) -> Iterator[str]:
-    what = f"{wish.key} ({order.order_id}, {wish.body['saga_type']}, {wish.body.get('simulate', {})})"
+def _wrong_end(wish: Wish, order: Ended) -> str | None:
     if order.status not in TERMINAL:
-        yield f"{what} is {order.status}: {order.error}"
-    elif wish.doomed and order.status == SagaStatus.COMPLETED:
-        yield f"{what} is completed, and had to fail"
-    elif not wish.doomed and order.status == SagaStatus.COMPENSATED and not _legal(wish, order):
-        yield f"{what} was undone for no good reason: {order.error}"
+        return f"is {order.status}: {order.error}"
+    if wish.doomed and order.status == SagaStatus.COMPLETED:
+        return "is completed, and had to fail"
+    legal = (*LEGAL_REASONS, LAST_FAILURE) if "simulate" in wish.body else LEGAL_REASONS
+    undone = not wish.doomed and order.status == SagaStatus.COMPENSATED
+    if undone and not any(reason in (order.error or "") for reason in legal):
+        return f"was undone for no good reason: {order.error}"
+    return None
 
 
 def healthy_undone(wishes: Sequence[Wish], ended: Sequence[Ended]) -> "Counter[str]":
@@ -105,10 +111,59 @@ def healthy_undone(wishes: Sequence[Wish], ended: Sequence[Ended]) -> "Counter[s
     return Counter(str(order.error).splitlines()[0] for order in undone)
 
 
-def _legal(wish: Wish, order: Ended) -> bool:
-    legal = (*LEGAL_REASONS, LAST_FAILURE) if "simulate" in wish.body else LEGAL_REASONS
-    return any(reason in (order.error or "") for reason in legal)
+def read_logs(folder: Path) -> "Counter[str]":
+    """Count in the roles' logs what the witness wrote of sagas' messages, and the sweep of what it drove on.
+
+    ``of these repeated`` are deliveries beyond a message's first, whoever sent it; of ``redelivered by broker`` the
+    broker itself says that it had delivered the message before.
+    """
+    keys: Counter[bytes] = Counter()
+    redelivered = redriven = 0
+    for path in folder.glob("*.log"):
+        with path.open("rb") as log:
+            for line in log:
+                if found := _DELIVERED.search(line):
+                    keys[found[1]] += 1
+                    redelivered += found[2] == b"1"
+                redriven += b" is driven on by the sweep" in line or b" is overdue" in line
+    return Counter(
+        {
+            "messages delivered": keys.total(),
+            "  of these repeated": keys.total() - len(keys),
+            "  redelivered by broker": redelivered,
+            REDRIVEN: redriven,
+        }
+    )
 
 
-def _seconds(start: datetime, end: datetime) -> float:
-    return (end - start).total_seconds()
+@dataclass(frozen=True)
+class Report:
+    """What came of a run: counts, and what must not be."""
+
+    title: str
+    statuses: Counter[str]
+    stuck: Counter[str]
+    """On what sagas were stuck before they were resumed."""
+    kills: Counter[str]
+    restarts: Counter[str]
+    others: Mapping[str, Counter[str]]
+    """More counts, by what they are of."""
+    slowest: Mapping[str, float]
+    messages: Counter[str]
+    lost_messages: int
+    """How many messages were waiting in a broker when it was made to forget them."""
+    violations: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        yield self.title
+        counters = {"orders": self.statuses, "stuck, and resumed": self.stuck, "kills": self.kills}
+        for what, counter in {**counters, "restarts of servers": self.restarts, **self.others}.items():
+            parts = ", ".join(f"{name} {number}" for name, number in counter.most_common())
+            yield f"  {what:<24}{counter.total():>6}" + (f"  ({parts})" if parts else "")
+        numbers = {**self.messages, "messages known as lost": self.lost_messages, "violations": len(self.violations)}
+        yield from (f"  {what:<24}{seconds:>8.1f} s" for what, seconds in self.slowest.items())
+        yield from (f"  {what:<24}{number:>6}" for what, number in numbers.items())
+        yield from (f"VIOLATED  {violation}" for violation in self.violations[:MAX_VIOLATIONS])
+        if len(self.violations) > MAX_VIOLATIONS:
+            yield f"… and {len(self.violations) - MAX_VIOLATIONS} more"

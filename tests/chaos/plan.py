@@ -82,7 +82,7 @@ def blows(rng: random.Random, targets: Sequence[Target], number: int, seconds: f
 
 
 def wishes(rng: random.Random, books: Sequence[str], number: int, seconds: float) -> list[Wish]:
-    """Draw so many orders at a steady pace: every kind of saga, half of them with a fault."""
+    """Draw so many orders at a steady pace, in every kind of saga, half with a fault; the books make their keys."""
     return [_wish(rng, books, each, each * seconds / number) for each in range(number)]
 
 
@@ -99,4 +99,4 @@ def _wish(rng: random.Random, books: Sequence[str], number: int, at: float) -> W
         **({"simulate": simulate} if simulate else {}),
     }
     answers = 2 if rng.random() < 0.1 else 1
-    return Wish(at, f"chaos-{number}", body, doomed=simulate in DOOMED, answers=answers)
+    return Wish(at, f"{books[0]}-{number}", body, doomed=simulate in DOOMED, answers=answers)

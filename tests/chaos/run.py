@@ -8,22 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 from app.saga.models import SagaInstance
-from tests.chaos import plan
+from tests.chaos import outcome, plan
 from tests.chaos.client import Client
-from tests.chaos.outcome import (
-    ended_orders,
-    healthy_undone,
-    judge,
-    orders_without_a_key,
-    stuck_forward,
-    stuck_sagas,
-    unsettled,
-)
+from tests.chaos.outcome import Report
 from tests.chaos.plan import Blow, Wish
-from tests.chaos.report import Report, read_logs
 from tests.chaos.stack import Stack
 from tests.testkit.private_servers import PrivatePostgresql
 from tests.testkit.processes import wait_for
@@ -63,7 +53,7 @@ class Chaos:
         Raises TimeoutError when something does not settle.
         """
         self._wait_until_settled()
-        stuck = stuck_sagas(self.stack.shop)
+        stuck = outcome.stuck_sagas(self.stack.shop)
         for saga in stuck:
             self.client.resume(saga.id)
         self._wait_until_settled()
@@ -81,28 +71,30 @@ class Chaos:
         if blow.target not in self.stack.servers:
             self.stack.supervisor.strike(blow.target, blow.way, lambda: self.stopping.wait(blow.pause))
             return
-        server = self.stack.servers[blow.target]
+        server, is_database = self.stack.servers[blow.target], blow.target == PrivatePostgresql.NAME
         with self._locks[blow.target]:
             self.restarts[f"{blow.target} {blow.way}"] += 1
-            if blow.target == PrivatePostgresql.NAME:
+            if is_database:
                 self._database_is_back = math.inf
             server.down(blow.way)
             self.stopping.wait(blow.pause)
             server.start()
-            if blow.target == PrivatePostgresql.NAME:
+            if is_database:
                 self._database_is_back = time.monotonic()
 
     def _database_was_down_since(self, moment: float) -> bool:
-        """Tell whether a request sent at a moment may have met no database; for nothing else may it be refused."""
+        """Return whether a request sent at a moment may have met no database; for nothing else may it be refused."""
         return moment < self._database_is_back
 
     def _wait_until_settled(self) -> None:
+        shop = self.stack.shop
         # a long queue may take its time, as long as it becomes shorter
-        while left := unsettled(self.stack.shop):
-            wait_for(f"any of {left} sagas to settle", partial(self._fewer_are_left, left), SETTLING_PATIENCE_SECONDS)
-
-    def _fewer_are_left(self, than: int) -> bool:
-        return unsettled(self.stack.shop) < than
+        while left := outcome.unsettled(shop):
+            wait_for(
+                f"any of {left} sagas to settle",
+                lambda left=left: outcome.unsettled(shop) < left,  # type: ignore[misc]
+                SETTLING_PATIENCE_SECONDS,
+            )
 
 
 def run(stack: Stack, seed: int, orders: int, kills: int) -> Report:
@@ -121,7 +113,9 @@ def add_books(stack: Stack, stock: int) -> list[str]:
 def unleash(stack: Stack, wishes: Sequence[Wish], blows: Sequence[Blow], title: str) -> Report:
     """Place these orders while these blows fall, then wait until everything is settled; returns what came of it."""
     start = time.monotonic()
-    chaos = Chaos(stack)
+    client, shop, supervisor = (chaos := Chaos(stack)).client, stack.shop, stack.supervisor
+    kills, ended_before = supervisor.kills.copy(), supervisor.ended_by_themselves.copy()
+    lost, logged = lost_messages(stack), outcome.read_logs(stack.folder)
     chaos.rage(wishes, blows)
     stuck: list[SagaInstance] = []
     violations: list[str] = []
@@ -129,22 +123,30 @@ def unleash(stack: Stack, wishes: Sequence[Wish], blows: Sequence[Blow], title: 
         stuck += chaos.settle()
     except TimeoutError as error:
         violations.append(str(error))
-    ended = ended_orders(stack.shop)
-    violations += [*chaos.client.finds, *judge(wishes, chaos.client.order_ids, ended), *stuck_forward(stuck)]
-    violations += [*orders_without_a_key(stack.shop), *stack.shop.violations()]
+    keys = {wish.key for wish in wishes}
+    ended = [order for order in outcome.ended_orders(shop) if order.key in keys]
+    violations += [*client.finds, *outcome.judge(wishes, client.order_ids, ended), *outcome.stuck_forward(stuck)]
+    violations += [*outcome.orders_without_a_key(shop), *shop.violations()]
     return Report(
-        title=f"{stack.name}, {title}, {len(blows)} blows",
-        seconds=time.monotonic() - start,
+        title=f"{stack.name}, {title}, {len(blows)} blows, {time.monotonic() - start:.0f} s",
         statuses=Counter(order.status for order in ended),
-        healthy_undone=healthy_undone(wishes, ended),
         stuck=Counter(str(saga.stuck_reason) for saga in stuck),
-        kills=stack.supervisor.kills,
+        kills=supervisor.kills - kills,
         restarts=chaos.restarts,
-        ended_by_themselves=stack.supervisor.ended_by_themselves,
-        repeats=chaos.client.repeats,
-        slowest_answer=chaos.client.slowest_answer,
-        slowest_settling=max((order.seconds for order in ended), default=0.0),
-        messages=read_logs(stack.folder),
-        lost_messages=sum(server.lost_messages for server in stack.servers.values()),
+        others={
+            "undone though healthy": outcome.healthy_undone(wishes, ended),
+            "ended by themselves": supervisor.ended_by_themselves - ended_before,
+            "requests sent again": client.repeats,
+        },
+        slowest={
+            "slowest answer": client.slowest_answer,
+            "longest time to settle": max((order.seconds for order in ended), default=0.0),
+        },
+        messages=outcome.read_logs(stack.folder) - logged,
+        lost_messages=lost_messages(stack) - lost,
         violations=violations,
     )
+
+
+def lost_messages(stack: Stack) -> int:
+    return sum(server.lost_messages for server in stack.servers.values())

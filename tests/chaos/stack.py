@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app import runtime
 from app.celery import QUEUES
 from app.messaging.batcher import MAX_BATCH
-from app.migrations import migrate
-from app.runtime import Runtime
 from app.settings import Settings
 from tests.chaos.plan import Target
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
 from tests.testkit.private_servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
 from tests.testkit.processes import free_port, role_commands, wait_for
 from tests.testkit.shop import OPERATOR_TOKEN, Shop, http_transport
-from workflows.seed_data import seed
+from tests.testkit.stacks import is_ready, prepared
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
 EMBEDDED = "embedded"
@@ -60,15 +57,14 @@ def open_stack(name: str, folder: Path, **changes: Any) -> Iterator[Stack]:
         with ThreadPoolExecutor() as starters:
             list(starters.map(lambda server: server.start(), servers.values()))
         settings = _settings(name, folder, servers).but(**changes)
-        here = Runtime(settings)
+        here = prepared(settings)
         stack.callback(here.close)
-        _prepare(here)
         supervisor = Supervisor(_commands(name, settings), settings, folder)
         stack.callback(supervisor.end)
         supervisor.start()
         base_url = f"http://127.0.0.1:{settings.port}"
         shop = Shop(http_transport(base_url), here)
-        wait_for(f"{name} to be ready, see {folder}", lambda: _ready(shop))
+        wait_for(f"{name} to be ready, see {folder}", lambda: is_ready(shop))
         targets = tuple(_targets(name, servers))
         yield Stack(name, folder, base_url, shop, servers, supervisor, targets, 4.0 if name == EMBEDDED else 1.5)
 
@@ -100,16 +96,6 @@ def _settings(name: str, folder: Path, servers: dict[str, Server]) -> Settings:
     )
 
 
-def _prepare(here: Runtime) -> None:
-    before = runtime.current()
-    runtime.use(here)
-    try:
-        migrate(here.settings.database_url)
-        seed()
-    finally:
-        runtime.use(before)
-
-
 def _commands(name: str, settings: Settings) -> dict[str, Command]:
     if name == EMBEDDED:
         return {"run": lambda: [sys.executable, "-m", "app", "run"]}
@@ -135,10 +121,3 @@ def _targets(name: str, servers: dict[str, Server]) -> Iterator[Target]:
     for queue in QUEUES:
         ways = [GROUP, MAIN] if queue in ONE_PROCESS else [GROUP, MAIN, CHILD]
         yield Target(queue, ways, 60 / len(QUEUES))
-
-
-def _ready(shop: Shop) -> bool:
-    try:
-        return shop.get("/readyz").status == 200
-    except OSError:
-        return False

@@ -95,11 +95,7 @@ def _server_shop(
         broker_url = stack.enter_context(open_broker(broker))
         database_url = stack.enter_context(fresh_postgresql_database())
         settings = short_settings(database_url=database_url, broker_url=broker_url, port=free_port(), **changes)
-        before = runtime.current()
-        here = runtime.use(Runtime(settings))
-        migrate(database_url)
-        seed()
-        runtime.use(before)
+        here = prepared(settings)
         stack.callback(here.close)
         every = role_commands(settings, web_workers, queues)
         commands = {role: command for role, command in every.items() if role != absent}
@@ -112,6 +108,18 @@ def _server_shop(
             lambda: [log.name for log in workers if b" ready." not in log.read_bytes()], lambda late: not late
         )
         yield shop
+
+
+def prepared(settings: Settings) -> Runtime:
+    """Return a runtime of these settings, whose database is migrated and seeded; this process goes on with its own."""
+    before = runtime.current()
+    here = runtime.use(Runtime(settings))
+    try:
+        migrate(settings.database_url)
+        seed()
+    finally:
+        runtime.use(before)
+    return here
 
 
 def is_ready(shop: Shop) -> bool:
