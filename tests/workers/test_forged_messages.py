@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kombu import Connection, Queue
@@ -22,8 +23,10 @@ def test_what_is_no_task_is_logged_and_dropped(
     stack: str, seeded_database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # good orders are to complete, however long the workers take to start
-    patient = {"step_timeout_seconds": 60, "order_timeout_seconds": 60}
-    with open_shop(stack, seeded_database, tmp_path, **patient) as shop:
+    changes: dict[str, Any] = {"step_timeout_seconds": 60, "order_timeout_seconds": 60}
+    if stack != "memory":
+        changes["queues"] = [",".join(QUEUES)]
+    with open_shop(stack, seeded_database, tmp_path, **changes) as shop:
         broker_url = shop.here.settings.broker_url
         book = shop.add_book(stock=10)
         ended = [place_and_settle(shop, book, pattern) for pattern in ("orchestration", "choreography")]

@@ -2,24 +2,22 @@
 
 import http.client
 import os
+import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from app.settings import ROOT, Settings
-from tests.testkit.processes import free_port, process_environment
+from app.settings import Settings
+from tests.testkit.processes import children, free_port, kill_group, process_environment, spawn, wait_for
 from tests.testkit.shop import http_transport
+from tests.testkit.stacks import short_settings
 
 PATIENCE_SECONDS = 60
 """Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""
-
-STARTING_SECONDS = 120
 
 COMMANDS = {
     "waitress": ["-m", "app", "run"],
@@ -34,11 +32,7 @@ class Server:
         self.port = settings.port
         self.log = log
         bind = ["--bind", f"127.0.0.1:{self.port}"] if name == "gunicorn" else []
-        with log.open("wb") as output:
-            command = [sys.executable, *COMMANDS[name], *bind]
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=process_environment(settings), stdout=output, stderr=output
-            )
+        self.process = spawn([sys.executable, *COMMANDS[name], *bind], process_environment(settings), log)
         self.call = http_transport(f"http://127.0.0.1:{self.port}")
 
     def place(self) -> str:
@@ -47,11 +41,6 @@ class Server:
         answer = self.call("POST", "/api/v1/orders", body, {})
         assert answer.status == 202, answer
         return str(answer.body["saga_id"])
-
-    def workers(self) -> list[int]:
-        """Return the processes that gunicorn has started."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
 
     @contextmanager
     def listening(self, saga_id: str, last_seen: str = "") -> Iterator[Iterator[tuple[str, str]]]:
@@ -76,18 +65,22 @@ def value_of(fields: Iterator[tuple[str, str]], wanted: str) -> str:
     return next(value for name, value in fields if name == wanted)
 
 
-def wait_for(good: Callable[[], object], patience: float = PATIENCE_SECONDS) -> None:
-    give_up = time.monotonic() + patience
-    while not good():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
-@pytest.fixture(params=list(COMMANDS))
-def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=list(COMMANDS))
+def server(
+    request: pytest.FixtureRequest, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """Each server, with room for one stream in each process."""
-    patient = settings.but(port=free_port(), web_threads=3, step_timeout_seconds=600, order_timeout_seconds=600)
-    server = Server(request.param, patient, tmp_path / "log")
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(seeded_database, folder / "shop.db")
+    patient = short_settings(
+        database_url=f"sqlite:///{folder / 'shop.db'}",
+        broker_url="memory://",
+        port=free_port(),
+        web_threads=3,
+        step_timeout_seconds=600,
+        order_timeout_seconds=600,
+    )
+    server = Server(request.param, patient, folder / "log")
 
     def open_() -> bool:
         assert server.process.poll() is None, server.log.read_text()
@@ -97,11 +90,10 @@ def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -
             return False
 
     try:
-        wait_for(open_, STARTING_SECONDS)
+        wait_for("the server", open_)
         yield server
     finally:
-        server.process.kill()
-        server.process.wait()
+        kill_group(server.process)
 
 
 def is_live(server: Server, saga_id: str) -> bool:
@@ -115,18 +107,10 @@ def test_a_stream_tells_what_happens_and_gives_its_room_back(server: Server) -> 
         assert value_of(fields, "event") == "live"
         before = value_of(fields, "id")
         assert server.call("POST", f"/api/v1/sagas/{saga_id}/cancel", {}, {}).status == 202
-        wait_for(lambda: value_of(fields, "id") != before)
+        wait_for("a change", lambda: value_of(fields, "id") != before, PATIENCE_SECONDS)
 
     # a client that has hung up frees its place long before its stream would have ended
-    wait_for(lambda: is_live(server, saga_id))
-
-
-def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> None:
-    with server.listening(server.place()) as fields:
-        value_of(fields, "id")
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(PATIENCE_SECONDS) == 0
-    assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for
+    wait_for("room", lambda: is_live(server, saga_id), PATIENCE_SECONDS)
 
 
 def test_nobody_operates_through_a_proxy_that_the_settings_do_not_know_of(server: Server) -> None:
@@ -139,7 +123,7 @@ def test_another_process_goes_on_where_a_killed_one_was(server: Server) -> None:
     saga_id = server.place()
     with server.listening(saga_id) as fields:
         seen = value_of(fields, "id")
-        for worker in server.workers():
+        for worker in children(server.process.pid):
             os.kill(worker, signal.SIGKILL)
         with pytest.raises((http.client.IncompleteRead, ConnectionError, StopIteration)):
             value_of(fields, "id")
@@ -147,3 +131,11 @@ def test_another_process_goes_on_where_a_killed_one_was(server: Server) -> None:
 
     with server.listening(saga_id, seen) as fields:
         assert value_of(fields, "id") != seen
+
+
+def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> None:  # the last one: it stops it
+    with server.listening(server.place()) as fields:
+        value_of(fields, "id")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for

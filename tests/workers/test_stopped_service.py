@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.celery import QUEUES
 from tests.testkit.processes import role_commands, roles
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
@@ -18,8 +19,8 @@ SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 def test_a_stopped_service_is_undone_and_does_no_harm_when_it_is_back(
     stack: str, service: str, seeded_database: Path, tmp_path: Path
 ) -> None:
-    patient = {"step_timeout_seconds": 8, "order_timeout_seconds": 8}  # the other workers may take as long to start
-    with open_shop(stack, seeded_database, tmp_path, absent=service, **patient) as shop:
+    others = ",".join(queue for queue in QUEUES if queue != service)
+    with open_shop(stack, seeded_database, tmp_path, queues=[others]) as shop:
         book = shop.add_book(stock=4)
         placed = [shop.order(book, saga_type=saga_type) for saga_type in SAGA_TYPES]
         for order in placed:

@@ -16,12 +16,12 @@ from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
-ORDERS = 150
-STOCK = 110
+ORDERS = 90
+STOCK = 66
 """Copies of the book that is scarce; each order wants one of it and one of the other."""
 
-KILLS = (200, 500)
-"""At how many events a worker is killed. There are some 800 in the end."""
+KILLS = (120, 300)
+"""At how many events a worker is killed. There are some 480 in the end."""
 
 WORKERS = 2
 

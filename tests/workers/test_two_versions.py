@@ -11,7 +11,7 @@ from tests.testkit.processes import free_port, roles
 from tests.testkit.shop import Shop, http_transport
 from tests.testkit.stacks import is_ready, open_shop
 
-ORDERS = 10
+ORDERS = 6
 ADDED = """
     SELECT step, status, count(*) FROM saga_steps WHERE step IN ('wrap_as_gift', 'send_greetings')
     GROUP BY 1, 2 ORDER BY 1"""
