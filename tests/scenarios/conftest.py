@@ -9,7 +9,7 @@ from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
 
 STACKS = ("eager", "memory", "postgresql+rabbitmq", "postgresql+redis")
-PATIENT = {"step_timeout_seconds": 120, "order_timeout_seconds": 120}
+PATIENT = {"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 30}
 """Deadlines that no good order misses, however slow the machine is."""
 HASTY = {"step_timeout_seconds": 2, "order_timeout_seconds": 2}
 """Deadlines that are waited for."""
@@ -24,15 +24,3 @@ def shop(
     deadlines = HASTY if hasty else PATIENT
     with open_shop(stack, seeded_database, tmp_path_factory.mktemp("shop"), **deadlines) as shop:
         yield shop
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, rather than skip, what makes no sense on a stack: a test says so by ``not_on``."""
-    senseless = [item for item in items if _is_senseless(item)]
-    items[:] = [item for item in items if item not in senseless]
-    config.hook.pytest_deselected(items=senseless)
-
-
-def _is_senseless(item: pytest.Item) -> bool:
-    marker, call = item.get_closest_marker("not_on"), getattr(item, "callspec", None)
-    return marker is not None and call is not None and call.params.get("shop") in marker.args

@@ -29,7 +29,9 @@ COMMANDS = {
 }
 
 
-pytestmark = pytest.mark.not_on("eager", "memory")  # their workers are no processes of their own
+pytestmark = pytest.mark.parametrize(
+    "shop", ["postgresql+redis"], indirect=True
+)  # Flower beside RabbitMQ: tests/browser
 
 
 def test_every_worker_registers_every_task(shop: Shop) -> None:
