@@ -22,24 +22,14 @@ on_redis = pytest.mark.parametrize("stack", ["redis"], indirect=True)
 embedded = pytest.mark.parametrize("stack", ["embedded"], indirect=True)
 
 
-@pytest.mark.parametrize(("stack", "blows"), [("rabbitmq", 8), ("redis", 8), ("embedded", 3)], indirect=["stack"])
-def test_whatever_is_killed_every_order_ends_right(stack: Stack, blows: int) -> None:
-    report = run(stack, seed=3, orders=50, kills=blows)
-
-    assert_settled(report, 50)
-    assert report.kills.total() + report.restarts.total() == blows, report
-    assert {restart.split()[0] for restart in report.restarts} == set(stack.servers), report
+@pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
+def test_with_rabbitmq_whatever_is_killed_every_order_ends_right(stack: Stack) -> None:
+    assert_right_whatever_is_killed(stack, blows=8)
 
 
-@embedded
-def test_an_embedded_shop_killed_in_the_middle_of_a_hundred_orders_loses_none(stack: Stack) -> None:
-    orders = wishes(random.Random(1), add_books(stack, 1000), number=100, seconds=3)
-
-    report = unleash(stack, orders, [Blow(at=1.5, target="run", way=GROUP, pause=0)], "killed in the middle")
-
-    assert_settled(report, 100)
-    assert report.kills["run"] == 1
-    assert report.messages[REDRIVEN] > 0, "the kill lost no message"
+@on_redis
+def test_with_redis_whatever_is_killed_every_order_ends_right(stack: Stack) -> None:
+    assert_right_whatever_is_killed(stack, blows=8)
 
 
 @on_redis
@@ -78,6 +68,30 @@ def test_orders_accepted_while_the_broker_is_away_are_done_when_it_is_back(stack
 
     assert [stack.shop.settle(saga_id)["status"] for saga_id in placed] == ["completed"] * 3
     assert stack.shop.violations() == []
+
+
+@embedded
+def test_embedded_whatever_is_killed_every_order_ends_right(stack: Stack) -> None:
+    assert_right_whatever_is_killed(stack, blows=3)
+
+
+@embedded
+def test_an_embedded_shop_killed_in_the_middle_of_a_hundred_orders_loses_none(stack: Stack) -> None:
+    orders = wishes(random.Random(1), add_books(stack, 1000), number=100, seconds=3)
+
+    report = unleash(stack, orders, [Blow(at=1.5, target="run", way=GROUP, pause=0)], "killed in the middle")
+
+    assert_settled(report, 100)
+    assert report.kills["run"] == 1
+    assert report.messages[REDRIVEN] > 0, "the kill lost no message"
+
+
+def assert_right_whatever_is_killed(stack: Stack, blows: int) -> None:
+    report = run(stack, seed=3, orders=50, kills=blows)
+
+    assert_settled(report, 50)
+    assert report.kills.total() + report.restarts.total() == blows, report
+    assert {restart.split()[0] for restart in report.restarts} == set(stack.servers), report
 
 
 def order_of_each_kind(stack: Stack, book: str) -> list[str]:
