@@ -23,9 +23,9 @@ from app.saga import outage, recovery
 from app.settings import Settings
 from tasks import inventory
 from tasks.inventory import Book
-from tests.chaos.relay import Relay
 from tests.testkit.private_servers import MissingServer, PrivatePostgresql, folder_for_servers
 from tests.testkit.processes import wait_for
+from tests.testkit.relay import Relay
 from tests.testkit.servers import not_here
 from workflows import catalogue, orders
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place

@@ -1,21 +1,41 @@
-"""What the web's tests share."""
+"""The fixtures of the web's tests."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
-from app.messaging import publisher
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.web import SEED_ORDER, PlaceUnsent, lose_messages, post
 from web import create_app
 
-PlaceUnsent = Callable[[object], dict[str, Any]]
 
-SEED_ORDER = {"customer_id": "customer-123", "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}]}
-"""The order that seed 003 writes."""
+class CompiledTemplates(BytecodeCache):
+    """The templates as they were compiled for an earlier app of this process: every app would compile its own."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if compiled := self._compiled.get(bucket.key):
+            bucket.bytecode_from_string(compiled)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = CompiledTemplates()
+
+
+@pytest.fixture
+def flask_app(flask_app: Flask) -> Flask:
+    flask_app.jinja_env.bytecode_cache = COMPILED
+    return flask_app
 
 
 @pytest.fixture
@@ -34,15 +54,6 @@ def place_unsent(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> PlaceU
             return post(client, "/api/v1/orders", body)
 
     return place
-
-
-def lose_messages(patch: pytest.MonkeyPatch) -> None:
-    """Have what is sent be lost, until the patch is undone."""
-    patch.setattr(publisher, "_publish", _lose)
-
-
-def _lose(*_: object, **__: object) -> bool:
-    return True  # the broker took it, and that was the last that was heard of it
 
 
 @pytest.fixture
@@ -64,22 +75,3 @@ def operator(client: Browser, here: Runtime) -> Browser:
 def order(client: FlaskClient) -> dict[str, Any]:
     """The answer to seed 003's order."""
     return post(client, "/api/v1/orders", SEED_ORDER)
-
-
-def post(client: FlaskClient, path: str, body: object, status: int = 202) -> dict[str, Any]:
-    """Send a JSON body and return the JSON answer, which must have this status."""
-    response = client.post(path, json=body)
-    assert response.status_code == status, response.text
-    return dict(response.get_json())
-
-
-def get(client: FlaskClient, path: str, status: int = 200) -> dict[str, Any]:
-    """Return the JSON answer, which must have this status."""
-    response = client.get(path)
-    assert response.status_code == status, response.text
-    return dict(response.get_json())
-
-
-def stock(client: FlaskClient, book_id: str) -> dict[str, Any]:
-    """Return a book."""
-    return get(client, f"/api/v1/inventory/{book_id}")

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from app.runtime import Runtime
 from app.settings import ROOT
-from tests.web.conftest import get, lose_messages
+from tests.testkit.web import get, lose_messages
 from tests.web.test_openapi import operations
 from web.graphql.schema import schema
 from workflows.operations.audit import audit

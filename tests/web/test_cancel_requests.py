@@ -11,8 +11,8 @@ from app.settings import Settings
 from cli import environment
 from cli.main import commands
 from tests.testkit.messages import Post
-from tests.web.conftest import SEED_ORDER, get
-from tests.web.conftest import post as send
+from tests.testkit.web import SEED_ORDER, get
+from tests.testkit.web import post as send
 
 RESERVE, CHARGE = "inventory.reserve_on_order_created", "payments.charge_on_order_created"
 SHIP = "shipping.ship_when_reserved_and_paid"

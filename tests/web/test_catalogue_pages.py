@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.testkit.browser import HTML, Browser
-from tests.web.conftest import SEED_ORDER, get, post, stock
+from tests.testkit.web import SEED_ORDER, get, post, stock
 from workflows import catalogue
 from workflows.operations.audit import audit
 

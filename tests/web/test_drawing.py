@@ -6,7 +6,7 @@ import pytest
 
 from app.saga.definition import OperatorActionType, StepStatus
 from app.saga.models import OperatorAction
-from tests.web.told import PLAN, at, done, failure, saga, undone
+from tests.testkit.told import PLAN, at, done, failure, saga, undone
 from web.diagrams import axis as axes
 from web.diagrams.axis import axis
 from web.diagrams.steps import StepDiagram, step_diagram

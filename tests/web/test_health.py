@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.web.conftest import get
+from tests.testkit.web import get
 from web import create_app
 
 

@@ -21,7 +21,7 @@ from app.settings import Settings
 from tests.testkit.private_servers import MissingServer, PrivateRedis
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import not_here
-from tests.web.conftest import SEED_ORDER, PlaceUnsent
+from tests.testkit.web import SEED_ORDER, PlaceUnsent
 from tests.web.test_live import messages, streams_of
 from web import create_app
 from web.live import subscriber

@@ -11,7 +11,7 @@ from app.saga import operations
 from app.saga.definition import Operation, SagaStatus, StepStatus
 from app.saga.models import SagaInstance
 from tasks.orders import OrderCancelled
-from tests.web.conftest import PlaceUnsent, get, post, stock
+from tests.testkit.web import PlaceUnsent, get, post, stock
 from web.pages.learn import BLURBS, BOTH_WAYS
 from workflows import catalogue
 from workflows.read_side import comparison

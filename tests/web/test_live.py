@@ -20,7 +20,7 @@ from app.saga import operations
 from app.settings import Settings
 from tests.testkit.messages import Clock
 from tests.testkit.shop import UNKNOWN_ID
-from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
+from tests.testkit.web import SEED_ORDER, PlaceUnsent, post
 from web import create_app
 from web.live.stream import Live, Snapshot, StreamTimings, gone_of, message
 from web.pages import saga as saga_page

@@ -11,7 +11,7 @@ from app.saga.definition import Operation
 from app.saga.models import SagaInstance
 from tests.testkit.browser import HTML, PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
-from tests.web.conftest import SEED_ORDER, PlaceUnsent, get, post, stock
+from tests.testkit.web import SEED_ORDER, PlaceUnsent, get, post, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS
 

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.ids import new_id
-from tests.web.conftest import SEED_ORDER, get
+from tests.testkit.web import SEED_ORDER, get
 from web.fields import MAX_PATH_LENGTH
 from web.forms.order_form import OrderForm
 from web.pages.shop import BOOKS_PER_PAGE

@@ -7,7 +7,7 @@ from werkzeug.test import TestResponse
 from app import runtime
 from app.ids import new_id
 from app.saga.models import SagaInstance
-from tests.web.conftest import SEED_ORDER, PlaceUnsent, post
+from tests.testkit.web import SEED_ORDER, PlaceUnsent, post
 
 
 def refreshes(page: TestResponse) -> bool:

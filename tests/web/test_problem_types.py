@@ -5,16 +5,15 @@ import re
 from html import unescape
 from http import HTTPStatus
 
-import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from app import errors
 from app.errors import DatabaseUnavailable, PriceMismatch, Refused
-from tests.web.conftest import SEED_ORDER, get
+from tests.testkit.web import SEED_ORDER, get
 from web import problem_types
-from web.problem_types import ALL, ProblemType
+from web.problem_types import ALL
 from web.problems import Problem, ValidationProblem
 
 
@@ -64,30 +63,21 @@ def test_a_kind_of_several_of_one_status_that_is_not_said_is_the_general_one() -
     assert problem_types.with_status(502) is problem_types.INTERNAL
 
 
-@pytest.mark.parametrize("kind", ALL.values(), ids=ALL)
-def test_every_type_has_a_page_that_explains_it(client: FlaskClient, kind: ProblemType) -> None:
-    page = client.get(kind.reference)
-
-    assert (page.status_code, page.mimetype) == (200, "text/html")
-    shown = unescape(page.text)
-    for text in (kind.title, kind.meaning, kind.when, kind.remedy, str(kind.status)):
-        assert text in shown
-    example = re.search(r"<pre><code>(.*?)</code></pre>", page.text, re.DOTALL)
-    assert example
-    document = json.loads(unescape(example[1]))
-    assert Problem.model_validate(document).model_dump() == document
-    assert document["type"] == kind.reference
-    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.slug)
-    assert HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
-
-
-def test_all_are_listed(client: FlaskClient) -> None:
-    page = client.get("/problems").text
-
-    assert re.findall(r'href="/problems/([^"]+)"', page) == list(ALL)
-
-
-def test_a_type_that_is_none_has_no_page(client: FlaskClient) -> None:
+def test_every_type_has_a_page_that_explains_it(client: FlaskClient) -> None:
+    for kind in ALL.values():
+        page = client.get(kind.reference)
+        assert (page.status_code, page.mimetype) == (200, "text/html")
+        shown = unescape(page.text)
+        for text in (kind.title, kind.meaning, kind.when, kind.remedy, str(kind.status)):
+            assert text in shown
+        example = re.search(r"<pre><code>(.*?)</code></pre>", page.text, re.DOTALL)
+        assert example
+        document = json.loads(unescape(example[1]))
+        assert Problem.model_validate(document).model_dump() == document
+        assert document["type"] == kind.reference
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.slug)
+        assert HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
+    assert re.findall(r'href="/problems/([^"]+)"', client.get("/problems").text) == list(ALL)
     assert client.get("/problems/none").status_code == 404
 
 
@@ -103,13 +93,6 @@ def test_an_answer_names_its_type_and_its_title(client: FlaskClient) -> None:
     )
     assert problem["facts"] == {"requested": 1, "actual": 200}
     assert issubclass(PriceMismatch, errors.Conflict)  # whoever looks for a conflict still finds one
-
-
-def test_the_page_of_an_error_leads_to_what_it_means(client: FlaskClient) -> None:
-    page = client.get("/nothing", headers={"Accept": "text/html"})
-
-    assert page.status_code == 404
-    assert 'href="/problems/not-found"' in page.text
 
 
 def test_the_openapi_document_shows_the_types(flask_app: Flask, client: FlaskClient) -> None:

@@ -23,7 +23,7 @@ from app.saga.models import SagaInstance
 from app.settings import Settings
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import UNKNOWN_ID
-from tests.web.conftest import SEED_ORDER, post
+from tests.testkit.web import SEED_ORDER, post
 from web import create_app
 from web.pages.saga import live_part
 from web.saga_view.detail import story

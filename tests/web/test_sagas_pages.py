@@ -20,7 +20,7 @@ from app.saga.models import SagaInstance, SagaStep
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from tests.testkit.messages import Clock
-from tests.web.conftest import SEED_ORDER, post
+from tests.testkit.web import SEED_ORDER, post
 from workflows.read_side import saga_search
 
 HTML = {"Accept": "text/html"}

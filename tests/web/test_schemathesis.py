@@ -22,7 +22,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.shop import OPERATOR_TOKEN
-from tests.web.conftest import SEED_ORDER, get, post
+from tests.testkit.web import SEED_ORDER, get, post
 
 SEED = 20260101
 EXAMPLES = 20

@@ -25,7 +25,7 @@ from tests.testkit.browser import HTML, PASSWORD, Browser
 from tests.testkit.private_servers import MissingServer, PrivateRedis
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import BROKERS, not_here, require_redis
-from tests.web.conftest import SEED_ORDER, get, post
+from tests.testkit.web import SEED_ORDER, get, post
 from web import API, create_app
 from web.auth import operators
 from workflows.operations import operator_password

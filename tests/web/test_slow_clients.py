@@ -17,7 +17,7 @@ from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.processes import free_port, kill_group, listens, process_environment, spawn, wait_for
-from tests.web.conftest import SEED_ORDER
+from tests.testkit.web import SEED_ORDER
 
 THREADS = 2
 PATIENCE_SECONDS = 20

@@ -17,7 +17,7 @@ from app.saga.models import SagaInstance
 from app.saga.stuck_groups import error_class
 from tests.testkit.browser import HTML, Browser
 from tests.testkit.orders import refuse_to_resume
-from tests.web.conftest import get, lose_messages
+from tests.testkit.web import get, lose_messages
 from tests.web.test_operate import STUCK, acts, place, status
 
 SOME_ID = "01a22ca9-306b-7765-9f08-25cc0cb7501f"

@@ -8,8 +8,7 @@ from flask.testing import FlaskClient
 from app.runtime import Runtime
 from app.saga.definition import SagaStatus
 from app.settings import Settings
-from tests.web.conftest import get, stock
-from tests.web.graphql.conftest import ask, data, error
+from tests.testkit.web import ask, data, error, get, stock
 from web import create_app
 from web.problem_types import ALL
 

@@ -9,8 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from app.runtime import Runtime
-from tests.web.conftest import SEED_ORDER, get, post
-from tests.web.graphql.conftest import data, error
+from tests.testkit.web import SEED_ORDER, data, error, get, post
 
 EVERYTHING = """
 query ($first: Int!, $after: String) {

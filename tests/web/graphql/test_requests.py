@@ -12,9 +12,8 @@ from graphql import build_schema, get_introspection_query
 
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.web.conftest import get
+from tests.testkit.web import ask, data, error, get
 from tests.web.graphql import seed_000
-from tests.web.graphql.conftest import ask, data, error
 from web import create_app
 from web.graphql.examples import EXAMPLES
 from workflows.read_side import queries

@@ -7,8 +7,8 @@ from flask.testing import FlaskClient
 
 from app.saga.recovery import sweep
 from tests.testkit.messages import Clock, Post
+from tests.testkit.web import data
 from tests.web.graphql import seed_000
-from tests.web.graphql.conftest import data
 from workflows.operations.audit import audit
 
 ORDER = """
