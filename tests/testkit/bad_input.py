@@ -79,7 +79,7 @@ def changed(body: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     *way, last = path.split(".")
     for name in way:
         here = here[int(name)] if name.isdigit() else here[name]
-    here[last] = value
+    here[int(last) if isinstance(here, list) else last] = value
     return dict(whole)
 
 

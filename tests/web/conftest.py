@@ -1,5 +1,7 @@
 """The fixtures of the web's tests."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from jinja2.bccache import Bucket
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.private_servers import MissingServer, PrivateRedis
+from tests.testkit.servers import not_here
 from tests.testkit.web import SEED_ORDER, PlaceUnsent, lose_messages, post
 from web import create_app
 
@@ -57,6 +61,12 @@ def place_unsent(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> PlaceU
 
 
 @pytest.fixture
+def saga_id(place_unsent: PlaceUnsent) -> str:
+    """A saga that waits for its first step."""
+    return str(place_unsent(SEED_ORDER)["saga_id"])
+
+
+@pytest.fixture
 def strict_client(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of an installation where faults may not be simulated."""
     here.close()
@@ -75,3 +85,17 @@ def operator(client: Browser, here: Runtime) -> Browser:
 def order(client: FlaskClient) -> dict[str, Any]:
     """The answer to seed 003's order."""
     return post(client, "/api/v1/orders", SEED_ORDER)
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[PrivateRedis]:
+    """A Redis of the test's own, which it may take away."""
+    try:
+        server = PrivateRedis(tmp_path)
+    except MissingServer as missing:
+        not_here(str(missing))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()

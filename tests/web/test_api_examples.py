@@ -2,15 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 from graphql import GraphQLObjectType, build_schema
-from werkzeug.test import TestResponse
 
 from app.runtime import Runtime
 from app.settings import ROOT
@@ -30,128 +29,89 @@ class Example:
     title: str
     status: int
     name: str | None
-    until: tuple[str, str] | None
+    until: list[str] | None
     method: str
     address: str
     headers: dict[str, str]
     body: str
 
-    @classmethod
-    def parse(cls, text: str) -> "Example":
-        title, *lines = text.strip("\n").split("\n")
-        at = next(number for number, line in enumerate(lines) if REQUEST.fullmatch(line))
-        comments = [line.removeprefix("# ") for line in lines[:at]]
-        head, _, body = "\n".join(lines[at:]).partition("\n\n")
-        request, *headers = head.split("\n")
-        method, address = request.split(" ")
-        until = [comment.split() for comment in comments if comment.startswith("until ")]
-        names = [comment.removeprefix("@name ") for comment in comments if comment.startswith("@name ")]
-        return cls(
-            title=title,
-            status=next(int(comment) for comment in comments if comment.isdigit()),
-            name=names[0] if names else None,
-            until=(until[0][1], until[0][3]) if until else None,
-            method=method,
-            address=address,
-            headers=dict(line.split(": ", 1) for line in headers if line),
-            body=body.partition("\n\n\n")[0].strip(),
-        )
+
+def parse(text: str) -> Example:
+    """Read a request: its title, its comments, its first line, its headers, and after an empty line its body."""
+    title, *lines = text.strip("\n").split("\n")
+    at = next(number for number, line in enumerate(lines) if REQUEST.fullmatch(line))
+    comments = [line.removeprefix("# ").split() for line in lines[:at]]
+    method, _, address = lines[at].partition(" ")
+    head, _, body = "\n".join(lines[at + 1 :]).partition("\n\n")
+    return Example(
+        title,
+        next(int(comment[0]) for comment in comments if comment and comment[0].isdigit()),
+        next((comment[1] for comment in comments if comment[:1] == ["@name"]), None),
+        next((comment[1:4:2] for comment in comments if comment[:1] == ["until"]), None),
+        method,
+        address,
+        dict(line.split(": ", 1) for line in head.split("\n") if line),
+        body.partition("\n\n\n")[0].strip(),
+    )
 
 
-def file() -> tuple[dict[str, str], list[Example]]:
-    """Return the variables and the requests of the file."""
-    head, *rest = re.split(r"^### ", (ROOT / "api_examples.http").read_text(), flags=re.MULTILINE)
-    variables = dict(line[1:].split(" = ", 1) for line in head.splitlines() if line.startswith("@"))
-    # a heading of several requests is at the end of the one before
-    return variables, [Example.parse(re.sub(r"^#{8} .*$", "", text, flags=re.MULTILINE)) for text in rest]
+HEAD, *REST = re.split(r"^### ", (ROOT / "api_examples.http").read_text(), flags=re.MULTILINE)
+VARIABLES: dict[str, Any] = dict(line[1:].split(" = ", 1) for line in HEAD.splitlines() if line.startswith("@"))
+EXAMPLES = [parse(re.sub(r"^#{8} .*$", "", text, flags=re.MULTILINE)) for text in REST]
+"""A heading of several requests is at the end of the one before."""
 
 
-class Player:
-    """Sends the file's requests, as an editor does: what an answer said can be used in the next request."""
+def filled(text: str, known: dict[str, Any]) -> str:
+    """Put in variables, and what earlier answers said: ``{{name}}``, ``{{name.response.body.field}}``."""
 
-    def __init__(self, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-        self._client = client
-        self._monkeypatch = monkeypatch
-        self._variables = variables
-        self._answers: dict[str, Any] = {}
+    def value(found: re.Match[str]) -> str:
+        path = found[2].removeprefix(".response.body").split(".")[1:]
+        return str(reduce(lambda seen, part: seen[part], path, known[found[1]]))
 
-    def play(self, example: Example) -> TestResponse:
-        filled = self._filled(example.address)
-        parts = urlsplit(filled)
-        with self._monkeypatch.context() as patch:
-            if '"hang"' in example.body:
-                lose_messages(patch)  # so that it hangs: eager Celery knows no later
-            response = self._client.open(
-                parts.path,
-                method=example.method,
-                query_string=parts.query,
-                headers={name: self._filled(value) for name, value in example.headers.items()},
-                data=self._filled(example.body) or None,
-            )
-        if example.name:
-            self._answers[example.name] = response.get_json()
-        return response
-
-    def _filled(self, text: str) -> str:
-        return VARIABLE.sub(self._value, text)
-
-    def _value(self, found: re.Match[str]) -> str:
-        name, path = found[1], found[2]
-        if not path:
-            return self._variables[name]
-        value = self._answers[name]
-        for part in path.removeprefix(".response.body.").split("."):
-            value = value[part]
-        return str(value)
+    return VARIABLE.sub(value, text)
 
 
-@pytest.fixture
-def examples() -> list[Example]:
-    return file()[1]
-
-
-def sent(examples: list[Example]) -> Iterator[tuple[str, str]]:
-    """Return the method and the path of every request, with a placeholder for every value."""
-    for example in examples:
-        path = example.address.removeprefix("{{shop}}").partition("?")[0]
-        yield example.method.lower(), VARIABLE.sub("{}", path)
-
-
-def test_every_call_has_an_example(client: FlaskClient, examples: list[Example]) -> None:
+def test_every_call_has_an_example(client: FlaskClient) -> None:
     described = {
         (method, re.sub(r"\{\w+\}", "{}", path)) for path, method, _ in operations(get(client, "/openapi/openapi.json"))
     }
-    # a book may be named in the file as it is in the catalogue
-    found = {(method, path.replace("/inventory/book-123", "/inventory/{}")) for method, path in sent(examples)}
+    paths = [(one.method.lower(), one.address.removeprefix("{{shop}}").partition("?")[0]) for one in EXAMPLES]
+    found = {(method, VARIABLE.sub("{}", path).replace("/book-123", "/{}")) for method, path in paths}
 
     assert len(described) > 20
     assert described - found == set()
     assert {path for _, path in found - described} == {"/graphql", "/graphql/schema.graphql"}
 
 
-def test_every_field_of_graphql_has_an_example(examples: list[Example]) -> None:
-    asked = " ".join(json.loads(example.body)["query"] for example in examples if '"query"' in example.body)
+def test_every_field_of_graphql_has_an_example() -> None:
+    asked = " ".join(json.loads(example.body)["query"] for example in EXAMPLES if '"query"' in example.body)
     known = build_schema(schema.as_str())
 
     for root in (known.query_type, known.mutation_type):
         assert isinstance(root, GraphQLObjectType)
-        for name in root.fields:
-            assert re.search(rf"\b{name}\b", asked), name
+        assert [name for name in root.fields if not re.search(rf"\b{name}\b", asked)] == []
 
 
 def test_the_examples_work_from_top_to_bottom(
-    client: FlaskClient, here: Runtime, monkeypatch: pytest.MonkeyPatch, examples: list[Example]
+    client: FlaskClient, here: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    player = Player(client, monkeypatch, file()[0])
-
-    for example in examples:
-        response = player.play(example)
+    known = dict(VARIABLES)
+    for example in EXAMPLES:
+        url = urlsplit(filled(example.address, known))
+        headers = {name: filled(text, known) for name, text in example.headers.items()}
+        body = filled(example.body, known) or None
+        with monkeypatch.context() as patch:
+            if '"hang"' in example.body:
+                lose_messages(patch)  # so that it hangs: eager Celery knows no later
+            response = client.open(url.path, method=example.method, query_string=url.query, headers=headers, data=body)
         assert response.status_code == example.status, (example.title, response.text)
         answer = response.get_json(silent=True) or {}
         assert "errors" not in answer or example.status >= 400, (example.title, answer)
         if example.until:
             field, value = example.until
             assert answer[field] == value, example.title
+        if example.name:
+            known[example.name] = answer
 
     undone = get(client, "/api/v1/sagas?status=compensated")["sagas"]
     assert len(undone) >= 3

@@ -1,10 +1,13 @@
-"""Which hosts a request may ask for, and that no answer leads to another one."""
+"""Which hosts a request may ask for, that no answer leads to another one, and whether a process is alive and ready."""
+
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.browser import HTML
@@ -92,3 +95,34 @@ def test_redirects_name_no_host(client: FlaskClient) -> None:
             assert "localhost" not in answer.text
     order = client.post("/api//v1/orders", json=SEED_ORDER)
     assert (order.status_code, order.headers["Location"]) == (308, "/api/v1/orders")
+
+
+def test_a_process_whose_database_and_broker_answer_is_alive_and_ready(client: FlaskClient) -> None:
+    assert get(client, "/healthz") == {"status": "alive"}
+    assert get(client, "/readyz") == {"status": "ready", "database": "ok", "broker": "ok"}
+
+
+def test_without_its_database_a_process_is_alive_and_not_ready(
+    here: Runtime, settings: Settings, tmp_path: Path
+) -> None:
+    client = create_app(settings.but(database_url=f"sqlite:///{tmp_path}")).test_client()
+
+    problem = get(client, "/readyz", 503)
+
+    assert problem["facts"] == {"database": "no answer", "broker": "ok"}
+    assert problem["detail"] == "database does not answer"
+    assert get(client, "/healthz") == {"status": "alive"}
+
+
+@pytest.mark.parametrize("url", ["amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0"])
+def test_without_its_broker_a_process_is_not_ready(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setitem(celery.conf, "broker_url", url)
+    monkeypatch.setitem(celery.conf, "broker_transport", None)
+    monkeypatch.setitem(celery.conf, "broker_transport_options", {})
+
+    problem = get(client, "/readyz", 503)
+
+    assert problem["facts"] == {"database": "ok", "broker": "no answer"}
+    assert problem["detail"] == "broker does not answer"

@@ -1,13 +1,25 @@
+"""Every error is a problem of a type, every type has a page, and no page explains what never happens."""
+
+import json
 import logging
+import re
+from html import unescape
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.exceptions import HTTPException, default_exceptions
 
+from app import errors
+from app.errors import DatabaseUnavailable, PriceMismatch, Refused
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.web import BROWSES, SEED_ORDER
-from web import create_app
+from tests.testkit.web import BROWSES, SEED_ORDER, error, get
+from web import create_app, problem_types
+from web.problem_types import ALL
+from web.problems import Problem, ValidationProblem
 from workflows.read_side import queries
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "errors", "facts"}
@@ -38,28 +50,33 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(book_id: str) -> None:
-        raise RuntimeError("a secret")
+        raise RuntimeError(f"a secret of {book_id}")
 
     monkeypatch.setattr(queries, "book", fail)
 
     with caplog.at_level(logging.ERROR):
-        response = client.get("/api/v1/inventory/book-123")
+        rest = client.get("/api/v1/inventory/book-123")
+        graphql = client.post("/graphql", json={"query": '{ product(id: "item-001") { id } }'})
 
-    assert (response.status_code, response.mimetype) == (500, "application/problem+json")
-    assert "secret" not in response.text
-    assert "Traceback" not in response.text
-    assert "a secret" in caplog.text
+    assert (rest.status_code, rest.mimetype) == (500, "application/problem+json")
+    [said] = graphql.get_json()["errors"]
+    assert (said["extensions"]["type"], said["extensions"]["status"]) == ("/problems/internal", 500)
+    for response in (rest, graphql):
+        assert "secret" not in response.text
+        assert "Traceback" not in response.text
+    assert "a secret of book-123" in caplog.text
+    assert "a secret of item-001" in caplog.text
 
 
 def test_a_database_that_does_not_answer_is_a_503(here: Runtime, settings: Settings, tmp_path: Path) -> None:
     client = create_app(settings.but(database_url=f"sqlite:///{tmp_path}")).test_client()
 
-    reading = client.get("/api/v1/orders/none")
-    writing = client.post("/api/v1/orders", json=SEED_ORDER)
-
-    for response in (reading, writing):
+    for response in (client.get("/api/v1/orders/none"), client.post("/api/v1/orders", json=SEED_ORDER)):
         assert (response.status_code, response.mimetype) == (503, "application/problem+json")
         assert response.headers["Retry-After"] == "1"
+    said = error(client, "{ products { nodes { id } } }")
+    assert said["message"] == "the database does not answer, try again"
+    assert (said["extensions"]["type"], said["extensions"]["status"]) == ("/problems/unavailable", 503)
 
 
 def test_only_somebody_who_browses_gets_a_page(client: FlaskClient) -> None:
@@ -75,3 +92,97 @@ def test_our_own_pages_plain_clients_and_links_from_elsewhere_are_let_in(client:
     for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "http://localhost"}):
         assert client.post("/api/v1/orders", json=SEED_ORDER, headers=headers).status_code == 202
     assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+def kinds_of(base: type[Refused]) -> list[type[Refused]]:
+    """Return a class of refusals and all below it."""
+    return [base, *(kind for below in base.__subclasses__() for kind in kinds_of(below))]
+
+
+def test_every_refusal_has_a_type_of_its_status() -> None:
+    for refusal in kinds_of(Refused):
+        kind = problem_types.of(refusal("said") if refusal is not ValidationProblem else ValidationProblem([]))
+        assert kind.status == refusal.status, refusal
+        assert ALL[kind.slug] is kind
+
+
+def test_every_http_error_has_a_type() -> None:
+    for status, raised in default_exceptions.items():
+        kind = problem_types.of(raised())
+        assert ALL[kind.slug] is kind
+        # what has no type of its own is of the kind of its hundred
+        assert kind.status == status or kind in {problem_types.BAD_REQUEST, problem_types.INTERNAL}
+        assert kind.status // 100 == status // 100
+
+
+def test_what_nobody_foresaw_is_internal() -> None:
+    assert problem_types.of(RuntimeError()) is problem_types.INTERNAL
+    assert problem_types.of(HTTPException()) is problem_types.INTERNAL
+    assert problem_types.of(DatabaseUnavailable("gone")) is problem_types.UNAVAILABLE
+
+
+def test_no_page_is_without_an_error() -> None:
+    raised: list[Exception] = [
+        *(refusal("said") for refusal in kinds_of(Refused) if refusal is not ValidationProblem),
+        *(kind() for kind in default_exceptions.values()),
+        DatabaseUnavailable("gone"),
+    ]
+
+    reached = {problem_types.of(error).slug for error in raised}
+
+    assert set(ALL) == reached | {"not-ready"}  # only /readyz answers that, which test_health sees
+
+
+def test_a_kind_of_several_of_one_status_that_is_not_said_is_the_general_one() -> None:
+    assert problem_types.with_status(409) is problem_types.CONFLICT
+    assert problem_types.with_status(503) is problem_types.UNAVAILABLE
+    assert problem_types.with_status(418) is problem_types.BAD_REQUEST
+    assert problem_types.with_status(502) is problem_types.INTERNAL
+
+
+def test_every_type_has_a_page_that_explains_it(client: FlaskClient) -> None:
+    for kind in ALL.values():
+        page = client.get(kind.reference)
+        assert (page.status_code, page.mimetype) == (200, "text/html")
+        shown = unescape(page.text)
+        for text in (kind.title, kind.meaning, kind.when, kind.remedy, str(kind.status)):
+            assert text in shown
+        example = re.search(r"<pre><code>(.*?)</code></pre>", page.text, re.DOTALL)
+        assert example
+        document = json.loads(unescape(example[1]))
+        assert Problem.model_validate(document).model_dump() == document
+        assert document["type"] == kind.reference
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.slug)
+        assert HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
+    assert re.findall(r'href="/problems/([^"]+)"', client.get("/problems").text) == list(ALL)
+    assert client.get("/problems/none").status_code == 404
+
+
+def test_an_answer_names_its_type_and_its_title(client: FlaskClient) -> None:
+    order = {**SEED_ORDER, "amount": 1}
+
+    problem = client.post("/api/v1/orders", json=order).get_json()
+
+    assert (problem["type"], problem["title"], problem["status"]) == (
+        "/problems/price-differs",
+        "The price differs",
+        409,
+    )
+    assert problem["facts"] == {"requested": 1, "actual": 200}
+    assert issubclass(PriceMismatch, errors.Conflict)  # whoever looks for a conflict still finds one
+
+
+def test_the_openapi_document_shows_the_types(flask_app: Flask, client: FlaskClient) -> None:
+    document = get(client, "/openapi/openapi.json")
+
+    shown = set()
+    for item in document["paths"].values():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                content = response["content"].get("application/problem+json")
+                if content:
+                    assert content["example"]["status"] == int(status)
+                    Problem.model_validate(content["example"])
+                    shown.add(content["example"]["type"])
+    assert len(shown) >= 9
+    assert shown <= {kind.reference for kind in ALL.values()}

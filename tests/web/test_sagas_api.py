@@ -71,21 +71,6 @@ def test_a_step_of_the_history_has_all_that_seed_003_shows(client: FlaskClient, 
     assert paid["result"]["amount"] == 200
 
 
-def test_a_history_tells_compensations_after_actions_in_reverse(client: FlaskClient) -> None:
-    placed = post(client, "/api/v1/orders", {**SEED_ORDER, "simulate": {"payments": "decline"}})
-
-    told = steps(client, placed["saga_id"])
-
-    assert told[:3] == [
-        ("create_order", "action", "completed"),
-        ("reserve_stock", "action", "completed"),
-        ("process_payment", "action", "failed"),
-    ]
-    assert [(step, operation) for step, operation, _ in told[3:]] == [
-        (step, "compensation") for step in ("process_payment", "reserve_stock", "create_order")
-    ]
-
-
 def test_a_history_tells_how_often_a_step_was_tried_again(client: FlaskClient) -> None:
     placed = post(client, "/api/v1/orders", {**SEED_ORDER, "simulate": {"inventory": "fail:2"}})
 
@@ -96,16 +81,6 @@ def test_a_history_tells_how_often_a_step_was_tried_again(client: FlaskClient) -
     assert [failure["attempt"] for failure in reserved["failures"]] == [1, 2]
     assert reserved["started_at"] == reserved["failures"][0]["started_at"]
     assert [step["step_name"] for step in history] == FORWARD_STEPS
-
-
-def test_a_choreographed_saga_has_a_history_too(client: FlaskClient) -> None:
-    placed = post(client, "/api/v1/orders", {**SEED_ORDER, "pattern": "choreography"})
-
-    told = steps(client, placed["saga_id"])
-
-    assert {step for step, _, _ in told} == set(FORWARD_STEPS)
-    assert told[0] == ("create_order", "action", "completed")
-    assert {status for _, _, status in told} == {"completed"}
 
 
 def test_a_pending_saga_can_be_cancelled_and_asking_again_changes_nothing(

@@ -1,12 +1,16 @@
-"""What passes into a database driver: strange ids, queries, texts and numbers are refused by name, or stored as is."""
+"""What passes into a database driver is refused by name or stored as is, by PostgreSQL too, which raises more."""
 
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.migrations import migrate
+from app.settings import Settings
 from tests.testkit.bad_input import (
     BODIES,
     IDS,
@@ -21,8 +25,41 @@ from tests.testkit.bad_input import (
     fields,
     operations,
 )
+from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from tests.testkit.web import get
 from web.problems import API_PATHS
+from workflows.seed_data import seed
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def database_url(
+    request: pytest.FixtureRequest, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("input") / "test.db"
+        path.write_bytes(seeded_database.read_bytes())
+        yield f"sqlite:///{path}"
+        return
+    require_postgresql()
+    with fresh_postgresql_database() as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def settings(settings: Settings, database_url: str) -> Settings:
+    return settings.but(database_url=database_url, operator_password=PASSWORD)
+
+
+@pytest.fixture
+def client(flask_app: Flask, no_messages: None) -> Browser:
+    """An operator: whoever may do more meets more of the code."""
+    seed()
+    client = Browser(flask_app)
+    assert client.log_in().status_code == 303
+    return client
+
 
 FREE = {"shipping_address", "shippingAddress", "name", "description"}
 """Texts that may be anything that can be stored."""

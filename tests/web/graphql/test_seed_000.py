@@ -79,12 +79,6 @@ def test_the_order_succeeds(client: FlaskClient, product: str) -> None:
     assert list(audit()) == []
 
 
-def test_an_order_is_pending_until_somebody_has_worked_on_it(
-    client: FlaskClient, product: str, no_messages: None
-) -> None:
-    assert order(client, product)["status"] == "pending"
-
-
 def test_more_than_there_is_in_stock_is_undone(client: FlaskClient, product: str) -> None:
     placed = order(client, product, **{"quantity: 2": "quantity: 6"})
 
