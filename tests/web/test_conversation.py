@@ -46,18 +46,16 @@ def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here:
         assert [found.task_id for found in one.heard] == [delivery_of(one.event.id, name) for name in told]
     assert [one.event.sequence for one in said] == [1, 2, 3, 4, 5, 6]
     assert [one.event.event_type for one in said if one.no_return] == ["ShippingArranged"]
-
-
-def test_who_acted_is_told_from_who_waited_for_another_event(here: Runtime) -> None:
-    said = said_in(order())
-
     assert heard(said, "OrderCreated") == {
         "inventory": (Outcome.ACTED, "reserve_stock"),
         "payments": (Outcome.ACTED, "process_payment"),
     }
+    # who waited for the other event did nothing
     joined = [heard(said, name)["shipping"][0] for name in ("StockReserved", "PaymentCompleted")]
     assert sorted(joined) == [Outcome.ACTED, Outcome.NOTHING]
     assert heard(said, "OrderCompleted") == {"notifications": (Outcome.TOLD, None)}
+    orchestrated = said_in(order(Pattern.ORCHESTRATION))
+    assert {one.task_name for found in orchestrated for one in found.heard} == {"notifications.notify_customer"}
 
 
 def test_what_nobody_has_done_yet_is_awaited(post: Post) -> None:
@@ -89,29 +87,6 @@ def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_
     assert reserved.task_id == logged.task_id != first.options["task_id"]
 
 
-def test_what_had_been_done_for_another_event_is_not_said_to_be_done_twice(post: Post) -> None:
-    placed = order(shipping="decline")
-    post.deliver("inventory.reserve_on_order_created")
-    post.deliver("payments.charge_on_order_created")
-    post.deliver_all()
-
-    joined = [heard(said_in(placed), name)["shipping"] for name in ("StockReserved", "PaymentCompleted")]
-
-    assert sorted(outcome for outcome, _ in joined) in (
-        [Outcome.ACTED, Outcome.AGAIN],
-        [Outcome.ACTED, Outcome.NOTHING],
-    )
-
-
-def test_undoing_is_told_by_the_name_of_the_compensation(here: Runtime) -> None:
-    said = said_in(order(shipping="decline"))
-
-    assert heard(said, "ShippingFailed") == {
-        "payments": (Outcome.ACTED, "refund_payment"),
-        "inventory": (Outcome.ACTED, "release_stock"),
-    }
-
-
 def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Post) -> None:
     placed = order(shipping="decline")
     while "orders.cancel_when_settled" not in post.names():
@@ -126,25 +101,19 @@ def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Pos
     assert sorted(told) == [(Outcome.ACTED, "cancel_order"), (Outcome.AGAIN, "cancel_order")]
 
 
-def test_a_deadline_is_kept_by_the_service_that_opened_the_saga(post: Post, clock: Clock) -> None:
-    placed = order()
+def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> None:
+    late, cancelled = order(), order()
+    operations.cancel(cancelled.saga_id)
     clock.forward(60)
     recovery.sweep()
 
-    said = said_in(placed)
-
-    assert [(one.event.event_type, one.service) for one in said] == [
+    timed_out = said_in(late)
+    assert [(one.event.event_type, one.service) for one in timed_out] == [
         ("OrderCreated", "orders"),
-        ("OrderTimedOut", "orders"),
+        ("OrderTimedOut", "orders"),  # by the service that opened the saga
     ]
-    assert heard(said, "OrderTimedOut")["shipping"][0] is Outcome.AWAITED
-
-
-def test_a_cancellation_asked_for_is_told_too(post: Post) -> None:
-    placed = order()
-    operations.cancel(placed.saga_id)
-
-    assert [one.event.event_type for one in said_in(placed)] == ["OrderCreated", "OrderCancelRequested"]
+    assert heard(timed_out, "OrderTimedOut")["shipping"][0] is Outcome.AWAITED
+    assert [one.event.event_type for one in said_in(cancelled)][:2] == ["OrderCreated", "OrderCancelRequested"]
 
 
 def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,31 +131,22 @@ def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytes
 
 
 def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtime) -> None:
-    drawing = sequence_diagram(said_in(order(shipping="decline", payments="undo-fail:2")))
+    said = said_in(order(shipping="decline", payments="undo-fail:2"))
+    drawing = sequence_diagram(said)
 
     services = [line.service for line in drawing.lifelines]
     assert services == ["orders", "inventory", "payments", "shipping", "notifications"]
-    widest = max(message.chip.width for one in drawing.utterances for message in one.messages)
+    chips = [message.chip for one in drawing.utterances for message in one.messages]
+    assert len(chips) == sum(len(one.heard) for one in said), "each subscriber has an arrow of its own"
+    assert {"✕ arrange shipping", "↶✓ refund payment ×3"} <= {chip.text for chip in chips}
+    assert heard(said, "ShippingFailed") == {
+        "payments": (Outcome.ACTED, "refund_payment"),
+        "inventory": (Outcome.ACTED, "release_stock"),
+    }
+    widest = max(chip.width for chip in chips)
     for line, following in pairwise(drawing.lifelines):
         assert following.x - line.x > widest
     ys = [y for one in drawing.utterances for y in (one.y, *(message.chip.y for message in one.messages))]
     assert ys == sorted(ys)
     assert ys[-1] < drawing.height
     assert all(line.x < drawing.width for line in drawing.lifelines)
-
-
-def test_each_subscriber_has_an_arrow_of_its_own_with_what_came_of_it(here: Runtime) -> None:
-    drawing = sequence_diagram(said_in(order(shipping="decline", payments="undo-fail:2")))
-
-    chips = [message.chip.text for one in drawing.utterances for message in one.messages]
-    assert "✕ arrange shipping" in chips
-    assert "↶✓ refund payment ×3" in chips
-    assert len(chips) == sum(len(one.heard) for one in said_in(order(shipping="decline")))
-
-
-def test_an_orchestrated_saga_is_heard_only_by_those_who_listen(here: Runtime) -> None:
-    said = said_in(order(Pattern.ORCHESTRATION))
-
-    assert {one.task_name for found in said for one in found.heard} == {"notifications.notify_customer"}
-    assert not event_flow.is_choreographed("order")
-    assert not event_flow.is_choreographed("retired")

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -18,9 +17,8 @@ from app.change_feed import CHANNEL, Announcer
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
-from tests.testkit.private_servers import MissingServer, PrivateRedis
+from tests.testkit.private_servers import PrivateRedis
 from tests.testkit.processes import wait_for
-from tests.testkit.servers import not_here
 from tests.testkit.web import SEED_ORDER, PlaceUnsent
 from tests.web.test_live import messages, streams_of
 from web import create_app
@@ -35,22 +33,13 @@ BRIEFLY = 0.1
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[PrivateRedis]:
-    try:
-        server = PrivateRedis(tmp_path)
-    except MissingServer as missing:
-        not_here(str(missing))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()
-
-
-@pytest.fixture
-def settings(settings: Settings, redis: PrivateRedis) -> Settings:
+def settings(settings: Settings, private_redis: PrivateRedis) -> Settings:
     """Those of an installation with a Redis that can be taken away."""
-    return settings.but(redis_url=redis.url)
+    return settings.but(redis_url=private_redis.url)
+
+
+def await_that(true: Callable[[], bool]) -> None:
+    wait_for("what was announced", true)
 
 
 @pytest.fixture
@@ -62,19 +51,6 @@ def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     streams = streams_of(flask_app)
     streams.pace = StreamTimings(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
     return streams
-
-
-@pytest.fixture
-def saga_id(client: FlaskClient, place_unsent: PlaceUnsent) -> str:
-    """A saga that waits for its first step."""
-    return str(place_unsent(SEED_ORDER)["saga_id"])
-
-
-def await_that(true: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 class Page:
@@ -119,15 +95,6 @@ def open_page(client: FlaskClient, here: Runtime, live: Live) -> Iterator[Open]:
         page.reader.join(SOON)
 
 
-def test_a_page_hears_of_a_change_without_looking_for_it(open_page: Open, live: Live, saga_id: str) -> None:
-    page = open_page(saga_id)
-    page.wait(live)
-
-    operations.cancel(saga_id)
-
-    await_that(lambda: page.words[-1] == "Undone")
-
-
 def test_a_page_hears_nothing_of_other_sagas(
     open_page: Open, live: Live, saga_id: str, place_unsent: PlaceUnsent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,18 +116,9 @@ def test_a_page_hears_nothing_of_other_sagas(
     assert not looked
 
 
-def test_a_page_looks_now_and_then_all_the_same(open_page: Open, live: Live, saga_id: str, here: Runtime) -> None:
-    live.pace = replace(live.pace, seldom=BRIEFLY)
-    page = open_page(saga_id)
-    page.wait(live)
-
-    with here.database.transaction() as session:  # no happening, so it is not announced
-        session.execute(text("UPDATE saga_instances SET current_step = 'reserve_stock'"))
-
-    await_that(lambda: page.words[-1] == "Pending: reserve_stock")
-
-
-def test_every_web_process_hears(open_page: Open, live: Live, saga_id: str) -> None:
+def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
+    open_page: Open, live: Live, saga_id: str, here: Runtime
+) -> None:
     elsewhere = create_app()
     streams_of(elsewhere).pace = live.pace
     pages = open_page(saga_id), open_page(saga_id, elsewhere.test_client())
@@ -170,6 +128,12 @@ def test_every_web_process_hears(open_page: Open, live: Live, saga_id: str) -> N
     operations.cancel(saga_id)
 
     await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
+    live.pace = replace(live.pace, seldom=BRIEFLY)
+    page = open_page(saga_id)
+    page.wait(live)
+    with here.database.transaction() as session:  # not signalled, so it is not announced
+        session.execute(text("UPDATE saga_instances SET status = 'compensating', current_step = 'reserve_stock'"))
+    await_that(lambda: "reserve_stock" in page.words[-1])
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
@@ -179,7 +143,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     live: Live,
     saga_id: str,
     place_unsent: PlaceUnsent,
-    redis: PrivateRedis,
+    private_redis: PrivateRedis,
     way: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,18 +151,18 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     unsent = str(place_unsent(SEED_ORDER)["saga_id"])
     page, other = open_page(saga_id), open_page(unsent)
     page.wait(live)
-    assert redis.process
+    assert private_redis.process
 
-    redis.process.send_signal(way)
+    private_redis.process.send_signal(way)
     operations.cancel(saga_id)
     await_that(lambda: page.words[-1] == "Undone")
     assert not live.hearing.delivers
 
     if way == signal.SIGKILL:
-        redis.process.wait()
-        redis.start()
+        private_redis.process.wait()
+        private_redis.start()
     else:
-        redis.process.send_signal(signal.SIGCONT)
+        private_redis.process.send_signal(signal.SIGCONT)
     other.wait(live)
     operations.cancel(unsent)
 
@@ -210,11 +174,13 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     await_that(heard)
 
 
-def test_what_is_no_text_on_the_channel_makes_nobody_deaf(redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
+    private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
     stopping = threading.Event()
-    hears = subscriber.ChangeSubscriber(redis.url, stopping)
-    speaker = redis_client.connect(redis.url)
+    hears = subscriber.ChangeSubscriber(private_redis.url, stopping)
+    speaker = redis_client.connect(private_redis.url)
     with hears.of("a saga"):
         await_that(lambda: hears.delivers)
         speaker.publish(CHANNEL, b"\xff")
@@ -240,10 +206,10 @@ def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live:
 # ---- those who announce
 
 
-def test_who_announces_waits_for_nobody(redis: PrivateRedis, caplog: pytest.LogCaptureFixture) -> None:
-    assert redis.process
-    announcer = Announcer(redis.url)
-    redis.process.send_signal(signal.SIGSTOP)
+def test_who_announces_waits_for_nobody(private_redis: PrivateRedis, caplog: pytest.LogCaptureFixture) -> None:
+    assert private_redis.process
+    announcer = Announcer(private_redis.url)
+    private_redis.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     with caplog.at_level(logging.INFO):
         while not caplog.messages:
@@ -259,10 +225,10 @@ def test_who_announces_waits_for_nobody(redis: PrivateRedis, caplog: pytest.LogC
     assert caplog.messages == ["Redis does not answer: pages look for changes themselves"]
 
 
-def test_what_changed_last_is_announced_before_the_process_ends(redis: PrivateRedis) -> None:
-    with redis_client.connect(redis.url) as client, client.pubsub() as listener:
+def test_what_changed_last_is_announced_before_the_process_ends(private_redis: PrivateRedis) -> None:
+    with redis_client.connect(private_redis.url) as client, client.pubsub() as listener:
         listener.subscribe(CHANNEL)
-        announcer = Announcer(redis.url)
+        announcer = Announcer(private_redis.url)
         announcer.announce("one")
         announcer.announce("another")
         announcer.close()

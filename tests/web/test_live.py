@@ -20,7 +20,7 @@ from app.saga import operations
 from app.settings import Settings
 from tests.testkit.messages import Clock
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, PlaceUnsent, post
+from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, post
 from web import create_app
 from web.live.stream import Live, Snapshot, StreamTimings, gone_of, message
 from web.pages import saga as saga_page
@@ -62,19 +62,6 @@ def live(flask_app: Flask) -> Live:
     return streams
 
 
-@pytest.fixture
-def saga_id(client: FlaskClient, place_unsent: PlaceUnsent) -> str:
-    """A saga that waits for its first step."""
-    return str(place_unsent(SEED_ORDER)["saga_id"])
-
-
-@pytest.fixture
-def ended(client: FlaskClient, clock: Clock, order: dict[str, Any]) -> str:
-    """A saga that was completed some time ago."""
-    clock.forward(LONG_AFTER)
-    return str(order["saga_id"])
-
-
 def listen(client: FlaskClient, saga_id: str, last_seen: str | None = None, query: str = "", **headers: str) -> str:
     """Listen until the stream ends; returns everything that came."""
     seen = {"Last-Event-ID": last_seen} if last_seen else {}
@@ -109,14 +96,11 @@ def test_whoever_comes_gets_the_whole_live_part_at_once(
 
     assert [one.event for one in messages(text)] == ["live", "words", "saga"]
     assert text.startswith("retry: 1000\n")
+    assert Message("words", "Pending: create_order", None) in messages(text)
     (snapshot,) = snapshots(text)
     with client.application.test_request_context():
         assert snapshot.data == saga_page.live_part(saga_id)
     assert snapshot.id == versions.version(saga_id).tag
-
-
-def test_the_words_say_where_it_stands(client: FlaskClient, live: Live, saga_id: str) -> None:
-    assert Message("words", "Pending: create_order", None) in messages(listen(client, saga_id))
 
 
 def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient, live: Live, saga_id: str) -> None:
@@ -135,21 +119,15 @@ def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
     (seen,) = snapshots(listen(client, saga_id))
+    # the page says what it was made from, until the browser does
+    assert snapshots(listen(client, saga_id, query=f"?seen={seen.id}")) == []
+    assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={seen.id}"))) == 1
     operations.cancel(saga_id)
 
     (news,) = snapshots(listen(client, saga_id, seen.id))
 
     assert news.id == versions.version(saga_id).tag != seen.id
     assert snapshots(listen(client, saga_id, "of another server")) == [news]
-
-
-def test_a_page_says_what_it_was_made_from_until_the_browser_does(
-    client: FlaskClient, live: Live, saga_id: str
-) -> None:
-    tag = versions.version(saga_id).tag
-
-    assert snapshots(listen(client, saga_id, query=f"?seen={tag}")) == []
-    assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={tag}"))) == 1
 
 
 def test_every_process_notices_what_another_did(
@@ -169,56 +147,40 @@ def test_every_process_notices_what_another_did(
     assert before != after
 
 
-def test_a_silent_stream_shows_that_it_lives(client: FlaskClient, live: Live, saga_id: str) -> None:
-    live.pace = StreamTimings(poll=0.005, beat=0.01)
+def test_what_takes_longer_and_longer_is_shown_anew_and_silence_shows_that_it_lives(
+    client: FlaskClient, live: Live, saga_id: str
+) -> None:
+    live.pace = StreamTimings(poll=0.005, renewal=0.01)
+    for moving in (saga_id, post(client, "/api/v1/orders", STUCK)["saga_id"]):
+        with opened(client, moving) as stream:
+            assert following(stream, "saga").id == following(stream, "saga").id
 
+    live.pace = StreamTimings(poll=0.005, beat=0.01)
     answer = client.get(f"/sagas/{saga_id}/live", buffered=False)
     assert b": still here\n\n" in islice(answer.iter_encoded(), 10)
     answer.close()
 
 
-def test_what_moves_is_shown_anew_now_and_then_for_it_takes_longer_and_longer(
-    client: FlaskClient, live: Live, saga_id: str
+def test_a_saga_that_has_ended_ends_its_stream_a_little_later_and_for_good(
+    client: FlaskClient, clock: Clock, live: Live, order: dict[str, Any]
 ) -> None:
-    live.pace = StreamTimings(poll=0.005, renewal=0.01)
+    ended = order["saga_id"]
+    text = listen(client, ended)
+    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
+    assert [one.event for one in messages(listen(client, ended, snapshots(text)[0].id))] == ["live"]
 
-    with opened(client, saga_id) as stream:
-        assert following(stream, "saga").id == following(stream, "saga").id
-
-
-def test_how_long_a_saga_has_been_stuck_is_said_anew_too(client: FlaskClient, clock: Clock, live: Live) -> None:
-    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
-    saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
-    live.pace = StreamTimings(poll=0.005, renewal=0.01)
-
-    with opened(client, saga_id) as stream:
-        first = following(stream, "saga")
-        clock.forward(LONG_AFTER)
-        assert following(stream, "saga").id == first.id
-
-
-def test_a_saga_that_has_ended_ends_its_stream_for_good(client: FlaskClient, live: Live, ended: str) -> None:
-    live.pace = StreamTimings()
+    clock.forward(LONG_AFTER)
 
     text = listen(client, ended)
-
     assert [one.event for one in messages(text)] == ["live", "words", "saga", "end"]
     again = client.get(f"/sagas/{ended}/live", headers={"Last-Event-ID": str(snapshots(text)[0].id)})
     assert (again.status_code, again.text) == (204, "")
-
-
-def test_a_saga_that_has_just_ended_is_watched_a_little_longer(
-    client: FlaskClient, clock: Clock, live: Live, order: dict[str, Any]
-) -> None:
-    text = listen(client, order["saga_id"])
-
-    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
-    assert [one.event for one in messages(listen(client, order["saga_id"], snapshots(text)[0].id))] == ["live"]
+    assert client.head(f"/sagas/{ended}/live?seen={versions.version(ended).tag}").status_code == 204
+    assert "data-live=" not in client.get(f"/sagas/{ended}").text
 
 
 def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) -> None:
-    broken = {**SEED_ORDER, "simulate": {"inventory": "undo-fail:7", "shipping": "decline"}}
-    saga_id = post(client, "/api/v1/orders", broken)["saga_id"]
+    saga_id = post(client, "/api/v1/orders", STUCK)["saga_id"]
     clock.forward(LONG_AFTER)
     live.pace = StreamTimings(poll=0.005)
 
@@ -228,29 +190,19 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
         assert following(stream, "words").data == "Undone"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "nothing", "%00"])
-def test_an_unknown_saga_has_no_stream(client: FlaskClient, method: str, saga_id: str) -> None:
-    assert client.open(f"/sagas/{saga_id}/live", method=method).status_code == 404
+def test_an_unknown_saga_has_no_stream(client: FlaskClient) -> None:
+    for saga_id in (UNKNOWN_ID, "nothing", "%00"):
+        for method in ("GET", "HEAD"):
+            assert client.open(f"/sagas/{saga_id}/live", method=method).status_code == 404
 
 
-def test_nothing_on_the_way_may_keep_or_hold_back_a_stream(client: FlaskClient, live: Live, saga_id: str) -> None:
+def test_a_stream_is_announced_by_head_and_held_back_by_nobody(client: FlaskClient, live: Live, saga_id: str) -> None:
+    head = client.head(f"/sagas/{saga_id}/live?seen={versions.version(saga_id).tag}")
     answer = client.get(f"/sagas/{saga_id}/live")
 
+    assert head.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Accel-Buffering"] == "no"
-
-
-def test_head_tells_that_there_is_more_to_come(client: FlaskClient, live: Live, saga_id: str) -> None:
-    tag = versions.version(saga_id).tag
-
-    assert client.head(f"/sagas/{saga_id}/live?seen={tag}").status_code == 200
-
-
-def test_head_tells_that_there_is_no_more_to_come(client: FlaskClient, live: Live, ended: str) -> None:
-    tag = versions.version(ended).tag
-
-    assert client.head(f"/sagas/{ended}/live?seen={tag}").status_code == 204
 
 
 # ---- the server's threads and connections
@@ -265,51 +217,41 @@ def crowded(here: Runtime, settings: Settings) -> FlaskClient:
     return app.test_client()
 
 
-def test_who_finds_no_room_is_told_to_come_back_later(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
+def test_who_finds_no_room_is_told_to_come_back_later_and_not_all_at_once(
+    crowded: FlaskClient, place_unsent: PlaceUnsent
+) -> None:
     saga_id = place_unsent(SEED_ORDER)["saga_id"]
 
     with opened(crowded, saga_id) as first:
         next(first)
         text = listen(crowded, saga_id)
-        retry = int(text.split("\n")[0].removeprefix("retry: "))
-        assert retry == 5000
+        assert text.startswith("retry: 5000\n")
         assert [one.event for one in messages(text)] == ["full", "words", "saga"]
         again = listen(crowded, saga_id, snapshots(text)[0].id)
         assert [one.event for one in messages(again)] == ["full"]
+        streams_of(crowded.application).pace = StreamTimings(poll=0.005, retry_if_full=5, apart=20)
+        later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
 
+    assert later == pytest.approx([25, 45, 65], abs=10)  # after the two that came before
     with opened(crowded, saga_id) as second:
         assert next(second).event == "live"
 
 
-def test_those_who_find_no_room_do_not_come_back_all_at_once(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
-    saga_id = place_unsent(SEED_ORDER)["saga_id"]
-    with opened(crowded, saga_id) as first:
-        next(first)
-        streams_of(crowded.application).pace = StreamTimings(poll=0.005, retry_if_full=5, apart=20)
-        later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
-
-    assert later == pytest.approx([5, 25, 45], abs=10)
-
-
-def test_who_finds_no_room_learns_of_the_end(crowded: FlaskClient, place_unsent: PlaceUnsent) -> None:
+def test_who_finds_no_room_learns_of_the_end(
+    crowded: FlaskClient, place_unsent: PlaceUnsent, settings: Settings
+) -> None:
     busy = place_unsent(SEED_ORDER)["saga_id"]
     ended = post(crowded, "/api/v1/orders", SEED_ORDER)["saga_id"]
     with opened(crowded, busy) as first, pytest.MonkeyPatch.context() as patch:
         next(first)
         patch.setattr(versions, "AFTERMATH", versions.AFTERMATH * 0)
-
         assert [one.event for one in messages(listen(crowded, ended))] == ["full", "words", "saga", "end"]
 
-
-def test_a_server_of_one_thread_serves_no_streams(here: Runtime, settings: Settings) -> None:
-    here.close()
-    client = create_app(settings.but(web_threads=1)).test_client()
-    saga_id = post(client, "/api/v1/orders", SEED_ORDER)["saga_id"]
-
-    assert messages(listen(client, saga_id))[0].event == "full"
+    of_one_thread = create_app(settings.but(web_threads=1)).test_client()
+    assert messages(listen(of_one_thread, busy))[0].event == "full"
 
 
-def test_a_stream_holds_no_connection_while_it_waits(
+def test_a_stream_that_waits_holds_no_connection_and_ends_when_the_process_does(
     client: FlaskClient, here: Runtime, live: Live, saga_id: str
 ) -> None:
     live.pace = StreamTimings(poll=60)
@@ -317,13 +259,6 @@ def test_a_stream_holds_no_connection_while_it_waits(
     with opened(client, saga_id) as stream:
         following(stream, "saga")
         assert here.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-
-
-def test_streams_end_when_the_process_does(client: FlaskClient, here: Runtime, live: Live, saga_id: str) -> None:
-    live.pace = StreamTimings(poll=60)
-
-    with opened(client, saga_id) as stream:
-        following(stream, "saga")
         here.stopping.set()
         assert list(stream) == []
 
@@ -342,26 +277,16 @@ def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Li
 
 
 @pytest.mark.parametrize("timeout", [None, 0.0, 0.1])
-def test_asking_whether_a_client_hung_up_does_not_wait(timeout: float | None) -> None:
+def test_asking_the_server_whether_a_client_hung_up_does_not_wait(timeout: float | None) -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(timeout)
     gone = gone_of({"gunicorn.socket": ours})
 
     with ours, theirs:
         assert not gone()
-        theirs.sendall(b"more")
+        theirs.sendall(b"GET")  # the client's next request waits there already
         assert not gone()
     assert gone(), "a closed socket has nobody behind it"
-
-
-def test_whether_a_client_hung_up_is_asked_of_the_server() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        gone = gone_of({"gunicorn.socket": ours})
-        assert not gone()
-        theirs.send(b"GET")  # the client's next request waits there already
-        assert not gone()
-    assert gone()
     assert gone_of({"waitress.client_disconnected": lambda: True})()
     assert not gone_of({})()
 
@@ -373,15 +298,7 @@ def fault(_: str) -> versions.Version:
     raise DatabaseUnavailable("away")
 
 
-def test_without_a_database_the_browser_is_told_to_come_back(
-    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(versions, "version", fault)
-
-    assert listen(client, saga_id).startswith("retry: 5000\n")
-
-
-def test_a_stream_ends_in_order_when_the_database_goes_away(
+def test_without_a_database_a_stream_ends_in_order_and_is_asked_for_again_later(
     crowded: FlaskClient, place_unsent: PlaceUnsent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saga_id = place_unsent(SEED_ORDER)["saga_id"]
@@ -390,12 +307,11 @@ def test_a_stream_ends_in_order_when_the_database_goes_away(
             assert next(stream).event == "live"
             patch.setattr(versions, "version", fault)
             assert [one.event for one in stream] == ["words", "saga"]
+    monkeypatch.setattr(versions, "version", fault)
+    assert listen(crowded, saga_id).startswith("retry: 5000\n")
 
 
 # ---- what is rendered, and how often
-
-
-Render = Callable[[str, versions.Version], Snapshot]
 
 
 def rendered_by(streams: Live, monkeypatch: pytest.MonkeyPatch, html: Callable[[], str]) -> list[str]:
@@ -415,18 +331,12 @@ def test_each_reader_is_answered_in_their_language(
 ) -> None:
     rendered_by(live, monkeypatch, lambda: str(get_locale()))
 
-    read = [snapshots(listen(client, saga_id, **{"Accept-Language": wanted}))[0].data for wanted in ("ja", "en", "ja")]
+    def read(wanted: str) -> str:
+        return snapshots(listen(client, saga_id, **{"Accept-Language": wanted}))[0].data
 
-    assert read == ["ja", "en", "ja"]
-
-
-def test_the_language_chosen_on_the_page_holds(
-    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rendered_by(live, monkeypatch, lambda: str(get_locale()))
-    client.set_cookie("language", "ja")
-
-    assert snapshots(listen(client, saga_id, **{"Accept-Language": "en"}))[0].data == "ja"
+    assert [read(wanted) for wanted in ("ja", "en", "ja")] == ["ja", "en", "ja"]
+    client.set_cookie("language", "ja")  # chosen on the page
+    assert read("en") == "ja"
 
 
 def test_nothing_of_one_reader_is_shown_to_another(
@@ -454,14 +364,11 @@ def test_what_many_watch_is_rendered_once_for_each_change(
     assert len(done) == 2
 
 
-def test_a_message_of_many_lines_arrives_as_it_was() -> None:
+def test_a_message_of_many_lines_or_none_arrives_as_it_was() -> None:
     text = message("saga", "a\r\nb\rc\n\n d\u2028e\n", version="1", retry=2.5).decode()
 
     assert messages(text) == [Message("saga", "a\nb\nc\n\n d\u2028e\n", "1")]
     assert text.startswith("retry: 2500\nid: 1\nevent: saga\ndata: a\n")
-
-
-def test_a_message_without_data_is_one_all_the_same() -> None:
     assert messages(message("end").decode()) == [Message("end", "end", None)]
 
 
@@ -471,29 +378,10 @@ def test_a_message_without_data_is_one_all_the_same() -> None:
 def test_the_page_leads_to_what_it_does_not_show_yet(client: FlaskClient, live: Live, saga_id: str) -> None:
     page: TestResponse = client.get(f"/sagas/{saga_id}")
 
+    assert "Pause updates" in page.text
+    assert '<noscript><meta http-equiv="refresh"' in page.text  # only without a script
     found = re.search(r'data-live="/sagas/[^"]+/live(\?[^"]+)"', page.text)
     assert found
     assert snapshots(listen(client, saga_id, query=found[1])) == []
     operations.cancel(saga_id)
     assert len(snapshots(listen(client, saga_id, query=found[1]))) == 1
-
-
-def test_the_page_of_what_has_ended_has_no_stream(client: FlaskClient, ended: str) -> None:
-    assert "data-live=" not in client.get(f"/sagas/{ended}").text
-
-
-def test_only_without_a_script_the_page_loads_itself_again(client: FlaskClient, saga_id: str) -> None:
-    page = client.get(f"/sagas/{saga_id}")
-
-    assert "Pause updates" in page.text
-    assert '<noscript><meta http-equiv="refresh"' in page.text
-
-
-def test_a_comparison_says_when_it_need_not_be_fetched_again(client: FlaskClient, saga_id: str) -> None:
-    path = f"/compare/{saga_id}/{saga_id}"
-
-    assert "data-poll=" in client.get(path).text
-    assert "data-live-end" not in client.get(f"{path}/part").text
-    operations.cancel(saga_id)
-    assert "data-poll=" not in client.get(path).text
-    assert "data-live-end" in client.get(f"{path}/part").text

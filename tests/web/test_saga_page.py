@@ -1,10 +1,8 @@
 """The page of one saga, and the one that compares two."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 import pytest
@@ -12,7 +10,6 @@ from celery import Task
 from celery.exceptions import Retry
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
 from app import runtime
 from app.ids import new_id
@@ -23,7 +20,7 @@ from app.saga.models import SagaInstance
 from app.settings import Settings
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, post
+from tests.testkit.web import SEED_ORDER, post, reads, text_of
 from web import create_app
 from web.pages.saga import live_part
 from web.saga_view.detail import story
@@ -44,25 +41,8 @@ def page(client: FlaskClient, saga_id: str) -> str:
     return answer.text
 
 
-def words(text: str) -> str:
-    """Return what a reader sees: no tags, and one blank between words."""
-    shown = re.sub(r"<title.*?</title>|<desc.*?</desc>", "", text.partition("<main")[2], flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Collect the SQL that reads something."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.lstrip().startswith("SELECT"):
-            seen.append(statement)
-
-    engine = runtime.current().database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
+def words(html: str) -> str:
+    return text_of(html.partition("<main")[2])
 
 
 @both
@@ -153,21 +133,21 @@ def test_a_retry_says_which_attempt_when_and_why(
     assert "Trying process payment again, attempt 2 of 2, because: unavailable" in trying
 
 
-def test_a_choreography_says_whom_it_waits_for(client: FlaskClient, post: Post) -> None:
+def test_a_saga_under_way_says_what_it_is_at_and_whom_it_waits_for(client: FlaskClient, post: Post) -> None:
     shown = words(page(client, order(client, "choreography")))
-
     assert "Waiting for inventory (reserve stock), payments (process payment)." in shown
     assert "○ reserve stock" in shown
     assert "reserve_stock action ▶ Running" in shown
+    post.waiting.clear()
 
-
-def test_a_conductor_says_what_it_is_at(client: FlaskClient, post: Post) -> None:
     saga_id = order(client)
     assert "○ Pending Accepted; create order is first." in words(page(client, saga_id))
-
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, saga_id)
+        saga.steps = [*saga.steps, "wrap_as_a_gift"]  # which no deployed code knows
+    assert "wrap as a gift" in words(page(client, saga_id))
     post.deliver("orders.create_order")
     assert "▶ Running Doing reserve stock." in words(page(client, saga_id))
-
     operations.cancel(saga_id)
     assert "↶ Undoing Turned back: undoing reserve stock." in words(page(client, saga_id))
 
@@ -184,31 +164,25 @@ def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern:
     assert "☞ Undone by hand" in shown
 
 
-def test_a_conductors_steps_are_drawn_with_the_point_of_no_return(client: FlaskClient) -> None:
-    text = page(client, order(client, shipping="decline"))
-
-    shown = words(text)
-    assert "point of no return: only forward" in shown
-    assert "arrange shipping ✕ Failed" in shown
-    assert "ship stock ○ Not reached" in shown
-    assert "Who said what to whom" not in shown
-
-
-def test_a_choreography_is_drawn_as_what_the_services_said(client: FlaskClient) -> None:
-    text = page(client, order(client, "choreography", shipping="decline"))
-
-    shown = words(text)
-    for service in ("orders", "inventory", "payments", "shipping", "notifications"):
-        assert re.search(rf'class="head"[^>]*>{service}<', text)
-    assert "1 OrderCreated" in shown
-    assert "↶✓ refund payment" in shown
-    assert "only forward" not in shown
+SERVICES = ["orders", "inventory", "payments", "shipping", "notifications"]
+DRAWN: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "orchestration": (
+        ["point of no return: only forward", "arrange shipping ✕ Failed", "ship stock ○ Not reached"],
+        ["Who said what to whom"],
+        [],
+    ),
+    "choreography": (["1 OrderCreated", "↶✓ refund payment"], ["only forward"], SERVICES),
+}
 
 
 @both
-def test_drawings_have_names_and_their_ids_are_used_once(client: FlaskClient, pattern: str) -> None:
+def test_it_is_drawn_as_steps_or_as_what_the_services_said(client: FlaskClient, pattern: str) -> None:
     text = page(client, order(client, pattern, shipping="decline", payments="undo-fail:2"))
 
+    drawn, not_drawn, services = DRAWN[pattern]
+    assert [one for one in drawn if one not in words(text)] == []
+    assert [one for one in not_drawn if one in words(text)] == []
+    assert re.findall(r'class="head"[^>]*>(\w+)<', text) == services
     drawings = re.findall(r'<svg[^>]*role="img" aria-labelledby="([^"]+)"', text)
     assert len(drawings) == 2
     ids = re.findall(r'\sid="([^"]+)"', text)
@@ -221,83 +195,43 @@ def test_drawings_have_names_and_their_ids_are_used_once(client: FlaskClient, pa
 
 
 @both
-def test_a_saga_is_told_in_few_statements(flask_app: Flask, client: FlaskClient, pattern: str) -> None:
+def test_what_changes_is_one_part_of_few_statements(flask_app: Flask, client: FlaskClient, pattern: str) -> None:
     saga_id = order(client, pattern, shipping="decline", payments="undo-fail:2")
 
-    with flask_app.test_request_context(), statements() as seen:
-        live_part(saga_id)
-
-    assert len(seen) <= 8, "\n".join(seen)
-
-
-@both
-def test_what_changes_is_one_part_that_can_be_sent_alone(flask_app: Flask, client: FlaskClient, pattern: str) -> None:
-    saga_id = order(client, pattern, shipping="decline")
-
-    with flask_app.test_request_context():
+    with flask_app.test_request_context(), reads() as seen:
         part = live_part(saga_id)
 
-    assert part in page(client, saga_id)
-    assert f'data-live="/sagas/{saga_id}/live' in page(client, saga_id)
+    assert len(seen) <= 8, "\n".join(seen)
+    whole = page(client, saga_id)
+    assert part in whole
+    assert f'data-live="/sagas/{saga_id}/live' in whole
     for opened in re.findall(r"<details[^>]*>", part):
         assert " id=" in opened
-
-
-def test_a_finished_saga_shows_the_same_whenever_it_is_looked_at(client: FlaskClient) -> None:
-    saga_id = order(client, shipping="decline")
-
-    assert page(client, saga_id) == page(client, saga_id)
-
-
-@pytest.mark.parametrize(
-    ("flower", "jaeger"), [("http://flower:5555", "http://jaeger:16686"), ("/tools/flower", "/tools/jaeger")]
-)
-def test_tasks_and_traces_are_linked_where_somebody_shows_them(
-    settings: Settings, here: Runtime, flower: str, jaeger: str
-) -> None:
-    here.close()
-    watched = settings.but(flower_url=f"{flower}/", jaeger_url=jaeger)
-    client = create_app(watched).test_client()
-    saga_id = order(client, "choreography")
-    text = page(client, saga_id)
-
-    tasks = re.findall(rf'href="{flower}/task/([^"]+)"', text)
-    assert len(tasks) > 6
-    assert all(UUID(task) for task in tasks)
-    assert "/trace/" not in text  # it was placed while nothing was traced
-
-    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, saga_id).traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
-    assert f'href="{jaeger}/trace/{trace_id}"' in page(client, saga_id)
-
-
-def test_without_flower_and_jaeger_nothing_is_linked(client: FlaskClient) -> None:
-    text = page(client, order(client))
-
-    assert "/task/" not in text
-    assert "/trace/" not in text
-
-
-@both
-def test_a_saga_no_deployed_code_knows_is_drawn_from_its_log(client: FlaskClient, pattern: str) -> None:
-    saga_id = order(client, pattern, shipping="decline")
+    assert page(client, saga_id) == whole, "it has ended: it shows the same whenever it is looked at"
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).saga_type = "retired"
-
-    shown = words(page(client, saga_id))
-
-    assert "process payment" in shown
-    assert "↶✓ Undone" in shown
+    assert "↶✓ Undone" in words(page(client, saga_id)), "no deployed code knows it: it is drawn from its log"
 
 
-def test_a_saga_with_a_step_no_deployed_code_knows_is_drawn(client: FlaskClient, post: Post) -> None:
-    saga_id = order(client)
-    with runtime.current().database.transaction() as session:
-        saga = session.get_one(SagaInstance, saga_id)
-        saga.steps = [*saga.steps, "wrap_as_a_gift"]
+def test_tasks_and_traces_are_linked_where_somebody_shows_them(
+    client: FlaskClient, settings: Settings, here: Runtime
+) -> None:
+    saga_id = order(client, "choreography")
+    text = page(client, saga_id)
+    assert "/task/" not in text
+    assert "/trace/" not in text
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
 
-    assert "wrap as a gift" in words(page(client, saga_id))
+    for flower, jaeger in (("http://flower:5555", "http://jaeger:16686"), ("/tools/flower", "/tools/jaeger")):
+        watched = create_app(settings.but(flower_url=f"{flower}/", jaeger_url=jaeger)).test_client()
+        text = page(watched, saga_id)
+        tasks = re.findall(rf'href="{flower}/task/([^"]+)"', text)
+        assert len(tasks) > 6
+        assert all(UUID(task) for task in tasks)
+        assert (f'href="{jaeger}/trace/{trace_id}"' in text) is flower.startswith("/")  # nothing was traced at first
+        with runtime.current().database.transaction() as session:
+            session.get_one(SagaInstance, saga_id).traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
+        runtime.current().close()
 
 
 def test_cancelling_is_refused_in_words_once_the_carrier_is_booked(client: FlaskClient, post: Post) -> None:
@@ -362,18 +296,21 @@ def test_a_time_line_says_where_idle_time_is_cut(client: FlaskClient, post: Post
     assert "as long as it took" not in shown
 
 
-def test_two_sagas_that_move_are_renewed(client: FlaskClient, post: Post) -> None:
-    first, second = (order(client, pattern) for pattern in PATTERNS)
+def test_two_sagas_that_move_are_renewed_until_both_have_ended(client: FlaskClient, post: Post) -> None:
+    path = "/compare/{}/{}".format(*(order(client, pattern) for pattern in PATTERNS))
 
-    text = client.get(f"/compare/{first}/{second}").text
+    text = client.get(path).text
 
     part = re.search(r'data-poll="([^"]+)"', text)
     assert part
     assert 'http-equiv="refresh"' in text
+    assert "data-live-end" not in client.get(part[1]).text
     post.deliver_all()
     renewed = client.get(part[1]).text
     assert "<html" not in renewed
+    assert "data-live-end" in renewed
     assert renewed.count("Everything is done") == 2 * 3  # said, and twice as the description of a drawing
+    assert "data-poll=" not in client.get(path).text
 
 
 def test_different_orders_can_be_compared_and_unknown_ones_not(client: FlaskClient) -> None:
@@ -389,11 +326,11 @@ def test_different_orders_can_be_compared_and_unknown_ones_not(client: FlaskClie
         assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "none", "0"])
-def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient, saga_id: str) -> None:
-    answer = client.get(f"/sagas/{saga_id}", headers={"Accept": "text/html"})
-
-    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+def test_a_saga_that_does_not_exist_is_not_found(client: FlaskClient) -> None:
+    for saga_id in (UNKNOWN_ID, "none", "0"):
+        answer = client.get(f"/sagas/{saga_id}", headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.mimetype) == (404, "text/html")
+        assert "there is no saga" in answer.text
 
 
 def test_a_comparison_counts_the_messages_of_a_step_of_which_two_services_spoke(

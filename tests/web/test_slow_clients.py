@@ -87,17 +87,22 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server closes the connection."""
+    answered = b""
+    while data := client.recv(65536):
+        answered += data
+    return answered
+
+
 def exchange(port: int, said: bytes, *more: bytes, hang_up: bool = False) -> bytes:
     """Return all that a server answers on one connection until it closes it, or falls silent."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
-        for part in (said, *more):
+    with connections(port, 1, said) as [client]:
+        for part in more:
             client.sendall(part)
         if hang_up:
             client.shutdown(socket.SHUT_WR)
-        answered = b""
-        while data := client.recv(65536):
-            answered += data
-        return answered
+        return read_all(client)
 
 
 ORDER = json.dumps(SEED_ORDER).encode()
@@ -113,102 +118,68 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (40, order("Content-Length: 1000") + b'{"customer_id":'),
-        (40, order("Transfer-Encoding: chunked") + b"ff\r\n{"),
-        (40, order("Content-Length: 9999999") + b"{"),
-        (40, order("Content-Length: 00000000000000001000") + b"{"),
-        (40, order("Transfer-Encoding: chunked") + b"00000000000000ff\r\n{"),
-        (40, order("Transfer-Encoding: chunked") + chunk(b" " * 1_024_000) + chunk(b" ") * 5000),
-        (40, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"),
-        (40, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-Long: %s\r\n" % (b"x" * 8000) * 9),
-        (110, b""),
-    ],
-    ids=[
-        "unfinished bodies",
-        "unfinished chunks",
-        "bodies too large",
-        "lengths with zeros",
-        "chunks with zeros",
-        "many small chunks",
-        "unfinished heads",
-        "long heads",
-        "silence",
-    ],
-)
-def test_who_sends_too_little_keeps_nobody_waiting(port: int, number: int, said: bytes) -> None:
-    with connections(port, number, said):
-        assert is_served(port)
-
-
-def test_who_reads_nothing_keeps_nobody_waiting(port: int) -> None:
-    request = f"GET {LARGE} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+LONG_GET = f"GET {LARGE} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+CHUNKED = "Transfer-Encoding: chunked"
+SLOW = {
+    "unfinished bodies": order("Content-Length: 1000") + b'{"customer_id":',
+    "unfinished chunks": order(CHUNKED) + b"ff\r\n{",
+    "bodies too large": order("Content-Length: 9999999") + b"{",
+    "lengths with zeros": order("Content-Length: 00000000000000001000") + b"{",
+    "chunks with zeros": order(CHUNKED) + b"00000000000000ff\r\n{",
+    "many small chunks": order(CHUNKED) + chunk(b" " * 1_024_000) + chunk(b" ") * 5000,
+    "unfinished heads": GET,
+    "long heads": GET + b"X-Long: %s\r\n" % (b"x" * 8000) * 9,
+    "silence": b"",
+    "nobody hangs up": GET + b"Connection: close\r\n\r\n",
     # more than the system keeps for a client that does not read
-    with connections(port, 40, request * 8, receive_buffer=4096):
-        assert is_served(port)
+    "nobody reads": (LONG_GET + b"\r\n") * 8,
+}
 
 
-def test_who_does_not_hang_up_keeps_nobody_waiting(port: int) -> None:
-    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-
-    with connections(port, 40, request):
+@pytest.mark.parametrize("slow", SLOW)
+def test_slow_clients_keep_nobody_waiting(port: int, slow: str) -> None:
+    number, buffer = (110 if slow == "silence" else 40), (4096 if slow == "nobody reads" else None)
+    with connections(port, number, SLOW[slow], receive_buffer=buffer):
         assert is_served(port)
 
 
 def test_a_large_answer_comes_whole_to_who_reads_late(port: int) -> None:
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(PATIENCE_SECONDS)
-        client.connect(("127.0.0.1", port))
-        client.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+    with connections(port, 1, LONG_GET + b"Connection: close\r\n\r\n", receive_buffer=4096) as [client]:
         assert is_served(port)
-        answered = b""
-        while data := client.recv(65536):
-            answered += data
-    head, _, body = answered.partition(b"\r\n\r\n")
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
 
     assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n"
     assert len(body) > 1_000_000
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [order(f"Content-Length: {len(ORDER)}", "Connection: close"), ORDER[:9], ORDER[9:]],
-        [order("Transfer-Encoding: chunked", "Connection: close"), chunk(ORDER[:9]), chunk(ORDER[9:]), b"0\r\n\r\n"],
-        [order("Transfer-Encoding: chunked", "Connection: close"), chunk(ORDER), b"0;x=y\r\nX-Checksum: z\r\n\r\n"],
-    ],
-    ids=["by length", "in chunks", "with a trailer"],
-)
-def test_a_request_that_comes_in_parts_is_answered(port: int, parts: list[bytes]) -> None:
-    assert exchange(port, *parts).startswith(b"HTTP/1.1 202 ")
+def framed(length: int, *, chunked: bool) -> list[bytes]:
+    """Return the parts of a request whose body has this length."""
+    body = ORDER.ljust(length)
+    if not chunked:
+        return [order(f"Content-Length: {length}", "Connection: close"), body[:9], body[9:]]
+    return [order(CHUNKED, "Connection: close"), chunk(body[:9]), chunk(body[9:]), b"0\r\n\r\n"]
+
+
+def test_a_request_that_comes_in_parts_is_answered_by_what_it_is_in_all(port: int) -> None:
+    for chunked in (False, True):
+        most = MAX_REQUEST_BODY_BYTES
+        for length, status in ((len(ORDER), b"202"), (most, b"202"), (most + 1, b"413")):
+            answer = exchange(port, *framed(length, chunked=chunked))
+            assert answer.startswith(b"HTTP/1.1 " + status), (length, chunked)
+    head = order(CHUNKED, "Connection: close")
+    assert exchange(port, head, chunk(ORDER), b"0;x=y\r\nX-Checksum: z\r\n\r\n").startswith(b"HTTP/1.1 202 ")
+    for malformed in (b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"):
+        assert exchange(port, head + malformed).startswith(b"HTTP/1.1 400 ")
+    assert exchange(port, GET + b"\r\n" + GET + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(port: int) -> None:
     head = order(f"Content-Length: {len(ORDER)}", "Expect: 100-continue", "Connection: close")
-    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
-        client.sendall(head)
+    with connections(port, 1, head) as [client]:
         assert client.recv(65536).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
         client.sendall(ORDER)
-        answered = b""
-        while data := client.recv(65536):
-            answered += data
-
-    assert b"HTTP/1.1 202 " in answered
-
-
-def test_two_requests_at_once_get_two_answers(port: int) -> None:
-    one = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-
-    assert exchange(port, one + b"\r\n" + one + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 OK") == 2
-
-
-@pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"])
-def test_a_malformed_chunk_is_refused(port: int, body: bytes) -> None:
-    assert exchange(port, order("Transfer-Encoding: chunked", "Connection: close") + body).startswith(b"HTTP/1.1 400 ")
+        assert b"HTTP/1.1 202 " in read_all(client)
 
 
 # waitress keeps what has come of a large body in a file
@@ -244,23 +215,6 @@ def test_a_body_shorter_than_its_length_is_refused(port: int) -> None:
     answered = exchange(port, order("Content-Length: 500") + ORDER, hang_up=True)
 
     assert answered.startswith(b"HTTP/1.1 400 ")
-
-
-@pytest.mark.parametrize(("length", "status"), [(1024 * 1024, b"202"), (1024 * 1024 + 1, b"413")])
-@pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_the_limit_of_a_body_is_the_same_in_chunks(port: int, length: int, status: bytes, framing: str) -> None:
-    body = ORDER.ljust(length)
-    if framing == "chunks":
-        parts = [
-            order("Transfer-Encoding: chunked", "Connection: close"),
-            chunk(body[:9]),
-            chunk(body[9:]),
-            b"0\r\n\r\n",
-        ]
-    else:
-        parts = [order(f"Content-Length: {length}", "Connection: close"), body]
-
-    assert exchange(port, *parts).startswith(b"HTTP/1.1 " + status)
 
 
 @pytest.fixture

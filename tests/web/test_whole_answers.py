@@ -41,24 +41,23 @@ def answer(client: Client, method: str = "GET", status: str = "200 OK", **header
     return begun
 
 
-def test_the_head_leaves_with_the_first_part_of_the_body() -> None:
+@pytest.mark.parametrize(
+    ("headers", "bodies"),
+    [({"Content_Length": "6"}, [b"one", b"two"]), ({}, [b"3\r\none\r\n", b"3\r\ntwo\r\n", b"0\r\n\r\n"])],
+    ids=["by length", "in chunks"],
+)
+def test_the_head_leaves_with_the_first_part_of_the_body(headers: dict[str, str], bodies: list[bytes]) -> None:
     client = Client()
-    begun = answer(client, Content_Length="6")
+    begun = answer(client, **headers)
+    begun.send_headers()
+    assert client.writes == [], "whoever is killed now has sent nothing: a proxy may still ask another server"
     for part in (b"one", b"two"):
         begun.write(part)
     begun.close()
 
-    assert [write.partition(b"\r\n\r\n")[2] or write for write in client.writes] == [b"one", b"two"]
-    assert client.writes[0].startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-def test_a_body_of_unknown_length_is_framed_in_parts() -> None:
-    client = Client()
-    begun = answer(client)
-    begun.write(b"one")
-    begun.close()
-
-    assert [write.partition(b"\r\n\r\n")[2] or write for write in client.writes] == [b"3\r\none\r\n", b"0\r\n\r\n"]
+    head, _, first = client.writes[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [first, *client.writes[1:]] == bodies
 
 
 @pytest.mark.parametrize(
@@ -87,14 +86,6 @@ def test_the_head_leaves_before_a_file(tmp_path: Path) -> None:
 
     assert client.writes[0].endswith(b"\r\n\r\n")
     assert client.writes[1:] == [b"content"]
-
-
-def test_a_head_alone_is_not_sent() -> None:
-    """Whoever is killed then has sent nothing, and a proxy may still ask another server."""
-    client = Client()
-    answer(client, Content_Length="6").send_headers()
-
-    assert client.writes == []
 
 
 @pytest.fixture
