@@ -13,11 +13,8 @@ from playwright.sync_api import StorageState
 
 from app.settings import ROOT
 from tests.browser import flower
-from tests.browser.acts import session_of
-from tests.browser.chromium import chromium
 from tests.browser.pages import Scene, set_scene, settle
-from tests.browser.server import Server
-from tests.browser.visitor import Visitor
+from tests.testkit.browser import Server, Visitor, chromium, session_of
 from tests.testkit.processes import free_port
 from tests.testkit.stacks import short_settings
 

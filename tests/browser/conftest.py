@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser.acts import session_of
-from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.pages import Scene, set_scene, settle
-from tests.browser.server import Server
-from tests.browser.visitor import PATIENCE_MILLISECONDS, Visitor
+from tests.testkit.browser import CHROMIUM, PATIENCE_MILLISECONDS, Server, Visitor, chromium, session_of
 from tests.testkit.processes import free_port
 from tests.testkit.servers import not_here
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import short_settings
-
-TIME_TO_CANCEL_SECONDS = 30
-"""Also what the one test waits that plays every scenario: in one of them a service hangs."""
-
-TO_WATCH = 4
-"""How many tests want a stuck saga of their own."""
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
@@ -46,8 +37,8 @@ def server(browser: Browser, seeded_database: Path, tmp_path_factory: pytest.Tem
         database_url=f"sqlite:///{folder / 'shop.db'}",
         broker_url="memory://",
         port=free_port(),
-        step_timeout_seconds=TIME_TO_CANCEL_SECONDS,
-        order_timeout_seconds=TIME_TO_CANCEL_SECONDS,
+        step_timeout_seconds=30,
+        order_timeout_seconds=30,
     )
     server = Server(settings, folder / "server.log")
     try:
@@ -102,9 +93,9 @@ def placed(server: Server) -> Scene:
 
 @pytest.fixture(scope="package", autouse=True)
 def to_watch(server: Server) -> list[str]:
-    """Sagas that get stuck, placed as early, for tests that watch one until they resume it."""
+    """Sagas that get stuck, placed as early, for the three tests that watch one until they resume it."""
     broken = {"shipping": "decline", "inventory": "undo-fail:7"}
-    return [server.shop.order("item-001", simulate=broken)["saga_id"] for _ in range(TO_WATCH)]
+    return [server.shop.order("item-001", simulate=broken)["saga_id"] for _ in range(3)]
 
 
 @pytest.fixture

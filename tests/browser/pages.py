@@ -20,7 +20,6 @@ class Scene:
     stuck: str
     to_resume: str
     to_skip: str
-    to_resume_together: tuple[str, str]
 
     @property
     def to_look_at(self) -> list[str]:
@@ -42,7 +41,6 @@ def set_scene(shop: Shop) -> Scene:
         stuck=stuck("inventory"),
         to_resume=stuck("inventory"),
         to_skip=stuck("payments"),
-        to_resume_together=(stuck("orders"), stuck("orders")),
         completed=order(),
         choreographed=order(pattern="choreography"),
         undone=order(simulate=broken),
@@ -52,7 +50,7 @@ def set_scene(shop: Shop) -> Scene:
 
 def settle(shop: Shop, scene: Scene) -> Scene:
     """Wait until every saga of the scene has ended or is stuck."""
-    for saga_id in (*scene.to_look_at, scene.to_resume, scene.to_skip, *scene.to_resume_together):
+    for saga_id in (*scene.to_look_at, scene.to_resume, scene.to_skip):
         shop.settle(saga_id)
     return scene
 

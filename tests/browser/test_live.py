@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.acts import see
-from tests.browser.server import Server
-from tests.browser.visitor import CUT_OFF, Visitor
+from tests.testkit.browser import CUT_OFF, Server, Visitor, see
 from tests.testkit.shop import Shop
 
 OFFLINE = "ERR_INTERNET_DISCONNECTED"
@@ -33,8 +31,9 @@ def resume(shop: Shop, saga_id: str) -> None:
     assert answer.status == 202, answer
 
 
-@pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
-@pytest.mark.parametrize(("payments", "end"), [("fail:1", "Done"), ("decline", "Undone")])
+@pytest.mark.parametrize(
+    ("pattern", "payments", "end"), [("orchestration", "decline", "Undone"), ("choreography", "fail:1", "Done")]
+)
 def test_a_saga_is_watched_to_its_end_without_reloading(
     page: Page, shop: Shop, pattern: str, payments: str, end: str
 ) -> None:
@@ -101,7 +100,9 @@ def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Serve
     see(page, "Undone")
 
 
-def test_the_focus_and_what_was_opened_survive_an_update(page: Page, shop: Shop, stuck: str) -> None:
+def test_the_focus_and_what_was_opened_survive_an_update_which_is_told_in_words(
+    page: Page, shop: Shop, stuck: str
+) -> None:
     watch(page, stuck)
     first_event = page.locator("#event-1")  # what stands above it may come later
     summary = first_event.locator("summary")
@@ -113,16 +114,9 @@ def test_the_focus_and_what_was_opened_survive_an_update(page: Page, shop: Shop,
 
     expect(summary).to_be_focused()
     expect(first_event).to_have_attribute("open", "")
-
-
-def test_readers_are_told_in_words_what_changed(page: Page, shop: Shop, stuck: str) -> None:
-    watch(page, stuck)
-    shows(page, STUCK)
-
-    resume(shop, stuck)
-
-    expect(page.locator("[data-live-words]")).to_have_text("Undone")
-    expect(page.locator("[data-live-words]")).to_have_attribute("role", "status")
+    words = page.locator("[data-live-words]")  # what is read out to those who do not see it change
+    expect(words).to_have_text("Undone")
+    expect(words).to_have_attribute("role", "status")
 
 
 def test_without_scripts_the_page_renews_itself(visitor: Visitor, shop: Shop) -> None:

@@ -7,7 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, StorageState, expect
 
 from tests.browser.pages import NO_PAGES, OTHERS, PAGES, Place, Scene
-from tests.browser.visitor import DESK, Visitor
+from tests.testkit.browser import DESK, Visitor, see
+from tests.testkit.shop import Shop
 from web import create_app
 
 PHONES = (390, 360)
@@ -65,7 +66,7 @@ def reader(visitor: Visitor, place: Place, operator_session: StorageState) -> Re
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
 def test_everybody_can_read_it(reader: Reader, scene: Scene, place: Place) -> None:
-    page = reader()
+    page, phone = reader(), reader(locale="ja", viewport={"width": PHONES[-1], "height": PHONE_HEIGHT}, has_touch=True)
 
     for path in place.paths(scene):
         page.set_viewport_size(DESK)
@@ -77,16 +78,24 @@ def test_everybody_can_read_it(reader: Reader, scene: Scene, place: Place) -> No
         for width in PHONES:
             page.set_viewport_size({"width": width, "height": PHONE_HEIGHT})
             assert overhang(page) <= 0, f"{path} at {width} pixels"
+        phone.goto(path)
+        expect(phone.locator("html")).to_have_attribute("lang", "ja")
+        assert overhang(phone) <= 0, f"{path} in Japanese"
 
 
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-def test_it_can_be_read_in_japanese_on_a_phone(reader: Reader, scene: Scene, place: Place) -> None:
-    page = reader(locale="ja", viewport={"width": PHONES[-1], "height": PHONE_HEIGHT}, has_touch=True)
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_long_title_does_not_push_price_and_stock_out_of_sight(visitor: Visitor, shop: Shop, width: int) -> None:
+    title = f"({width}) " + "x" * 180
+    shop.post("/api/v1/products", {"name": title, "price": 12.5, "stock_quantity": 7})
+    page = visitor.open(None, viewport={"width": width, "height": 800})
 
-    for path in place.paths(scene):
+    for path, places in ((f"/?q=({width})", (".price", ".stock")), ("/catalogue", ("td.number",))):
         page.goto(path)
-        expect(page.locator("html")).to_have_attribute("lang", "ja")
-        assert overhang(page) <= 0, path
+        shown = page.locator(".book, tr").filter(has_text=title)
+        for place in places:
+            box = shown.locator(place).first.bounding_box()
+            assert box
+            assert box["x"] + box["width"] <= width, f"{place} of {path}"
 
 
 def test_a_printed_drawing_is_whole(page: Page, scene: Scene) -> None:
@@ -110,3 +119,52 @@ def test_the_apis_documentation_is_served_from_here(page: Page) -> None:
     page.get_by_role("link", name="API", exact=True).click()
 
     expect(page.get_by_text("/api/v1/orders", exact=True).first).to_be_visible()
+
+
+def test_pages_speak_the_browsers_language_until_the_reader_chooses_another(visitor: Visitor) -> None:
+    page = visitor.open("/?from=here", locale="ja-JP")
+    expect(page.locator("html")).to_have_attribute("lang", "ja")
+
+    page.get_by_role("button", name="English").click()
+
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    assert page.url == f"{visitor.url}/?from=here"
+    page.goto("/")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_role("button", name="日本語").click()
+    page.get_by_role("button", name="注文する").click()
+    page.wait_for_url("**/sagas/*")
+    expect(page.get_by_role("heading", name="収支は合っているか")).to_be_visible()
+    see(page, "完了")
+    expect(page.get_by_text("これ以上の変化はありません。")).to_be_visible()
+
+
+STOP = """() => {
+  const stop = document.activeElement, box = stop.getBoundingClientRect();
+  return {
+    name: stop.id || stop.name || stop.innerText,
+    text: stop.innerText,
+    marked: getComputedStyle(stop).outlineStyle !== "none",
+    seen: box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth,
+  };
+}"""
+
+
+def test_an_order_is_placed_by_keyboard_alone_which_shows_where_it_is(page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()  # the first key skips what every page begins with
+
+    page.goto("/")
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(STOP)
+        assert stop["marked"], f"{stop['name']} does not show that it has the focus"
+        assert stop["seen"], f"{stop['name']} has the focus out of sight"
+        if stop["text"] == "Place the order":
+            break
+    page.keyboard.press("Enter")
+
+    page.wait_for_url("**/sagas/*")
+    see(page, "Done")

@@ -9,8 +9,6 @@ PACKAGES = ("tests/browser/", "tests/chaos/", "tests/simulation/")
 """What opens something for all its tests, or needs the machine for itself."""
 
 ON_RABBITMQ = (
-    "tests/browser/test_flower.py",
-    "tests/browser/test_web_processes.py",
     "tests/deploy/test_worker_command.py",
     "tests/metrics/test_servers.py",
     "tests/tracing/test_servers.py",
