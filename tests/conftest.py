@@ -19,7 +19,7 @@ from app.messaging import publisher
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.browser import Browser
+from tests.testkit.client import Browser
 from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import eager, fill
 from tests.testkit.parallel import OneShopPerServer

@@ -26,7 +26,7 @@ import pytest
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.deploy.nginx import START, nginx, nginx_program, tls_proxy
-from tests.testkit.browser import PASSWORD
+from tests.testkit.client import PASSWORD
 from tests.testkit.processes import free_port, kill_group, process_environment, spawn, wait_for
 from tests.testkit.shop import Answer, Shop, http_transport
 from web.auth.rate_limits import Limit

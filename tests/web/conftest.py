@@ -12,7 +12,7 @@ from jinja2.bccache import Bucket
 
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.private_servers import MissingServer, PrivateRedis
 from tests.testkit.servers import not_here
 from tests.testkit.web import SEED_ORDER, PlaceUnsent, lose_messages, post

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.testkit.browser import HTML, Browser
+from tests.testkit.client import HTML, Browser
 from tests.testkit.web import SEED_ORDER, get, hidden, post, stock
 from workflows import catalogue
 from workflows.operations.audit import audit

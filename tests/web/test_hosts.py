@@ -10,7 +10,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.browser import HTML
+from tests.testkit.client import HTML
 from tests.testkit.web import SEED_ORDER, get
 from web import create_app
 

@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 
 from app.database import Base
 from app.runtime import Runtime
-from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.messages import Clock
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, lose_messages, post
 

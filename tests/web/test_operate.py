@@ -9,7 +9,7 @@ from app.runtime import Runtime
 from app.saga import operations
 from app.saga.definition import Operation
 from app.saga.models import SagaInstance
-from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, get, hidden, post, stock
 from web.saga_view.manual_completion import consequences

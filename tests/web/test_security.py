@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable
 from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.browser import HTML, PASSWORD, Browser
+from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.private_servers import PrivateRedis
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import BROKERS, require_redis

@@ -13,7 +13,7 @@ from app import runtime
 from app.saga import operations
 from app.saga.models import SagaInstance
 from app.saga.stuck_groups import error_class
-from tests.testkit.browser import HTML, Browser
+from tests.testkit.client import HTML, Browser
 from tests.testkit.orders import refuse_to_resume
 from tests.testkit.web import STUCK, get, hidden, lose_messages, text_of
 from tests.web.test_operate import acts, place, status

@@ -12,7 +12,7 @@ from gunicorn.http.errors import InvalidChunkSize
 
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from tests.testkit.bad_input import BODIES, ZERO, assert_refused, changed, cursor, operations
-from tests.testkit.browser import Browser
+from tests.testkit.client import Browser
 from tests.testkit.web import SEED_ORDER, fields_of, get, post
 
 ORDER, SHORT, PRODUCT = "/api/v1/orders", "/orders", "/api/v1/products"

@@ -8,7 +8,7 @@ from flask import Flask
 
 from app.migrations import migrate
 from app.settings import Settings
-from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.seed_data import seed
 

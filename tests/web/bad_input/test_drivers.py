@@ -25,7 +25,7 @@ from tests.testkit.bad_input import (
     fields,
     operations,
 )
-from tests.testkit.browser import PASSWORD, Browser
+from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from tests.testkit.web import get
 from web.problems import API_PATHS
