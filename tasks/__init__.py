@@ -1,1 +1,4 @@
-"""The services: one module per service, with its own tables and queue; none imports another."""
+"""The services: one module per service, with its own tables and queue; none imports another.
+
+``gateways`` holds the external systems that they call.
+"""

@@ -9,13 +9,13 @@ from sqlalchemy import Executable, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.database import Base, UuidText, dialect_of, insert_in, table_of
-from app.gateways import payment_provider
-from app.gateways.payment_provider import Receipt
 from app.ids import new_id
 from app.messages import Event, EventType, number
 from app.retention import RetentionRule
 from app.saga.commands import command
 from app.saga.definition import RetryPolicy
+from tasks.gateways import payment_provider
+from tasks.gateways.payment_provider import Receipt
 
 PaymentCompleted = EventType("PaymentCompleted")
 PaymentFailed = EventType("PaymentFailed")

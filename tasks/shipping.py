@@ -8,12 +8,12 @@ from sqlalchemy import Executable, String, Text, func
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.database import Base, UuidText, dialect_of, insert_in, table_of
-from app.gateways import carrier
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.retention import RetentionRule
 from app.saga.commands import command
 from app.saga.definition import RetryPolicy
+from tasks.gateways import carrier
 
 ShippingArranged = EventType("ShippingArranged")
 ShippingFailed = EventType("ShippingFailed")

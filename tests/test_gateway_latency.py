@@ -10,9 +10,9 @@ from sqlalchemy import text
 from app import runtime
 from app.database import Database
 from app.errors import DatabaseUnavailable, StepRejected, StepUnavailable
-from app.gateways import carrier, payment_provider
-from app.gateways.payment_provider import DECLINED_AMOUNT
 from app.runtime import Runtime
+from tasks.gateways import carrier, payment_provider
+from tasks.gateways.payment_provider import DECLINED_AMOUNT
 
 AMOUNT = Decimal(1200)
 

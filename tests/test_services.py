@@ -8,10 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import StepRejected
-from app.gateways import carrier, payment_provider
-from app.gateways.payment_provider import Receipt
 from app.runtime import Runtime
 from bench.statements import Counted
+from tasks.gateways import carrier, payment_provider
+from tasks.gateways.payment_provider import Receipt
 from tasks.inventory import Book, Line, StockOrder, release_stock, reserve_stock, ship_stock
 from tasks.orders import OrderRef, complete_order, create_order
 from tasks.payments import (

@@ -15,12 +15,12 @@ from sqlalchemy.pool import QueuePool
 from app.celery import app as celery
 from app.database import Database
 from app.errors import DatabaseUnavailable, StepUnavailable
-from app.gateways.ledger import ledger_transaction
-from app.gateways.line import Line
 from app.runtime import Runtime
 from app.saga import recovery
 from app.saga.recovery import SweepResult
 from cli.embedded import EmbeddedStack
+from tasks.gateways.ledger import ledger_transaction
+from tasks.gateways.simulated_network import SimulatedNetwork
 from tests.databases.breaker import raising
 from tests.testkit.messages import Clock, Post
 from workflows.orders import Item, NewOrder, Pattern, place
@@ -45,11 +45,11 @@ def test_postgresql_says_by_its_code_whether_it_is_at_fault(here: Runtime) -> No
 
 @on_postgresql
 def test_only_a_statement_that_took_too_long_is_the_gateways_silence(here: Runtime) -> None:
-    line = Line(timeout=5, latency=0, stopping=here.stopping)
+    network = SimulatedNetwork(timeout=5, latency=0, stopping=here.stopping)
     for code in ("40001", "53300", "55P03", "25006"):
-        with pytest.raises(DatabaseUnavailable), ledger_transaction(here.database, line) as session:
+        with pytest.raises(DatabaseUnavailable), ledger_transaction(here.database, network) as session:
             session.connection().exec_driver_sql(raising(code))
-    with pytest.raises(StepUnavailable, match="did not answer"), ledger_transaction(here.database, line) as session:
+    with pytest.raises(StepUnavailable, match="did not answer"), ledger_transaction(here.database, network) as session:
         session.connection().exec_driver_sql(raising("57014"))
 
 

@@ -7,14 +7,14 @@ from sqlalchemy import text
 
 from app import runtime
 from app.errors import Conflict, NotFound, StepUnavailable
-from app.gateways.carrier import SimulatedCarrier
-from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, orchestrator, recovery
 from app.saga.definition import Operation, StepStatus
 from app.saga.manual_completion import ManualCompletion
 from app.saga.models import SagaInstance, SagaStep
+from tasks.gateways.carrier import SimulatedCarrier
+from tasks.gateways.payment_provider import SimulatedPaymentProvider
 from tests.engine import trip
 from tests.testkit.messages import Clock, Post, run
 from tests.testkit.orders import refuse_to_resume

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from app import runtime
 from app.errors import Conflict, StepRejected, StepUnavailable
 from app.events import delivery_of, subscribers
-from app.gateways.carrier import SimulatedCarrier
-from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.saga.definition import StepStatus
 from app.saga.models import SagaInstance, SagaStep
 from tasks import inventory, orders, payments, shipping
+from tasks.gateways.carrier import SimulatedCarrier
+from tasks.gateways.payment_provider import SimulatedPaymentProvider
 from tests.testkit.messages import Clock, Post, run
 from workflows.operations.audit import audit
 from workflows.order_choreography import ORDER_CHOREOGRAPHY

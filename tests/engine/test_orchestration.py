@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from app import fault_injection, runtime
 from app.celery import app as celery
 from app.errors import Conflict, StepFailed
-from app.gateways.payment_provider import SimulatedPaymentProvider
 from app.ids import new_id
 from app.messages import Reply
 from app.runtime import Runtime
@@ -22,6 +21,7 @@ from app.saga.definition import Command, Guard, Saga, Step
 from app.saga.execution import Delivery, Execution
 from app.saga.models import SagaInstance
 from app.saga.orchestrator import Orchestrated, orchestrated
+from tasks.gateways.payment_provider import SimulatedPaymentProvider
 from tests.engine import trip
 from tests.testkit.messages import Clock, Post, run
 from workflows.orders import Item, NewOrder, Pattern, place

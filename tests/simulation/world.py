@@ -25,13 +25,13 @@ from app.celery import app as celery
 from app.celery import configuration
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.gateways import ledger
-from app.gateways.line import Line
 from app.messaging import batching
 from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
 from app.saga import operations, recovery
 from app.settings import Settings
+from tasks.gateways import ledger
+from tasks.gateways.simulated_network import SimulatedNetwork
 from tests.simulation.messages import Message, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
@@ -236,8 +236,8 @@ class World:
         return UUID(int=self._count << 80 | 7 << 76 | 2 << 62 | self._count)
 
 
-def _outside(world: World, _: Database, line: Line) -> AbstractContextManager[Session]:
-    return ledger.ledger_transaction(world.outside, line)
+def _outside(world: World, _: Database, network: SimulatedNetwork) -> AbstractContextManager[Session]:
+    return ledger.ledger_transaction(world.outside, network)
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
         stack.enter_context(patch.object(batching, "_cooldown_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
-            stack.enter_context(patch(f"app.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
+            stack.enter_context(patch(f"tasks.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
         stack.callback(world.here.close)

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 
-from app.gateways.carrier import SimulatedCarrier
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
+from tasks.gateways.carrier import SimulatedCarrier
 from tests.testkit.messages import Post
 from tests.testkit.web import SEED_ORDER, get
 from tests.testkit.web import post as send

@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from app import events, gateways, runtime
+from app import events, runtime
 from app.ids import first_id_of
 from app.retention import Of, RetentionRule
 from app.saga import models
 from app.saga.definition import TERMINAL
 from app.saga.models import SagaInstance
-from tasks import inventory, notifications, orders, payments, shipping
+from tasks import gateways, inventory, notifications, orders, payments, shipping
 from workflows.operations.archive import Archive
 from workflows.read_side.saga_search import FIRST, STRETCH, IndexRange, Wanted, stretches
 

@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.gateways.carrier import CarrierEntry
-from app.gateways.payment_provider import PaymentProviderEntry
 from app.saga.definition import ACTIVE, COMPENSATION_STARTED, SagaStatus
 from app.saga.models import SagaInstance
 from app.saga.timeline import HistoryEntry
+from tasks.gateways.carrier import CarrierEntry
+from tasks.gateways.payment_provider import PaymentProviderEntry
 from tasks.inventory import ReservationStatus, StockReservation
 from tasks.orders import Order, OrderItem
 from tasks.payments import process_payment

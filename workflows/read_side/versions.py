@@ -12,11 +12,11 @@ from app import runtime
 from app.database import Base
 from app.errors import NotFound
 from app.events import StoredEvent
-from app.gateways.carrier import CarrierEntry
-from app.gateways.payment_provider import PaymentProviderEntry
 from app.ids import is_uuid
 from app.saga.definition import TERMINAL, SagaStatus
 from app.saga.models import OperatorAction, SagaInstance, SagaStep
+from tasks.gateways.carrier import CarrierEntry
+from tasks.gateways.payment_provider import PaymentProviderEntry
 
 AFTERMATH = timedelta(seconds=5)
 """How long after its end a saga may still change: a late event of a participant may reach a cancelled choreography."""

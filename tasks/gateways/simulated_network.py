@@ -10,7 +10,7 @@ from app.errors import DatabaseUnavailable, StepUnavailable
 
 
 @dataclass(frozen=True)
-class Line:
+class SimulatedNetwork:
     """A simulated network: an answer takes ``latency`` seconds, the caller waits at most ``timeout`` seconds.
 
     ``latency`` counts from the call on. ``stopping`` is set when the process is asked to end.

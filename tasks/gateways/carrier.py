@@ -7,9 +7,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
 from app.errors import StepRejected
-from app.gateways.ledger import insert_once, ledger_transaction
-from app.gateways.line import Line
 from app.ids import new_id
+from tasks.gateways.ledger import insert_once, ledger_transaction
+from tasks.gateways.simulated_network import SimulatedNetwork
 
 
 class CarrierEntry(Base):
@@ -43,16 +43,16 @@ class Carrier(Protocol):
 class SimulatedCarrier:
     """A carrier with its ledger in a table of its own."""
 
-    def __init__(self, database: Database, line: Line) -> None:
+    def __init__(self, database: Database, network: SimulatedNetwork) -> None:
         self._database = database
-        self._line = line
+        self._network = network
 
     def book(self, key: str, order_id: str, address: str) -> str:
         """Book a pick-up; see Carrier."""
         if not address.strip():
-            with self._line.call():
+            with self._network.call():
                 raise StepRejected("the carrier needs an address")
-        with ledger_transaction(self._database, self._line) as session:
+        with ledger_transaction(self._database, self._network) as session:
             number = f"CM{new_id().replace('-', '')[-12:].upper()}"
             entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
             if entry.kind != "book":
@@ -62,7 +62,7 @@ class SimulatedCarrier:
 
     def void(self, key: str, order_id: str) -> str | None:
         """Cancel or block a booking; see Carrier."""
-        with ledger_transaction(self._database, self._line) as session:
+        with ledger_transaction(self._database, self._network) as session:
             entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
             if entry.kind != "book":
                 return None

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
 from app.errors import StepRejected
-from app.gateways.ledger import insert_once, ledger_transaction
-from app.gateways.line import Line
 from app.ids import new_id
+from tasks.gateways.ledger import insert_once, ledger_transaction
+from tasks.gateways.simulated_network import SimulatedNetwork
 
 DECLINED_AMOUNT = Decimal(999999)
 """The amount that the simulated provider always declines (seed 000)."""
@@ -57,16 +57,16 @@ class PaymentProvider(Protocol):
 class SimulatedPaymentProvider:
     """A provider with its ledger in a table of its own; it declines one amount."""
 
-    def __init__(self, database: Database, line: Line) -> None:
+    def __init__(self, database: Database, network: SimulatedNetwork) -> None:
         self._database = database
-        self._line = line
+        self._network = network
 
     def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
         """Capture the amount; see PaymentProvider."""
         if amount == DECLINED_AMOUNT:
-            with self._line.call():
+            with self._network.call():
                 raise StepRejected(f"the provider declined the {method} payment of {amount}")
-        with ledger_transaction(self._database, self._line) as session:
+        with ledger_transaction(self._database, self._network) as session:
             entry = insert_once(
                 session,
                 PaymentProviderEntry,
@@ -82,7 +82,7 @@ class SimulatedPaymentProvider:
 
     def void(self, key: str, order_id: str) -> Receipt | None:
         """Refund or block a capture; see PaymentProvider."""
-        with ledger_transaction(self._database, self._line) as session:
+        with ledger_transaction(self._database, self._network) as session:
             entry = insert_once(
                 session,
                 PaymentProviderEntry,

@@ -14,22 +14,22 @@ from sqlalchemy.orm import Session
 
 from app.database import Base, Database, dialect_of, insert_in, table_of
 from app.errors import DatabaseUnavailable, StepUnavailable
-from app.gateways.line import Line
+from tasks.gateways.simulated_network import SimulatedNetwork
 
 _QUERY_CANCELED = "57014"
 
 
 @contextmanager
-def ledger_transaction(database: Database, line: Line) -> Iterator[Session]:
+def ledger_transaction(database: Database, network: SimulatedNetwork) -> Iterator[Session]:
     """Run a gateway's work in a transaction of its own. Raises StepUnavailable on a timeout.
 
     Every other fault of the database raises DatabaseUnavailable: a failed connection of this process, or a lost
     conflict, is no fault of the gateway, so it does not count as an attempt.
     """
     try:
-        with line.call(), database.transaction() as session:
+        with network.call(), database.transaction() as session:
             if dialect_of(session) == "postgresql":
-                session.execute(text(f"SET LOCAL statement_timeout = {int(line.timeout * 1000)}"))
+                session.execute(text(f"SET LOCAL statement_timeout = {int(network.timeout * 1000)}"))
             yield session
     except DatabaseUnavailable as fault:
         if fault.sqlstate != _QUERY_CANCELED:
