@@ -2,13 +2,13 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
 
 from pydantic import BaseModel
-from sqlalchemy import Executable, String, func, select
+from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base, UuidText, dialect_of, insert_in, table_of
+from app.database import Base, UuidText
+from app.database.statements import upsert
 from app.ids import new_id
 from app.messages import Event, EventType, number
 from app.retention import RetentionRule
@@ -78,75 +78,72 @@ def void_charge(order: Charge, key: str) -> Receipt | None:
 def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt | None = None) -> Event:
     """Record that the payment failed, or that it was captured after all and then refunded (``refund``)."""
     if refund:
-        _record(session, order, PaymentStatus.REFUNDED, None)
-    elif _payment(session, order.order_id) is None:
-        _record(session, order, PaymentStatus.FAILED, None)
-    return Event(PaymentFailed, {"order_id": order.order_id, "amount": number(order.total_amount), "reason": reason})
+        _record(session, order, PaymentStatus.REFUNDED)
+    elif _find_payment(session, order) is None:
+        _record(session, order, PaymentStatus.FAILED)
+    return Event(PaymentFailed, {**_amount(order), "reason": reason})
 
 
 @command("payments.process_payment", call=charge, void=void_charge, on_rejected=payment_failed, retry=RETRY)
 def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
     """Record the captured payment."""
-    _record(session, order, PaymentStatus.COMPLETED, receipt)
-    return Event(PaymentCompleted, _money(order, receipt))
+    _record(session, order, PaymentStatus.COMPLETED, receipt.transaction_id)
+    return Event(PaymentCompleted, _receipt(order, receipt))
 
 
-def refunded_by_hand(session: Session, order: Charge) -> Event | None:
+def record_manual_refund(session: Session, order: Charge) -> Event | None:
     """Record that an operator made sure that the customer has the money: refunded, or never captured.
 
     Returns None, and records nothing, if the payment had failed or was refunded already.
     """
-    payment = _payment(session, order.order_id)
-    taken = payment is not None and payment.status == PaymentStatus.COMPLETED
-    if payment and not taken:
+    payment = _find_payment(session, order)
+    if payment is None:
+        return _record_cancellation(session, order)
+    if payment.status != PaymentStatus.COMPLETED:
         return None
-    _record(session, order, PaymentStatus.REFUNDED if taken else PaymentStatus.CANCELLED, None)
-    return Event(
-        PaymentRefunded if taken else PaymentCancelled,
-        {"order_id": order.order_id, "amount": number(order.total_amount)},
-    )
+    _record(session, order, PaymentStatus.REFUNDED)
+    return Event(PaymentRefunded, _amount(order))
 
 
-@command("payments.refund_payment", call=void_charge, on_manual_completion=refunded_by_hand)
+@command("payments.refund_payment", call=void_charge, on_manual_completion=record_manual_refund)
 def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
     """Record that the customer has the money: refunded (PaymentRefunded) or never captured (PaymentCancelled).
 
     Returns None, and records nothing, if the payment had failed anyway.
     """
     if refund:
-        _record(session, order, PaymentStatus.REFUNDED, refund)
-        return Event(PaymentRefunded, _money(order, refund))
-    if _payment(session, order.order_id):
-        return None
-    _record(session, order, PaymentStatus.CANCELLED, None)
-    return Event(PaymentCancelled, {"order_id": order.order_id, "amount": number(order.total_amount)})
+        _record(session, order, PaymentStatus.REFUNDED)
+        return Event(PaymentRefunded, _receipt(order, refund))
+    if _find_payment(session, order) is None:
+        return _record_cancellation(session, order)
+    return None
 
 
-def _record(session: Session, order: Charge, status: PaymentStatus, receipt: Receipt | None) -> None:
-    taken = receipt if status is PaymentStatus.COMPLETED else None
-    values = {
-        "id": new_id(),
-        "order_id": order.order_id,
-        "amount": order.total_amount,
-        "payment_method": order.payment_method,
-        "status": status,
-        "transaction_id": taken.transaction_id if taken else None,
-    }
-    session.connection().execute(_recorded(dialect_of(session)), values)
+def _record_cancellation(session: Session, order: Charge) -> Event:
+    _record(session, order, PaymentStatus.CANCELLED)
+    return Event(PaymentCancelled, _amount(order))
 
 
-@cache
-def _recorded(dialect: str) -> Executable:
-    new = insert_in(dialect, table_of(Payment))
-    # a captured payment keeps its transaction id, whatever its later status
-    transaction_id = func.coalesce(new.excluded.transaction_id, Payment.transaction_id)
-    changes = {"status": new.excluded.status, "transaction_id": transaction_id}
-    return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)
+def _find_payment(session: Session, order: Charge) -> Payment | None:
+    return session.scalar(select(Payment).where(Payment.order_id == order.order_id).with_for_update())
 
 
-def _payment(session: Session, order_id: str) -> Payment | None:
-    return session.scalar(select(Payment).where(Payment.order_id == order_id).with_for_update())
+def _record(session: Session, order: Charge, status: PaymentStatus, transaction_id: str | None = None) -> None:
+    """Insert the order's payment, or change its status; a captured payment keeps its transaction's id."""
+    payment = Payment(
+        id=new_id(),
+        order_id=order.order_id,
+        amount=order.total_amount,
+        payment_method=order.payment_method,
+        status=status,
+        transaction_id=transaction_id,
+    )
+    upsert(session, payment, key="order_id", keep=("id", "amount", "payment_method", "transaction_id"))
 
 
-def _money(order: Charge, receipt: Receipt) -> dict[str, object]:
+def _amount(order: Charge) -> dict[str, object]:
+    return {"order_id": order.order_id, "amount": number(order.total_amount)}
+
+
+def _receipt(order: Charge, receipt: Receipt) -> dict[str, object]:
     return {"order_id": order.order_id, "amount": number(receipt.amount), "transaction_id": receipt.transaction_id}

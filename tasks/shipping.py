@@ -1,13 +1,13 @@
 """The shipping service: book and cancel the carrier's pick-ups."""
 
 from enum import StrEnum
-from functools import cache
 
 from pydantic import BaseModel
-from sqlalchemy import Executable, String, Text, func
+from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.database import Base, UuidText, dialect_of, insert_in, table_of
+from app.database import Base, UuidText
+from app.database.statements import upsert
 from app.ids import new_id
 from app.messages import Event, EventType
 from app.retention import RetentionRule
@@ -75,13 +75,13 @@ def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> 
     return Event(ShippingArranged, {"order_id": parcel.order_id, "tracking_number": tracking_number})
 
 
-def cancelled_by_hand(session: Session, parcel: Parcel) -> Event:
+def record_manual_cancellation(session: Session, parcel: Parcel) -> Event:
     """Record that the carrier's booking was cancelled manually."""
     _record(session, parcel, ShipmentStatus.CANCELLED, None)
     return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": None})
 
 
-@command("shipping.cancel_shipment", call=unbook_carrier, on_manual_completion=cancelled_by_hand)
+@command("shipping.cancel_shipment", call=unbook_carrier, on_manual_completion=record_manual_cancellation)
 def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
     """Record that the booking is cancelled. Returns None, and records nothing, if there was none."""
     if cancelled is None:
@@ -91,23 +91,12 @@ def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> 
 
 
 def _record(session: Session, parcel: Parcel, status: ShipmentStatus, tracking_number: str | None) -> None:
-    values = {
-        "id": new_id(),
-        "order_id": parcel.order_id,
-        "shipping_address": parcel.shipping_address,
-        "status": status,
-        "tracking_number": tracking_number,
-    }
-    session.connection().execute(_recorded(dialect_of(session)), values)
-
-
-@cache
-def _recorded(dialect: str) -> Executable:
-    new = insert_in(dialect, table_of(Shipment))
-    changes = {
-        "shipping_address": new.excluded.shipping_address,
-        "status": new.excluded.status,
-        # a booking keeps its number, whatever its later status
-        "tracking_number": func.coalesce(new.excluded.tracking_number, Shipment.tracking_number),
-    }
-    return new.on_conflict_do_update(index_elements=["order_id"], set_=changes)
+    """Insert the order's shipment, or change its status; a booked shipment keeps its tracking number."""
+    shipment = Shipment(
+        id=new_id(),
+        order_id=parcel.order_id,
+        shipping_address=parcel.shipping_address,
+        tracking_number=tracking_number,
+        status=status,
+    )
+    upsert(session, shipment, key="order_id", keep=("id", "tracking_number"))

@@ -12,7 +12,7 @@ from app.runtime import Runtime
 from bench.statements import Counted
 from tasks.gateways import carrier, payment_provider
 from tasks.gateways.payment_provider import Receipt
-from tasks.inventory import Book, Line, StockOrder, release_stock, reserve_stock, ship_stock
+from tasks.inventory import Book, BookQuantity, StockOrder, release_stock, reserve_stock, ship_stock
 from tasks.orders import OrderRef, complete_order, create_order
 from tasks.payments import (
     Charge,
@@ -30,7 +30,7 @@ from tasks.shipping import (
     ShipmentStatus,
     arrange_shipping,
     book_carrier,
-    cancelled_by_hand,
+    record_manual_cancellation,
     unbook_carrier,
 )
 
@@ -48,7 +48,7 @@ def stock(session: Session, book_id: str) -> tuple[int, int, int]:
 
 
 def order(*items: tuple[str, int]) -> StockOrder:
-    return StockOrder(order_id="o-1", items=[Line(book_id=book, quantity=quantity) for book, quantity in items])
+    return StockOrder(order_id="o-1", items=[BookQuantity(book_id=book, quantity=quantity) for book, quantity in items])
 
 
 def test_reserving_keeps_stock_for_the_order(session: Session) -> None:
@@ -114,7 +114,7 @@ def test_a_payment_keeps_its_number_when_it_is_paid_back(session: Session) -> No
 def test_a_shipment_keeps_its_number_when_a_person_cancels_it(session: Session) -> None:
     parcel = Parcel(order_id="o-1", shipping_address="here")
     arrange_shipping.handler(session, parcel, "CM1")
-    cancelled_by_hand(session, parcel)
+    record_manual_cancellation(session, parcel)
 
     shipment = session.scalars(select(Shipment)).one()
     assert (shipment.status, shipment.tracking_number) == (ShipmentStatus.CANCELLED, "CM1")

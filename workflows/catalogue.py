@@ -111,7 +111,7 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
             return book
         if book.received_stock + quantity > MAX_STOCK:
             raise Conflict(f"no more than {MAX_STOCK} copies of a book can be received", field="quantity")
-        if not inventory.take(session, book, quantity, key=key or new_id(), by=by):
+        if not inventory.receive(session, book, quantity, key=key or new_id(), by=by):
             raise used  # by a concurrent request, for another book
     return book
 

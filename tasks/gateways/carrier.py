@@ -6,9 +6,10 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
+from app.database.statements import insert_once
 from app.errors import StepRejected
 from app.ids import new_id
-from tasks.gateways.ledger import insert_once, ledger_transaction
+from tasks.gateways.ledger import ledger_transaction
 from tasks.gateways.simulated_network import SimulatedNetwork
 
 
@@ -54,20 +55,20 @@ class SimulatedCarrier:
                 raise StepRejected("the carrier needs an address")
         with ledger_transaction(self._database, self._network) as session:
             number = f"CM{new_id().replace('-', '')[-12:].upper()}"
-            entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="book", tracking_number=number)
+            entry = insert_once(session, _entry(key, order_id, "book", number))
             if entry.kind != "book":
                 raise StepRejected("the carrier refused a booking that was voided before")
-            booked: str = entry.tracking_number
-            return booked
+            return entry.tracking_number
 
     def void(self, key: str, order_id: str) -> str | None:
         """Cancel or block a booking; see Carrier."""
         with ledger_transaction(self._database, self._network) as session:
-            entry = insert_once(session, CarrierEntry, key, order_id=order_id, kind="void", tracking_number="")
+            entry = insert_once(session, _entry(key, order_id, "void"))
             if entry.kind != "book":
                 return None
-            number: str = entry.tracking_number
-            insert_once(
-                session, CarrierEntry, f"{key}:cancel", order_id=order_id, kind="cancel", tracking_number=number
-            )
-            return number
+            insert_once(session, _entry(f"{key}:cancel", order_id, "cancel", entry.tracking_number))
+            return entry.tracking_number
+
+
+def _entry(key: str, order_id: str, kind: str, tracking_number: str = "") -> CarrierEntry:
+    return CarrierEntry(idempotency_key=key, order_id=order_id, kind=kind, tracking_number=tracking_number)

@@ -8,9 +8,10 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base, Database
+from app.database.statements import insert_once
 from app.errors import StepRejected
 from app.ids import new_id
-from tasks.gateways.ledger import insert_once, ledger_transaction
+from tasks.gateways.ledger import ledger_transaction
 from tasks.gateways.simulated_network import SimulatedNetwork
 
 DECLINED_AMOUNT = Decimal(999999)
@@ -67,15 +68,7 @@ class SimulatedPaymentProvider:
             with self._network.call():
                 raise StepRejected(f"the provider declined the {method} payment of {amount}")
         with ledger_transaction(self._database, self._network) as session:
-            entry = insert_once(
-                session,
-                PaymentProviderEntry,
-                key,
-                order_id=order_id,
-                kind="capture",
-                amount=amount,
-                transaction_id=f"txn-{new_id()}",
-            )
+            entry = insert_once(session, _entry(key, order_id, "capture", amount, f"txn-{new_id()}"))
             if entry.kind != "capture":
                 raise StepRejected("the provider refused a payment that was voided before")
             return Receipt(entry.transaction_id, entry.amount)
@@ -83,24 +76,15 @@ class SimulatedPaymentProvider:
     def void(self, key: str, order_id: str) -> Receipt | None:
         """Refund or block a capture; see PaymentProvider."""
         with ledger_transaction(self._database, self._network) as session:
-            entry = insert_once(
-                session,
-                PaymentProviderEntry,
-                key,
-                order_id=order_id,
-                kind="void",
-                amount=Decimal(0),
-                transaction_id="",
-            )
+            entry = insert_once(session, _entry(key, order_id, "void", Decimal(0)))
             if entry.kind != "capture":
                 return None
-            refund = insert_once(
-                session,
-                PaymentProviderEntry,
-                f"{key}:refund",
-                order_id=order_id,
-                kind="refund",
-                amount=entry.amount,
-                transaction_id=f"ref-{new_id()}",
-            )
+            refund = _entry(f"{key}:refund", order_id, "refund", entry.amount, f"ref-{new_id()}")
+            refund = insert_once(session, refund)
             return Receipt(refund.transaction_id, refund.amount)
+
+
+def _entry(key: str, order_id: str, kind: str, amount: Decimal, transaction_id: str = "") -> PaymentProviderEntry:
+    return PaymentProviderEntry(
+        idempotency_key=key, order_id=order_id, kind=kind, amount=amount, transaction_id=transaction_id
+    )
