@@ -161,7 +161,7 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
     try:
         # not batched with a key: it may have to wait for a concurrent request with the same key
         return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
-    except orders.Taken:
+    except orders.OrderExists:
         with runtime.current().database.transaction() as session:
             # a concurrent request with the same key committed first
             if earlier := _earlier(session, wanted.keys, request):
@@ -358,7 +358,7 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
 
 
 def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
-    return orders.pending(
+    return orders.new_order(
         request.order_id or new_id(),
         request.customer,
         items,
@@ -377,7 +377,7 @@ def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
 
 def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
     """Start the saga of a stored order; the caller writes an orchestrated one to the database."""
-    payload: dict[str, Any] = orders.facts(order)
+    payload: dict[str, Any] = orders.order_payload(order)
     if request.simulate:
         payload["simulate"] = dict(request.simulate)
     if request.pattern is Pattern.CHOREOGRAPHY:
