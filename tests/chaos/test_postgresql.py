@@ -160,7 +160,7 @@ def test_what_is_refused_leaves_no_error_in_the_servers_log(
         catalogue.restock("book-789", 1, by=OPERATOR, key="delivery")
     with here.database.transaction() as session:  # as if the key was not found, for another used it only now
         book = session.get_one(Book, "book-789")
-        assert not inventory.take(session, book, 1, key="delivery", by=OPERATOR)
+        assert not inventory.receive(session, book, 1, key="delivery", by=OPERATOR)
 
     log = log_of(servers.primary)[len(before) :]
     assert ADDRESS not in log

@@ -43,7 +43,7 @@ def test_an_upsert_replaces_all_columns_but_those_to_keep(session: Session) -> N
 
     stored = session.scalars(select(Payment)).one()
     assert (stored.id, stored.transaction_id) == (first.id, "txn-1")
-    assert (stored.status, stored.amount) == (PaymentStatus.REFUNDED, 2)
+    assert (stored.status, stored.amount) == (PaymentStatus.REFUNDED, Decimal(2))
 
 
 def test_an_upsert_fills_a_column_to_keep_that_is_empty(session: Session) -> None:
