@@ -11,18 +11,14 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
-from kombu import Queue
 
 from app import runtime
 from app.heartbeat import Heartbeat
-from app.messaging.serialization import SERIALIZER
-from app.messaging.tracebacks import be_brief
-from app.observability.logging import configure_logging, log_context
+from app.observability.logging import configure_logging
 from app.observability.tracing import processes  # noqa: F401  (traces this process, if it is Celery's, by being imported)
 from app.settings import Settings
-
-QUEUES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator")
-DEFAULT_QUEUE = "orchestrator"
+from durable_sagas.messaging.serialization import SERIALIZER
+from durable_sagas.messaging.tracebacks import be_brief
 
 _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     # Redis redelivers a killed worker's messages only after this long (default: an hour); a retry's countdown must stay
@@ -36,27 +32,13 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 _TRANSPORTS = {
-    "memory": "app.messaging.transports.memory:Transport",
-    "redis": "app.messaging.transports.redis:Transport",
-    "rediss": "app.messaging.transports.redis:Transport",
-    "amqp": "app.messaging.transports.amqp:Transport",
-    "amqps": "app.messaging.transports.amqp:TlsTransport",
-    "pyamqp": "app.messaging.transports.amqp:Transport",
+    "memory": "durable_sagas.messaging.transports.memory:Transport",
+    "redis": "durable_sagas.messaging.transports.redis:Transport",
+    "rediss": "durable_sagas.messaging.transports.redis:Transport",
+    "amqp": "durable_sagas.messaging.transports.amqp:Transport",
+    "amqps": "durable_sagas.messaging.transports.amqp:TlsTransport",
+    "pyamqp": "durable_sagas.messaging.transports.amqp:Transport",
 }
-
-
-def queue_of(task_name: str) -> str:
-    """Return the queue of a task: the service before the dot, as in ``inventory.reserve_stock``."""
-    return task_name.partition(".")[0]
-
-
-def route_of(task_name: str) -> str:
-    """Return the queue that a task is sent to: its service's, or the default queue if it has none."""
-    return queue_of(task_name) if queue_of(task_name) in QUEUES else DEFAULT_QUEUE
-
-
-def _route(name: str, *_: object, **__: object) -> dict[str, str]:
-    return {"queue": route_of(name)}
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -80,21 +62,13 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
         # the log has the outcome of every step; Flower shows replies from the workers' events
         "task_ignore_result": True,
-        # a message of a worker killed before the ack is redelivered to another; if only a child of a pool is killed the
-        # message counts as failed, and the sweep re-drives the step
-        "task_acks_late": True,
-        # True would requeue a message that kills its worker for ever
-        "task_reject_on_worker_lost": False,
         "task_serializer": SERIALIZER,
         "accept_content": ["json"],
-        "task_queues": [Queue(name) for name in QUEUES],
-        "task_default_queue": DEFAULT_QUEUE,
-        "task_routes": (_route,),
         "task_eager_propagates": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "worker_consumer": "app.messaging.consumer:Inbox",
+        "worker_consumer": "app.consumer:Inbox",
         # a silently vanished broker is detected within a minute; Celery's default takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
@@ -106,26 +80,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-class LoggedTask(Task[Any, Any]):
-    """A task whose log lines carry its task id and its saga's id."""
-
-    abstract = True
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task."""
-        saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}
-        # Celery's own __call__ gives the task a copy of its request, on which a step could not end its chain; only its
-        # worker command avoids that, and the embedded worker does not run it
-        call = super().__call__ if self.request.called_directly else self.run
-        with log_context(task_id=self.request.id, **saga):
-            return call(*args, **kwargs)
-
-
 app: "Celery[Task[Any, Any]]" = Celery(
     "cloudmart",
     set_as_current=True,
-    task_cls=LoggedTask,
-    include=["workflows", "app.saga.recovery", "app.observability.metrics.exporter"],
+    include=["workflows", "app.observability.metrics.exporter"],
 )
 app.add_defaults(lambda: configuration(runtime.current().settings))
 app.steps["consumer"].add(Heartbeat)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from app import runtime
 from app.errors import StepRejected, StepUnavailable
-from app.saga.definition import Operation
+from durable_sagas.definition import Operation
 
 if TYPE_CHECKING:
-    from app.saga.execution import Attempt
+    from durable_sagas.execution import Attempt
 
 LATE = 2.0
 """How many seconds after its deadline a hanging call returns."""

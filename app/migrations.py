@@ -17,9 +17,9 @@ from sqlalchemy import Column, Connection, func, select, table, text
 from sqlalchemy.exc import DBAPIError
 
 from app.database import Database
-from app.database.errors import faults_named
 from app.errors import MigrationFailed
 from app.settings import ROOT
+from durable_sagas.database.faults import database_faults
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def create(database_url: str, message: str) -> str:
         raise MigrationFailed(f"the database is at {now.current or 'nothing'}, not at {now.newest}: migrate it first")
     settings = config(database_url)
     try:
-        with faults_named():
+        with database_faults():
             made = command.revision(settings, message, autogenerate=True, rev_id=f"{int(now.newest) + 1:04}")
     except (CommandError, OSError) as error:
         raise MigrationFailed(f"the revision could not be written: {error}") from error
@@ -115,7 +115,7 @@ def status(database_url: str) -> Status:
     assert newest is not None
     database = Database(database_url)
     try:
-        with faults_named(), database.engine.connect() as connection:
+        with database_faults(), database.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
     finally:
         database.close()
@@ -162,7 +162,7 @@ def _until_locked(act: Callable[[], None]) -> None:
     """Run a migration, and retry it while its tables are locked; completed revisions are kept between attempts."""
     for tried in range(1, TRIES + 1):
         try:
-            with faults_named():
+            with database_faults():
                 _named(act)
                 return
         except _TableInUse as error:

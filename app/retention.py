@@ -13,9 +13,7 @@ from typing import Any
 
 from sqlalchemy import Table, delete, select
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.orm import Session
-
-from app.database import Base
+from sqlalchemy.orm import DeclarativeBase, Session
 
 Ids = Sequence[str]
 
@@ -32,7 +30,7 @@ class Of(StrEnum):
 class RetentionRule:
     """Rows that are kept as long as their saga, or its aggregate, and deleted together with it."""
 
-    rows: type[Base]
+    rows: type[DeclarativeBase]
     column: str
     """The column with the owner's id; it must be the first column of an index."""
     of: Of = Of.AGGREGATE

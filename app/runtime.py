@@ -9,22 +9,39 @@ from functools import cached_property
 from app.change_feed import Announcer
 from app.database import Database, Timeouts
 from app.settings import Settings
+from durable_sagas import Options
 
 
 @dataclass
 class Runtime:
     """The shared objects of a process, each created on first use.
 
-    ``now`` is the database's clock, which all processes share. Tests may replace it.
+    Tests may replace its clock.
     """
 
     settings: Settings = field(default_factory=Settings)
-    now: Callable[[], datetime] = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to end, to interrupt everything that waits."""
 
-    def __post_init__(self) -> None:
-        self.now = lambda: self.database.now()
+    @property
+    def now(self) -> Callable[[], datetime]:
+        """Returns the time of the database's clock, which all processes share."""
+        return self.database.now
+
+    @now.setter
+    def now(self, clock: Callable[[], datetime]) -> None:
+        self.database.now = clock
+
+    @cached_property
+    def saga_options(self) -> Options:
+        """The engine's options."""
+        settings = self.settings
+        return Options(
+            step_timeout_seconds=settings.step_timeout_seconds,
+            saga_timeout_seconds=settings.order_timeout_seconds,
+            stall_seconds=settings.stall_seconds,
+            sweep_seconds=settings.sweep_seconds,
+        )
 
     @cached_property
     def database(self) -> Database:

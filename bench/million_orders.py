@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from app import runtime
-from app.database import Base
+from app.database import all_tables
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import ROOT, Settings
@@ -85,7 +85,7 @@ def fill(url: str, orders: int, *, logged: bool = False) -> None:
     here = runtime.use(Runtime(Settings(database_url=url)))
     seed()
     # nothing here outlives the run, so nothing has to survive a crash
-    tables = [] if logged else list(reversed(Base.metadata.sorted_tables))
+    tables = [] if logged else list(reversed(all_tables().values()))
     unlogged = [f"ALTER TABLE {table.name} SET UNLOGGED" for table in tables]
     _execute(here, [*unlogged, *(statement.replace(":orders", str(orders)) for statement in FILL)])
     with here.database.engine.connect() as connection:

@@ -28,7 +28,7 @@ from bench.scaling.compose import open_compose
 from bench.scaling.figures import Figures, measure
 from bench.scaling.load import Load
 from bench.scaling.processes import BROKERS, open_processes
-from bench.scaling.shop import Refused, Shop
+from bench.scaling.shop import RequestError, Shop
 from bench.scaling.stack import CALL_OUTSIDE, SERVICES, NotUsable, Stack
 
 RESULTS = ROOT / "bench" / "results"
@@ -85,7 +85,7 @@ def main(way: str, latency: float, broker: str, concurrency: int, **planned: Any
     except NotUsable as error:
         click.echo(error, err=True)
         sys.exit(2)
-    except (Refused, TimeoutError) as error:
+    except (RequestError, TimeoutError) as error:
         click.echo(f"\n{error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

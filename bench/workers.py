@@ -14,7 +14,7 @@ from bench.scale_report import WARM_UP, stop_on_signals
 from bench.scaling.figures import measure
 from bench.scaling.load import Load
 from bench.scaling.processes import BROKERS, open_processes
-from bench.scaling.shop import Refused, Shop
+from bench.scaling.shop import RequestError, Shop
 from bench.scaling.stack import CALL_OUTSIDE, NotUsable
 
 PATIENCE_SECONDS = 300
@@ -56,7 +56,7 @@ def main(
     except NotUsable as error:
         click.echo(error, err=True)
         sys.exit(2)
-    except (Refused, TimeoutError) as error:
+    except (RequestError, TimeoutError) as error:
         click.echo(error, err=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -9,17 +9,17 @@ import click
 from app import runtime
 from app.migrations import migrate
 from app.runtime import Runtime
-from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance
-from app.saga.timeline import attempts
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from cli.output import write_line
 from cli.table import table
+from durable_sagas.definition import SagaStatus
+from durable_sagas.models import SagaInstance
 from tasks.orders import Order
 from workflows.operations.audit import audit
 from workflows.orders import place
 from workflows.read_side import queries
+from workflows.read_side.saga_history import attempts
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 from workflows.seed_data import seed
 

@@ -12,9 +12,9 @@ from typing import Self
 
 from celery.worker import WorkController
 
-from app.celery import QUEUES, app, configuration
+from app.celery import app, configuration
 from app.runtime import Runtime
-from app.saga.recovery import sweep_if_available
+from app.sagas import sagas
 from cli.timer import PromptTimer
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class EmbeddedStack:
             pool_cls="threads",
             timer_cls=PromptTimer,
             concurrency=THREADS,
-            queues=list(QUEUES),
+            queues=list(sagas.services),
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -72,6 +72,6 @@ class EmbeddedStack:
     def _schedule(self) -> None:
         while not self.here.stopping.wait(self.here.settings.sweep_seconds):
             try:
-                sweep_if_available()
+                sagas.sweep_if_available()
             except Exception:
                 logger.exception("sweep failed, the next one tries again")

@@ -11,18 +11,18 @@ import click
 from app import runtime
 from app.celery import app
 from app.errors import Conflict, NotFound
-from app.ids import is_uuid
 from app.observability import tracing
 from app.observability.metrics import registry
-from app.saga import operations
-from app.saga.definition import ACTIVE, CancelDecision, SagaStatus
-from app.saga.manual_completion import ManualCompletion
-from app.saga.models import SagaInstance
-from app.saga.timeline import attempts
+from app.sagas import sagas
 from cli.environment import load_runtime
 from cli.output import write_line
 from cli.table import table
+from durable_sagas.definition import ACTIVE, CancelDecision, SagaStatus
+from durable_sagas.ids import is_uuid
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.models import SagaInstance
 from workflows.read_side import queries
+from workflows.read_side.saga_history import attempts
 
 ID = click.argument("identifier", metavar="ID")
 
@@ -95,7 +95,7 @@ def show(identifier: str) -> None:
 @BY
 def cancel(identifier: str, by: str) -> None:
     """Request that a saga be compensated; ``show`` later has the decision: too late past the point of no return."""
-    _ask(identifier, partial(operations.cancel, by=by))
+    _ask(identifier, partial(sagas.cancel, by=by))
 
 
 @saga.command()
@@ -107,7 +107,7 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
     if (identifier is None) == (step is None):
         raise click.UsageError("say either which saga (ID) or which step (--step)")
     if identifier:
-        _ask(identifier, partial(operations.resume, by=by))
+        _ask(identifier, partial(sagas.resume, by=by))
     elif step:
         _resume_all(step, by)
 
@@ -120,7 +120,7 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
     """Skip the compensation on which a saga is stuck, because it was done manually outside the system."""
     statement = ManualCompletion(by=by, note=note, step=step)
-    _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
+    _ask(identifier, lambda saga_id: sagas.skip(saga_id, statement))
 
 
 def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
@@ -135,7 +135,7 @@ def _resume_all(step: str, by: str) -> None:
     _open()
     after, resumed, refused = None, 0, 0
     while True:
-        done = operations.resume_stuck(step, by=by, after=after)
+        done = sagas.resume_stuck(step, by=by, after=after)
         for saga_id in done.resumed:
             _be_heard(saga_id)
         for saga_id, reason in done.refused.items():
@@ -164,7 +164,7 @@ def _saga_id(identifier: str) -> str:
     if found:
         return found.id
     try:
-        return operations.saga_of(identifier)
+        return sagas.saga_of(identifier)
     except NotFound:
         raise NotFound(f"there is no saga, and no order, {identifier}") from None
 

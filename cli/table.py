@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from app.saga.timeline import Attempt
+from workflows.read_side.saga_history import Attempt
 
 
 def table(attempts: Iterable[Attempt]) -> Iterator[str]:

@@ -7,21 +7,20 @@ import click
 from celery.bin.base import CLIContext
 from celery.bin.worker import worker as celery_worker
 
-from app.celery import QUEUES
 from app.celery import app as celery
-from app.messaging.batcher import MAX_BATCH
-from app.saga.commands import calls_outside
+from app.sagas import sagas
 from app.settings import Settings
 from cli.environment import USAGE_ERROR, load_runtime
 from cli.niceness import lower_priority
+from durable_sagas.messaging.batcher import MAX_BATCH
 
 
 @click.command()
 @click.argument("queue")
 def worker(queue: str) -> None:
     """Work on one queue until SIGTERM; running steps are finished first, waiting messages return to the queue."""
-    if queue not in QUEUES:
-        click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
+    if queue not in sagas.services:
+        click.echo(f"There is no queue {queue!r}. There are: {', '.join(sagas.services)}.", err=True)
         sys.exit(USAGE_ERROR)
     here = load_runtime()
     lower_priority(here.settings.worker_niceness)
@@ -45,6 +44,6 @@ def _pool(queue: str, settings: Settings) -> list[str]:
     import workflows  # noqa: F401  (declares what each service does)
 
     # a simulated hang would block all messages of a single process
-    if calls_outside(queue) or settings.faults_allowed:
+    if sagas.calls_gateway(queue) or settings.faults_allowed:
         return ["-c", str(settings.worker_concurrency)]
     return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MAX_BATCH)]

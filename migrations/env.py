@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from alembic import context
 from sqlalchemy import Connection, MetaData, text
 
 import workflows  # noqa: F401  (declares every table)
-from app.database import Base, Database, Money, UtcDateTime
+from app.database import METADATA, Database, Money, UtcDateTime
 from app.migrations import LOCK_TIMEOUT_SECONDS, ONE_AT_A_TIME, belongs_to_models
 from app.settings import Settings
 
@@ -44,7 +45,7 @@ def take_turn(connection: Connection) -> None:
     connection.commit()
 
 
-def run(metadata: MetaData) -> None:
+def run(metadata: Sequence[MetaData]) -> None:
     """Run the migrations on the database of Alembic's configuration, or else of the settings.
 
     On PostgreSQL each migration is a transaction of its own, so that no lock is held longer than one migration takes.
@@ -71,4 +72,4 @@ def run(metadata: MetaData) -> None:
         database.close()
 
 
-run(Base.metadata)
+run(METADATA)

@@ -13,10 +13,10 @@ from app import runtime
 from app.database import Base
 from app.database.statements import add_to_columns, insert_new, lock_rows, update_where
 from app.errors import StepRejected
-from app.messages import Event, EventType
 from app.retention import Ids, RetentionRule
-from app.saga.commands import command
-from app.saga.definition import RETRY_UNTIL_STUCK, RetryPolicy
+from app.sagas import sagas
+from durable_sagas.definition import RETRY_UNTIL_STUCK, RetryPolicy
+from durable_sagas.messages import Event, EventType
 
 StockReserved = EventType("StockReserved")
 StockUnavailable = EventType("StockUnavailable")
@@ -121,7 +121,7 @@ def lock_stock(session: Session, orders: Iterable[StockOrder]) -> None:
     _lock_books(session, {item.book_id for order in orders for item in order.items})
 
 
-@command("inventory.reserve_stock", on_rejected=stock_unavailable, lock_shared_rows=lock_stock, retry=RETRY)
+@sagas.command("inventory.reserve_stock", on_rejected=stock_unavailable, lock_shared_rows=lock_stock, retry=RETRY)
 def reserve_stock(session: Session, order: StockOrder) -> Event:
     """Reserve the stock of all items of the order, or of none. Raises StepRejected if there is not enough."""
     wanted = order.quantities
@@ -146,14 +146,14 @@ def release(session: Session, order: StockOrder) -> Event:
     return _stock_moved(StockReleased, order, released)
 
 
-@command("inventory.release_stock", on_manual_completion=release, lock_shared_rows=lock_stock)
+@sagas.command("inventory.release_stock", on_manual_completion=release, lock_shared_rows=lock_stock)
 def release_stock(session: Session, order: StockOrder) -> Event:
     """Release the order's reserved stock."""
     return release(session, order)
 
 
 # past the point of no return: retried until it succeeds or is stuck
-@command("inventory.ship_stock", lock_shared_rows=lock_stock, retry=RETRY_UNTIL_STUCK)
+@sagas.command("inventory.ship_stock", lock_shared_rows=lock_stock, retry=RETRY_UNTIL_STUCK)
 def ship_stock(session: Session, order: StockOrder) -> Event:
     """Ship the order's reserved stock: the carrier collects it."""
     shipped = _close_reservations(session, order, ReservationStatus.SHIPPED)

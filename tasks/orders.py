@@ -11,13 +11,14 @@ from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app import runtime
+from app.amounts import number
 from app.database import Base
 from app.database.statements import insert_new, update_where
-from app.errors import CloudMartError, StepRejected
-from app.messages import Event, EventType, number
+from app.errors import SagaError, StepRejected
 from app.retention import RetentionRule
-from app.saga.commands import command
-from app.saga.definition import RETRY_UNTIL_STUCK, RetryPolicy
+from app.sagas import sagas
+from durable_sagas.definition import RETRY_UNTIL_STUCK, RetryPolicy
+from durable_sagas.messages import Event, EventType
 
 OrderCreated = EventType("OrderCreated")
 OrderCompleted = EventType("OrderCompleted")
@@ -109,7 +110,7 @@ class Cancellation(OrderRef):
     reason: str | None = None
 
 
-@command("orders.create_order", retry=RETRY)
+@sagas.command("orders.create_order", retry=RETRY)
 def create_order(session: Session, ref: OrderRef) -> Event:
     """Confirm the stored order, so that the other services process it. Raises StepRejected if it is not pending."""
     order = _lock_order(session, ref.order_id)
@@ -126,14 +127,14 @@ def cancel(session: Session, cancellation: Cancellation) -> Event:
 
 
 # the order is stored before its saga starts, so it must be cancelled even if create_order never ran
-@command("orders.cancel_order", unconditional=True, on_manual_completion=cancel)
+@sagas.command("orders.cancel_order", unconditional=True, on_manual_completion=cancel)
 def cancel_order(session: Session, cancellation: Cancellation) -> Event:
     """Cancel the order, after the other services have compensated theirs."""
     return cancel(session, cancellation)
 
 
 # past the point of no return: retried until it succeeds or is stuck
-@command("orders.complete_order", retry=RETRY_UNTIL_STUCK)
+@sagas.command("orders.complete_order", retry=RETRY_UNTIL_STUCK)
 def complete_order(session: Session, ref: OrderRef) -> Event:
     """Complete the order: it is paid for and shipped."""
     customer_id = _close(session, ref.order_id, OrderStatus.COMPLETED)
@@ -164,7 +165,7 @@ def new_order(
     )
 
 
-class OrderExists(CloudMartError):
+class OrderExists(SagaError):
     """Raised when an order's id, or a request's key, exists already; the transaction must be rolled back."""
 
 

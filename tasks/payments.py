@@ -7,13 +7,14 @@ from pydantic import BaseModel
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.amounts import number
 from app.database import Base, UuidText
 from app.database.statements import upsert
-from app.ids import new_id
-from app.messages import Event, EventType, number
 from app.retention import RetentionRule
-from app.saga.commands import command
-from app.saga.definition import RetryPolicy
+from app.sagas import sagas
+from durable_sagas.definition import RetryPolicy
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Event, EventType
 from tasks.gateways import payment_provider
 from tasks.gateways.payment_provider import Receipt
 
@@ -84,7 +85,7 @@ def payment_failed(session: Session, order: Charge, reason: str, refund: Receipt
     return Event(PaymentFailed, {**_amount(order), "reason": reason})
 
 
-@command("payments.process_payment", call=charge, void=void_charge, on_rejected=payment_failed, retry=RETRY)
+@sagas.command("payments.process_payment", call=charge, void=void_charge, on_rejected=payment_failed, retry=RETRY)
 def process_payment(session: Session, order: Charge, receipt: Receipt) -> Event:
     """Record the captured payment."""
     _record(session, order, PaymentStatus.COMPLETED, receipt.transaction_id)
@@ -105,7 +106,7 @@ def record_manual_refund(session: Session, order: Charge) -> Event | None:
     return Event(PaymentRefunded, _amount(order))
 
 
-@command("payments.refund_payment", call=void_charge, on_manual_completion=record_manual_refund)
+@sagas.command("payments.refund_payment", call=void_charge, on_manual_completion=record_manual_refund)
 def refund_payment(session: Session, order: Charge, refund: Receipt | None) -> Event | None:
     """Record that the customer has the money: refunded (PaymentRefunded) or never captured (PaymentCancelled).
 

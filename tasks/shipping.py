@@ -8,11 +8,11 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.database import Base, UuidText
 from app.database.statements import upsert
-from app.ids import new_id
-from app.messages import Event, EventType
 from app.retention import RetentionRule
-from app.saga.commands import command
-from app.saga.definition import RetryPolicy
+from app.sagas import sagas
+from durable_sagas.definition import RetryPolicy
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Event, EventType
 from tasks.gateways import carrier
 
 ShippingArranged = EventType("ShippingArranged")
@@ -68,7 +68,9 @@ def shipping_failed(session: Session, parcel: Parcel, reason: str, cancelled: st
     return Event(ShippingFailed, {"order_id": parcel.order_id, "reason": reason})
 
 
-@command("shipping.arrange_shipping", call=book_carrier, void=unbook_carrier, on_rejected=shipping_failed, retry=RETRY)
+@sagas.command(
+    "shipping.arrange_shipping", call=book_carrier, void=unbook_carrier, on_rejected=shipping_failed, retry=RETRY
+)
 def arrange_shipping(session: Session, parcel: Parcel, tracking_number: str) -> Event:
     """Record the carrier's booking: the point of no return."""
     _record(session, parcel, ShipmentStatus.ARRANGED, tracking_number)
@@ -81,7 +83,7 @@ def record_manual_cancellation(session: Session, parcel: Parcel) -> Event:
     return Event(ShippingCancelled, {"order_id": parcel.order_id, "tracking_number": None})
 
 
-@command("shipping.cancel_shipment", call=unbook_carrier, on_manual_completion=record_manual_cancellation)
+@sagas.command("shipping.cancel_shipment", call=unbook_carrier, on_manual_completion=record_manual_cancellation)
 def cancel_shipment(session: Session, parcel: Parcel, cancelled: str | None) -> Event | None:
     """Record that the booking is cancelled. Returns None, and records nothing, if there was none."""
     if cancelled is None:

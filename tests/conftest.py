@@ -15,10 +15,10 @@ from xdist.remote import Producer
 from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
-from app.messaging import publisher
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from durable_sagas.messaging.publisher import Message, Publisher
 from tests.testkit.client import Browser
 from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import eager, fill
@@ -111,7 +111,7 @@ def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
     """Hold back every message. A chain is held as its single steps: they are what crosses the wire."""
     held = Post()
 
-    def hold(message: publisher.Message) -> None:
+    def hold(_: Publisher, message: Message) -> None:
         if held.away:
             raise OperationalError("the broker is away")
         for link in (message.link, *reversed(message.rest)):
@@ -119,7 +119,7 @@ def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
             options = {"task_id": link["options"]["task_id"]}
             held.waiting.append(Signature.from_dict({**link, "options": options}))
 
-    monkeypatch.setattr(publisher, "_publish", hold)
+    monkeypatch.setattr(Publisher, "publish", hold)
     return held
 
 

@@ -7,8 +7,8 @@ import pytest
 from celery import Celery
 
 from app.celery import configuration
-from app.messaging.transports import redis
 from app.settings import Settings
+from durable_sagas.messaging.transports import redis
 
 
 @pytest.mark.parametrize(

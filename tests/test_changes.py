@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from app.database import Database, after_commit
 from app.errors import NotFound
 from app.runtime import Runtime
-from app.saga import operations, recovery
-from app.saga.definition import TERMINAL, SagaStatus
-from app.saga.manual_completion import ManualCompletion
+from app.sagas import sagas
+from durable_sagas.definition import TERMINAL, SagaStatus
+from durable_sagas.manual_completion import ManualCompletion
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import UNKNOWN_ID
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -109,10 +109,10 @@ def test_a_resume_and_a_skip_of_what_is_stuck_are_noticed(watch: Watch, saga_typ
     assert status(placed) == SagaStatus.STUCK
     stuck = watch.states(placed)
 
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
     assert status(placed) == SagaStatus.STUCK
     assert (resumed := watch.states(placed)) > stuck
-    operations.skip(placed.saga_id, ManualCompletion("Ann", "by bank transfer", "process_payment"))
+    sagas.skip(placed.saga_id, ManualCompletion("Ann", "by bank transfer", "process_payment"))
 
     assert status(placed) == SagaStatus.COMPENSATED
     assert watch.states(placed) > resumed
@@ -125,12 +125,12 @@ def test_what_is_asked_and_what_the_sweep_does_is_noticed(
     placed = order(saga_type)
     seen = [watch.states(placed)]
 
-    for ask in (operations.cancel, operations.resume):
+    for ask in (sagas.cancel, sagas.resume):
         ask(placed.saga_id, by="Ann")
         seen.append(watch.states(placed))
     for longer in (1.5, 60):  # each time it has stalled
         clock.forward(longer)
-        recovery.sweep()
+        sagas.sweep()
         seen.append(watch.states(placed))
 
     assert seen == sorted(set(seen))
@@ -142,7 +142,7 @@ def test_a_missed_deadline_is_noticed(watch: Watch, clock: Clock, post: Post, sa
     before = watch.states(placed)
 
     clock.forward(10)
-    recovery.sweep()
+    sagas.sweep()
 
     assert watch.states(placed) > before
 

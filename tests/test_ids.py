@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.ids import is_uuid, new_id
+from durable_sagas.ids import is_uuid, new_id
 
 
 def test_an_id_of_ours_is_one() -> None:

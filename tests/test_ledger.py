@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga import operations
-from app.saga.manual_completion import ManualCompletion
+from app.sagas import sagas
+from durable_sagas.manual_completion import ManualCompletion
 from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import queries, reconciliation
@@ -76,7 +76,7 @@ def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -
 @both
 def test_money_given_back_by_hand_counts_as_given_back(here: Runtime, pattern: Pattern) -> None:
     placed = order(pattern, shipping="decline", payments="undo-fail:99")
-    operations.skip(placed.saga_id, ManualCompletion(by="Ann"))
+    sagas.skip(placed.saga_id, ManualCompletion(by="Ann"))
 
     found = ledger_of(placed)
 

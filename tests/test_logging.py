@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import format_error
 from app.observability import tracing
-from app.observability.logging import add_to_log_context, configure_logging, log_context
+from app.observability.logging import configure_logging
 from app.settings import LogFormat
+from durable_sagas.log_context import add_to_log_context, log_context
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
 
@@ -117,7 +118,7 @@ def test_every_line_of_a_step_says_whose_it_is(
         shop.settle(order["saga_id"])
 
     of_steps = [
-        line for line in lines(log) if line["logger"].startswith("app.saga") and "step" in line["message"].lower()
+        line for line in lines(log) if line["logger"].startswith("durable_sagas") and "step" in line["message"].lower()
     ]
     assert {"Executing", "Undoing", "Step"} == {line["message"].partition(" ")[0] for line in of_steps}
     for line in of_steps:

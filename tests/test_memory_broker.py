@@ -11,11 +11,11 @@ import pytest
 from kombu import Connection, Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
-from app.messaging.transports import memory
-from app.messaging.transports.memory import NOTIFIER, Channel
 from app.runtime import Runtime
 from cli.embedded import EmbeddedStack
 from cli.timer import PromptTimer
+from durable_sagas.messaging.transports import memory
+from durable_sagas.messaging.transports.memory import NOTIFIER, Channel
 from tests.testkit.servers import connection_to
 
 PATIENCE_SECONDS = 30

@@ -6,11 +6,12 @@ from sqlalchemy import update
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga import operations, recovery
-from app.saga.models import SagaInstance, SagaStep
+from app.sagas import sagas
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.operations import Operations
 from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import refuse_to_resume
 from tests.testkit.shop import UNKNOWN_ID
@@ -69,7 +70,7 @@ def test_resume_has_a_stuck_saga_undone() -> None:
 
 
 def test_resume_of_a_step_has_all_undone_that_are_stuck_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
+    monkeypatch.setattr(Operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
     sagas = [stuck() for _ in range(5)]
 
     resumed = saga_command("resume", "--step", "process_payment")
@@ -143,7 +144,7 @@ def test_in_the_embedded_default_the_running_shop_sends_what_the_command_could_n
     runtime.current().now = clock
 
     clock.catch_up()
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     post.deliver_all()
 
     assert status(placed) == "compensated"
@@ -159,7 +160,7 @@ def test_it_is_the_next_sweep_that_sends_it_however_often_it_was_driven_before(p
 
     clock.catch_up()
 
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from app.celery import QUEUES
-from app.messaging.batcher import MAX_BATCH
 from app.runtime import Runtime
-from app.saga.commands import calls_outside
+from app.sagas import sagas
 from app.settings import ROOT, Settings
 from cli import worker as command
+from durable_sagas.messaging.batcher import MAX_BATCH
+from workflows import QUEUES
 
 OUTSIDE = {"payments", "shipping"}
 """Who calls a gateway, and waits for its answer most of the time."""
@@ -66,7 +66,7 @@ def test_where_a_fault_may_hang_nobody_works_in_one_process(monkeypatch: pytest.
 
 
 def test_those_who_call_outside_are_known_by_their_commands() -> None:
-    assert {queue for queue in QUEUES if calls_outside(queue)} == OUTSIDE
+    assert {queue for queue in QUEUES if sagas.calls_gateway(queue)} == OUTSIDE
 
 
 def test_a_worker_loads_nothing_of_what_only_flower_and_shells_need() -> None:

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
 from app.errors import Invalid
-from app.ids import is_uuid
+from durable_sagas.ids import is_uuid
 from web.fields import is_storable
 from web.json_body import json_value
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from app.errors import Refused
+from app.errors import RequestError
 from workflows import orders
 from workflows.orders import NewOrder, PlacedOrder
 
@@ -18,7 +18,7 @@ def place(body: OrderBody, order: NewOrder, idempotency_key: str | None) -> Plac
     """Place the order of a request body; a refusal names the field as the client wrote it."""
     try:
         return orders.place(order, idempotency_key)
-    except Refused as refusal:
+    except RequestError as refusal:
         if refusal.field:
             refusal.field = body.client_name(refusal.field)
         raise

@@ -235,7 +235,7 @@ _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.PriceMismatch: PRICE_DIFFERS,
     errors.Conflict: CONFLICT,
     errors.Invalid: INVALID,
-    errors.Refused: BAD_REQUEST,
+    errors.RequestError: BAD_REQUEST,
     errors.DatabaseUnavailable: UNAVAILABLE,
 }
 

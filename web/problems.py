@@ -10,7 +10,7 @@ from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from app.errors import DatabaseUnavailable, Invalid, Refused
+from app.errors import DatabaseUnavailable, Invalid, RequestError
 from web import problem_types
 from web.problem_types import PRICE_DIFFERS, ProblemType
 
@@ -81,7 +81,7 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 def register(app: Flask) -> None:
     """Register this module's handlers for all errors of the app."""
-    app.register_error_handler(Refused, _refused)
+    app.register_error_handler(RequestError, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DatabaseUnavailable, _no_database)
     app.register_error_handler(Exception, _unexpected)
@@ -125,7 +125,7 @@ def document(
     return Response(json.dumps(told.model_dump()), status, mimetype=MEDIA_TYPE)
 
 
-def errors_of(error: Refused) -> list[FieldError]:
+def errors_of(error: RequestError) -> list[FieldError]:
     """Return the field errors of a refusal."""
     if isinstance(error, ValidationProblem):
         return error.errors
@@ -144,7 +144,7 @@ def _browsing() -> bool:
     return request.accept_mimetypes.best_match([MEDIA_TYPE, "application/json", "text/html"]) == "text/html"
 
 
-def _refused(error: Refused) -> Response:
+def _refused(error: RequestError) -> Response:
     kind = problem_types.of(error)
     return problem(kind, error.detail, status=error.status, errors=errors_of(error), facts=error.facts)
 

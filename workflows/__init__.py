@@ -3,8 +3,11 @@
 Importing this package registers every workflow and its Celery tasks.
 """
 
-import app.saga.change_feed  # noqa: F401  (publishes changes of sagas from every process that imports workflows)
+from app.sagas import sagas
 from workflows import order_choreography, order_notifications, order_orchestration
 from workflows.operations import operator_password
 
-__all__ = ["operator_password", "order_choreography", "order_notifications", "order_orchestration"]
+QUEUES = sagas.services
+"""The queues: one per service, and the orchestrator's."""
+
+__all__ = ["QUEUES", "operator_password", "order_choreography", "order_notifications", "order_orchestration"]

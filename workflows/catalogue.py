@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import Conflict, Invalid, NotFound
-from app.ids import new_id
+from durable_sagas.ids import new_id
 from tasks import inventory
 from tasks.inventory import Book, Category, Delivery
 

@@ -6,17 +6,15 @@ payment is refunded, the stock is released, and once both are done the order is 
 point of no return (pivot), so only shipping decides whether an order can still be cancelled.
 """
 
-from app.events import History
-from app.saga.choreography import Choreography
-from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
-from app.saga.reactions import Abort, Compensate, Decision, Execute
+from app.sagas import sagas
+from durable_sagas import COMPENSATION_STARTED, COMPLETED, FAILED, Abort, Compensate, Decision, Execute, History
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import StockReleased, StockReserved, StockShipped, StockUnavailable
 from tasks.orders import OrderCancelled, OrderCancelRequested, OrderCompleted, OrderCreated, OrderTimedOut
 from tasks.payments import PaymentCancelled, PaymentCompleted, PaymentFailed, PaymentRefunded
 from tasks.shipping import ShippingArranged, ShippingFailed
 
-ORDER_CHOREOGRAPHY = Choreography(
+ORDER_CHOREOGRAPHY = sagas.choreography(
     "order-choreography",
     timed_out=OrderTimedOut,
     cancel_requested=OrderCancelRequested,

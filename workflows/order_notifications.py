@@ -2,12 +2,13 @@
 
 from sqlalchemy.orm import Session
 
-from app.events import StoredEvent, on
+from app.sagas import sagas
+from durable_sagas import StoredEvent
 from tasks import notifications
 from tasks.orders import OrderCancelled, OrderCompleted
 
 
-@on(OrderCompleted, OrderCancelled, queue="notifications")
+@sagas.on(OrderCompleted, OrderCancelled, queue="notifications")
 def notify_customer(session: Session, event: StoredEvent) -> None:
     """Notify the customer that the order is on its way, or that it was cancelled and why."""
     order_id = event.payload["order_id"]

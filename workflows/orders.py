@@ -12,16 +12,17 @@ from sqlalchemy import Row, bindparam, literal_column, null, select, union_all
 from sqlalchemy.orm import Session
 
 from app import runtime
+from app.amounts import number
 from app.database import insert_if_absent, table_of
 from app.database.group_commit import GroupCommit, Member
-from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, Refused
-from app.events import emit, history
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, RequestError
 from app.fault_injection import Fault
-from app.ids import new_id
-from app.messages import number
-from app.saga import operations, orchestrator, saga_log
-from app.saga.definition import FORWARD, Saga
-from app.saga.models import SagaInstance
+from app.sagas import sagas
+from durable_sagas import OrchestratedSaga
+from durable_sagas.definition import FORWARD
+from durable_sagas.events import history
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance
 from tasks import orders
 from tasks.inventory import Book
 from tasks.orders import Customer, Order, OrderItem, OrderRequest, OrderStatus
@@ -40,7 +41,7 @@ class Pattern(StrEnum):
     CHOREOGRAPHY = "choreography"
 
 
-SAGAS: dict[str, Saga] = {saga.name: saga for saga in (ORDER, ORDER_PAYMENT_FIRST)}
+SAGAS: dict[str, OrchestratedSaga] = {saga.name: saga for saga in (ORDER, ORDER_PAYMENT_FIRST)}
 """The orchestrated sagas that a client may request, by saga type; the first one is the default."""
 
 
@@ -182,13 +183,13 @@ def change_address(order_id: str, shipping_address: str) -> None:
         if ready_to_ship(past):
             raise Conflict("the order is being shipped, its address can no longer be changed", status=order.status)
         # events are only written under the lock on the saga's row, held here: shipping reads this event before it books
-        emit(session, order_id, orders.change_address(order, shipping_address), saga_id=saga.id)
+        sagas.emit(session, order_id, orders.change_address(order, shipping_address), saga_id=saga.id)
         saga.payload = {**saga.payload, "shipping_address": shipping_address}
 
 
 def cancel(order_id: str) -> SagaInstance:
     """Request the cancellation of an order; returns its saga. Raises NotFound and Conflict."""
-    return operations.cancel(operations.saga_of(order_id))
+    return sagas.cancel(sagas.saga_of(order_id))
 
 
 def _check_faults(request: NewOrder) -> None:
@@ -249,7 +250,7 @@ def _place_all(session: Session, members: Sequence[_Placing]) -> None:
     for member in members:
         try:
             earlier = _earlier(session, member.wanted.keys, member.wanted.request)
-        except Refused as refusal:
+        except RequestError as refusal:
             member.error = refusal
             continue
         if earlier:
@@ -275,7 +276,7 @@ def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placin
             if request.customer not in customers:
                 raise Invalid(f"there is no customer {request.customer}", field="customer_id")
             priced.append((member, items))
-        except Refused as refusal:
+        except RequestError as refusal:
             member.error = refusal
     return priced
 
@@ -348,13 +349,10 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
     stored = [(member, _pending(member.wanted.request, items)) for member, items in priced]
     requests = [noted for member, order in stored for noted in _noted(member.wanted, order)]
     orders.place(session, [order for _, order in stored], requests)
-    sagas = []
-    for member, order in stored:
-        saga = member.run(session, _start, session, member.wanted.request, order)
-        member.got = PlacedOrder(order.id, saga.id, repeated=False)
-        if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
-            sagas.append(saga)
-    saga_log.insert_new(session, [saga_log.SagaRecord(saga) for saga in sagas])
+    with sagas.start_together(session):
+        for member, order in stored:
+            saga = member.run(session, _start, session, member.wanted.request, order)
+            member.got = PlacedOrder(order.id, saga.id, repeated=False)
 
 
 def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
@@ -376,13 +374,13 @@ def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
 
 
 def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
-    """Start the saga of a stored order; the caller writes an orchestrated one to the database."""
+    """Start the saga of a stored order."""
     payload: dict[str, Any] = orders.order_payload(order)
     if request.simulate:
         payload["simulate"] = dict(request.simulate)
     if request.pattern is Pattern.CHOREOGRAPHY:
         return ORDER_CHOREOGRAPHY.start(session, orders.create_order, order.id, payload, ORDER_CREATED)
-    return orchestrator.begin(session, SAGAS[request.saga_type or ORDER.name], order.id, payload)
+    return SAGAS[request.saga_type or ORDER.name].start(session, order.id, payload)
 
 
 _placing = GroupCommit(_place_all)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED, STARTED, SagaStatus
+from durable_sagas.definition import COMPENSATION_STARTED, COMPLETED, FAILED, STARTED, SagaStatus
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER, ORDER_CREATED, ORDER_PAYMENT_FIRST, PAYMENT_COMPLETED, STOCK_RESERVED
 from workflows.orders import Item, NewOrder, Pattern

@@ -3,71 +3,68 @@
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    DateTime,
-    Dialect,
-    Engine,
-    MetaData,
-    Numeric,
-    String,
-    Table,
-    TypeDecorator,
-    Uuid,
-    create_engine,
-    event,
-    text,
-)
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Dialect, Engine, MetaData, Numeric, Table, TypeDecorator, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.orm.attributes import instance_dict
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
+import durable_sagas.database
 from app.database import observers
-from app.database.clock import ServerClock
-from app.database.errors import faults_named, reconnect_where_only_another_server_can_help
 from app.database.idle import IdleCloser
 from app.database.pool import ping_what_may_be_gone
 from app.database.redaction import keep_values_out_of_errors
-from app.errors import DatabaseUnavailable
+from durable_sagas import Sagas
+from durable_sagas.database import (
+    JSON_TYPE,
+    NAMING_CONVENTION,
+    UtcDateTime,
+    UuidText,
+    acting_in,
+    after_commit,
+    as_loaded,
+    current_transaction,
+    dialect_of,
+    insert_if_absent,
+    insert_in,
+    pending_writes,
+    table_of,
+    take_callbacks,
+)
+from durable_sagas.database.faults import database_faults, reconnect_where_only_another_server_can_help
+from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS, Model
+from durable_sagas.errors import DatabaseUnavailable
 
-Asked = ParamSpec("Asked")
-Answer = TypeVar("Answer")
-Model = TypeVar("Model", bound="Base")
+__all__ = [
+    "METADATA",
+    "Base",
+    "Database",
+    "Model",
+    "Money",
+    "Timeouts",
+    "UtcDateTime",
+    "UuidText",
+    "acting_in",
+    "after_commit",
+    "all_tables",
+    "as_loaded",
+    "current_transaction",
+    "dialect_of",
+    "insert_if_absent",
+    "insert_in",
+    "pending_writes",
+    "prepare_sqlite",
+    "table_of",
+    "take_callbacks",
+]
 
 CENT = Decimal("0.01")
-
-PATIENCE_SECONDS = 30
-"""How long a transaction on SQLite waits for the writers before it."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A timestamp in UTC, always timezone-aware in Python; SQLite, which has no such type, stores it naive."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what the database stores."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (SQLAlchemy's)
-        """Return what Python sees."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Money(TypeDecorator[Decimal]):
@@ -94,26 +91,22 @@ class Money(TypeDecorator[Decimal]):
 class Base(DeclarativeBase):
     """The base of all models; constraint names follow one convention, so that migrations can refer to them."""
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
         datetime: UtcDateTime,
         Decimal: Money,
-        # None is stored as NULL: a JSON null would be a second kind of nothing in SQL queries
-        dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
-        list[Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        dict[str, Any]: JSON_TYPE,
+        list[Any]: JSON_TYPE,
     }
 
 
-UuidText = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
-"""A UUID that is text in Python, as in messages and URLs."""
+METADATA = (Base.metadata, Sagas.metadata)
+"""The tables of the shop: those of its services, and the engine's."""
+
+
+def all_tables() -> dict[str, Table]:
+    """Return all tables by name, in an order in which rows can be inserted."""
+    return {table.name: table for metadata in METADATA for table in metadata.sorted_tables}
 
 
 @dataclass(frozen=True)
@@ -129,55 +122,24 @@ class Timeouts:
     idle_transaction: float
 
 
-class Database:
+class Database(durable_sagas.database.Database):
     """One process's access to the database. The first transaction opens the first connection.
 
     Every transaction raises DatabaseUnavailable if the database, and not the statement, is at fault. Without
     ``timeouts`` the server's defaults apply: a migration may take as long as it needs.
     """
 
-    _writer: "threading.RLock | None" = None
-    _clock: ServerClock | None = None
     _idle_closer: IdleCloser | None = None
 
     def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
         self.url = url
         if url.startswith("sqlite"):
-            # SQLite allows one writer at a time, and the others poll: some of them for seconds
-            self._writer = threading.RLock()
             self.engine = _sqlite_engine(url)
         else:
             self.engine = _postgresql_engine(url, timeouts)
-            self._clock = ServerClock(self.engine)
             self._idle_closer = IdleCloser(self.engine)
+        super().__init__(sessionmaker(self.engine))
         observers.engine_created(self.engine)
-
-    def now(self) -> datetime:
-        """Return the time of the database's clock; for SQLite, a file of this machine, that of this machine."""
-        return self._clock.now() if self._clock else datetime.now(UTC)
-
-    @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """Run the block in one transaction: commit at its end, roll back on any exception.
-
-        Callbacks registered by ``after_commit`` run after the commit, in order, and never after a rollback.
-        """
-        with faults_named(), self._one_writer(), Session(self.engine, expire_on_commit=False) as session:
-            token = _current.set(session)
-            try:
-                with session.begin():
-                    yield session
-            finally:
-                _current.reset(token)
-            callbacks = taken_from(session)
-        for callback in callbacks:
-            callback()
-
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Run the block in a read-only transaction; on SQLite it takes no write lock."""
-        with self._reading() as session:
-            yield session
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
@@ -189,11 +151,16 @@ class Database:
         # every transaction of SQLite is one
         postgresql = self.engine.dialect.name == "postgresql"
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if postgresql else {}
-        with self._reading(**options) as session:
-            if postgresql:
-                for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                    session.execute(text(f"SET LOCAL {timeout} = 0"))
-            yield session
+        with database_faults(), self.engine.connect() as connection:
+            reader = connection.execution_options(sqlite_read_only=True, **options)
+            with Session(reader, expire_on_commit=False) as session, session.begin():
+                self._lift_time_limits(session)
+                yield session
+
+    def _lift_time_limits(self, session: Session) -> None:
+        if dialect_of(session) == "postgresql":
+            for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                session.execute(text(f"SET LOCAL {timeout} = 0"))
 
     def check_writable(self) -> None:
         """Raise DatabaseUnavailable if the database does not accept writes at present."""
@@ -210,125 +177,13 @@ class Database:
         self.engine.dispose(close=False)
         if self._idle_closer:
             self._idle_closer.reset()
-        if self._writer:
-            self._writer = threading.RLock()  # a thread of the parent may hold the old one
+        self._writer = threading.RLock()  # a thread of the parent may hold the old one
 
     def close(self) -> None:
         """Close every pooled connection."""
         if self._idle_closer:
             self._idle_closer.stop()
         self.engine.dispose()
-
-    @contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        if self._writer is None:
-            yield
-            return
-        if not self._writer.acquire(timeout=PATIENCE_SECONDS):
-            raise DatabaseUnavailable("another thread has been writing for too long")
-        try:
-            yield
-        finally:
-            self._writer.release()
-
-    @contextmanager
-    def _reading(self, **options: Any) -> Iterator[Session]:
-        with faults_named(), self.engine.connect() as connection:
-            reader = connection.execution_options(sqlite_read_only=True, **options)
-            with Session(reader, expire_on_commit=False) as session, session.begin():
-                yield session
-
-
-_current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)
-
-
-def current_transaction() -> Session:
-    """Return the session of this thread's innermost transaction. Raises LookupError outside any."""
-    session = _current.get()
-    if session is None:
-        raise LookupError("there is no transaction")
-    return session
-
-
-def after_commit(session: Session, callback: Callable[[], object]) -> None:
-    """Call ``callback`` after the session's transaction has committed; messages must not be sent earlier."""
-    session.info.setdefault("after_commit", []).append(observers.bound(callback))
-
-
-def taken_from(session: Session) -> list[Callable[[], object]]:
-    """Remove and return the callbacks registered by ``after_commit``, for the caller to run after the commit."""
-    callbacks: list[Callable[[], object]] = session.info.pop("after_commit", [])
-    return callbacks
-
-
-def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
-    """Return ``do`` wrapped so that this session is its current transaction, whatever context calls it."""
-
-    def act(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
-        token = _current.set(session)
-        try:
-            return do(*args, **kwargs)
-        finally:
-            _current.reset(token)
-
-    return act
-
-
-def pending_writes(session: Session) -> bool:
-    """Return whether the session has unflushed changes."""
-    return bool(session.new or session.dirty or session.deleted)
-
-
-def effects(session: Session) -> tuple[int, int]:
-    """Return the number of writing statements run on the session's connection, and of its after-commit callbacks."""
-    return session.connection().info.get("writes", 0), len(session.info.get("after_commit", ()))
-
-
-def count_writes(engine: Engine) -> None:
-    """Count the engine's writing statements (all but SELECT): see ``effects``."""
-    event.listen(engine, "before_cursor_execute", _count_write)
-
-
-def _count_write(
-    connection: Connection, _cursor: object, statement: str, _parameters: object, _context: object, _many: bool
-) -> None:
-    if not statement.startswith("SELECT"):
-        connection.info["writes"] = connection.info.get("writes", 0) + 1
-
-
-def insert_if_absent(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT of the session's dialect that supports ``on_conflict``."""
-    return insert_in(dialect_of(session), table)
-
-
-def insert_in(dialect: str, table: type[Base] | Table) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT of a dialect that supports ``on_conflict``."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
-def dialect_of(session: Session) -> str:
-    """Return the name of the session's dialect."""
-    return session.get_bind().dialect.name
-
-
-def table_of(model: type[Base]) -> Table:
-    """Return a model's table, for Core statements on the session's connection.
-
-    Such a statement sees only what the session has flushed, and the session does not see its changes. But it creates no
-    objects, which takes several times as long as the database takes to answer.
-    """
-    return cast(Table, model.__table__)
-
-
-def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Return an instance as if loaded by a query: later changes count as changes.
-
-    It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
-    not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
-    """
-    made: Model = model.__mapper__.class_manager.new_instance()
-    instance_dict(made).update(values)
-    return made
 
 
 def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
@@ -355,7 +210,6 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
         executemany_mode="values_plus_batch",
     )
     keep_values_out_of_errors(engine)
-    count_writes(engine)
     ping_what_may_be_gone(engine)
     reconnect_where_only_another_server_can_help(engine)
     return engine
@@ -385,17 +239,16 @@ def _sqlite_engine(url: str) -> Engine:
         except OSError as error:
             raise DatabaseUnavailable(f"{folder} cannot be made: {error.strerror}") from error
     engine = create_engine(
-        url, pool_size=20, max_overflow=20, connect_args={"timeout": PATIENCE_SECONDS}, hide_parameters=True
+        url, pool_size=20, max_overflow=20, connect_args={"timeout": WRITER_TIMEOUT_SECONDS}, hide_parameters=True
     )
     prepare_sqlite(engine)
     return engine
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """Configure a SQLite engine: WAL, foreign keys, explicit BEGIN, and counting of writes."""
+    """Configure a SQLite engine: WAL, foreign keys, explicit BEGIN."""
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
-    count_writes(engine)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

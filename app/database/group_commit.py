@@ -11,7 +11,7 @@ from typing import Generic, ParamSpec, TypeVar
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.database import acting_in, taken_from
+from app.database import acting_in, take_callbacks
 from app.errors import DatabaseUnavailable
 
 Wanted = TypeVar("Wanted")
@@ -41,7 +41,7 @@ class Member(Generic[Wanted, Got]):
         try:
             return self._context.run(acting_in(session, do), *args, **kwargs)
         finally:
-            self._after_commit += taken_from(session)
+            self._after_commit += take_callbacks(session)
 
     def result(self) -> Got:
         """Run the after-commit callbacks and return the result, or raise the error."""

@@ -1,9 +1,8 @@
-"""The observer of this process's engines and of what is called after commits, such as tracing.
+"""The observer of this process's engines, such as tracing.
 
 It registers itself here, so that this package imports nothing that observes it.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
 
@@ -11,13 +10,10 @@ from sqlalchemy import Engine
 
 
 class Observer(Protocol):
-    """Observes engines, and carries its context into callbacks."""
+    """Observes engines."""
 
     def watch(self, engine: Engine) -> None:
         """Observe the statements of an engine."""
-
-    def bound(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """Return the callback bound to the current context, whenever it is called."""
 
 
 _engines: WeakSet[Engine] = WeakSet()
@@ -43,8 +39,3 @@ def engine_created(engine: Engine) -> None:
     _engines.add(engine)
     if _observer:
         _observer.watch(engine)
-
-
-def bound(callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback as the observer binds it."""
-    return _observer.bound(callback) if _observer else callback

@@ -9,14 +9,14 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, CursorResult, Executable, Row, bindparam, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
-from app.database import Base, Model, as_loaded, dialect_of, insert_in, table_of
+from app.database import Model, as_loaded, dialect_of, insert_in, table_of
 
 
 def lock_rows(
-    session: Session, model: type[Base], keys: Collection[Any], *, returning: Sequence[str]
+    session: Session, model: type[DeclarativeBase], keys: Collection[Any], *, returning: Sequence[str]
 ) -> Sequence[Row[Any]]:
     """Lock the rows with these primary keys, each of one column; return columns of these rows.
 
@@ -27,7 +27,7 @@ def lock_rows(
 
 def update_where(
     session: Session,
-    model: type[Base],
+    model: type[DeclarativeBase],
     where: Mapping[str, Any],
     values: Mapping[str, Any],
     *,
@@ -40,7 +40,7 @@ def update_where(
     return _execute(session, statement, parameters).all()
 
 
-def add_to_columns(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+def add_to_columns(session: Session, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
     """Add to numeric columns of existing rows, in one statement.
 
     Each of ``rows`` maps the primary key's columns to their values, and other columns to what is added to them. All
@@ -51,7 +51,7 @@ def add_to_columns(session: Session, model: type[Base], rows: Sequence[Mapping[s
         _execute(session, _add_to_columns(model, tuple(rows[0])), parameters)
 
 
-def insert_new(session: Session, rows: Sequence[Base]) -> int:
+def insert_new(session: Session, rows: Sequence[DeclarativeBase]) -> int:
     """Insert rows of one table in one statement, without those whose key exists; return the number inserted.
 
     A conflict must not be an error: PostgreSQL would log the whole statement, with its values.
@@ -68,7 +68,7 @@ def insert_once(session: Session, row: Model) -> Model:
     return as_loaded(type(row), _execute(session, statement, _values(row)).one()._asdict())
 
 
-def upsert(session: Session, row: Base, *, key: str, keep: Sequence[str] = ()) -> None:
+def upsert(session: Session, row: DeclarativeBase, *, key: str, keep: Sequence[str] = ()) -> None:
     """Insert a row, or update the one that has the same value in the unique column ``key``.
 
     An update leaves the columns ``keep`` as they are, unless they are NULL.
@@ -82,17 +82,17 @@ def _execute(session: Session, statement: Executable, parameters: Any) -> Cursor
     return session.connection().execute(statement, parameters)
 
 
-def _values(row: Base) -> dict[str, Any]:
+def _values(row: DeclarativeBase) -> dict[str, Any]:
     columns = _columns(type(row))
     return {name: value for name, value in instance_dict(row).items() if name in columns}
 
 
 @cache
-def _columns(model: type[Base]) -> frozenset[str]:
+def _columns(model: type[DeclarativeBase]) -> frozenset[str]:
     return frozenset(table_of(model).columns.keys())
 
 
-def _primary_key(model: type[Base]) -> list[Column[Any]]:
+def _primary_key(model: type[DeclarativeBase]) -> list[Column[Any]]:
     return list(table_of(model).primary_key.columns)
 
 
@@ -102,7 +102,7 @@ def _parameter(column: Column[Any], prefix: str) -> ColumnElement[Any]:
 
 
 @cache
-def _lock_rows(model: type[Base], returning: Sequence[str]) -> Executable:
+def _lock_rows(model: type[DeclarativeBase], returning: Sequence[str]) -> Executable:
     [key] = _primary_key(model)
     columns = (table_of(model).columns[name] for name in returning)
     return select(*columns).where(key.in_(bindparam("keys", expanding=True))).order_by(key).with_for_update()
@@ -110,7 +110,7 @@ def _lock_rows(model: type[Base], returning: Sequence[str]) -> Executable:
 
 @cache
 def _update_where(
-    model: type[Base], where: Sequence[str], values: Sequence[str], returning: Sequence[str]
+    model: type[DeclarativeBase], where: Sequence[str], values: Sequence[str], returning: Sequence[str]
 ) -> Executable:
     columns = table_of(model).columns
     return (
@@ -122,19 +122,19 @@ def _update_where(
 
 
 @cache
-def _add_to_columns(model: type[Base], names: Sequence[str]) -> Executable:
+def _add_to_columns(model: type[DeclarativeBase], names: Sequence[str]) -> Executable:
     columns, key = table_of(model).columns, _primary_key(model)
     added = {name: columns[name] + _parameter(columns[name], "by") for name in names if columns[name] not in set(key)}
     return update(table_of(model)).where(*(column == _parameter(column, "by") for column in key)).values(added)
 
 
 @cache
-def _insert_new(model: type[Base], dialect: str) -> Executable:
+def _insert_new(model: type[DeclarativeBase], dialect: str) -> Executable:
     return insert_in(dialect, table_of(model)).on_conflict_do_nothing().returning(*_primary_key(model))
 
 
 @cache
-def _insert_once(model: type[Base], dialect: str) -> Executable:
+def _insert_once(model: type[DeclarativeBase], dialect: str) -> Executable:
     new = insert_in(dialect, table_of(model))
     key = [column.name for column in _primary_key(model)]
     # an existing row is updated to itself, so that it is locked and returned like a new one
@@ -143,7 +143,7 @@ def _insert_once(model: type[Base], dialect: str) -> Executable:
 
 
 @cache
-def _upsert(model: type[Base], dialect: str, key: str, keep: Sequence[str]) -> Executable:
+def _upsert(model: type[DeclarativeBase], dialect: str, key: str, keep: Sequence[str]) -> Executable:
     new = insert_in(dialect, table_of(model))
     changes: dict[str, ColumnElement[Any]] = {}
     for column in table_of(model).columns:

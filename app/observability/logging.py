@@ -2,40 +2,19 @@
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
 from app.observability import tracing
 from app.settings import LogFormat
+from durable_sagas.log_context import context
 
 CONTEXT = (
     "saga_id", "order_id", "saga_type", "pattern", "step", "operation", "attempt", "task_id", "trace_id",
     "current_step", "event", "seconds", "reason",
 )  # fmt: skip
 """The context fields of a log line, in this order. Ids and the engine's own terms: no personal data."""
-
-_current: ContextVar[dict[str, Any] | None] = ContextVar("log_context", default=None)
-
-
-@contextmanager
-def log_context(**values: object) -> Iterator[None]:
-    """Add these values to every line that this thread logs in the block, besides those of enclosing blocks."""
-    token = _current.set({**(_current.get() or {}), **values})
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def add_to_log_context(**values: object) -> None:
-    """Add values to the innermost ``log_context``; has no effect outside one."""
-    context = _current.get()
-    if context is not None:
-        context.update(values)
 
 
 def configure_logging(level: str, form: LogFormat = LogFormat.TEXT, stream: TextIO | None = None) -> None:
@@ -96,7 +75,7 @@ _JSON_NAMES = {
 
 
 def _add_context(record: logging.LogRecord) -> bool:
-    for name, value in {"trace_id": tracing.current_trace_id(), **(_current.get() or {})}.items():
+    for name, value in {"trace_id": tracing.current_trace_id(), **context()}.items():
         if not hasattr(record, name):
             setattr(record, name, value)
     return True

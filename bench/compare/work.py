@@ -39,7 +39,7 @@ class Statement:
     refusal: str | None = None
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """Raised when a service says no: an answer, and nothing to be tried again."""
 
 
@@ -88,12 +88,12 @@ def order(tag: str, number: int, *, fails: bool) -> Order:
 
 
 def act(step: str, order: Order, execute: Execute) -> None:
-    """Run a step's statements. Raises Refused."""
+    """Run a step's statements. Raises RequestError."""
     if step == "ship" and order["fails"]:
-        raise Refused("the carrier does not go there")
+        raise RequestError("the carrier does not go there")
     for statement in ACTIONS[step]:
         if not execute(statement.sql, order) and statement.refusal:
-            raise Refused(statement.refusal)
+            raise RequestError(statement.refusal)
 
 
 def undo(step: str, order: Order, execute: Execute) -> None:

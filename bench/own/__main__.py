@@ -24,7 +24,7 @@ from bench.own.measured import Measured, write
 from bench.own.stack import STACKS
 from bench.own.turn import Turn
 from bench.scale_report import stop_on_signals
-from bench.scaling.shop import Refused
+from bench.scaling.shop import RequestError
 from bench.scaling.stack import NotUsable
 from tests.testkit.private_servers import MissingServer
 
@@ -57,7 +57,7 @@ class Taken:
             measured = measure()
         except (NotUsable, MissingServer) as error:
             _give_up(2, error)
-        except (Refused, TimeoutError, memory.NotCounted) as error:
+        except (RequestError, TimeoutError, memory.NotCounted) as error:
             _give_up(1, error)
         except KeyboardInterrupt:
             sys.exit(130)

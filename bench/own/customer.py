@@ -11,7 +11,7 @@ from itertools import cycle
 from urllib.parse import urlsplit
 
 from bench.own.sagas import Sagas
-from bench.scaling.shop import TIMEOUT_SECONDS, Refused
+from bench.scaling.shop import TIMEOUT_SECONDS, RequestError
 from workflows.orders import Pattern
 
 HEADERS = {"Content-Type": "application/json"}
@@ -39,7 +39,7 @@ class Customer:
         self._used = time.monotonic()
 
     def order(self, body: bytes) -> Placed:
-        """Send an order. Raises Refused."""
+        """Send an order. Raises RequestError."""
         if time.monotonic() - self._used > RESTS_SECONDS:
             self._connection.close()
             self._connection.connect()
@@ -49,11 +49,11 @@ class Customer:
             answer = self._connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Refused(f"an order was not answered: {error!r}") from error
+            raise RequestError(f"an order was not answered: {error!r}") from error
         seconds = time.perf_counter() - began
         self._used = time.monotonic()
         if answer.status != 202:
-            raise Refused(f"an order was answered with {answer.status}: {content[:300]!r}")
+            raise RequestError(f"an order was answered with {answer.status}: {content[:300]!r}")
         return Placed(json.loads(content)["saga_id"], sent_at, seconds)
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Customers:
         self._all: list[Customer] = []
 
     def start(self, order: bytes) -> None:
-        """Place an order. Raises Refused."""
+        """Place an order. Raises RequestError."""
         if not hasattr(self._own, "customer"):
             self._own.customer = Customer(self._url)
             self._all.append(self._own.customer)

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.saga.definition import SagaStatus
 from bench.own.measured import Figure, Measured
 from bench.own.sagas import Saga, per_second, sagas_of
 from bench.own.stack import complaints, open_servers
 from bench.own.turn import Turn, as_details, incomplete
 from bench.scaling.load import BOOKS
 from bench.scaling.shop import Shop
+from durable_sagas.definition import SagaStatus
 
 AT_LEAST = 0.5
 ONE, MANY = "for one book", f"spread over {BOOKS} books"

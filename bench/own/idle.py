@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from app.saga.definition import SagaStatus
 from bench.own.customer import Customer, Placed, body
 from bench.own.hops import hops
 from bench.own.measured import Figure, Measured, percentile
 from bench.own.sagas import Sagas, sagas_of
 from bench.own.stack import STACKS, Stack, complaints
 from bench.scaling.shop import Shop
+from durable_sagas.definition import SagaStatus
 from workflows.orders import Pattern
 
 AT_MOST_MS = {"embedded": 25.0, "servers": 40.0}

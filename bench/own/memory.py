@@ -7,8 +7,6 @@ from pathlib import Path
 
 from celery.app.control import Control
 
-from app.celery import QUEUES
-from app.saga.recovery import run_sweep
 from bench.flight import Flight
 from bench.own.customer import bodies, customers
 from bench.own.measured import Figure, Measured
@@ -17,6 +15,7 @@ from bench.own.stack import complaints, open_servers
 from bench.scaling.load import BOOKS
 from bench.scaling.shop import Shop
 from tests.testkit.processes import children
+from workflows import QUEUES
 from workflows.orders import Pattern
 
 AT_MOST_MB = 110.0
@@ -88,7 +87,7 @@ def look(control: Control) -> Samples:
         raise NotCounted(f"only these workers answered in {ANSWER_SECONDS:.0f} s: {', '.join(answers) or 'none'}")
     return {
         name.rpartition("@")[0].rpartition("-")[0]: Sample(
-            sum(count for task, count in said["total"].items() if task != run_sweep.name),
+            sum(count for task, count in said["total"].items() if task != "orchestrator.sweep"),
             resident([said["pid"], *children(said["pid"])]),
         )
         for name, said in sorted(answers.items())

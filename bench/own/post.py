@@ -5,13 +5,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from app.saga.definition import SagaStatus
 from bench.own.customer import Customer, Placed, bodies
 from bench.own.measured import Figure, Measured, percentile
 from bench.own.sagas import Sagas, per_second, sagas_of
 from bench.own.stack import Stack, complaints, open_servers
 from bench.scaling.load import BOOKS
 from bench.scaling.shop import Shop
+from durable_sagas.definition import SagaStatus
 
 AT_MOST_MS = 100.0
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from app.database import Database
-from app.saga.definition import COMPLETED, Operation, SagaStatus
-from app.saga.models import SagaInstance, SagaStep
+from durable_sagas.definition import COMPLETED, Operation, SagaStatus
+from durable_sagas.models import SagaInstance, SagaStep
 from tests.testkit.processes import wait_for
 
 

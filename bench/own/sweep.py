@@ -7,10 +7,11 @@ from sqlalchemy import text
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga.recovery import SweepResult, sweep
+from app.sagas import sagas
 from app.settings import Settings
 from bench.own.filled import Filled, tidy
 from bench.own.measured import Figure, Measured, percentile
+from durable_sagas.recovery import SweepResult
 
 AT_MOST_MS = 5.0
 UNFINISHED = (0, 100)
@@ -60,7 +61,7 @@ def _sweep(measured: Measured) -> float:
     """Return the milliseconds that a sweep takes which has nothing to do."""
     time.sleep(PAUSE_SECONDS)
     began = time.perf_counter()
-    swept = sweep()
+    swept = sagas.sweep()
     took = 1000 * (time.perf_counter() - began)
     if swept != SweepResult(driven=0, timed_out=0, resent=0):
         measured.wrong.append(f"nothing was due, and yet: {swept}")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from app.saga.definition import SagaStatus
 from bench.flight import Flight
 from bench.own.customer import bodies, customers
 from bench.own.sagas import Saga, Sagas
 from bench.own.stack import Stack
+from durable_sagas.definition import SagaStatus
 
 
 @dataclass(frozen=True)

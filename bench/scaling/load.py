@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
 
-from bench.scaling.shop import Refused, Seen, Shop
+from bench.scaling.shop import RequestError, Seen, Shop
 
 BOOKS = 20
 """So many that orders seldom wait for one another's stock row."""
@@ -28,7 +28,7 @@ class Load:
         self._tell = tell
 
     def run(self, orders: int, in_flight: int) -> list[Seen]:
-        """Place so many orders; returns their sagas once all have ended. Raises Refused if one does not in time."""
+        """Place so many orders; return their sagas once all have ended. Raises RequestError if one is late."""
         give_up = time.monotonic() + self._patience
         unfinished: set[str] = set()
         ended: dict[str, Seen] = {}
@@ -37,7 +37,9 @@ class Load:
             try:
                 while len(ended) < orders:
                     if time.monotonic() > give_up:
-                        raise Refused(f"{orders - len(ended)} of {orders} orders have not ended in {self._patience} s")
+                        raise RequestError(
+                            f"{orders - len(ended)} of {orders} orders have not ended in {self._patience} s"
+                        )
                     under_way = len(unfinished) + len(placing)
                     room = min(in_flight - under_way, orders - len(ended) - under_way)
                     placing += [placers.submit(self._shop.order, book) for book in islice(self._books, max(0, room))]

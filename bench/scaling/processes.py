@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from app import runtime
-from app.celery import QUEUES
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import ROOT, Settings
@@ -36,6 +35,7 @@ from tests.testkit.processes import (
 )
 from tests.testkit.servers import fresh_postgresql_database
 from tests.testkit.shop import OPERATOR_TOKEN
+from workflows import QUEUES
 from workflows.seed_data import seed
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}

@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 20
 PAGE = 100
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """Raised when the shop does not answer as it must under load."""
 
 
@@ -51,7 +51,7 @@ class Shop:
         """Tell whether it can take orders."""
         try:
             self._call("GET", "/readyz")
-        except Refused:
+        except RequestError:
             return False
         return True
 
@@ -103,6 +103,6 @@ class Shop:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
-                raise Refused(f"{method} {path} answered {error.code}: {error.read()[:300]!r}") from error
+                raise RequestError(f"{method} {path} answered {error.code}: {error.read()[:300]!r}") from error
         except OSError as error:
-            raise Refused(f"{method} {path}: {error}") from error
+            raise RequestError(f"{method} {path}: {error}") from error

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, Database
 from app.database.statements import insert_once
 from app.errors import StepRejected
-from app.ids import new_id
+from durable_sagas.ids import new_id
 from tasks.gateways.ledger import ledger_transaction
 from tasks.gateways.simulated_network import SimulatedNetwork
 

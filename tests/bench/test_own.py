@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.saga.definition import SagaStatus
 from app.settings import ROOT
 from bench.own.hops import hops
 from bench.own.hot_row import oversold
 from bench.own.measured import Figure
 from bench.own.memory import Sample, growth, resident
 from bench.own.sagas import Saga, Step
+from durable_sagas.definition import SagaStatus
 from tests.testkit.servers import require_postgresql
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,11 +10,11 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Browser, Page, expect
 
-from app.celery import QUEUES
 from tests.testkit.orders import BROKEN, TASKS
 from tests.testkit.processes import free_port, roles, wait_for
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
+from workflows import QUEUES
 
 
 @contextmanager

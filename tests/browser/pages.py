@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from app.saga.stuck_groups import error_class
+from durable_sagas.stuck_groups import error_class
 from tests.testkit.shop import Shop
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from app.saga.definition import COMPENSATION_STARTED, TERMINAL, SagaStatus
-from app.saga.models import SagaInstance
+from durable_sagas.definition import COMPENSATION_STARTED, TERMINAL, SagaStatus
+from durable_sagas.models import SagaInstance
 from tasks.orders import Order, OrderRequest
 from tests.chaos.plan import Wish
 from tests.testkit.shop import Shop

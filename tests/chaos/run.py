@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from app.saga.models import SagaInstance
+from durable_sagas.models import SagaInstance
 from tests.chaos import outcome, plan
 from tests.chaos.client import Client
 from tests.chaos.outcome import Report

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.celery import QUEUES
-from app.messaging.batcher import MAX_BATCH
 from app.settings import Settings
+from durable_sagas.messaging.batcher import MAX_BATCH
 from tests.chaos.plan import Target
 from tests.chaos.supervisor import CHILD, GROUP, MAIN, Command, Supervisor
 from tests.testkit.private_servers import PrivatePostgresql, PrivateRabbitmq, PrivateRedis, Server
 from tests.testkit.processes import free_port, role_commands, wait_for
 from tests.testkit.shop import OPERATOR_TOKEN, Shop, http_transport
 from tests.testkit.stacks import is_ready, prepared
+from workflows import QUEUES
 
 BROKERS: dict[str, type[PrivateRabbitmq | PrivateRedis]] = {"rabbitmq": PrivateRabbitmq, "redis": PrivateRedis}
 EMBEDDED = "embedded"

@@ -16,11 +16,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 
 from app.database import Database
-from app.errors import Invalid, Refused
+from app.errors import Invalid, RequestError
 from app.migrations import migrate
 from app.runtime import Runtime
-from app.saga import outage, recovery
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas import outages
 from tasks import inventory
 from tasks.inventory import Book
 from tests.testkit.private_servers import MissingServer, PrivatePostgresql, folder_for_servers
@@ -116,11 +117,11 @@ def assert_writes(client: FlaskClient) -> None:
     answer = client.post("/api/v1/orders", json=ORDER)
     assert answer.status_code == 202, answer.text
     assert client.get("/readyz").status_code == 200
-    assert recovery.sweep_if_available() is not None
+    assert sagas.sweep_if_available() is not None
 
 
 def assert_writes_not(client: FlaskClient) -> None:
-    assert recovery.sweep_if_available() is None
+    assert sagas.sweep_if_available() is None
     assert status_of_order(client) == 503
     problem = client.get("/readyz")
     assert (problem.status_code, problem.get_json()["facts"]["database"]) == (503, "no answer")
@@ -156,7 +157,7 @@ def test_what_is_refused_leaves_no_error_in_the_servers_log(
         place(an_order(order_id=generated.order_id))
     assert len({one.order_id for one in place_at_the_same_time(an_order(order_id="ours"), monkeypatch)}) == 1
     catalogue.restock("item-001", 1, by=OPERATOR, key="delivery")
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         catalogue.restock("book-789", 1, by=OPERATOR, key="delivery")
     with here.database.transaction() as session:  # as if the key was not found, for another used it only now
         book = session.get_one(Book, "book-789")
@@ -220,4 +221,4 @@ def test_a_superuser_is_short_of_connections_once_the_reserved_ones_are_taken_as
 
 def exhausted(database: Database) -> bool:
     with database.reading() as session:
-        return outage._connections_exhausted(session)
+        return outages._connections_exhausted(session)

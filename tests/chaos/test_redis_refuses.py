@@ -10,16 +10,16 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.celery import QUEUES
 from app.runtime import Runtime
-from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance
 from app.settings import Settings
+from durable_sagas.definition import SagaStatus
+from durable_sagas.models import SagaInstance
 from tests.testkit import forged
 from tests.testkit.messages import Post
 from tests.testkit.private_servers import MissingServer, PrivateRedis
 from tests.testkit.processes import end_of, free_port, kill_group, process_environment, spawn, wait_for
 from tests.testkit.servers import connection_to, not_here
+from workflows import QUEUES
 from workflows.orders import Item, NewOrder, Pattern, place
 
 AGAIN = "Cannot connect to"

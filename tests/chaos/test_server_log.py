@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from app.errors import Invalid, Refused
+from app.errors import Invalid, RequestError
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -69,7 +69,7 @@ def test_what_is_refused_leaves_no_error_in_the_servers_log(
         place(order(order_id=generated.order_id))
     assert len({one.order_id for one in place_at_the_same_time(order(order_id="ours"), monkeypatch)}) == 1
     catalogue.restock("item-001", 1, by=OPERATOR, key="delivery")
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         catalogue.restock("book-789", 1, by=OPERATOR, key="delivery")
     with shop.database.transaction() as session:  # as if the key was not found, for another used it only now
         book = session.get_one(Book, "book-789")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, text
 
 from app.runtime import Runtime
-from app.saga.models import SagaInstance
+from durable_sagas.models import SagaInstance
 from workflows.orders import Item, NewOrder, Pattern, place
 
 ORDERS = 20

@@ -8,10 +8,10 @@ from sqlalchemy import event, func, select, text
 
 from app.celery import app as celery
 from app.runtime import Runtime
-from app.saga.definition import ACTIVE
-from app.saga.models import SagaInstance
 from bench.million_orders import audited, fill
 from cli.embedded import EmbeddedStack
+from durable_sagas.definition import ACTIVE
+from durable_sagas.models import SagaInstance
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.operations.audit import CHECKS, audit
 from workflows.orders import Item, NewOrder, Pattern, place

@@ -8,10 +8,10 @@ import pytest
 from celery.canvas import Signature
 from sqlalchemy import event, text
 
-from app.ids import new_id
-from app.messaging import batching
-from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
+from app.sagas import sagas
+from durable_sagas.ids import new_id
+from durable_sagas.messaging.batching import BatchedMessage
 from tests.testkit.messages import Post
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place
@@ -42,7 +42,7 @@ CROSSED = {
 def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     wanted: str, patterns: tuple[Pattern, Pattern], here: Runtime, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "_cooldown_until", {})
+    monkeypatch.setattr(sagas.engine.batches, "_cooldown_until", {})
     batches = [to_reserve(post, pattern, baskets) for pattern, baskets in zip(patterns, CROSSED[wanted], strict=True)]
     let_each_lock_a_book_before_the_other_goes_on(here)
 
@@ -52,7 +52,7 @@ def test_batches_for_the_same_books_wait_for_each_other_and_never_both(
     with here.database.reading() as session:
         assert tuple(session.execute(text(reserved)).one()) == (4, 4)
     # the database sent neither away, to be done one by one
-    assert [task for task in RESERVE.values() if not batching.is_batchable(task)] == []
+    assert [task for task in RESERVE.values() if not sagas.engine.batches.is_batchable(task)] == []
     post.deliver_all()
     with here.database.reading() as session:
         assert list(session.scalars(text("SELECT DISTINCT status FROM orders"))) == ["completed"]
@@ -70,7 +70,7 @@ def to_reserve(post: Post, pattern: Pattern, baskets: Sequence[list[str]]) -> li
 
 def do_together(messages: Sequence[Signature]) -> None:
     wanted = [BatchedMessage(new_id(), message.kwargs) for message in messages]
-    with batching.batch_results(str(messages[0].task), wanted):
+    with sagas.engine.batches.batch_results(str(messages[0].task), wanted):
         for message, one in zip(messages, wanted, strict=True):
             message.apply(task_id=one.task_id)
 

@@ -8,12 +8,15 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from app import runtime
-from app.database import Database, clock
-from app.database.clock import ServerClock
+from app.celery import app as celery
+from app.database import Database
 from app.runtime import Runtime
-from app.saga import recovery
-from app.saga.models import SagaInstance, Sweep
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas import recovery
+from durable_sagas.database import clock
+from durable_sagas.database.clock import ServerClock
+from durable_sagas.models import SagaInstance, Sweep
 from tests.testkit.messages import Clock, Post
 from workflows.orders import Item, NewOrder, Pattern, place
 
@@ -76,7 +79,7 @@ def test_a_clock_that_jumps_is_followed_with_the_next_transaction(
     monkeypatch.setattr(clock, "CHECK_SECONDS", 0)  # it is time for another comparison
 
     set_clock(skewed, SKEW_SECONDS)
-    recovery.last_swept()
+    sagas.last_swept()
 
     assert abs(ahead(skewed) - timedelta(seconds=SKEW_SECONDS)) < EXACT
 
@@ -87,14 +90,14 @@ def test_another_server_has_a_clock_of_its_own(skewed: Runtime) -> None:
 
     set_clock(skewed, SKEW_SECONDS)
     skewed.database.close()  # what a failover does: the next connection is a new one
-    recovery.last_swept()
+    sagas.last_swept()
 
     assert abs(ahead(skewed) - timedelta(seconds=SKEW_SECONDS)) < EXACT
 
 
 @POSTGRESQL_ONLY
 def test_the_clock_costs_no_statement_of_a_transaction(here: Runtime, executed: list[object]) -> None:
-    recovery.last_swept()
+    sagas.last_swept()
     executed.clear()
 
     for _ in range(10):
@@ -137,7 +140,7 @@ def test_a_deadline_is_set_and_judged_by_the_databases_clock(skewed: Runtime, po
 
     placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
 
-    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
+    assert sagas.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
     with machine.database.reading() as session:
         deadline_at = session.get_one(SagaInstance, placed.saga_id).deadline_at
         server_now = session.scalar(text("SELECT clock_timestamp()"))
@@ -148,7 +151,7 @@ def test_a_deadline_is_set_and_judged_by_the_databases_clock(skewed: Runtime, po
 
 def swept(here: Runtime) -> int:
     """Return how many sweeps an hour's messages cause that a worker takes all at once."""
-    return [recovery.run_sweep.apply().result is not None for _ in range(20)].count(True)
+    return [celery.tasks["orchestrator.sweep"].apply().result is not None for _ in range(20)].count(True)
 
 
 def test_sweeps_that_have_piled_up_are_one_sweep(here: Runtime, clock: Clock) -> None:
@@ -167,8 +170,8 @@ def test_a_sweep_from_before_the_clock_was_set_back_holds_up_none(here: Runtime,
 def test_a_sweep_that_failed_does_not_count_as_one(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(recovery, "resend_outbox", lambda *_, **__: 1 // 0)
-        recovery.sweep()
+        sagas.sweep()
 
-    assert recovery.last_swept() is None
+    assert sagas.last_swept() is None
     with here.database.reading() as session:
         assert session.query(Sweep).count() == 0

@@ -12,10 +12,11 @@ from sqlalchemy.pool import NullPool
 from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
-from app.saga import outage, recovery
-from app.saga.models import SagaInstance
-from app.saga.outage import GAP_SECONDS, GRACE_SECONDS, MAX_TIMEOUTS
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas import outages, recovery
+from durable_sagas.models import SagaInstance
+from durable_sagas.outages import GAP_SECONDS, GRACE_SECONDS, MAX_TIMEOUTS
 from tests.testkit.messages import Clock, Post
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import POSTGRESQL
@@ -117,7 +118,7 @@ def test_no_deadline_passes_while_connections_are_short_nor_at_once_afterwards(
 def test_a_lasting_shortage_of_connections_does_not_keep_a_silent_service_from_timing_out(
     here: Runtime, post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "_connections_exhausted", lambda _: True)
+    monkeypatch.setattr(outages, "_connections_exhausted", lambda _: True)
     order(pattern)
 
     assert timed_out_within(MAX_TIMEOUTS * TIMEOUT, clock) == 0
@@ -133,7 +134,7 @@ def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_
     clock.forward(3600)  # the host was down, and every process of the shop with it
     with pytest.MonkeyPatch.context() as away:
         away.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
-        assert recovery.sweep_if_available() is None
+        assert sagas.sweep_if_available() is None
     clock.forward(1)
 
     assert timed_out_within(0, clock) == 0
@@ -201,7 +202,7 @@ def test_an_outage_of_the_future_is_from_before_the_clock_was_set_back_and_suspe
     here: Runtime, post: Post, clock: Clock
 ) -> None:
     with here.database.transaction() as session:
-        outage.note_time(session, outage._EXHAUSTED_AT, here.now() + timedelta(hours=1))
+        outages.note_time(session, outages._EXHAUSTED_AT, here.now() + timedelta(hours=1))
     order(Pattern.ORCHESTRATION)
 
     assert timed_out_within(TIMEOUT, clock) == 1
@@ -212,7 +213,7 @@ def timed_out_within(seconds: float, clock: Clock, step: float = STEP) -> int:
     found = 0
     for _ in range(max(1, round(seconds / step))):
         clock.forward(min(step, seconds))
-        swept = recovery.sweep_if_available()
+        swept = sagas.sweep_if_available()
         assert swept
         found += swept.timed_out
     return found

@@ -15,17 +15,15 @@ from sqlalchemy import Connection, create_engine, func, select
 from app.celery import app as celery
 from app.database import Database
 from app.errors import DatabaseUnavailable
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import state_machine
-from app.saga.definition import ACTIVE, SagaStatus
-from app.saga.models import SagaInstance, SagaStep
-from app.saga.orchestrator import ERROR_CALLBACK
-from app.saga.outage import RECOVERY, note_time
-from app.saga.recovery import sweep
+from app.sagas import sagas
+from durable_sagas.definition import ACTIVE, SagaStatus
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.outages import RECOVERY, note_time
 from tasks.orders import Order
 from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
-from tests.testkit.messages import Clock, Post
+from tests.testkit.messages import ERROR_CALLBACK, Clock, Post
 from tests.testkit.servers import POSTGRESQL
 from workflows.operations.audit import audit
 
@@ -115,9 +113,9 @@ class Shop:
             # another scheduler swept while the clock went on: an interval without a sweep would be an outage
             note_time(session, RECOVERY, self.here.now())
         try:
-            sweep()
+            sagas.sweep()
         except DatabaseUnavailable:
-            sweep()
+            sagas.sweep()
 
     def deliver_all(self) -> None:
         """Deliver as workers do: a failed step's error callback is called."""
@@ -215,7 +213,7 @@ def one_cancelled_on_request(shop: Shop) -> str:
 def one_resumed_when_it_was_stuck(shop: Shop) -> str:
     saga_id = shop.place(SCENARIOS[0])
     with shop.observed.transaction() as session:
-        state_machine.mark_stuck(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
+        sagas.engine.state_machine.mark_stuck(session.get_one(SagaInstance, saga_id), shop.clock(), "for the test")
     shop.ask(f"/api/v1/sagas/{saga_id}/resume")
     shop.settle(saga_id)
     return saga_id

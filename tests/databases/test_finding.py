@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance
 from bench.generated_sagas import generate
+from durable_sagas.definition import SagaStatus
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance
 from tests.databases.plans import (
     Executed,
     explain,

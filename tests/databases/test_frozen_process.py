@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from app.database import Database
-from app.events import resend_outbox
 from app.runtime import Runtime
-from app.saga import recovery
-from app.saga.models import SagaInstance, SagaStep
-from app.saga.recovery import LOCKED_FOR_SECONDS, SweepResult, sweep, sweep_if_available
+from app.sagas import sagas
 from app.settings import ROOT, Settings
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.recovery import LOCKED_FOR_SECONDS, SweepResult
 from tests.testkit.messages import Clock, Post
 from tests.testkit.processes import process_environment
 from workflows.operations.audit import audit
@@ -99,14 +98,14 @@ def test_the_sweep_reports_what_has_been_locked_for_too_long_and_drives_on_the_r
     with closing(Database(here.settings.database_url)) as holder, holder.transaction() as other:
         other.get_one(SagaInstance, orders[0].saga_id, with_for_update=True)
         clock.forward(here.settings.stall_seconds + LOCKED_FOR_SECONDS - 1)
-        assert (swept := sweep()).driven == 1
+        assert (swept := sagas.sweep()).driven == 1
         assert swept.locked == 0
         clock.forward(2)
         with caplog.at_level(logging.WARNING):
-            assert sweep().locked == 1
+            assert sagas.sweep().locked == 1
     assert [vars(record)["saga_id"] for record in caplog.records] == [orders[0].saga_id]
 
-    assert (swept := sweep()).driven == 1
+    assert (swept := sagas.sweep()).driven == 1
     assert swept.locked == 0
 
 
@@ -114,15 +113,16 @@ def test_a_sweep_does_not_report_what_another_has_just_claimed(
     here: Runtime, orders: list[PlacedOrder], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = list[SweepResult | None]()
+    resend_outbox = sagas.events.resend_outbox
 
     def with_another_sweep_beside(*args: Any, **options: Any) -> int:
-        monkeypatch.setattr(recovery, "resend_outbox", resend_outbox)
+        monkeypatch.setattr(sagas.events, "resend_outbox", resend_outbox)
         with ThreadPoolExecutor(1) as pool:
-            beside.append(pool.submit(sweep_if_available).result(60))
+            beside.append(pool.submit(sagas.sweep_if_available).result(60))
         return resend_outbox(*args, **options)
 
-    monkeypatch.setattr(recovery, "resend_outbox", with_another_sweep_beside)
+    monkeypatch.setattr(sagas.events, "resend_outbox", with_another_sweep_beside)
     clock.forward(here.settings.stall_seconds + LOCKED_FOR_SECONDS + 1)
 
-    assert sweep().driven == len(orders)
+    assert sagas.sweep().driven == len(orders)
     assert beside == [None]  # it waited for the other until its lock timeout

@@ -14,14 +14,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import Table, select, text
 
 from app.celery import app as celery
-from app.database import Base, Money, UtcDateTime
+from app.database import Money, UtcDateTime, all_tables
 from app.errors import NotFound
-from app.events import OutboxEntry
-from app.ids import first_id_of, new_id
 from app.retention import Of, tables
 from app.runtime import Runtime
-from app.saga import operations
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas.events import OutboxEntry
+from durable_sagas.ids import first_id_of, new_id
 from tasks.orders import Order
 from tests.testkit.messages import Clock
 from tests.testkit.servers import fresh_postgresql_database
@@ -46,7 +46,7 @@ def everything(here: Runtime) -> Rows:
     with here.database.reading() as session:
         return {
             table.name: [dict(row) for row in session.execute(select(table).order_by(*table.primary_key)).mappings()]
-            for table in Base.metadata.sorted_tables
+            for table in all_tables().values()
         }
 
 
@@ -96,7 +96,7 @@ def prune_all(clock: Clock, archive: Archive | None = None, batch: int = 7) -> i
 
 
 def test_every_table_either_goes_with_an_order_or_is_named_as_what_stays() -> None:
-    assert tables(RETENTION) | STAYS | EMPTY_BY_THEN == set(Base.metadata.tables)
+    assert tables(RETENTION) | STAYS | EMPTY_BY_THEN == set(all_tables())
     assert not tables(RETENTION) & STAYS
 
 
@@ -158,7 +158,7 @@ def test_one_that_was_made_long_ago_and_ended_lately_stays(here: Runtime, clock:
     prune_all(clock)
     waiting = [row["id"] for row in everything(here)["saga_instances"] if row["status"] in {"pending", "running"}]
     for saga_id in waiting:
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
 
     assert prune_all(clock) == 0
 
@@ -259,7 +259,7 @@ def test_the_archive_has_everything_exactly(here: Runtime, forward: Clock, tmp_p
     assert {line["order_id"] for line in lines} == orders
     archived = {name: [row for line in lines for row in line["rows"][name]] for name in gone}
     for name, rows in gone.items():
-        table = Base.metadata.tables[name]
+        table = all_tables()[name]
         read = [_as_stored(table, row) for row in archived[name]]
         assert sorted(read, key=repr) == sorted(rows, key=repr), name
     first = next(line for line in lines if line["status"] == "completed")

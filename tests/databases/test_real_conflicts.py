@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from app.runtime import Runtime
-from app.saga.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep
 from tests.testkit.messages import Post, run
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database.statements import add_to_columns, insert_new, insert_once, lock_rows, update_where, upsert
-from app.ids import new_id
 from app.runtime import Runtime
+from durable_sagas.ids import new_id
 from tasks.gateways.carrier import CarrierEntry
 from tasks.inventory import Book, Category, ReservationStatus, StockReservation
 from tasks.payments import Payment, PaymentMethod, PaymentStatus

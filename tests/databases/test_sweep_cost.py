@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app.runtime import Runtime
-from app.saga.recovery import sweep
+from app.sagas import sagas
 from tests.databases.plans import (
     Executed,
     explain,
@@ -83,7 +83,7 @@ def finish_sagas(here: Runtime, first: int, last: int) -> None:
 def sweep_with_something_due(here: Runtime, clock: Clock, executed: list[Executed]) -> list[Executed]:
     """Sweep and leave everything as due as it was; returns what the sweep asked of the database."""
     executed.clear()
-    swept = sweep()
+    swept = sagas.sweep()
     of_orders = [one for one in executed if "sweeps" not in one[0] and "pg_stat" not in one[0]]
     statements = [one for one in of_orders if one[0].startswith(("SELECT", "UPDATE"))]
     assert (swept.driven, swept.resent) == (DUE, 1)

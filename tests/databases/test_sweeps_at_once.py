@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy.orm import Session
 
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import orchestrator, recovery, registry
-from app.saga.recovery import BATCH, SweepResult, sweep
-from app.saga.saga_log import SagaRecord
+from app.sagas import sagas
+from durable_sagas import registry
+from durable_sagas.ids import new_id
+from durable_sagas.recovery import BATCH, SweepResult
+from durable_sagas.saga_log import SagaRecord
 from tests.engine import trip
 from tests.testkit.messages import Clock, Post
 
@@ -20,7 +21,7 @@ DUE = 300
 
 
 @pytest.fixture
-def sagas(here: Runtime, post: Post, clock: Clock) -> Iterator[set[str]]:
+def started(here: Runtime, post: Post, clock: Clock) -> Iterator[set[str]]:
     """Trips that were started and never published, all due."""
     with trip.agency():
         with here.database.transaction() as session:
@@ -32,15 +33,15 @@ def sagas(here: Runtime, post: Post, clock: Clock) -> Iterator[set[str]]:
 
 def start_trip(session: Session) -> str:
     aggregate_id = new_id()
-    return orchestrator.start(session, trip.TRIP, aggregate_id, {"trip": aggregate_id}).id
+    return trip.TRIP.start(session, aggregate_id, {"trip": aggregate_id}).id
 
 
 def sweep_until_done() -> list[SweepResult]:
     """Sweep until nothing is due; returns what each sweep did."""
-    done = [sweep()]
+    done = [sagas.sweep()]
     while done[-1].driven:
         assert len(done) <= 10, "it drives the same again and again"
-        done.append(sweep())
+        done.append(sagas.sweep())
     return done
 
 
@@ -63,58 +64,58 @@ def driven(post: Post) -> Counter[str]:
 
 @pytest.mark.parametrize("sweepers", [2, 4])
 def test_each_saga_is_driven_once_whichever_sweep_takes_it(
-    here: Runtime, sagas: set[str], post: Post, clock: Clock, sweepers: int
+    here: Runtime, started: set[str], post: Post, clock: Clock, sweepers: int
 ) -> None:
     for sweeps_so_far in (1, 2):
         swept = sweep_in_threads(sweepers)
 
         assert sum(one.driven for one in swept) == DUE
         assert max(one.driven for one in swept) <= BATCH
-        assert driven(post) == dict.fromkeys(sagas, sweeps_so_far)
+        assert driven(post) == dict.fromkeys(started, sweeps_so_far)
         clock.forward(here.settings.stall_seconds * 2**sweeps_so_far + 1)  # the lease runs out
 
 
 @pytest.mark.parametrize("settings", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-def test_sweeps_claim_side_by_side_without_waiting_for_each_other(here: Runtime, sagas: set[str], post: Post) -> None:
+def test_sweeps_claim_side_by_side_without_waiting_for_each_other(here: Runtime, started: set[str], post: Post) -> None:
     with here.database.transaction() as first, here.database.transaction() as second:
-        claims = [set(recovery._claim(session)) for session in (first, second)]
+        claims = [set(sagas.recovery._claim(session)) for session in (first, second)]
 
     assert [len(claim) for claim in claims] == [BATCH, BATCH]
     assert claims[0].isdisjoint(claims[1])
 
 
 def test_what_a_sweep_claimed_before_it_died_is_driven_when_the_lease_has_run_out(
-    here: Runtime, sagas: set[str], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    here: Runtime, started: set[str], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> str:
         raise SystemExit
 
     with monkeypatch.context() as dying, pytest.raises(SystemExit):
-        dying.setattr(recovery, "_drive", die)
-        sweep()
+        dying.setattr(sagas.recovery, "_drive", die)
+        sagas.sweep()
     assert driven(post) == {}
 
     assert sum(swept.driven for swept in sweep_in_threads(2)) == DUE - BATCH
     clock.forward(here.settings.stall_seconds * 2 + 1)
     sweep_until_done()
-    assert set(driven(post)) == sagas
+    assert set(driven(post)) == started
 
 
-def test_a_claim_that_was_not_committed_is_free_at_once(here: Runtime, sagas: set[str], post: Post) -> None:
+def test_a_claim_that_was_not_committed_is_free_at_once(here: Runtime, started: set[str], post: Post) -> None:
     with pytest.raises(ConnectionError), here.database.transaction() as session:
-        assert len(recovery._claim(session)) == BATCH
+        assert len(sagas.recovery._claim(session)) == BATCH
         session.connection().invalidate()  # closed, as by a process that is killed
         raise ConnectionError
 
     sweep_in_threads(1)
 
-    assert driven(post) == dict.fromkeys(sagas, 1)
+    assert driven(post) == dict.fromkeys(started, 1)
 
 
 def test_a_saga_that_cannot_be_driven_holds_up_no_other(
-    here: Runtime, sagas: set[str], post: Post, monkeypatch: pytest.MonkeyPatch
+    here: Runtime, started: set[str], post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = set(sorted(sagas)[: BATCH + 1])  # more than a whole batch
+    broken = set(sorted(started)[: BATCH + 1])  # more than a whole batch
     drive: Callable[[Session, SagaRecord], None] = driver().drive
 
     def drive_some(session: Session, record: SagaRecord) -> None:
@@ -125,12 +126,12 @@ def test_a_saga_that_cannot_be_driven_holds_up_no_other(
     monkeypatch.setattr(driver(), "drive", drive_some)
 
     for _ in range(DUE // BATCH):
-        sweep()
+        sagas.sweep()
 
-    assert driven(post) == dict.fromkeys(sagas - broken, 1)
+    assert driven(post) == dict.fromkeys(started - broken, 1)
 
 
 def driver() -> registry.Driver:
-    found = registry.named(trip.TRIP.name)
+    found = sagas.saga_types.get(trip.TRIP.name)
     assert found
     return found

@@ -16,9 +16,9 @@ from app.celery import app as celery
 from app.database import Database
 from app.errors import DatabaseUnavailable, StepUnavailable
 from app.runtime import Runtime
-from app.saga import recovery
-from app.saga.recovery import SweepResult
 from cli.embedded import EmbeddedStack
+from durable_sagas import recovery
+from durable_sagas.recovery import SweepResult
 from tasks.gateways.ledger import ledger_transaction
 from tasks.gateways.simulated_network import SimulatedNetwork
 from tests.databases.breaker import raising
@@ -139,9 +139,9 @@ def test_a_sweep_that_fails_leaves_the_next_one_all_its_work(
     clock.forward(here.settings.stall_seconds + 1)
     with monkeypatch.context() as broken:
         broken.setattr(here.database.engine.dialect, "do_commit", refuse)
-        assert recovery.run_sweep.apply().failed()
+        assert celery.tasks["orchestrator.sweep"].apply().failed()
 
-    assert recovery.run_sweep.apply().result == {"driven": 1, "timed_out": 0, "resent": 0, "locked": 0}
+    assert celery.tasks["orchestrator.sweep"].apply().result == {"driven": 1, "timed_out": 0, "resent": 0, "locked": 0}
     assert {message.kwargs["saga_id"] for message in post.waiting} == {placed.saga_id}
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.celery import QUEUES
 from app.settings import ROOT, Settings
 from deploy import roll
+from workflows import QUEUES
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)

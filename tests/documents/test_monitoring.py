@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from app.celery import QUEUES
 from app.settings import ROOT
 from tests.documents.dashboard import DASHBOARD, GRAFANA, PANELS
 from tests.documents.document import anchors
 from tests.testkit.prometheus import DEPLOYED, promtool
+from workflows import QUEUES
 
 RULES: list[dict[str, Any]] = [
     rule

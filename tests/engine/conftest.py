@@ -6,8 +6,8 @@ import pytest
 from kombu.transport.memory import Channel
 
 from app.celery import app as celery
-from app.messaging import batching
 from app.runtime import Runtime
+from app.sagas import sagas
 from tests.engine import trip
 from tests.engine.wire import Wire
 
@@ -25,5 +25,5 @@ def wire(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Wire:
     monkeypatch.setitem(celery.conf, "task_always_eager", False)
     monkeypatch.setitem(celery.conf, "task_publish_retry", False)  # it waits for real between two tries
     monkeypatch.setattr(Channel, "_put", wire.put)  # where kombu's memory transport would keep it for its workers
-    monkeypatch.setattr(batching, "_cooldown_until", {})  # what other tests could not do together
+    monkeypatch.setattr(sagas.engine.batches, "_cooldown_until", {})  # what other tests could not do together
     return wire

@@ -6,17 +6,18 @@ import pytest
 from sqlalchemy import text
 
 from app import runtime
+from app.celery import app as celery
 from app.errors import Conflict, NotFound, StepUnavailable
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import operations, orchestrator, recovery
-from app.saga.definition import Operation, StepStatus
-from app.saga.manual_completion import ManualCompletion
-from app.saga.models import SagaInstance, SagaStep
+from app.sagas import sagas
+from durable_sagas.definition import Operation, StepStatus
+from durable_sagas.ids import new_id
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.models import SagaInstance, SagaStep
 from tasks.gateways.carrier import SimulatedCarrier
 from tasks.gateways.payment_provider import SimulatedPaymentProvider
 from tests.engine import trip
-from tests.testkit.messages import Clock, Post, run
+from tests.testkit.messages import ERROR_CALLBACK, Clock, Post, run
 from tests.testkit.orders import refuse_to_resume
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -64,7 +65,7 @@ def test_a_compensation_done_by_hand_is_believed_and_the_rest_is_undone(
     placed = order(pattern, shipping="decline", **{service: "undo-fail:99"})
     assert (saga(placed).status, saga(placed).current_step) == ("stuck", undone_step)
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
 
     assert_undone(placed)
     row = step(placed, undone_step)
@@ -77,7 +78,7 @@ def test_a_compensation_done_by_hand_is_believed_and_the_rest_is_undone(
 def test_a_payment_given_back_by_hand_is_recorded_as_refunded(here: Runtime, pattern: Pattern) -> None:
     placed = order(pattern, shipping="decline", payments="undo-fail:99")
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
 
     assert scalar("SELECT status FROM payments WHERE order_id = :id", placed) == "refunded"
     refunded = "SELECT count(*) FROM events WHERE aggregate_id = :id AND event_type = 'PaymentRefunded'"
@@ -91,7 +92,7 @@ def test_a_booking_cancelled_by_hand_is_recorded(here: Runtime, monkeypatch: pyt
     placed = order(Pattern.ORCHESTRATION, shipping="timeout")
     assert saga(placed).current_step == "arrange_shipping"
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
 
     assert_undone(placed)
     assert scalar("SELECT status FROM shipments WHERE order_id = :id", placed) == "cancelled"
@@ -105,7 +106,7 @@ def test_a_charge_voided_by_hand_lets_the_choreography_say_that_it_failed(
     post.deliver_all()
     assert step(placed, "process_payment", Operation.ACTION).status == StepStatus.CLOSING
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     post.deliver_all()
 
     assert_undone(placed)
@@ -116,13 +117,13 @@ def test_a_charge_voided_by_hand_lets_the_choreography_say_that_it_failed(
 def test_where_several_are_stuck_the_step_must_be_named(here: Runtime) -> None:
     placed = order(Pattern.CHOREOGRAPHY, shipping="decline", payments="undo-fail:99", inventory="undo-fail:99")
     with pytest.raises(Conflict, match="stuck on process_payment and on reserve_stock: say which"):
-        operations.skip(placed.saga_id, ANN)
+        sagas.skip(placed.saga_id, ANN)
     with pytest.raises(Conflict, match="not on arrange_shipping"):
-        operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="arrange_shipping"))
+        sagas.skip(placed.saga_id, ManualCompletion(by="Ann", step="arrange_shipping"))
 
-    operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="process_payment"))
+    sagas.skip(placed.saga_id, ManualCompletion(by="Ann", step="process_payment"))
     assert (saga(placed).status, saga(placed).current_step) == ("stuck", "reserve_stock")
-    operations.skip(placed.saga_id, ManualCompletion(by="Bob"))
+    sagas.skip(placed.saga_id, ManualCompletion(by="Bob"))
 
     assert_undone(placed)
 
@@ -135,7 +136,7 @@ def test_one_word_covers_a_step_that_is_stuck_twice(post: Post, monkeypatch: pyt
     post.deliver_all()  # and the refund that the missing stock asks for
     assert step(placed, "process_payment").status == StepStatus.FAILED
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     post.deliver_all()
 
     assert_undone(placed)
@@ -152,12 +153,12 @@ def test_what_is_still_being_voided_is_not_given_up(post: Post, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         run(charge)  # its worker is killed while it voids; the message will come again
     post.deliver("inventory.reserve_on_order_created")
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
     post.deliver("shipping.settle_on_time_out_or_cancel_request")
     post.deliver("inventory.release_on_failure")
     assert saga(placed).current_step == "reserve_stock"
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     assert saga(placed).status == "compensating"
     monkeypatch.setattr(SimulatedPaymentProvider, "void", void)
     run(charge)
@@ -181,7 +182,7 @@ def test_a_saga_that_is_stuck_on_two_steps_is_found_by_either(here: Runtime) -> 
     placed = order(Pattern.CHOREOGRAPHY, shipping="decline", payments="undo-fail:8", inventory="undo-fail:8")
     other = {"process_payment": "reserve_stock", "reserve_stock": "process_payment"}[str(saga(placed).current_step)]
 
-    assert operations.resume_stuck(other).resumed == [placed.saga_id]
+    assert sagas.resume_stuck(other).resumed == [placed.saga_id]
 
     assert_undone(placed)
 
@@ -190,7 +191,7 @@ def test_an_orchestrated_saga_is_stuck_on_one_step_only(here: Runtime) -> None:
     placed = order(Pattern.ORCHESTRATION, shipping="decline", payments="undo-fail:99")
 
     with pytest.raises(Conflict, match="it is stuck on process_payment, not on reserve_stock"):
-        operations.skip(placed.saga_id, ManualCompletion(by="Ann", step="reserve_stock"))
+        sagas.skip(placed.saga_id, ManualCompletion(by="Ann", step="reserve_stock"))
 
 
 def test_past_the_point_of_no_return_nothing_is_skipped(here: Runtime) -> None:
@@ -198,7 +199,7 @@ def test_past_the_point_of_no_return_nothing_is_skipped(here: Runtime) -> None:
     assert (saga(placed).status, saga(placed).current_step) == ("stuck", "complete_order")
 
     with pytest.raises(Conflict, match="resume it"):
-        operations.skip(placed.saga_id, ANN)
+        sagas.skip(placed.saga_id, ANN)
 
 
 @pytest.mark.usefixtures("agency")
@@ -207,14 +208,14 @@ def test_an_orchestrated_action_is_not_skipped_either() -> None:
     assert trip.saga(saga_id).status == "stuck"
 
     with pytest.raises(Conflict, match="resume it"):
-        operations.skip(saga_id, ANN)
+        sagas.skip(saga_id, ANN)
 
 
 @pytest.mark.usefixtures("agency")
 def test_a_compensation_whose_service_has_nothing_to_record_is_only_logged() -> None:
     saga_id = trip.start(refuse=["book_flight"], fail={"cancel_car": 99})
 
-    operations.skip(saga_id, ANN)
+    sagas.skip(saga_id, ANN)
 
     assert trip.saga(saga_id).status == "compensated"
     assert trip.booked(saga_id) == {"car"}  # the person has seen to it, outside
@@ -230,7 +231,7 @@ def test_what_its_service_cannot_record_is_refused(here: Runtime, pattern: Patte
         session.execute(text("UPDATE orders SET status = 'completed' WHERE id = :id"), {"id": placed.order_id})
 
     with pytest.raises(Conflict, match=r"cannot be recorded as done: order .* is completed, not pending"):
-        operations.skip(placed.saga_id, ANN)
+        sagas.skip(placed.saga_id, ANN)
 
     assert saga(placed).status == "stuck"
 
@@ -240,9 +241,9 @@ def test_only_what_is_stuck_can_be_skipped(post: Post, pattern: Pattern) -> None
     placed = order(pattern)
 
     with pytest.raises(Conflict, match="nothing to skip: the saga is"):
-        operations.skip(placed.saga_id, ANN)
+        sagas.skip(placed.saga_id, ANN)
     with pytest.raises(NotFound):
-        operations.skip(new_id(), ANN)
+        sagas.skip(new_id(), ANN)
 
 
 @both
@@ -254,9 +255,9 @@ def test_the_compensation_that_comes_late_does_nothing(post: Post, pattern: Patt
         late = next((message for message in post.waiting if message.task == refund), late)
         run(post.waiting.pop(0))
         if pattern is Pattern.ORCHESTRATION and not post.waiting and saga(placed).status == "running":
-            orchestrator.request_compensation(saga_id=placed.saga_id)
+            celery.tasks[ERROR_CALLBACK](saga_id=placed.saga_id)
     assert late is not None
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     run(late)
     post.deliver_all()
     run(late)
@@ -271,7 +272,7 @@ def test_an_action_that_comes_after_its_undoing_by_hand_does_nothing(post: Post)
     post.deliver_all()
     assert saga(placed).current_step == "reserve_stock"
 
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     run(reserve)
     post.deliver_all()
 
@@ -283,8 +284,8 @@ def test_all_that_are_stuck_on_one_step_are_resumed(here: Runtime, pattern: Patt
     stuck = [order(pattern, shipping="decline", payments="undo-fail:8") for _ in range(5)]
     other = order(pattern, shipping="decline", inventory="undo-fail:8")
 
-    first = operations.resume_stuck("process_payment", limit=3)
-    second = operations.resume_stuck("process_payment", after=first.next_after, limit=3)
+    first = sagas.resume_stuck("process_payment", limit=3)
+    second = sagas.resume_stuck("process_payment", after=first.next_after, limit=3)
 
     assert [*first.resumed, *second.resumed] == [placed.saga_id for placed in stuck]
     assert (first.refused, second.refused, second.next_after) == ({}, {}, None)
@@ -297,7 +298,7 @@ def test_one_that_cannot_be_resumed_holds_up_no_other(here: Runtime, monkeypatch
     stuck = [order(Pattern.ORCHESTRATION, shipping="decline", payments="undo-fail:8") for _ in range(3)]
     refuse_to_resume(stuck[0].saga_id, monkeypatch)
 
-    done = operations.resume_stuck("process_payment")
+    done = sagas.resume_stuck("process_payment")
 
     assert done.resumed == [placed.saga_id for placed in stuck[1:]]
     assert list(done.refused) == [stuck[0].saga_id]
@@ -312,11 +313,11 @@ def test_an_orchestrated_saga_is_cancelled_at_every_step_before_its_pivot(post: 
     for task_name in CANCELLABLE[:done]:
         post.deliver(task_name)
 
-    operations.cancel(placed.saga_id)
-    operations.cancel(placed.saga_id)  # asking again changes nothing
+    sagas.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)  # asking again changes nothing
     assert saga(placed).status == "compensating"
     post.deliver_all()
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
 
     assert_undone(placed)
 
@@ -330,7 +331,7 @@ def test_an_orchestrated_saga_is_not_cancelled_after_its_pivot(post: Post, more:
         post.deliver(task_name)
 
     with pytest.raises(Conflict, match="point of no return"):
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
     post.deliver_all()
 
     assert saga(placed).status == "completed"
@@ -342,18 +343,18 @@ def test_what_is_stuck_while_it_is_undone_is_to_be_resumed_and_not_cancelled(her
     placed = order(pattern, shipping="decline", payments="undo-fail:8")
 
     with pytest.raises(Conflict, match="stuck: resume it"):
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
 
 
 def test_a_skipped_choreography_whose_event_was_lost_is_driven_on_by_the_sweep(post: Post, clock: Clock) -> None:
     placed = order(Pattern.CHOREOGRAPHY, shipping="decline", payments="undo-fail:99")
     post.deliver_all()
-    operations.skip(placed.saga_id, ANN)
+    sagas.skip(placed.saga_id, ANN)
     post.waiting.clear()
 
     for _ in range(3):
         clock.forward(2)
-        recovery.sweep()
+        sagas.sweep()
         post.deliver_all()
 
     assert_undone(placed)

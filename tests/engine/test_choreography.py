@@ -10,12 +10,12 @@ from sqlalchemy import text
 
 from app import runtime
 from app.errors import Conflict, StepRejected, StepUnavailable
-from app.events import delivery_of, subscribers
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import operations, recovery
-from app.saga.definition import StepStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.sagas import sagas
+from durable_sagas.definition import StepStatus
+from durable_sagas.events import delivery_of
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance, SagaStep
 from tasks import inventory, orders, payments, shipping
 from tasks.gateways.carrier import SimulatedCarrier
 from tasks.gateways.payment_provider import SimulatedPaymentProvider
@@ -83,7 +83,7 @@ def assert_clean(placed: PlacedOrder, status: str) -> None:
     ],
 )
 def test_every_row_of_the_table(event: Any, reactions: set[str]) -> None:
-    assert set(subscribers(event, ORDER_CHOREOGRAPHY.name)) == reactions
+    assert set(sagas.events.subscribers(event, ORDER_CHOREOGRAPHY.name)) == reactions
 
 
 @pytest.mark.parametrize("first", [RESERVE, CHARGE])
@@ -212,7 +212,7 @@ def test_a_cancelled_order_is_undone_wherever_it_stood(post: Post, first_steps: 
     for task_name in first_steps:
         post.deliver(task_name)
 
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
     post.deliver(CLOSE)
     post.deliver_all()
 
@@ -226,7 +226,7 @@ def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post, monkeypat
         post.deliver(task_name)
 
     def cancelled_meanwhile(*call: Any) -> str:
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
         return book(*call)
 
     monkeypatch.setattr(SimulatedCarrier, "book", cancelled_meanwhile)
@@ -236,7 +236,7 @@ def test_a_booking_that_was_first_wins_over_a_cancellation(post: Post, monkeypat
 
     assert_clean(placed, "completed")
     with pytest.raises(Conflict, match="point of no return"):
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
 
 
 @pytest.mark.parametrize("too_late", ["cancelled", "overdue"])
@@ -246,9 +246,9 @@ def test_nothing_is_booked_by_a_message_that_waited_too_long(post: Post, clock: 
         post.deliver(task_name)
     clock.forward(2.1)
     if too_late == "cancelled":
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
     else:
-        recovery.sweep()
+        sagas.sweep()
 
     post.deliver_all()  # the order to ship comes before the word that it is too late
 
@@ -262,7 +262,7 @@ def test_an_order_that_times_out_takes_the_same_way_out(post: Post, clock: Clock
     post.waiting.clear()
 
     clock.forward(2.1)
-    assert recovery.sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     post.deliver_all()
 
     assert_clean(placed, "compensated")
@@ -275,7 +275,7 @@ def test_lost_messages_are_sent_again_by_the_sweep(post: Post, clock: Clock) -> 
     post.waiting.clear()
 
     clock.forward(1.1)
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     post.deliver_all()
 
     assert_clean(placed, "completed")
@@ -291,10 +291,10 @@ def test_what_was_revoked_is_done_when_it_is_sent_again(post: Post, clock: Clock
     post.deliver_all()
 
     if by_hand and victim != NOTIFY:
-        operations.resume(placed.saga_id)
+        sagas.resume(placed.saga_id)
     else:
         clock.forward(1.5)  # stalled, and not overdue
-        recovery.sweep()
+        sagas.sweep()
     post.deliver_all()
 
     assert_clean(placed, "compensated")
@@ -310,7 +310,7 @@ def test_the_sweep_waits_while_an_order_makes_progress(post: Post, clock: Clock)
     waiting = len(post.waiting)
 
     clock.forward(0.2)
-    recovery.sweep()
+    sagas.sweep()
 
     assert len(post.waiting) == waiting
     post.deliver_all()
@@ -404,7 +404,7 @@ def test_a_resume_says_what_no_repetition_would(post: Post) -> None:
         # as if the reactions had other names when they did it, before a deploy
         session.execute(text("UPDATE saga_steps SET delivery_id = 'another'"))
 
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
     post.deliver_all()
 
     assert_clean(placed, "compensated")
@@ -513,7 +513,7 @@ def test_a_refund_that_fails_while_a_repetition_of_it_succeeds_is_done(
 
 def test_what_is_over_is_not_stuck_by_a_late_message_that_fails(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     placed = order(payments="decline")
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
     close = post.take(CLOSE)
     post.deliver_all()
     assert_clean(placed, "compensated")
@@ -537,7 +537,7 @@ def test_voiding_has_a_round_of_retries_of_its_own_and_can_be_resumed(
     assert (row.status, row.attempts) == (StepStatus.CLOSING, 2 + 7)
     monkeypatch.setattr(SimulatedPaymentProvider, "void", void)
 
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
     post.deliver_all()
 
     assert_clean(placed, "compensated")
@@ -548,16 +548,16 @@ def test_a_step_past_the_point_of_no_return_waits_for_a_resume(here: Runtime) ->
     placed = order(orders="fail:8")
     assert saga(placed).status == "stuck"
     with pytest.raises(Conflict, match="point of no return"):
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
 
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
 
     assert_clean(placed, "completed")
 
 
 def test_the_customer_hears_why_it_was_cancelled_and_not_what_it_was_stuck_on(here: Runtime) -> None:
     placed = order(shipping="decline", payments="undo-fail:8")
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
 
     with runtime.current().database.reading() as session:
         query = text("SELECT message FROM notifications WHERE order_id = :id")
@@ -571,11 +571,11 @@ def test_a_timed_out_order_is_seen_at_its_deadline_even_while_it_makes_progress(
     clock.forward(1.9)
     post.deliver(RESERVE)
     clock.forward(0.05)
-    recovery.sweep()
+    sagas.sweep()
 
     assert saga(placed).wake_at == saga(placed).deadline_at
     clock.forward(0.1)
-    assert recovery.sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
 
 
 def payment_status(placed: PlacedOrder) -> str | None:
@@ -595,7 +595,7 @@ def declines(*_: Any) -> Any:
 def test_the_first_messages_in_every_order(post: Post) -> None:
     for sequence in permutations([RESERVE, CHARGE, CLOSE]):
         placed = order("item-001")
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
         for task_name in sequence:
             post.deliver(task_name)
         post.deliver_all()
@@ -606,8 +606,8 @@ def test_a_resumed_refund_settles_the_order(here: Runtime) -> None:
     placed = order(shipping="decline", payments="undo-fail:8")
     assert saga(placed).status == "stuck"
     with pytest.raises(Conflict, match="resume it"):
-        operations.cancel(placed.saga_id)
+        sagas.cancel(placed.saga_id)
 
-    operations.resume(placed.saga_id)
+    sagas.resume(placed.saga_id)
 
     assert_clean(placed, "compensated")

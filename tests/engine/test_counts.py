@@ -12,20 +12,18 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.errors import StepRejected
-from app.events import History
-from app.ids import new_id
-from app.messages import Event, EventType
-from app.saga import orchestrator
-from app.saga.choreography import Choreography
-from app.saga.commands import command
-from app.saga.definition import Saga, Step
-from app.saga.orchestrator import orchestrated
-from app.saga.reactions import Compensate, Decision, Execute
+from app.sagas import sagas
 from bench.statements import Counted
+from durable_sagas.definition import Step
+from durable_sagas.events import History
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Event, EventType
+from durable_sagas.reactions import Compensate, Decision, Execute
 from tests.simulation.orders import PLENTY, UNPAYABLE, an_order
 from tests.simulation.store import template
 from tests.simulation.verdict import judge
 from tests.simulation.world import World, open_world
+from tests.testkit.messages import ERROR_CALLBACK
 from workflows.order_orchestration import ORDER
 
 ORDERS = {
@@ -114,22 +112,22 @@ Opened, Acted, Undone, Called, Voided, Lapsed, Recalled = map(
 )
 
 
-@command("orders.open_plainly")
+@sagas.command("orders.open_plainly")
 def open_plainly(_session: Session, _note: Note) -> Event:
     return Event(Opened)
 
 
-@command("orders.act")
+@sagas.command("orders.act")
 def act(_session: Session, _note: Note) -> Event:
     return Event(Acted)
 
 
-@command("orders.undo")
+@sagas.command("orders.undo")
 def undo(_session: Session, _note: Note) -> Event:
     return Event(Undone)
 
 
-@command("orders.check")
+@sagas.command("orders.check")
 def check(_session: Session, note: Note) -> None:
     if note.refused:
         raise StepRejected("no")
@@ -139,18 +137,20 @@ def answer(_note: Note, key: str) -> str:
     return key
 
 
-@command("payments.call", call=answer, void=answer)
+@sagas.command("payments.call", call=answer, void=answer)
 def call(_session: Session, _note: Note, _answer: str) -> Event:
     return Event(Called)
 
 
-@command("payments.void", call=answer)
+@sagas.command("payments.void", call=answer)
 def void(_session: Session, _note: Note, _answer: str) -> Event:
     return Event(Voided)
 
 
-CONDUCTED = orchestrated(Saga("plain", Step(act, undo), Step(check), Step(call, void, pivot=True)))
-DANCED = Choreography("plain-choreography", timed_out=Lapsed, cancel_requested=Recalled, point_of_no_return=Called)
+CONDUCTED = sagas.saga("plain", Step(act, undo), Step(check), Step(call, void, pivot=True))
+DANCED = sagas.choreography(
+    "plain-choreography", timed_out=Lapsed, cancel_requested=Recalled, point_of_no_return=Called
+)
 
 
 @DANCED.on(Opened, queue="orders")
@@ -259,9 +259,7 @@ def test_an_orchestrated_saga_is_one_message_per_step_and_undone_one_more_per_co
     actions = [step.action.name for step in ORDER.steps]
     undoing = [step.compensation.name for step in ORDER.steps[: to_pay + 1] if step.compensation]
     assert messages("order: completed") == Counter([*actions, told])
-    assert messages("order: payment declined") == Counter(
-        [*actions[: to_pay + 1], orchestrator.ERROR_CALLBACK, *undoing, told]
-    )
+    assert messages("order: payment declined") == Counter([*actions[: to_pay + 1], ERROR_CALLBACK, *undoing, told])
 
 
 def start(
@@ -271,7 +269,7 @@ def start(
         with world.here.database.transaction() as session:
             payload = {"refused": refused(which)}
             if conducted:
-                orchestrator.start(session, CONDUCTED, new_id(), payload)
+                CONDUCTED.start(session, new_id(), payload)
             else:
                 DANCED.start(session, open_plainly, new_id(), payload, "OPENED")
 

@@ -5,8 +5,7 @@ from uuid import uuid4, uuid5
 
 import pytest
 
-from app.messages import Event, EventType
-from app.saga.decisions import (
+from durable_sagas.decisions import (
     AlreadyFailed,
     Consequence,
     Drop,
@@ -22,10 +21,11 @@ from app.saga.decisions import (
     decide_reaction,
     decide_step,
 )
-from app.saga.definition import Command, Guard, Operation, RetryPolicy, Saga, Step
-from app.saga.models import SagaInstance, SagaStep
-from app.saga.reactions import Abort, Compensate, Execute
-from app.saga.saga_log import Log
+from durable_sagas.definition import Command, Guard, Operation, RetryPolicy, Saga, Step
+from durable_sagas.messages import Event, EventType
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.reactions import Abort, Compensate, Execute
+from durable_sagas.saga_log import Log
 
 ACTION, COMPENSATION = Operation.ACTION, Operation.COMPENSATION
 MINE, OTHER = str(uuid5(uuid4(), "mine")), str(uuid5(uuid4(), "other"))

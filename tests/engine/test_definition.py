@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from app.errors import DefinitionError
-from app.messages import Event, EventType
-from app.saga.commands import command as declare
-from app.saga.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
-from app.saga.reactions import Compensate, Execute
+from durable_sagas.commands import command as declare
+from durable_sagas.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
+from durable_sagas.messages import Event, EventType
+from durable_sagas.reactions import Compensate, Execute
 
 
 def command(name: str, **options: Any) -> Command:
@@ -57,7 +57,7 @@ def test_what_a_gateway_did_must_be_undone_at_the_gateway() -> None:
 
 def test_a_command_that_is_never_done_together_has_no_locks() -> None:
     with pytest.raises(DefinitionError, match="needs no locks"):
-        declare("shipping.never", call=lambda *_: None, lock_shared_rows=lambda *_: None)
+        declare("shipping.never", lambda *_: None, call=lambda *_: None, lock_shared_rows=lambda *_: None)
 
 
 def test_a_saga_in_flight_keeps_its_steps() -> None:

@@ -10,10 +10,10 @@ from celery import Celery, Task, signals
 from celery.app.trace import build_tracer
 
 from app.celery import app as cloudmart
+from app.consumer import Inbox
 from app.errors import StepFailed
-from app.messages import Reply
-from app.messaging.consumer import Inbox
 from app.runtime import Runtime
+from durable_sagas.messages import Reply
 
 NO = "no copy is left"
 

@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from app import runtime
 from app.celery import app as celery
-from app.events import subscribers
-from app.ids import new_id
+from app.sagas import sagas
+from durable_sagas.ids import new_id
 from tasks import orders
 from tests.testkit.messages import Post, run
 from tests.testkit.shop import UNKNOWN_ID
@@ -44,7 +44,7 @@ def status(placed: PlacedOrder) -> str:
 def test_a_reaction_is_deaf_to_the_events_of_others(
     post: Post, caplog: pytest.LogCaptureFixture, reaction: str, pattern: Pattern
 ) -> None:
-    assert reaction not in subscribers(orders.OrderCreated, ORDER_CHOREOGRAPHY.name)
+    assert reaction not in sagas.events.subscribers(orders.OrderCreated, ORDER_CHOREOGRAPHY.name)
     placed = order(pattern)
     post.deliver_all()
     event_id = first_event(placed)

@@ -13,11 +13,12 @@ from celery.worker.request import Request
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
-from app.messaging import batcher, batching
-from app.messaging.batcher import BUSY_SECONDS, MAX_BATCH, QUIET_SECONDS, Batcher
-from app.messaging.batching import BatchedMessage, Results
-from app.messaging.consumer import Inbox
+from app.celery import app as celery
 from app.observability import tracing
+from app.sagas import sagas
+from durable_sagas.messaging import batcher, batching, strategy
+from durable_sagas.messaging.batcher import BUSY_SECONDS, MAX_BATCH, QUIET_SECONDS, Batcher
+from durable_sagas.messaging.batching import BatchedMessage, Results
 
 STEP, OTHER, UNKNOWN = "orders.step", "orders.other", "orders.not_registered"
 
@@ -39,7 +40,7 @@ class Worker:
         self.broken = False
         """Whether nothing can be done together."""
         self._later: list[Entry] = []
-        self.gathering = Batcher(cast(Callable[[Request], object], self._run), cast(Hub, self), self._acked_together)
+        self.gathering = Batcher(cast(Callable[[Request], object], self._run), cast(Hub, self), self._ack_together)
 
     def monotonic(self) -> float:
         return self.now
@@ -68,7 +69,7 @@ class Worker:
         """Have messages come."""
         for one in ids:
             request = SimpleNamespace(id=one, name=task, kwargs={"saga_id": one}, request_dict={"retries": retries})
-            self.gathering.add(cast(Request, request))
+            self.gathering.add(cast(Request, request), sagas.engine)
 
     def look(self) -> None:
         """Have the loop turn when nothing more is to be read."""
@@ -86,7 +87,7 @@ class Worker:
         return {one.task_id: f"{one.task_id} is done" for one in wanted}
 
     @contextmanager
-    def _acked_together(self) -> Iterator[None]:
+    def _ack_together(self) -> Iterator[None]:
         self.said.append("acks are held")
         try:
             yield
@@ -95,7 +96,7 @@ class Worker:
 
     def _run(self, request: Request) -> None:
         self.handed.append(request.id)
-        self.outcomes.append(batching.take_result(request.id))
+        self.outcomes.append(sagas.engine.batches.take_result(request.id))
         self.now += self.takes
 
 
@@ -104,11 +105,11 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
     monkeypatch.setattr(batcher, "time", worker)
     monkeypatch.setattr(batching, "time", worker)
-    monkeypatch.setattr(batching, "_handlers", {})
-    monkeypatch.setattr(batching, "_cooldown_until", {})
+    monkeypatch.setattr(sagas.engine.batches, "_handlers", {})
+    monkeypatch.setattr(sagas.engine.batches, "_cooldown_until", {})
     monkeypatch.setattr(tracing, "provider", lambda: None)
-    batching.register(STEP, worker.do)
-    batching.register(OTHER, worker.do)
+    sagas.engine.batches.register(STEP, worker.do)
+    sagas.engine.batches.register(OTHER, worker.do)
     return worker
 
 
@@ -224,7 +225,7 @@ def test_a_task_that_is_not_registered_goes_straight_on(busy: Worker) -> None:
 
 
 def test_nothing_is_gathered_while_traces_are_written(busy: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "provider", lambda: object())
+    monkeypatch.setattr(tracing, "is_enabled", lambda: True)
 
     busy.add("a", "b")
 
@@ -253,7 +254,7 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
         yield
         busy.said.append(f"what {', '.join(busy.handed)} sent leaves")
 
-    monkeypatch.setattr(batcher, "publish_batch", publish_batch)
+    monkeypatch.setattr(sagas.engine.publisher, "publish_batch", publish_batch)
     busy.add("a", "b")
     busy.look()
     busy.look()
@@ -317,12 +318,14 @@ def test_only_a_worker_of_one_process_gathers(
     monkeypatch: pytest.MonkeyPatch, pool: type[Any], hub: object, gathers: bool
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(Consumer, "__init__", lambda _, on_task_request, **__: given.append(on_task_request))
+    monkeypatch.setattr(strategy, "default", lambda task, app, consumer: given.append(consumer.on_task_request))
+    consumer = Consumer.__new__(Consumer)
+    vars(consumer).update(pool=object.__new__(pool), hub=hub, on_task_request=print, restart_count=0)
 
-    def hand_on(_: Request) -> None: ...
+    strategy.batching_strategy(celery.tasks["orders.create_order"], celery, consumer)
 
-    Inbox(hand_on, pool=object.__new__(pool), hub=hub)
+    assert (given == [print]) != gathers
 
-    (on_task_request,) = given
-    assert (on_task_request is hand_on) != gathers
-    assert isinstance(getattr(on_task_request, "__self__", None), Batcher) == gathers
+
+def test_foreign_tasks_are_not_gathered() -> None:
+    assert celery.tasks["celery.backend_cleanup"].Strategy == "celery.worker.strategy:default"

@@ -12,8 +12,8 @@ from kombu.exceptions import DecodeError
 from kombu.message import Message
 
 from app.celery import app as celery
-from app.messaging.consumer import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
-from app.messaging.transports import amqp, memory, redis
+from app.consumer import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
+from durable_sagas.messaging.transports import amqp, memory, redis
 from tests.testkit.forged import NOBODY, headed, task
 
 BOMB = gzip.compress(b" " * 1_000_000)

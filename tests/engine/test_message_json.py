@@ -11,7 +11,7 @@ from kombu import serialization
 from kombu.exceptions import DecodeError
 from kombu.utils import json as kombus
 
-from app.messaging.serialization import SERIALIZER, read
+from durable_sagas.messaging.serialization import SERIALIZER, read
 
 SAYS: list[Any] = [
     [[], {"saga_id": "é\u2028\U0001f600\0"}, {"callbacks": None, "chain": [{"immutable": True, "args": []}]}],

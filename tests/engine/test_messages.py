@@ -17,15 +17,14 @@ from kombu.transport.memory import Channel
 
 from app.celery import app as celery
 from app.errors import StepFailed
-from app.ids import is_uuid, new_id
-from app.messaging import publisher
-from app.messaging.publisher import as_task, current_task_id, publish_batch, send, send_chain
-from app.messaging.serialization import write
-from app.saga import commands
-from app.saga.orchestrator import ERROR_CALLBACK
+from app.sagas import sagas
+from durable_sagas.ids import is_uuid, new_id
+from durable_sagas.messaging.publisher import Publisher, as_task, current_task_id, service_of
+from durable_sagas.messaging.serialization import write
 from tests.engine import trip
 from tests.engine.wire import Wire, id_of, parent_of
 from tests.simulation.messages import Message, run
+from tests.testkit.messages import ERROR_CALLBACK
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -37,7 +36,8 @@ TRIES = 3
 
 
 def signature(task_name: str, saga_id: str, **arguments: str) -> Signature:
-    return celery.signature(task_name, kwargs={"saga_id": saga_id, **arguments}, immutable=True)
+    arguments = {"saga_id": saga_id, **arguments}
+    return celery.signature(task_name, kwargs=arguments, immutable=True, queue=service_of(task_name))
 
 
 def content(message: Message) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_a_chain(wire: Wire, steps: tuple[str, ...]) -> None:
     saga_id = new_id()
     tasks = [signature(step, saga_id) for step in steps]
 
-    send_chain(steps, saga_id=saga_id)
+    sagas.engine.publisher.send_chain(steps, saga_id=saga_id)
     chain(*tasks).apply_async(root_id=saga_id)
 
     assert_alike(wire)
@@ -99,7 +99,7 @@ def test_a_chain_that_a_task_sends(wire: Wire) -> None:
     saga_id, task_id = new_id(), new_id()
 
     with running(task_id):
-        send_chain(STEPS, saga_id=saga_id, parent_id=current_task_id())
+        sagas.engine.publisher.send_chain(STEPS, saga_id=saga_id, parent_id=current_task_id())
         chain(*(signature(step, saga_id) for step in STEPS)).apply_async(root_id=saga_id)
 
     assert [parent_of(message) for message in wire.waiting] == [task_id] * 2
@@ -111,7 +111,7 @@ def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> N
     saga_id = new_id()
     tasks = [signature(step, saga_id) for step in steps]
 
-    send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
+    sagas.engine.publisher.send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
     chain(*tasks).apply_async(root_id=saga_id, link_error=signature(ERROR_CALLBACK, saga_id))
 
     assert_alike(wire)
@@ -121,7 +121,7 @@ def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> N
 def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
     saga_id, event_id, task_id = new_id(), new_id(), new_id()
 
-    send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
+    sagas.engine.publisher.send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
     signature(REACTION, saga_id, event_id=event_id).apply_async(root_id=saga_id, parent_id=parent_id, task_id=task_id)
 
     assert [id_of(message) for message in wire.waiting] == [task_id] * 2
@@ -130,8 +130,8 @@ def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
 
 def without_ours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Leave what follows a task to Celery."""
-    monkeypatch.setattr(commands, "send_next", lambda _: None)
-    monkeypatch.setattr(commands, "send_errbacks", lambda _: None)
+    monkeypatch.setattr(sagas.engine.publisher, "send_next", lambda _: None)
+    monkeypatch.setattr(sagas.engine.publisher, "send_errbacks", lambda _: None)
     return monkeypatch
 
 
@@ -220,7 +220,7 @@ def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, mo
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_publish", take_nothing)
+        patch.setattr(Publisher, "publish", take_nothing)
         reply = run(message)
 
     assert reply["success"]
@@ -236,7 +236,7 @@ def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_publish", take_nothing)
+        patch.setattr(Publisher, "publish", take_nothing)
         failure = run(message)
 
     assert isinstance(failure, StepFailed)
@@ -251,8 +251,10 @@ def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wi
     wire.away = away
     lost: list[str] = []
 
-    send_chain(STEPS, saga_id=new_id(), on_undelivered=lambda: lost.append("chain"))
-    send(REACTION, saga_id=new_id(), event_id=new_id(), on_undelivered=lambda: lost.append("reaction"))
+    sagas.engine.publisher.send_chain(STEPS, saga_id=new_id(), on_undelivered=lambda: lost.append("chain"))
+    sagas.engine.publisher.send(
+        REACTION, saga_id=new_id(), event_id=new_id(), on_undelivered=lambda: lost.append("reaction")
+    )
 
     assert len(wire.waiting) == (0 if away else 2)
     assert lost == (["chain", "reaction"] if away else [])
@@ -261,16 +263,16 @@ def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wi
 def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
     first, second = new_id(), new_id()
 
-    with publish_batch():
-        send_chain(STEPS, saga_id=first)
-        send(REACTION, saga_id=second, event_id=new_id())
+    with sagas.engine.publisher.publish_batch():
+        sagas.engine.publisher.send_chain(STEPS, saga_id=first)
+        sagas.engine.publisher.send(REACTION, saga_id=second, event_id=new_id())
         assert wire.waiting == []
 
     assert wire.names() == [STEPS[0], REACTION]
 
 
 def test_messages_are_written_by_the_fast_writer(wire: Wire) -> None:
-    send_chain(STEPS, saga_id=new_id())
+    sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
     celery.signature(HOTEL, kwargs={"saga_id": new_id()}).apply_async()  # Celery's own, as a retry is
 
     for message in wire.waiting:
@@ -288,17 +290,17 @@ def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, mo
     maybe_declare = Producer.maybe_declare
     monkeypatch.setattr(Producer, "maybe_declare", note)
     for _ in range(2):  # a queue that has gone meanwhile is made again
-        with publish_batch():
+        with sagas.engine.publisher.publish_batch():
             for task in (HOTEL, CAR, HOTEL, HOTEL, CAR):
-                send(task, saga_id=new_id())
+                sagas.engine.publisher.send(task, saga_id=new_id())
 
     assert declared == ["orders", "inventory"] * 2
     assert len(wire.waiting) == 10
 
 
 def test_what_was_sent_together_leaves_though_an_exception_ends_the_block(wire: Wire) -> None:
-    with pytest.raises(SystemExit), publish_batch():
-        send_chain(STEPS, saga_id=new_id())
+    with pytest.raises(SystemExit), sagas.engine.publisher.publish_batch():
+        sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
         raise SystemExit
 
     assert wire.names() == [STEPS[0]]
@@ -315,9 +317,9 @@ def test_a_message_that_breaks_off_what_is_sent_together_is_sent_again_with_all_
     ids = [new_id(), new_id(), new_id()]
     lost: list[str] = []
 
-    with publish_batch():
+    with sagas.engine.publisher.publish_batch():
         for saga_id in ids:
-            send_chain(STEPS, saga_id=saga_id, on_undelivered=partial(lost.append, saga_id))
+            sagas.engine.publisher.send_chain(STEPS, saga_id=saga_id, on_undelivered=partial(lost.append, saga_id))
 
     assert wire.refused == 1
     # the first was taken before: to be done twice does no harm, not to be done would
@@ -329,9 +331,9 @@ def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_a
     wire.away = True
     lost: list[int] = []
 
-    with publish_batch():
+    with sagas.engine.publisher.publish_batch():
         for number in range(20):
-            send_chain(STEPS, saga_id=new_id(), on_undelivered=partial(lost.append, number))
+            sagas.engine.publisher.send_chain(STEPS, saga_id=new_id(), on_undelivered=partial(lost.append, number))
 
     assert lost == list(range(20))
     assert wire.refused <= 1 + TRIES
@@ -347,9 +349,9 @@ def test_whatever_is_raised_while_they_are_sent_each_is_as_task_itself_then(monk
     sent: list[str] = []
     monkeypatch.setattr(celery.amqp, "send_task_message", send_by_itself_only)
 
-    with publish_batch():
-        send_chain(STEPS, saga_id=new_id())
-        send_chain(STEPS, saga_id=new_id())
+    with sagas.engine.publisher.publish_batch():
+        sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
+        sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
 
     assert sent == [STEPS[0], STEPS[0]]
 
@@ -358,7 +360,7 @@ def test_a_task_that_sends_with_others_leaves_nothing_to_celery(wire: Wire) -> N
     saga_id = trip.start()
     (message,) = wire.take(HOTEL)
 
-    with publish_batch():
+    with sagas.engine.publisher.publish_batch():
         run(message)
         assert wire.waiting == []
 

@@ -12,18 +12,18 @@ from sqlalchemy.orm import Session
 from app import fault_injection, runtime
 from app.celery import app as celery
 from app.errors import Conflict, StepFailed
-from app.ids import new_id
-from app.messages import Reply
 from app.runtime import Runtime
-from app.saga import operations, orchestrator, recovery, signals, state_machine
-from app.saga.commands import command
-from app.saga.definition import Command, Guard, Saga, Step
-from app.saga.execution import Delivery, Execution
-from app.saga.models import SagaInstance
-from app.saga.orchestrator import Orchestrated, orchestrated
+from app.sagas import sagas
+from durable_sagas import recovery, signals, state_machine
+from durable_sagas.definition import Command, Guard, Step
+from durable_sagas.execution import Delivery, Execution
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Reply
+from durable_sagas.models import SagaInstance
+from durable_sagas.orchestrator import CommandDeliveries
 from tasks.gateways.payment_provider import SimulatedPaymentProvider
 from tests.engine import trip
-from tests.testkit.messages import Clock, Post, run
+from tests.testkit.messages import ERROR_CALLBACK, Clock, Post, run
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
@@ -91,7 +91,7 @@ def test_a_compensation_out_of_retries_is_stuck_and_a_resume_has_a_full_round() 
     assert saga.trouble == "inventory.cancel_car: cancel_car is down"
     assert trip.booked(saga_id) == {"hotel", "car"}
 
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
 
     saga = trip.saga(saga_id)
     assert saga.status == "compensated"
@@ -104,9 +104,9 @@ def test_past_the_pivot_a_failing_step_is_stuck_and_never_undone() -> None:
     saga_id = trip.start(fail={"send_tickets": 2})
     assert trip.saga(saga_id).status == "stuck"
     with pytest.raises(Conflict, match="point of no return"):
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
 
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
 
     assert trip.saga(saga_id).status == "completed"
     assert trip.booked(saga_id) == {"hotel", "car", "flight"}
@@ -118,19 +118,19 @@ def test_a_guard_is_asked_before_the_gateway() -> None:
     def fly(_: object, key: str) -> None:
         calls.append(key)
 
-    @command("shipping.fly", call=fly, void=fly)
+    @sagas.command("shipping.fly", call=fly, void=fly)
     def fly_there(session: Session, trip: trip.Trip, _: None) -> None:
         calls.append("recorded")
 
-    @command("shipping.stay", call=fly)
+    @sagas.command("shipping.stay", call=fly)
     def stay_here(session: Session, trip: trip.Trip, _: None) -> None:
         calls.append("undone")
 
     never = Guard("never", lambda _: False)
-    flight = orchestrated(Saga("flight-nobody-takes", Step(fly_there, stay_here, guard=never)))
+    flight = sagas.saga("flight-nobody-takes", Step(fly_there, stay_here, guard=never))
     aggregate_id = new_id()
     with runtime.current().database.transaction() as session:
-        saga_id = orchestrator.start(session, flight, aggregate_id, {"trip": aggregate_id}).id
+        saga_id = flight.start(session, aggregate_id, {"trip": aggregate_id}).id
 
     assert trip.saga(saga_id).error == "fly: guard: never"
     assert calls == [f"{saga_id}:fly", "undone"]  # only the voiding, which is always asked for
@@ -173,8 +173,8 @@ def test_every_compensation_delivered_twice_in_a_row_changes_nothing(post: Post)
     post.deliver("orders.book_hotel")
     post.deliver("inventory.book_car")
     post.deliver("shipping.book_flight")
-    orchestrator.request_compensation(saga_id=saga_id)
-    orchestrator.request_compensation(saga_id=saga_id)
+    celery.tasks[ERROR_CALLBACK](saga_id=saga_id)
+    celery.tasks[ERROR_CALLBACK](saga_id=saga_id)
     assert post.names() == ["notifications.send_tickets", "inventory.cancel_car", "orders.cancel_hotel"]
     post.take("notifications.send_tickets")
     while post.waiting:
@@ -190,7 +190,7 @@ def test_after_the_fence_is_closed_a_late_action_does_nothing(post: Post) -> Non
     saga_id = trip.start()
     post.deliver("orders.book_hotel")
     late = post.take("inventory.book_car")
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     run(late)
     assert trip.diary == ["book_hotel"]
     post.waiting[:] = [message for message in post.waiting if "cancel" in str(message.task)]
@@ -206,7 +206,8 @@ def chain_after(step: Command, saga_id: str, task_id: str) -> object:
     """Deliver a step's message that is part of a chain; returns what is left of the chain for Celery to send."""
     request = SimpleNamespace(id=task_id, retries=0, chain=["the rest"])
     delivery = Delivery(task_id, saga_id, runtime.current().now())
-    Execution(Orchestrated(step)).run(SimpleNamespace(request=request), delivery)  # type: ignore[arg-type]
+    execution = Execution(sagas.engine, CommandDeliveries(sagas.orchestrator, step))
+    execution.run(SimpleNamespace(request=request), delivery)  # type: ignore[arg-type]
     return request.chain
 
 
@@ -214,14 +215,14 @@ def test_a_closed_fence_ends_its_chain(post: Post) -> None:
     saga_id = trip.start()
     assert chain_after(trip.book_hotel, saga_id, "task") == ["the rest"]
 
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
 
     assert chain_after(trip.book_car, saga_id, "another task") is None
 
 
 def test_celery_itself_ends_the_chain_of_a_closed_fence(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     saga_id = trip.start()
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     sent: list[str] = []
     monkeypatch.setattr(celery.tasks[TWO_STEPS[1]], "run", lambda saga_id: sent.append(saga_id))
     step, following = TWO_STEPS
@@ -250,7 +251,7 @@ def test_a_second_chain_ends_where_the_first_was_faster(post: Post) -> None:
     assert chain_after(trip.book_hotel, saga_id, "task of a chain that the sweep sent") is None
 
     chain_after(trip.book_car, saga_id, "next task of the first chain")
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     chain_after(trip.cancel_car, saga_id, "task of the first way back")
     assert chain_after(trip.cancel_car, saga_id, "task of a way back that the sweep sent") is None
 
@@ -269,7 +270,7 @@ def test_compensations_keep_their_order_whatever_order_they_arrive_in(post: Post
     post.deliver("orders.book_hotel")
     post.deliver("inventory.book_car")
     post.waiting.clear()
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
 
     post.deliver("orders.cancel_hotel")
 
@@ -280,7 +281,7 @@ def test_an_error_callback_without_a_failure_in_the_log_undoes_nothing(post: Pos
     saga_id = trip.start()
     post.deliver("orders.book_hotel")
 
-    orchestrator.request_compensation(saga_id=saga_id)
+    celery.tasks[ERROR_CALLBACK](saga_id=saga_id)
 
     assert trip.saga(saga_id).status == "running"
 
@@ -290,10 +291,10 @@ def test_a_saga_that_was_never_published_is_published_by_the_sweep(post: Post, c
     post.waiting.clear()
 
     clock.forward(0.5)
-    assert recovery.sweep().driven == 0
+    assert sagas.sweep().driven == 0
     clock.forward(0.6)
     with_short_deadline(saga_id, 60)
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     post.deliver_all()
 
     assert trip.saga(saga_id).status == "completed"
@@ -305,7 +306,7 @@ def test_what_is_overdue_is_undone_by_the_sweep(post: Post, clock: Clock) -> Non
     post.waiting.clear()
 
     clock.forward(1.1)
-    assert recovery.sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     post.deliver_all()
 
     assert trip.saga(saga_id).status == "compensated"
@@ -330,7 +331,7 @@ def test_past_the_pivot_what_is_overdue_is_driven_on(post: Post, clock: Clock) -
     post.waiting.clear()
 
     clock.forward(1.1)
-    assert recovery.sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     post.deliver_all()
 
     assert trip.saga(saga_id).status == "completed"
@@ -344,7 +345,7 @@ def test_a_failure_whose_error_callback_was_lost_is_undone_by_the_sweep(post: Po
     assert trip.saga(saga_id).status == "running"
 
     clock.forward(1.1)
-    recovery.sweep()
+    sagas.sweep()
     post.deliver_all()
 
     assert trip.saga(saga_id).status == "compensated"
@@ -353,11 +354,11 @@ def test_a_failure_whose_error_callback_was_lost_is_undone_by_the_sweep(post: Po
 def test_lost_compensations_are_sent_again_by_the_sweep(post: Post, clock: Clock) -> None:
     saga_id = trip.start()
     post.deliver("orders.book_hotel")
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     post.waiting.clear()
 
     clock.forward(1.1)
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     post.deliver_all()
 
     assert trip.saga(saga_id).status == "compensated"
@@ -367,8 +368,8 @@ def test_a_sweep_leaves_alone_what_another_has_just_taken(post: Post, clock: Clo
     trip.start()
     clock.forward(1.1)
 
-    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=1, resent=0)
-    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
+    assert sagas.sweep() == recovery.SweepResult(driven=0, timed_out=1, resent=0)
+    assert sagas.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
 
 
 def test_what_has_ended_is_looked_at_no_more(post: Post, clock: Clock) -> None:
@@ -377,7 +378,7 @@ def test_what_has_ended_is_looked_at_no_more(post: Post, clock: Clock) -> None:
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).wake_at = clock()
 
-    assert recovery.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
+    assert sagas.sweep() == recovery.SweepResult(driven=0, timed_out=0, resent=0)
 
     assert trip.saga(saga_id).wake_at is None
 
@@ -391,10 +392,10 @@ def test_a_step_that_nobody_knows_anything_of_makes_the_saga_stuck_in_time_and_l
 
     post.deliver("orders.book_hotel")
     clock.forward(60)
-    recovery.sweep()
+    sagas.sweep()
     assert (trip.saga(saga_id).status, trip.diary) == ("pending", [])
     clock.forward(state_machine.ABANDONED_AFTER_SECONDS + 1)
-    recovery.sweep()
+    sagas.sweep()
 
     saga = trip.saga(saga_id)
     assert saga.status == "stuck"
@@ -427,7 +428,7 @@ def test_what_an_operation_did_not_answer_is_null_for_sql_too(here: Runtime) -> 
 
 def test_how_long_a_step_took_includes_its_work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[signals.SagaSignal] = []
-    monkeypatch.setattr(signals, "_listeners", [told.append])
+    monkeypatch.setattr(sagas.signals, "_listeners", [told.append])
     monkeypatch.setattr(trip, "_do", lambda *_: clock.forward(2))
 
     trip.start()

@@ -10,79 +10,82 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import runtime
+from app import consumer, runtime
 from app.celery import app as celery
 from app.errors import Conflict
-from app.events import emit, history
-from app.ids import new_id
-from app.messages import Event, EventType
-from app.messaging import consumer
-from app.saga import operations, orchestrator, recovery, registry, state_machine
-from app.saga.commands import command
-from app.saga.definition import Saga, Step
-from app.saga.execution import MAX_HANDOVERS
-from app.saga.manual_completion import ManualCompletion
-from app.saga.models import OperatorAction, SagaInstance
-from app.saga.orchestrator import Orchestration
+from app.sagas import sagas
+from durable_sagas import state_machine
+from durable_sagas.definition import Saga, Step
+from durable_sagas.events import history
+from durable_sagas.execution import MAX_HANDOVERS
+from durable_sagas.ids import new_id
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.messages import Event, EventType
+from durable_sagas.models import OperatorAction, SagaInstance
+from durable_sagas.orchestrator import OrchestratedSaga
 from tests.engine import trip
 from tests.engine.trip import Trip
 from tests.engine.wire import Wire
 from tests.simulation.messages import run
-from tests.testkit.messages import Clock
+from tests.testkit.messages import ERROR_CALLBACK, Clock
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
 
 
-@command("inventory.pack_bags")
+@sagas.command("inventory.pack_bags")
 def pack_bags(session: Session, _: Trip) -> None:
     trip.diary.append("pack_bags")
 
 
-@command("inventory.unpack_bags")
+@sagas.command("inventory.unpack_bags")
 def unpack_bags(session: Session, _: Trip) -> None:
     trip.diary.append("unpack_bags")
 
 
-@command("shipping.insure", call=lambda *_: trip.diary.append("insure"))
+@sagas.command("shipping.insure", call=lambda *_: trip.diary.append("insure"))
 def insure(session: Session, trip: Trip, _: None) -> None: ...
 
 
-@command("shipping.cancel_insurance", call=lambda *_: trip.diary.append("cancel_insurance"))
+@sagas.command("shipping.cancel_insurance", call=lambda *_: trip.diary.append("cancel_insurance"))
 def cancel_insurance(session: Session, trip: Trip, _: None) -> None: ...
 
 
-@command("notifications.wish_well")
+@sagas.command("notifications.wish_well")
 def wish_well(session: Session, _: Trip) -> None:
     trip.diary.append("wish_well")
 
 
 HOTEL, CAR, FLIGHT, TICKETS = trip.TRIP.steps
-OLDER = Orchestration(trip.TRIP)
-NEWER = Orchestration(Saga("trip", HOTEL, Step(pack_bags, unpack_bags), CAR, FLIGHT, Step(wish_well), TICKETS))
-INSURED = Orchestration(Saga("trip", HOTEL, Step(insure, cancel_insurance), CAR, FLIGHT, TICKETS))
+OLDER = trip.TRIP
+NEWER = OrchestratedSaga(
+    sagas.orchestrator, Saga("trip", HOTEL, Step(pack_bags, unpack_bags), CAR, FLIGHT, Step(wish_well), TICKETS)
+)
+INSURED = OrchestratedSaga(
+    sagas.orchestrator, Saga("trip", HOTEL, Step(insure, cancel_insurance), CAR, FLIGHT, TICKETS)
+)
 ADDED = {"inventory.pack_bags", "inventory.unpack_bags", "notifications.wish_well"}
 ADDED |= {"shipping.insure", "shipping.cancel_insurance"}
 
-Deploy = Callable[[Orchestration | None], None]
+Deploy = Callable[[OrchestratedSaga | None], None]
 
 
 @pytest.fixture
 def deploy(monkeypatch: pytest.MonkeyPatch) -> Deploy:
     """Make this process one of another version, or of one that does not declare trips at all."""
 
-    def deploy(version: Orchestration | None) -> None:
-        drivers = {name: driver for name, driver in registry._drivers.items() if name != "trip"}
-        monkeypatch.setattr(registry, "_drivers", drivers | ({"trip": version} if version else {}))
+    def deploy(version: OrchestratedSaga | None) -> None:
+        drivers = {name: driver for name, driver in sagas.engine.drivers.items() if name != "trip"}
+        monkeypatch.setattr(sagas.engine, "drivers", drivers | ({"trip": version} if version else {}))
 
     return deploy
 
 
-def start(version: Orchestration, **payload: Any) -> str:
+def start(version: OrchestratedSaga, **payload: Any) -> str:
     """Start a trip as a process of a version does; returns the saga's id."""
     trip_id = new_id()
     with runtime.current().database.transaction() as session:
-        return orchestrator.start(session, version.saga, trip_id, {"trip": trip_id, **payload}).id
+        return version.start(session, trip_id, {"trip": trip_id, **payload}).id
 
 
 def work_off(wire: Wire, *, leave: Collection[str] = ()) -> None:
@@ -94,7 +97,7 @@ def work_off(wire: Wire, *, leave: Collection[str] = ()) -> None:
 
 def sweep(clock: Clock, seconds: float) -> None:
     clock.forward(seconds)
-    recovery.sweep()
+    sagas.sweep()
 
 
 def test_older_workers_do_the_steps_they_know_and_newer_ones_the_rest(wire: Wire, deploy: Deploy) -> None:
@@ -173,8 +176,8 @@ def test_rolled_back_after_the_step_ran_only_its_undoing_waits(wire: Wire, deplo
     saga = trip.saga(saga_id)
     assert (saga.status, saga.trouble) == ("stuck", "pack_bags: no running process declares this step")
     with pytest.raises(Conflict, match="does not declare"):
-        operations.skip(saga_id, ManualCompletion("Ann"))
-    operations.resume(saga_id)
+        sagas.skip(saga_id, ManualCompletion("Ann"))
+    sagas.resume(saga_id)
     wire.waiting.clear()
     sweep(clock, 1.1)
     deploy(NEWER)
@@ -213,11 +216,11 @@ def test_past_the_pivot_an_unknown_step_has_time_before_it_is_stuck(wire: Wire, 
         sweep(clock, seconds)
         assert trip.saga(saga_id).status == "running"
     with pytest.raises(Conflict, match="point of no return"):
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
     sweep(clock, 60)
 
     assert trip.saga(saga_id).status == "stuck"
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
     deploy(NEWER)
     work_off(wire)
     assert trip.saga(saga_id).status == "completed"
@@ -232,7 +235,7 @@ def test_an_older_process_cancels_what_a_newer_one_started(wire: Wire, deploy: D
         wire.deliver("inventory.pack_bags")
     deploy(OLDER)
 
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     work_off(wire, leave=ADDED)
 
     assert trip.saga(saga_id).status == ("compensating" if ran else "compensated")
@@ -250,7 +253,7 @@ def test_an_older_error_callback_undoes_what_failed(wire: Wire, deploy: Deploy) 
         wire.deliver(task_name)
     deploy(OLDER)
 
-    wire.deliver("orchestrator.request_compensation")
+    wire.deliver(ERROR_CALLBACK)
 
     assert trip.saga(saga_id).status == "compensating"
     deploy(NEWER)
@@ -282,10 +285,10 @@ def test_a_failure_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, d
         wire.deliver(task_name)
     deploy(None)
 
-    wire.deliver("orchestrator.request_compensation")
+    wire.deliver(ERROR_CALLBACK)
 
     assert trip.saga(saga_id).status == "running"
-    assert wire.names() == ["orchestrator.request_compensation"]
+    assert wire.names() == [ERROR_CALLBACK]
     deploy(OLDER)
     work_off(wire)
     assert trip.saga(saga_id).status == "compensated"
@@ -304,7 +307,7 @@ def test_a_saga_of_an_unknown_type_is_stuck_when_nobody_has_moved_it_for_long(
 
     assert trip.saga(saga_id).trouble == "no running process declares all of saga trip"
     wire.waiting.clear()
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
     deploy(OLDER)
     sweep(clock, 0)
     work_off(wire)
@@ -313,7 +316,7 @@ def test_a_saga_of_an_unknown_type_is_stuck_when_nobody_has_moved_it_for_long(
 
 @pytest.mark.parametrize("version", [OLDER, None])
 def test_what_has_waited_long_for_another_reason_has_its_full_time_too(
-    wire: Wire, deploy: Deploy, clock: Clock, version: Orchestration | None
+    wire: Wire, deploy: Deploy, clock: Clock, version: OrchestratedSaga | None
 ) -> None:
     deploy(NEWER)
     saga_id = start(NEWER, refuse=["book_flight"])
@@ -349,14 +352,14 @@ def test_what_is_asked_of_a_process_of_the_other_version_is_done_by_one_that_can
         make_stuck(saga_id)
 
     for _ in range(2):
-        operations.cancel(saga_id, by="Ann")
+        sagas.cancel(saga_id, by="Ann")
 
     assert trip.saga(saga_id).status == ("stuck" if stuck else "running")
     assert trip.saga(saga_id).cancel_requested_at == clock()
     assert acts(saga_id) == ["cancel"]
     deploy(OLDER)
     if stuck:
-        operations.resume(saga_id)
+        sagas.resume(saga_id)
     sweep(clock, 0)
     work_off(wire)
     assert trip.saga(saga_id).status == "compensated"
@@ -365,7 +368,7 @@ def test_what_is_asked_of_a_process_of_the_other_version_is_done_by_one_that_can
 
 def make_stuck(saga_id: str) -> None:
     with runtime.current().database.transaction() as session:
-        state_machine.mark_stuck(
+        sagas.engine.state_machine.mark_stuck(
             session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it"
         )
 
@@ -385,12 +388,12 @@ def test_a_customer_does_not_resume_what_is_stuck_past_the_point_of_no_return(
     deploy(None)
     make_stuck(saga_id)
 
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     sweep(clock, 60)
 
     assert trip.saga(saga_id).status == "stuck"
     deploy(OLDER)
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
     sweep(clock, 0)
     work_off(wire)
     assert trip.saga(saga_id).status == "completed"
@@ -403,7 +406,7 @@ def test_a_message_that_only_another_version_understands_does_not_come_for_ever(
     trip.start(refuse=["book_hotel"] if failed else [])
     if failed:
         wire.deliver("orders.book_hotel")
-        assert wire.names() == ["orchestrator.request_compensation"]
+        assert wire.names() == [ERROR_CALLBACK]
     deploy(None)
 
     with caplog.at_level(logging.INFO):
@@ -417,7 +420,7 @@ def test_a_reaction_leaves_an_event_that_it_does_not_know_to_others(wire: Wire) 
     placed = place(NewOrder((Item("item-001", 1),), Pattern.CHOREOGRAPHY))
     with runtime.current().database.transaction() as session:
         saga = session.get_one(SagaInstance, placed.saga_id)
-        event = emit(session, saga.aggregate_id, Event(EventType("WrappingFailed")), saga_id=saga.id)
+        event = sagas.events.emit(session, saga.aggregate_id, Event(EventType("WrappingFailed")), saga_id=saga.id)
         foreign = {"saga_id": placed.saga_id, "event_id": event.id}
     wire.waiting.clear()
 

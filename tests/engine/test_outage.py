@@ -7,13 +7,14 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app import runtime
+from app.celery import app as celery
 from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
-from app.saga import operations, orchestrator, recovery
-from app.saga.models import SagaInstance
-from app.saga.outage import suspend_deadline
-from tests.testkit.messages import Clock, Post
+from app.sagas import sagas
+from durable_sagas.models import SagaInstance
+from durable_sagas.outages import suspend_deadline
+from tests.testkit.messages import ERROR_CALLBACK, Clock, Post
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
@@ -45,11 +46,11 @@ def test_an_order_accepted_while_the_broker_is_away_outlives_its_deadline(
     placed = order(pattern)
     for _ in range(30):  # half a minute without a broker, thirty times a step's deadline
         clock.forward(1)
-        recovery.sweep()
+        sagas.sweep()
     post.away = False
 
     clock.forward(60)
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     assert seconds_left(placed, clock()) == TIMEOUT[pattern]
     post.deliver_all()
 
@@ -63,7 +64,7 @@ def test_the_next_sweep_sends_what_could_not_be_sent(post: Post, clock: Clock, p
     order(pattern)
     post.away = False
 
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     assert post.waiting
 
 
@@ -79,11 +80,11 @@ def test_the_deadline_that_begins_late_is_a_deadline(post: Post, clock: Clock, p
     post.away = True
     placed = order(pattern)
     post.away = False
-    recovery.sweep()
+    sagas.sweep()
     post.waiting.clear()  # and nobody ever took it
 
     clock.forward(TIMEOUT[pattern])
-    assert recovery.sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     post.deliver_all()
 
     assert saga(placed).status == "compensated"
@@ -98,7 +99,7 @@ def test_during_an_outage_the_sweep_does_not_try_every_time(post: Post, clock: C
     tries = 0
     for _ in range(20):
         clock.forward(1)
-        tries += recovery.sweep().driven
+        tries += sagas.sweep().driven
     assert 3 <= tries <= 6  # after 1, 2, 4, 8 … seconds
 
 
@@ -107,10 +108,10 @@ def test_a_cancellation_that_could_not_be_sent_is_sent_by_the_sweep(post: Post, 
     placed = order(pattern)
     post.waiting.clear()
     post.away = True
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
     post.away = False
 
-    assert recovery.sweep().driven == 1
+    assert sagas.sweep().driven == 1
     post.deliver_all()
 
     assert saga(placed).status == "compensated"
@@ -125,10 +126,10 @@ def test_past_the_point_of_no_return_no_deadline_is_set_again(post: Post, clock:
     post.waiting.clear()
 
     clock.forward(1.1)
-    recovery.sweep()
+    sagas.sweep()
     assert saga(placed).deadline_at is None
     clock.forward(10)
-    recovery.sweep()
+    sagas.sweep()
     assert saga(placed).deadline_at is None
 
 
@@ -138,7 +139,7 @@ def test_a_database_that_is_away_too_leaves_the_deadline_as_it_was(
     placed = order(Pattern.ORCHESTRATION)
     with monkeypatch.context() as broken:
         broken.setattr(here, "database", Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here"))
-        suspend_deadline(placed.saga_id)
+        suspend_deadline(sagas.engine, placed.saga_id)
 
     assert seconds_left(placed, clock()) == 1
 
@@ -151,7 +152,7 @@ def test_an_error_callback_that_meets_no_database_is_delivered_again(
         post.deliver(task_name)
     monkeypatch.setattr(here, "database", FailsOnce(here.database))
 
-    orchestrator.request_compensation.apply(kwargs={"saga_id": placed.saga_id})
+    celery.tasks[ERROR_CALLBACK].apply(kwargs={"saga_id": placed.saga_id})
 
     assert saga(placed).status == "compensating"
 

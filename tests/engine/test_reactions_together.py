@@ -1,13 +1,12 @@
 """Several messages for one reaction in one transaction: the order's choreography, done by workers that gather."""
 
 from app import runtime
-from app.events import StoredEvent, delivery_of, history
-from app.ids import new_id
-from app.messaging import batching
-from app.messaging.publisher import send
 from app.runtime import Runtime
-from app.saga.models import SagaInstance, SagaStep
+from app.sagas import sagas
 from bench.statements import Counted
+from durable_sagas.events import StoredEvent, delivery_of, history
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance, SagaStep
 from tasks.inventory import ReservationStatus, StockReservation
 from tasks.notifications import Notification
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted
@@ -94,7 +93,7 @@ def test_reactions_are_done_with_one_commit(here: Runtime, wire: Wire) -> None:
     messages = wire.take(RESERVE)
     counted = Counted(here.database.engine)
 
-    with batching.batch_results(RESERVE, wanted(messages)):
+    with sagas.engine.batches.batch_results(RESERVE, wanted(messages)):
         assert commits(counted) == 1
         replies = [run(message) for message in messages]
         assert commits(counted) == 1
@@ -146,7 +145,7 @@ def test_those_that_decide_on_nothing_do_nothing(wire: Wire) -> None:
     run(charge)
     wire.waiting.clear()
 
-    with batching.batch_results(SHIP, wanted(messages)):
+    with sagas.engine.batches.batch_results(SHIP, wanted(messages)):
         assert step(ready, "arrange_shipping") is None  # a gateway is never called in a transaction of several
         shipped, *nothing = [run(message) for message in messages]
 
@@ -165,7 +164,7 @@ def test_a_no_is_recorded_and_said_with_what_the_others_did(here: Runtime, wire:
     messages = wire.take(RESERVE)
     counted = Counted(here.database.engine)
 
-    with batching.batch_results(RESERVE, wanted(messages)):
+    with sagas.engine.batches.batch_results(RESERVE, wanted(messages)):
         assert commits(counted) == 1
         _, reply, _ = [run(message) for message in messages]
 
@@ -175,7 +174,7 @@ def test_a_no_is_recorded_and_said_with_what_the_others_did(here: Runtime, wire:
     assert_told(wire, refused, "StockUnavailable", REFUND, CANCEL, by=messages[1])
     assert [saga(one).status for one in (first, refused, last)] == ["running", "compensating", "running"]
     assert saga(refused).error == f"StockUnavailable: {SOLD_OUT}: 1 wanted, 0 available"
-    assert batching.is_batchable(RESERVE)
+    assert sagas.engine.batches.is_batchable(RESERVE)
 
     wire.deliver_all()
     assert [saga(one).status for one in (first, refused, last)] == ["completed", "compensated", "completed"]
@@ -190,7 +189,7 @@ def test_an_undoing_finds_what_there_is_to_undo(here: Runtime, wire: Wire) -> No
     messages = wire.take(RELEASE)
     counted = Counted(here.database.engine)
 
-    with batching.batch_results(RELEASE, wanted(messages)):
+    with sagas.engine.batches.batch_results(RELEASE, wanted(messages)):
         assert commits(counted) == 1
         undone = [step(one, "reserve_stock", "compensation") for one in (reserved, refused, never)]
         assert undone == ["completed", "skipped", "skipped"]
@@ -231,7 +230,7 @@ def test_of_two_messages_about_one_order_one_is_done_and_the_other_finds_it_done
 def test_a_process_that_dies_after_the_commit_has_its_events_said_by_the_repetition(wire: Wire) -> None:
     placed = [order() for _ in range(2)]
     messages = wire.take(RESERVE)
-    with batching.batch_results(RESERVE, wanted(messages)):
+    with sagas.engine.batches.batch_results(RESERVE, wanted(messages)):
         assert wire.names().count(SHIP) == 2  # they were sent after the commit
     wire.waiting = [message for message in wire.waiting if message.task != SHIP]  # suppose they were not
 
@@ -250,9 +249,9 @@ def test_an_error_of_one_leaves_all_undone_and_each_is_done_alone(wire: Wire) ->
     messages = wire.take(RESERVE)
     break_order(faulty)
 
-    with batching.batch_results(RESERVE, wanted(messages)):
+    with sagas.engine.batches.batch_results(RESERVE, wanted(messages)):
         assert [step(one, "reserve_stock") for one in (first, faulty, last)] == [None] * 3
-        assert not batching.is_batchable(RESERVE)
+        assert not sagas.engine.batches.is_batchable(RESERVE)
         assert SHIP not in wire.names()
         for message in messages:
             run(message)
@@ -275,7 +274,7 @@ def test_messages_that_mean_nothing_are_dropped_and_the_others_done(wire: Wire) 
         ("no id", event_id),
         (orchestrated.saga_id, event_id),
     ):
-        send(RESERVE, saga_id=saga_id, event_id=about)
+        sagas.engine.publisher.send(RESERVE, saga_id=saga_id, event_id=about)
 
     replies = run_together([mine, *wire.take(RESERVE)])
 

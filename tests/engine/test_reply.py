@@ -7,7 +7,7 @@ from celery.utils.saferepr import saferepr
 from kombu.utils import json
 
 from app.errors import StepFailed
-from app.messages import Reply
+from durable_sagas.messages import Reply
 from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, place
 

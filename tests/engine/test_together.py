@@ -10,21 +10,20 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.database import Database
 from app.errors import StepFailed, StepRejected
-from app.events import history
-from app.ids import new_id
-from app.messages import Event, EventType
-from app.messaging import batching
-from app.messaging.publisher import send_chain
 from app.runtime import Runtime
-from app.saga import operations, orchestrator
-from app.saga.commands import command
-from app.saga.definition import Saga, Step
-from app.saga.orchestrator import ERROR_CALLBACK, orchestrated
+from app.sagas import sagas
 from bench.statements import Counted
+from durable_sagas import OrchestratedSaga
+from durable_sagas.definition import Step
+from durable_sagas.events import history
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Event, EventType
+from durable_sagas.messaging import batching
 from tests.engine import trip
 from tests.engine.trip import Booking, Trip, diary
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted
 from tests.simulation.messages import Message, run
+from tests.testkit.messages import ERROR_CALLBACK
 from workflows.orders import Item, NewOrder, Pattern, place
 
 pytestmark = pytest.mark.usefixtures("agency")
@@ -44,7 +43,7 @@ def no_room(session: Session, trip: Trip, reason: str) -> Event:
     return Event(EventType("NoRoom"), {"reason": reason})
 
 
-@command(BOARD, on_rejected=no_room)
+@sagas.command(BOARD, on_rejected=no_room)
 def board_ship(session: Session, trip: Trip) -> Event:
     """Looks before it writes, as services do that are often asked in vain."""
     if "board_ship" in trip.refuse:
@@ -53,21 +52,21 @@ def board_ship(session: Session, trip: Trip) -> Event:
     return Event(EventType("ShipBoarded"), {})
 
 
-@command("shipping.leave_ship")
+@sagas.command("shipping.leave_ship")
 def leave_ship(session: Session, trip: Trip) -> None:
     if "leave_ship" in trip.refuse:
         raise StepRejected("at sea")
     session.delete(session.get_one(Booking, (trip.trip, "ship")))
 
 
-CRUISE = orchestrated(Saga("cruise", Step(trip.book_hotel, trip.cancel_hotel), Step(board_ship, leave_ship)))
-CROSSING = orchestrated(Saga("crossing", Step(board_ship, leave_ship), Step(trip.book_flight)))
+CRUISE = sagas.saga("cruise", Step(trip.book_hotel, trip.cancel_hotel), Step(board_ship, leave_ship))
+CROSSING = sagas.saga("crossing", Step(board_ship, leave_ship), Step(trip.book_flight))
 
 
-def start_cruise(saga: Saga = CRUISE, **payload: Any) -> str:
+def start_cruise(saga: OrchestratedSaga = CRUISE, **payload: Any) -> str:
     aggregate_id = new_id()
     with runtime.current().database.transaction() as session:
-        return orchestrator.start(session, saga, aggregate_id, {"trip": aggregate_id, **payload}).id
+        return saga.start(session, aggregate_id, {"trip": aggregate_id, **payload}).id
 
 
 def commits(counted: Counted) -> int:
@@ -98,33 +97,33 @@ def sagas_of(messages: list[Message]) -> list[str]:
 
 
 def test_what_waits_together_is_done_with_one_commit(here: Runtime, wire: Wire) -> None:
-    sagas = [trip.start() for _ in range(3)]
+    started = [trip.start() for _ in range(3)]
     messages = wire.take(HOTEL)
     counted = Counted(here.database.engine)
 
-    with batching.batch_results(HOTEL, wanted(messages)):
+    with sagas.engine.batches.batch_results(HOTEL, wanted(messages)):
         assert commits(counted) == 1
         replies = [run(message) for message in messages]
         assert commits(counted) == 1
 
     done = {"success": True, "stepId": "book_hotel", "result": {"what": "hotel"}, "error": None}
-    assert replies == [{**done, "sagaId": saga_id} for saga_id in sagas]
+    assert replies == [{**done, "sagaId": saga_id} for saga_id in started]
     assert wire.names() == [CAR] * 3
-    assert sagas_of(wire.waiting) == sagas
+    assert sagas_of(wire.waiting) == started
     assert [parent_of(message) for message in wire.waiting] == [id_of(message) for message in messages]
-    assert [events(saga_id) for saga_id in sagas] == [[(1, "HotelBooked")]] * 3
+    assert [events(saga_id) for saga_id in started] == [[(1, "HotelBooked")]] * 3
 
 
 def test_sagas_go_all_the_way_together(wire: Wire) -> None:
-    sagas = [trip.start() for _ in range(3)]
+    started = [trip.start() for _ in range(3)]
 
     while wire.waiting:
         assert wire.names() == wire.names()[:1] * 3
         wire.deliver(wire.names()[0])
 
-    assert statuses(*sagas) == ["completed"] * 3
+    assert statuses(*started) == ["completed"] * 3
     assert [diary.count(name.partition(".")[2]) for name in (HOTEL, CAR, FLIGHT, TICKETS)] == [3] * 4
-    for saga_id in sagas:
+    for saga_id in started:
         assert trip.states(saga_id) == ["STARTED", "HOTEL_BOOKED", "CAR_BOOKED", "COMPLETED"]
         assert trip.booked(saga_id) == {"hotel", "car", "flight"}
 
@@ -166,7 +165,7 @@ def test_a_message_that_is_there_twice_is_done_once(wire: Wire) -> None:
 
 def test_of_two_chains_of_a_saga_in_one_batch_one_goes_on(wire: Wire) -> None:
     saga_id = trip.start()
-    operations.resume(saga_id)
+    sagas.resume(saga_id)
     messages = wire.take(HOTEL)
 
     first, second = run_together(messages)
@@ -188,7 +187,7 @@ def before_the_car(wire: Wire, **payload: Any) -> Message:
 
 def asking_for_a_car(wire: Wire, saga_id: str) -> Message:
     """Return a message that wants a saga's car booked, whatever saga that is."""
-    send_chain([CAR], saga_id=saga_id)
+    sagas.engine.publisher.send_chain([CAR], saga_id=saga_id)
     (message,) = wire.take(CAR)
     return message
 
@@ -201,7 +200,7 @@ def test_a_batch_may_hold_messages_of_every_kind(wire: Wire) -> None:
     passed = before_the_car(wire)
     run(passed)
     closed = before_the_car(wire)
-    operations.cancel(closed.arguments["saga_id"])
+    sagas.cancel(closed.arguments["saga_id"])
     faulty = before_the_car(wire, simulate={"inventory": "fail:1"})
     guarded = before_the_car(wire, licence=False)
     early = asking_for_a_car(wire, trip.start())
@@ -213,7 +212,7 @@ def test_a_batch_may_hold_messages_of_every_kind(wire: Wire) -> None:
     def log(message: Message) -> tuple[str, int, list[str]] | None:
         return logged(message.arguments["saga_id"], "book_car")
 
-    with batching.batch_results(CAR, wanted(messages)):
+    with sagas.engine.batches.batch_results(CAR, wanted(messages)):
         assert diary.count("book_car") == 4  # beside what was done before
         assert log(simple) == ("completed", 1, [])
         assert log(tried) == ("completed", 2, ["book_car is down"])
@@ -239,7 +238,7 @@ def test_a_batch_may_hold_messages_of_every_kind(wire: Wire) -> None:
     assert isinstance(results[id_of(guarded)], StepFailed)
     # those that were done go on, as does the chain of the repetition; the rest ends or comes again
     assert sorted(wire.names()) == [CAR, ERROR_CALLBACK, FLIGHT, FLIGHT, FLIGHT]
-    assert batching.is_batchable(CAR)  # nothing of this was a fault of the batch
+    assert sagas.engine.batches.is_batchable(CAR)  # nothing of this was a fault of the batch
 
 
 # a member that fails
@@ -275,7 +274,7 @@ def test_nothing_of_a_batch_with_an_error_in_it_is_committed_and_only_one_has_fa
     prepare(faulty)
     messages = wire.take(CAR)
 
-    with batching.batch_results(CAR, wanted(messages)):
+    with sagas.engine.batches.batch_results(CAR, wanted(messages)):
         assert [logged(saga_id, "book_car") for saga_id in (first, faulty, last)] == [None] * 3
         assert trip.booked(first) == trip.booked(last) == {"hotel"}
         for message in messages:
@@ -298,7 +297,7 @@ def test_a_no_of_one_that_has_written_nothing_is_recorded_with_what_the_others_d
     messages = wire.take(BOARD)
     counted = Counted(here.database.engine)
 
-    with batching.batch_results(BOARD, wanted(messages)):
+    with sagas.engine.batches.batch_results(BOARD, wanted(messages)):
         assert commits(counted) == 1
         assert logged(refused, "board_ship") == ("failed", 1, ["no room"])
         assert statuses(first, last) == ["completed"] * 2
@@ -307,7 +306,7 @@ def test_a_no_of_one_that_has_written_nothing_is_recorded_with_what_the_others_d
     assert isinstance(failure, StepFailed)
     assert failure.reply.error == "no room"
     assert events(refused) == [(1, "HotelBooked"), (2, "NoRoom")]
-    assert batching.is_batchable(BOARD)
+    assert sagas.engine.batches.is_batchable(BOARD)
     assert wire.names() == [ERROR_CALLBACK]
     assert sagas_of(wire.waiting) == [refused]
     assert parent_of(wire.waiting[0]) == id_of(messages[1])
@@ -322,9 +321,9 @@ def test_a_no_of_one_that_has_written_has_each_done_alone(wire: Wire) -> None:
     first, refused, last = on_the_way(wire, to=CAR, refuse=["book_car"])
     messages = wire.take(CAR)
 
-    with batching.batch_results(CAR, wanted(messages)):
+    with sagas.engine.batches.batch_results(CAR, wanted(messages)):
         assert [logged(saga_id, "book_car") for saga_id in (first, refused, last)] == [None] * 3
-        assert not batching.is_batchable(CAR)
+        assert not sagas.engine.batches.is_batchable(CAR)
         _, failure, _ = [run(message) for message in messages]
 
     assert isinstance(failure, StepFailed)
@@ -391,7 +390,7 @@ def test_error_callbacks_that_find_nothing_to_do_are_no_trouble_to_others(wire: 
     wire.deliver(HOTEL)
     wire.take(CAR)
     for saga_id in (failed, going_on, unknown, "no id"):
-        send_chain([ERROR_CALLBACK], saga_id=saga_id)
+        sagas.engine.publisher.send_chain([ERROR_CALLBACK], saga_id=saga_id)
 
     answers = wire.deliver(ERROR_CALLBACK)  # the first saga's own is one of them
 
@@ -410,7 +409,7 @@ def test_a_compensation_that_fails_is_retried_by_itself(wire: Wire) -> None:
     first, faulty, last = on_the_way(wire, to=FLIGHT, fail={"cancel_car": 99})
     wire.waiting.clear()
     for saga_id in (first, faulty, last):
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
 
     wire.deliver(CANCEL_CAR)
 
@@ -425,7 +424,7 @@ def test_a_no_of_a_compensation_is_no_last_word(wire: Wire) -> None:
     wire.deliver(BOARD)
     wire.waiting.clear()
     for saga_id in (first, refusing, last):
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
 
     wire.deliver("shipping.leave_ship")
 
@@ -457,44 +456,44 @@ def break_next_commit(monkeypatch: pytest.MonkeyPatch, database: Database, *, an
 def test_a_commit_that_fails_loses_nothing(
     here: Runtime, wire: Wire, monkeypatch: pytest.MonkeyPatch, answer_lost: bool
 ) -> None:
-    sagas = [trip.start() for _ in range(3)]
+    started = [trip.start() for _ in range(3)]
     messages = wire.take(HOTEL)
     break_next_commit(monkeypatch, here.database, answer_lost=answer_lost)
 
-    with batching.batch_results(HOTEL, wanted(messages)):
-        assert [logged(saga_id, "book_hotel") is not None for saga_id in sagas] == [answer_lost] * 3
+    with sagas.engine.batches.batch_results(HOTEL, wanted(messages)):
+        assert [logged(saga_id, "book_hotel") is not None for saga_id in started] == [answer_lost] * 3
         replies = [run(message) for message in messages]
 
     assert [reply["success"] for reply in replies] == [True] * 3
-    assert [logged(saga_id, "book_hotel") for saga_id in sagas] == [("completed", 1, [])] * 3
-    assert [events(saga_id) for saga_id in sagas] == [[(1, "HotelBooked")]] * 3
-    assert sagas_of(wire.waiting) == sagas
+    assert [logged(saga_id, "book_hotel") for saga_id in started] == [("completed", 1, [])] * 3
+    assert [events(saga_id) for saga_id in started] == [[(1, "HotelBooked")]] * 3
+    assert sagas_of(wire.waiting) == started
     wire.deliver_all()
-    assert statuses(*sagas) == ["completed"] * 3
+    assert statuses(*started) == ["completed"] * 3
 
 
 def test_a_process_that_dies_after_the_commit_leaves_chains_that_go_on(wire: Wire) -> None:
-    sagas = [trip.start() for _ in range(3)]
+    started = [trip.start() for _ in range(3)]
     messages = wire.take(HOTEL)
-    with batching.batch_results(HOTEL, wanted(messages)):
+    with sagas.engine.batches.batch_results(HOTEL, wanted(messages)):
         run(messages[0])  # and then it dies
 
     replies = run_together(messages)  # the first had not been acknowledged either
 
-    assert [reply["sagaId"] for reply in replies] == sagas
+    assert [reply["sagaId"] for reply in replies] == started
     assert [reply["success"] for reply in replies] == [True] * 3
     assert diary == ["book_hotel"] * 3
-    assert sorted(sagas_of(wire.waiting)) == sorted([sagas[0], *sagas])
+    assert sorted(sagas_of(wire.waiting)) == sorted([started[0], *started])
     wire.deliver_all()
-    assert statuses(*sagas) == ["completed"] * 3
-    assert [len(events(saga_id)) for saga_id in sagas] == [3] * 3
+    assert statuses(*started) == ["completed"] * 3
+    assert [len(events(saga_id)) for saga_id in started] == [3] * 3
 
 
 def test_a_process_that_dies_after_a_refusal_leaves_an_error_callback_that_is_sent(wire: Wire) -> None:
     saga_id, other = start_cruise(refuse=["board_ship"]), start_cruise()
     wire.deliver(HOTEL)
     messages = wire.take(BOARD)
-    with batching.batch_results(BOARD, wanted(messages)):
+    with sagas.engine.batches.batch_results(BOARD, wanted(messages)):
         pass  # it dies
 
     failure, _ = run_together(messages)
@@ -525,41 +524,43 @@ def test_after_a_batch_that_was_given_up_messages_come_alone_for_a_while(
     seconds = Seconds()
     monkeypatch.setattr(batching, "time", seconds)
     on_the_way(wire, to=CAR, refuse=["book_car"])
-    assert batching.is_batchable(CAR)
+    assert sagas.engine.batches.is_batchable(CAR)
 
     wire.deliver(CAR)
 
-    assert not batching.is_batchable(CAR)
-    assert batching.is_batchable(HOTEL)
+    assert not sagas.engine.batches.is_batchable(CAR)
+    assert sagas.engine.batches.is_batchable(HOTEL)
     seconds.now += batching.COOLDOWN_SECONDS - 0.1
-    assert not batching.is_batchable(CAR)
+    assert not sagas.engine.batches.is_batchable(CAR)
     seconds.now += 0.1
-    assert batching.is_batchable(CAR)
+    assert sagas.engine.batches.is_batchable(CAR)
 
 
 def test_outcomes_that_no_task_asked_for_are_not_kept(wire: Wire) -> None:
     trip.start(), trip.start()
     messages = wire.take(HOTEL)
 
-    with batching.batch_results(HOTEL, wanted(messages)):
-        assert batching.take_result(id_of(messages[0])) is not None
-        assert batching.take_result(id_of(messages[0])) is None  # it is handed out once
+    with sagas.engine.batches.batch_results(HOTEL, wanted(messages)):
+        assert sagas.engine.batches.take_result(id_of(messages[0])) is not None
+        assert sagas.engine.batches.take_result(id_of(messages[0])) is None  # it is handed out once
 
-    assert batching.take_result(id_of(messages[1])) is None
+    assert sagas.engine.batches.take_result(id_of(messages[1])) is None
 
 
 def test_outcomes_are_not_kept_when_the_worker_is_interrupted(wire: Wire) -> None:
     trip.start(), trip.start()
     messages = wire.take(HOTEL)
 
-    with pytest.raises(KeyboardInterrupt), batching.batch_results(HOTEL, wanted(messages)):
+    with pytest.raises(KeyboardInterrupt), sagas.engine.batches.batch_results(HOTEL, wanted(messages)):
         raise KeyboardInterrupt
 
-    assert [batching.take_result(id_of(message)) for message in messages] == [None, None]
+    assert [sagas.engine.batches.take_result(id_of(message)) for message in messages] == [None, None]
 
 
 def test_only_tasks_that_say_how_are_done_together() -> None:
-    assert batching.is_batchable(HOTEL)
-    assert batching.is_batchable(ERROR_CALLBACK)
-    assert not batching.is_batchable("payments.process_payment")  # it calls a gateway, and would hold locks meanwhile
-    assert not batching.is_batchable("orchestrator.sweep")
+    assert sagas.engine.batches.is_batchable(HOTEL)
+    assert sagas.engine.batches.is_batchable(ERROR_CALLBACK)
+    assert not sagas.engine.batches.is_batchable(
+        "payments.process_payment"
+    )  # it calls a gateway, and would hold locks meanwhile
+    assert not sagas.engine.batches.is_batchable("orchestrator.sweep")

@@ -13,13 +13,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app import runtime
 from app.errors import StepRejected, StepUnavailable
-from app.ids import new_id
-from app.messages import Event, EventType
-from app.saga import orchestrator
-from app.saga.commands import command
-from app.saga.definition import Guard, RetryPolicy, Saga, Step
-from app.saga.models import SagaInstance, SagaStep
-from app.saga.orchestrator import orchestrated
+from app.sagas import sagas
+from durable_sagas.definition import Guard, RetryPolicy, Step
+from durable_sagas.ids import new_id
+from durable_sagas.messages import Event, EventType
+from durable_sagas.models import SagaInstance, SagaStep
 
 diary: list[str] = []
 
@@ -66,50 +64,48 @@ def _unbook(session: Session, trip: Trip, command_name: str, what: str) -> Event
     return Event(EventType(f"{what.title()}Cancelled"), {"what": what})
 
 
-@command("orders.book_hotel")
+@sagas.command("orders.book_hotel")
 def book_hotel(session: Session, trip: Trip) -> Event:
     return _book(session, trip, "book_hotel", "hotel")
 
 
-@command("orders.cancel_hotel")
+@sagas.command("orders.cancel_hotel")
 def cancel_hotel(session: Session, trip: Trip) -> Event:
     return _unbook(session, trip, "cancel_hotel", "hotel")
 
 
-@command("inventory.book_car", retry=RetryPolicy.fixed(3, delay=0))
+@sagas.command("inventory.book_car", retry=RetryPolicy.fixed(3, delay=0))
 def book_car(session: Session, trip: Trip) -> Event:
     return _book(session, trip, "book_car", "car")
 
 
-@command("inventory.cancel_car")
+@sagas.command("inventory.cancel_car")
 def cancel_car(session: Session, trip: Trip) -> Event:
     return _unbook(session, trip, "cancel_car", "car")
 
 
-@command("shipping.book_flight")
+@sagas.command("shipping.book_flight")
 def book_flight(session: Session, trip: Trip) -> Event:
     return _book(session, trip, "book_flight", "flight")
 
 
-@command("notifications.send_tickets", retry=RetryPolicy.fixed(2, delay=0))
+@sagas.command("notifications.send_tickets", retry=RetryPolicy.fixed(2, delay=0))
 def send_tickets(session: Session, trip: Trip) -> None:
     _do(session, trip, "send_tickets")
 
 
-TRIP = orchestrated(
-    Saga(
-        "trip",
-        Step(book_hotel, cancel_hotel, milestone="HOTEL_BOOKED"),
-        Step(
-            book_car,
-            cancel_car,
-            milestone="CAR_BOOKED",
-            guard=Guard("the traveller must have a licence", lambda saga: saga.payload.get("licence", True)),
-            compensation_retry=RetryPolicy.fixed(2, delay=0),
-        ),
-        Step(book_flight, pivot=True, timeout=5),
-        Step(send_tickets),
-    )
+TRIP = sagas.saga(
+    "trip",
+    Step(book_hotel, cancel_hotel, milestone="HOTEL_BOOKED"),
+    Step(
+        book_car,
+        cancel_car,
+        milestone="CAR_BOOKED",
+        guard=Guard("the traveller must have a licence", lambda saga: saga.payload.get("licence", True)),
+        compensation_retry=RetryPolicy.fixed(2, delay=0),
+    ),
+    Step(book_flight, pivot=True, timeout=5),
+    Step(send_tickets),
 )
 
 
@@ -117,7 +113,7 @@ def start(**payload: Any) -> str:
     """Start a trip; returns the saga's id."""
     trip = new_id()
     with runtime.current().database.transaction() as session:
-        return orchestrator.start(session, TRIP, trip, {"trip": trip, **payload}).id
+        return TRIP.start(session, trip, {"trip": trip, **payload}).id
 
 
 def saga(saga_id: str) -> SagaInstance:

@@ -5,8 +5,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from app.messaging import batching
-from app.messaging.batching import BatchedMessage
+from app.sagas import sagas
+from durable_sagas.messaging.batching import BatchedMessage
 from tests.simulation.messages import Message, run
 
 
@@ -66,5 +66,5 @@ def wanted(messages: Sequence[Message]) -> list[BatchedMessage]:
 
 def run_together(messages: Sequence[Message]) -> list[Any]:
     """Do what a worker does with messages of one task that it has gathered."""
-    with batching.batch_results(messages[0].task, wanted(messages)):
+    with sagas.engine.batches.batch_results(messages[0].task, wanted(messages)):
         return [run(message) for message in messages]

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
 from app.observability.metrics import registry
-from app.saga.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep
 from tests.testkit.shop import Shop
 
 Series = tuple[str, frozenset[tuple[str, str]]]

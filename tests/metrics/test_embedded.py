@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app.saga.definition import RetryPolicy
+from durable_sagas.definition import RetryPolicy
 from tests.metrics.scrapes import Counts, counts, of, own, parse, truth
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop

@@ -8,20 +8,21 @@ from kombu import Producer, Queue
 from prometheus_client import generate_latest
 from sqlalchemy import text
 
-from app.celery import QUEUES, configuration
 from app.celery import app as celery
+from app.celery import configuration
 from app.errors import DatabaseUnavailable
 from app.observability.metrics import gauges
 from app.observability.metrics.gauges import Gauges, queue_depths
 from app.observability.metrics.probe import Source
 from app.runtime import Runtime
-from app.saga import recovery
+from app.sagas import sagas
 from app.settings import Settings
 from tests.metrics.scrapes import Samples, of, parse
 from tests.testkit.messages import Clock, Post
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import empty_queues, open_broker
 from web import create_app
+from workflows import QUEUES
 from workflows.orders import Item, NewOrder, Pattern, place
 
 
@@ -60,7 +61,7 @@ def test_unfinished_sagas_are_told_by_type_and_status_with_the_age_of_the_oldest
 def test_how_long_nothing_has_been_swept_is_told(here: Runtime, clock: Clock) -> None:
     assert of(read(), "sweep_age_seconds") == float("inf")
 
-    recovery.sweep()
+    sagas.sweep()
     clock.forward(7)
 
     assert of(read(), "sweep_age_seconds") == pytest.approx(7, abs=0.1)

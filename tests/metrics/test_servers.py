@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from app.celery import QUEUES
 from app.settings import ROOT
 from tests.documents.dashboard import PANELS, expressions, metrics_in
 from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
@@ -26,6 +25,7 @@ from tests.testkit.processes import ENDS_WITHIN_SECONDS, free_port, process_envi
 from tests.testkit.prometheus import Prometheus, promtool
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
+from workflows import QUEUES
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},

@@ -13,10 +13,10 @@ from sqlalchemy.engine import make_url
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga import operations, recovery
-from app.saga.models import SagaInstance
-from app.saga.outage import GAP_SECONDS, GRACE_SECONDS
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas.models import SagaInstance
+from durable_sagas.outages import GAP_SECONDS, GRACE_SECONDS
 from tests.documents.document import statements
 from tests.testkit.messages import Clock, Post, run
 from tests.testkit.servers import fresh_postgresql_database
@@ -79,13 +79,13 @@ def deliver(post: Post, placed: PlacedOrder, number: int) -> PlacedOrder:
 def cancel(post: Post, placed: PlacedOrder) -> None:
     """Cancel an order; the messages that drove it forward are gone."""
     post.waiting = [one for one in post.waiting if one.kwargs["saga_id"] != placed.saga_id]
-    operations.cancel(placed.saga_id)
+    sagas.cancel(placed.saga_id)
 
 
 def settle(here: Runtime, post: Post, clock: Clock) -> None:
     """Run the shop until every saga has ended."""
     for _ in range(20):
-        recovery.sweep()
+        sagas.sweep()
         post.deliver_all()
         unfinished = rows(here, "SELECT id FROM saga_instances WHERE status NOT IN ('completed', 'compensated')")
         if not unfinished:
@@ -114,7 +114,7 @@ def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: 
     """Dump a shop with sagas at every kind of place, live on, and restore it beside gateways that forget nothing."""
     clock.forward(-OUTAGE_SECONDS)
     seed()
-    sagas = {
+    placed = {
         "accepted": order(),
         "charged": deliver(post, order(), 3),
         "booked": deliver(post, order(), 4),
@@ -123,9 +123,9 @@ def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: 
         "cancelled later": order(),
         "cancelled later, charged": deliver(post, order(), 3),
     }
-    cancel(post, sagas["being undone"])
-    deliver(post, sagas["being undone"], 2)
-    assert {name: status_of(here, one) for name, one in sagas.items()} == {
+    cancel(post, placed["being undone"])
+    deliver(post, placed["being undone"], 2)
+    assert {name: status_of(here, one) for name, one in placed.items()} == {
         "accepted": ("pending", "create_order"),
         "charged": ("running", "arrange_shipping"),
         "booked": ("running", "ship_stock"),
@@ -134,13 +134,13 @@ def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: 
         "cancelled later": ("pending", "create_order"),
         "cancelled later, charged": ("running", "arrange_shipping"),
     }
-    recovery.sweep()
+    sagas.sweep()
     dump(here.settings.database_url, tmp_path / "dump")
 
     for name in ("cancelled later", "cancelled later, charged"):
-        cancel(post, sagas[name])
+        cancel(post, placed[name])
     settle(here, post, clock)
-    lived = {name: status_of(here, one)[0] for name, one in sagas.items()}
+    lived = {name: status_of(here, one)[0] for name, one in placed.items()}
     lost = [order(), order(Pattern.CHOREOGRAPHY)]
     settle(here, post, clock)
     dump(here.settings.database_url, tmp_path / "books", "--data-only", *(f"--table={name}" for name in GATEWAYS))
@@ -151,7 +151,7 @@ def drill(here: Runtime, restored: Runtime, post: Post, clock: Clock, tmp_path: 
     restore(tmp_path / "books", restored.settings.database_url)
     clock.time = datetime.now(UTC)
     restored.now = clock
-    return Drill(runtime.use(restored), lived, sagas, lost)
+    return Drill(runtime.use(restored), lived, placed, lost)
 
 
 def test_what_was_in_flight_goes_on_as_it_did_before(drill: Drill, post: Post, clock: Clock) -> None:
@@ -172,12 +172,12 @@ def test_what_was_in_flight_goes_on_as_it_did_before(drill: Drill, post: Post, c
 def test_without_time_to_go_on_the_sweep_undoes_what_the_outside_completed(
     drill: Drill, post: Post, clock: Clock
 ) -> None:
-    recovery.sweep()  # after so long an interval without one it undoes nothing yet
+    sagas.sweep()  # after so long an interval without one it undoes nothing yet
     settings = drill.here.settings
     longest = max(settings.step_timeout_seconds, settings.order_timeout_seconds)
     for _ in range(math.ceil((GRACE_SECONDS + longest) / GAP_SECONDS)):  # but the workers need longer than a deadline
         clock.forward(GAP_SECONDS)
-        recovery.sweep()
+        sagas.sweep()
     settle(drill.here, post, clock)
 
     undone = dict.fromkeys(("accepted", "charged", "joined"), "compensated")

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from app.runtime import Runtime
-from app.saga import operations
+from app.sagas import sagas
 from tests.documents.document import statements
 from tests.testkit.messages import Post
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -24,7 +24,7 @@ def stuck(here: Runtime) -> PlacedOrder:
             simulate=(("shipping", "decline"), ("payments", "undo-fail:99")),
         )
     )
-    operations.resume(found.saga_id, by="Ann")
+    sagas.resume(found.saga_id, by="Ann")
     return found
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.saga import choreography, decisions, orchestrator, recovery
-from app.saga.decisions import Position, StepRef, Verdict
-from app.saga.definition import Operation, StepStatus
-from app.saga.models import SagaStep
-from app.saga.reactions import Compensate
-from app.saga.recovery import SweepResult
-from app.saga.saga_log import Log, SagaRecord
+from durable_sagas import choreography, decisions, orchestrator, recovery
+from durable_sagas.decisions import Position, StepRef, Verdict
+from durable_sagas.definition import Operation, StepStatus
+from durable_sagas.models import SagaStep
+from durable_sagas.reactions import Compensate
+from durable_sagas.recovery import SweepResult
+from durable_sagas.saga_log import Log, SagaRecord
 
 
 def _decide_step(ref: StepRef, command: Any, log: Log, task_id: str | None) -> Verdict:

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from sqlalchemy import create_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
+import durable_sagas
 from app import runtime
 from app.database import Database, after_commit, prepare_sqlite
 from app.migrations import migrate
@@ -29,6 +30,7 @@ class Store(Database):
         self._reach, self._before, self._after = reach, before, after
         self.url = "sqlite://"
         self.engine = twin.engine if twin else create_engine(self.url, poolclass=StaticPool)
+        durable_sagas.Database.__init__(self, sessionmaker(self.engine))
         if twin is None:
             prepare_sqlite(self.engine)
 

@@ -2,6 +2,7 @@
 
 The tasks, the engine, the statements and the tables are the real ones. The broker is a list, and the workers are this
 one thread: a message is delivered by calling what the pool of a worker calls. Whatever chance decides elsewhere comes
+from app.sagas import sagas
 from a seed here, so that a run can be had again.
 """
 
@@ -20,16 +21,16 @@ from uuid import UUID
 from kombu.transport.memory import Channel
 from sqlalchemy.orm import Session
 
-from app import ids, runtime
+from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.messaging import batching
-from app.messaging.batching import BatchedMessage
 from app.runtime import Runtime
-from app.saga import operations, recovery
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas import ids
+from durable_sagas.messaging.batching import BatchedMessage
 from tasks.gateways import ledger
 from tasks.gateways.simulated_network import SimulatedNetwork
 from tests.simulation.messages import Message, described, run
@@ -60,10 +61,10 @@ class World:
     def __init__(self, image: bytes, settings: Settings) -> None:
         self.here = Runtime(settings)
         self.clock = Clock()
-        self.here.now = self.clock
         self.database = Store(self.reach, Boundary.BEFORE_TRANSACTION, Boundary.AFTER_COMMIT)
         self.outside = Store(self.reach, Boundary.BEFORE_CALL, Boundary.AFTER_CALL, twin=self.database)
         self.here.database = self.database
+        self.here.now = self.clock
         with self.database.engine.connect() as connection:
             self.sqlite = cast(sqlite3.Connection, connection.connection.dbapi_connection)
         self._passages: list[Passage] = []
@@ -127,7 +128,10 @@ class World:
         self.note(doing)
         self._passages.append(passage)
         try:
-            with patch.object(batching, "_results", {}), patch.object(batching, "_cooldown_until", {}):
+            with (
+                patch.object(sagas.engine.batches, "_results", {}),
+                patch.object(sagas.engine.batches, "_cooldown_until", {}),
+            ):
                 yield passage
         except Killed:
             passage.killed = True
@@ -162,7 +166,7 @@ class World:
         unacknowledged = list(messages)
         with self.passage(f"deliver together {told}", mishap) as passage:
             wanted = [BatchedMessage(message.task_id, message.arguments) for message in messages]
-            with batching.batch_results(messages[0].task, wanted):
+            with sagas.engine.batches.batch_results(messages[0].task, wanted):
                 for message in messages:
                     run(message)
                     unacknowledged.remove(message)
@@ -171,7 +175,7 @@ class World:
 
     def company(self, message: Message) -> list[Message]:
         """Return the other messages that a worker could do together with this one, if it does any together."""
-        if not (message.first and batching.is_batchable(message.task)):
+        if not (message.first and sagas.engine.batches.is_batchable(message.task)):
             return []
         return [one for one in self.post if one.task == message.task and one.first and one is not message]
 
@@ -197,7 +201,7 @@ class World:
     def sweep(self, mishap: Mishap | None = None) -> Passage:
         """Run the recovery sweep."""
         with self.passage("sweep", mishap) as passage:
-            recovery.sweep()
+            sagas.sweep()
         return passage
 
     def place(self, request: NewOrder, mishap: Mishap | None = None) -> Passage:
@@ -220,7 +224,7 @@ class World:
         stuck = self.rows("SELECT id, order_id FROM saga_instances WHERE status = 'stuck' ORDER BY id")
         for saga_id, order_id in stuck:
             with self.passage(f"resume {order_id}"):
-                operations.resume(saga_id)
+                sagas.resume(saga_id)
         return len(stuck)
 
     def put(self, _queue: str, raw: dict[str, Any], **_: object) -> None:
@@ -258,7 +262,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(Channel, "_put", world.put))
         stack.enter_context(patch.object(celery, "now", world.clock))
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
-        stack.enter_context(patch.object(batching, "_cooldown_until", {}))  # that goes by the real clock
+        stack.enter_context(patch.object(sagas.engine.batches, "_cooldown_until", {}))  # that goes by the real clock
         for gateway in ("carrier", "payment_provider"):
             stack.enter_context(patch(f"tasks.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
         logging.disable(logging.CRITICAL)

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from celery.canvas import Signature
 
+ERROR_CALLBACK = "orchestrator.request_compensation"
+
 
 class Post:
     """Messages that were sent and not delivered. A test delivers them in the order it likes, or never, or twice."""

@@ -10,14 +10,13 @@ from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
 from app.errors import Conflict
-from app.messaging import publisher
 from app.runtime import Runtime
-from app.saga import operations
-from app.saga.manual_completion import ManualCompletion
-from app.saga.models import SagaInstance
-from app.saga.other_versions import OtherVersion
-from app.saga.recovery import sweep
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.messaging.publisher import Message, Publisher
+from durable_sagas.models import SagaInstance
+from durable_sagas.other_versions import OtherVersion
 from workflows import catalogue
 from workflows.operations import operator_password
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -47,14 +46,14 @@ def eager(database_url: str) -> Iterator[Runtime]:
 def fill() -> None:
     """Have everything happen, with Celery eager: orders of all kinds, some unfinished, and what operators do."""
     operator_password.make()
-    sweep()
+    sagas.sweep()
     catalogue.restock("item-001", 50, by="Ann", key="delivery-1")
     for saga_type in SAGA_TYPES:
         for scenario in AT_ONCE:
             place(scenario.order(saga_type), idempotency_key=f"{saga_type} {scenario.name}")
         resumed, skipped = place(STUCK.order(saga_type)), place(STUCK.order(saga_type))
-        operations.resume(resumed.saga_id, by="Ann")
-        operations.skip(skipped.saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
+        sagas.resume(resumed.saga_id, by="Ann")
+        sagas.skip(skipped.saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
     unfinished()
 
 
@@ -70,14 +69,14 @@ def unfinished() -> list[PlacedOrder]:
 @contextmanager
 def losing(tasks: str) -> Iterator[None]:
     """Lose every message whose task's name, or first task's of a chain, begins like this."""
-    publish = publisher._publish
+    publish = Publisher.publish
 
-    def lose(message: publisher.Message) -> None:
-        if not message.link["task"].startswith(tasks):
-            publish(message)
+    def lose(own: Publisher, message: Message) -> None:
+        if not message.task_name.startswith(tasks):
+            publish(own, message)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publisher, "_publish", lose)
+        patch.setattr(Publisher, "publish", lose)
         yield
 
 

@@ -21,8 +21,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from app.celery import QUEUES
 from tests.testkit.processes import end, free_port, kill_group, listens, spawn, wait_for
+from workflows import QUEUES
 
 FAST, IMMEDIATE, STOP, KILL, FLUSH = "fast", "immediate", "stop", "kill", "flush"
 

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from app.celery import QUEUES
 from app.settings import ROOT, Settings
+from workflows import QUEUES
 
 PATIENCE_SECONDS = 120
 ENDINGS = (signal.SIGINT, signal.SIGTERM)

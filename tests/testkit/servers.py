@@ -17,9 +17,10 @@ from kombu import Connection, Queue
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from app.celery import QUEUES, configuration
 from app.celery import app as celery
+from app.celery import configuration
 from app.settings import Settings
+from workflows import QUEUES
 
 POSTGRESQL = os.environ.get("TEST_DATABASE_URL", "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres")
 BROKERS = {

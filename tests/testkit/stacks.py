@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from app import runtime
-from app.celery import QUEUES, configuration
 from app.celery import app as celery
+from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -20,6 +20,7 @@ from tests.testkit.processes import free_port, role_commands, roles
 from tests.testkit.servers import fresh_postgresql_database, open_broker, require_postgresql
 from tests.testkit.shop import OPERATOR_TOKEN, Shop, flask_transport, http_transport
 from web import create_app
+from workflows import QUEUES
 from workflows.seed_data import seed
 
 

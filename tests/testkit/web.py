@@ -11,7 +11,7 @@ from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app import runtime
-from app.messaging import publisher
+from durable_sagas.messaging.publisher import Publisher
 
 PlaceUnsent = Callable[[object], dict[str, Any]]
 
@@ -51,7 +51,7 @@ def stock(client: FlaskClient, book_id: str) -> dict[str, Any]:
 
 def lose_messages(patch: pytest.MonkeyPatch) -> None:
     """Lose what is sent, until the patch is undone."""
-    patch.setattr(publisher, "_publish", lambda *_, **__: True)  # the broker took it, and lost it
+    patch.setattr(Publisher, "publish", lambda *_, **__: True)  # the broker took it, and lost it
 
 
 def text_of(page: TestResponse | str) -> str:

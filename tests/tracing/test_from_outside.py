@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
+from sqlalchemy.orm import DeclarativeBase
 
 from app import runtime
-from app.database import Base
-from app.events import OutboxEntry
-from app.messaging import publisher
-from app.saga.models import SagaInstance
-from app.saga.recovery import sweep
+from app.sagas import sagas
+from durable_sagas.events import OutboxEntry
+from durable_sagas.messaging.publisher import Message, Publisher
+from durable_sagas.models import SagaInstance
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import AUTHORIZED
 from tests.tracing.conftest import Arrived
@@ -31,7 +31,7 @@ def test_the_sweep_drives_on_what_was_lost(
     clock.forward(0.5 if pattern == "orchestration" else 1.5)
     wake(SagaInstance, clock)
 
-    assert sweep().driven == 1
+    assert sagas.sweep().driven == 1
     driven, branch = in_trace(arrived, "saga re-driven")
     assert driven.event("saga re-driven") is not None and went_through(branch, "saga completed")
 
@@ -44,7 +44,7 @@ def test_the_sweep_undoes_what_is_overdue(
     lose_what_was_sent(monkeypatch)
     clock.forward(5)
 
-    assert sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     _, branch = in_trace(arrived, "saga overdue")
     assert went_through(branch, "saga compensated")
 
@@ -91,18 +91,18 @@ def test_what_was_refused_is_no_part_of_the_saga_s_trace(client: FlaskClient, ar
 def test_an_event_that_is_sent_again_is_sent_in_its_saga_s_trace(
     client: FlaskClient, arrived: Arrived, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = publisher._publish
+    publish = Publisher.publish
 
-    def all_but_notices(message: publisher.Message) -> None:
-        if message.link["task"] != "notifications.notify_customer":
-            publish(message)
+    def all_but_notices(own: Publisher, message: Message) -> None:
+        if message.task_name != "notifications.notify_customer":
+            publish(own, message)
 
     with monkeypatch.context() as losing:
-        losing.setattr(publisher, "_publish", all_but_notices)
+        losing.setattr(Publisher, "publish", all_but_notices)
         order(client, "choreography")
     wake(OutboxEntry, clock)
 
-    assert sweep().resent == 1
+    assert sagas.sweep().resent == 1
     _, branch = in_trace(arrived, "event sent again")
     assert "run/notifications.notify_customer" in {span.name for span in branch}
 
@@ -116,7 +116,7 @@ def test_a_saga_from_before_there_were_traces_gets_one_when_it_is_moved(
         session.get_one(SagaInstance, saga_id).traceparent = None
     wake(SagaInstance, clock)
 
-    sweep()
+    sagas.sweep()
     (driven,) = [span for span in arrived() if span.name == "saga re-driven"]
     assert driven.parent == "" and driven.trace != TRACE
     assert went_through(below(driven, arrived()), "saga completed")
@@ -149,7 +149,7 @@ def lose_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
 
 
-def wake(table: type[Base], clock: Clock) -> None:
+def wake(table: type[DeclarativeBase], clock: Clock) -> None:
     with runtime.current().database.transaction() as session:
         session.execute(update(table).values(wake_at=clock()))
 

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from app import runtime
 from app.observability import tracing
-from app.saga.models import SagaInstance
+from durable_sagas.models import SagaInstance
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Seen
 from tests.web.test_order_page import send

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from kombu import Queue
 
-from app.celery import QUEUES
 from app.celery import app as celery
 from tests.testkit.processes import role_commands, roles
 from tests.testkit.servers import connection_to
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
 from tests.tracing.receiver import Receiver, Seen, receiving
+from workflows import QUEUES
 
 pytestmark = pytest.mark.timeout(300)  # the first test pays for all that runs
 

@@ -4,11 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from app import events
-from app.events import delivery_of, subscribers
-from app.messages import EventType
 from app.runtime import Runtime
-from app.saga import operations, recovery
+from app.sagas import sagas
+from durable_sagas.events import Subscription, delivery_of
+from durable_sagas.messages import EventType
 from tests.testkit.messages import Clock, Post, run
 from web.diagrams.sequence import sequence_diagram
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -41,7 +40,9 @@ def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here:
         "StockShipped": "inventory",
     }
     for one in said:
-        told = subscribers(one.event.event_type, "order-choreography") + subscribers(one.event.event_type, None)
+        told = sagas.events.subscribers(one.event.event_type, "order-choreography") + sagas.events.subscribers(
+            one.event.event_type, None
+        )
         assert [found.task_name for found in one.heard] == told
         assert [found.task_id for found in one.heard] == [delivery_of(one.event.id, name) for name in told]
     assert [one.event.sequence for one in said] == [1, 2, 3, 4, 5, 6]
@@ -77,7 +78,7 @@ def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_
     [first] = [message for message in post.waiting if message.task == "inventory.reserve_on_order_created"]
     post.waiting.clear()
     clock.forward(1.5)
-    recovery.sweep()
+    sagas.sweep()
     post.deliver("inventory.reserve_on_order_created")
 
     [reserved] = [one for one in said_in(placed)[0].heard if one.service == "inventory"]
@@ -103,9 +104,9 @@ def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Pos
 
 def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> None:
     late, cancelled = order(), order()
-    operations.cancel(cancelled.saga_id)
+    sagas.cancel(cancelled.saga_id)
     clock.forward(60)
-    recovery.sweep()
+    sagas.sweep()
 
     timed_out = said_in(late)
     assert [(one.event.event_type, one.service) for one in timed_out] == [
@@ -118,10 +119,10 @@ def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> N
 
 def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     placed = order()
-    more = {**events._subscriptions}
+    more = {**sagas.events._subscriptions}
     event_type = EventType("StockShipped")
-    more[event_type] = [*more.get(event_type, []), events.Subscription("archive.keep", None)]
-    monkeypatch.setattr(events, "_subscriptions", more)
+    more[event_type] = [*more.get(event_type, []), Subscription("archive.keep", None)]
+    monkeypatch.setattr(sagas.events, "_subscriptions", more)
 
     drawing = sequence_diagram(said_in(placed))
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.ids import new_id
-from app.saga.definition import Operation, OperatorActionType, SagaStatus, StepStatus
-from app.saga.models import OperatorAction, SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import Operation, OperatorActionType, SagaStatus, StepStatus
+from durable_sagas.ids import new_id
+from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams import axis as axes
 from web.diagrams.axis import axis
 from web.diagrams.plan import PlannedStep
@@ -18,6 +17,7 @@ from web.diagrams.text import width_of
 from web.diagrams.timeline import GUTTER, Lane, Timeline, timeline
 from web.saga_view import icons
 from web.saga_view.durations import duration
+from workflows.read_side.saga_history import HistoryEntry
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

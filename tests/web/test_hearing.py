@@ -15,7 +15,7 @@ from sqlalchemy import text
 from app import redis_client
 from app.change_feed import CHANNEL, Announcer
 from app.runtime import Runtime
-from app.saga import operations
+from app.sagas import sagas
 from app.settings import Settings
 from tests.testkit.private_servers import PrivateRedis
 from tests.testkit.processes import wait_for
@@ -110,7 +110,7 @@ def test_a_page_hears_nothing_of_other_sagas(
 
     monkeypatch.setattr(versions, "version", noted)
 
-    operations.cancel(other)
+    sagas.cancel(other)
     page.wait(live)
 
     assert not looked
@@ -125,7 +125,7 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
     for page, streams in zip(pages, (live, streams_of(elsewhere)), strict=True):
         page.wait(streams)
 
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
 
     await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
     live.pace = replace(live.pace, seldom=BRIEFLY)
@@ -154,7 +154,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     assert private_redis.process
 
     private_redis.process.send_signal(way)
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     await_that(lambda: page.words[-1] == "Undone")
     assert not live.hearing.delivers
 
@@ -164,7 +164,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     else:
         private_redis.process.send_signal(signal.SIGCONT)
     other.wait(live)
-    operations.cancel(unsent)
+    sagas.cancel(unsent)
 
     def heard() -> bool:
         assert here.announcer

@@ -6,10 +6,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import runtime
-from app.ids import new_id
-from app.saga import operations
-from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import SagaInstance
+from app.sagas import sagas as bound
+from durable_sagas.definition import Operation, SagaStatus, StepStatus
+from durable_sagas.ids import new_id
+from durable_sagas.models import SagaInstance
 from tasks.orders import OrderCancelled
 from tests.testkit.web import PlaceUnsent, get, post, text_of
 from web.pages.learn import BLURBS, BOTH_WAYS
@@ -239,7 +239,7 @@ def test_orders_that_waited_for_people_are_not_compared(client: FlaskClient, pla
         post(client, f"/api/v1/sagas/{saga['saga_id']}/resume", None)
     for pattern in ("orchestration", "choreography"):
         order = place_unsent({"items": [{"book_id": "item-001", "quantity": 1}], "pattern": pattern})
-        operations.cancel(order["saga_id"])  # as a customer does
+        bound.cancel(order["saga_id"])  # as a customer does
     assert {saga["status"] for saga in sagas(client)} == {"compensated"}
 
     assert comparison.compare()[SagaStatus.COMPENSATED] == []

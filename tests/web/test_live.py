@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 import web.live.stream
 from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
-from app.saga import operations
+from app.sagas import sagas
 from app.settings import Settings
 from tests.testkit.messages import Clock
 from tests.testkit.shop import UNKNOWN_ID
@@ -110,7 +110,7 @@ def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient,
 
     with opened(client, saga_id, seen.id) as stream:
         assert next(stream).event == "live"
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
         assert following(stream, "words").data == "Undone"
         assert following(stream, "saga").id == versions.version(saga_id).tag
 
@@ -122,7 +122,7 @@ def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
     # the page says what it was made from, until the browser does
     assert snapshots(listen(client, saga_id, query=f"?seen={seen.id}")) == []
     assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={seen.id}"))) == 1
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
 
     (news,) = snapshots(listen(client, saga_id, seen.id))
 
@@ -140,7 +140,7 @@ def test_every_process_notices_what_another_did(
 
     with opened(seen, saga_id) as first, opened(other, saga_id) as second:
         before = {following(stream, "saga").id for stream in (first, second)}
-        operations.cancel(saga_id)
+        sagas.cancel(saga_id)
         after = {following(stream, "saga").id for stream in (first, second)}
 
     assert (len(before), len(after)) == (1, 1)
@@ -186,7 +186,7 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
 
     with opened(client, saga_id) as stream:
         assert following(stream, "words").data.startswith("Stuck")
-        operations.resume(saga_id)
+        sagas.resume(saga_id)
         assert following(stream, "words").data == "Undone"
 
 
@@ -357,7 +357,7 @@ def test_what_many_watch_is_rendered_once_for_each_change(
         listen(client, saga_id)
     assert len(done) == 1
 
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     for _ in range(3):
         listen(client, saga_id)
 
@@ -383,5 +383,5 @@ def test_the_page_leads_to_what_it_does_not_show_yet(client: FlaskClient, live: 
     found = re.search(r'data-live="/sagas/[^"]+/live(\?[^"]+)"', page.text)
     assert found
     assert snapshots(listen(client, saga_id, query=found[1])) == []
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     assert len(snapshots(listen(client, saga_id, query=found[1]))) == 1

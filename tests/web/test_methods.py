@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from app.database import Base
+from app.database import all_tables
 from app.runtime import Runtime
 from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.messages import Clock
@@ -54,9 +54,7 @@ def paths(app: Flask, known: list[dict[str, str]]) -> Iterator[tuple[Rule, str]]
 def contents(here: Runtime) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of every table."""
     with here.database.reading() as session:
-        return {
-            table.name: [tuple(row) for row in session.execute(table.select())] for table in Base.metadata.sorted_tables
-        }
+        return {table.name: [tuple(row) for row in session.execute(table.select())] for table in all_tables().values()}
 
 
 def test_no_method_but_the_declared_ones_changes_anything(

@@ -6,9 +6,9 @@ import pytest
 
 from app import runtime
 from app.runtime import Runtime
-from app.saga import operations
-from app.saga.definition import Operation
-from app.saga.models import SagaInstance
+from app.sagas import sagas
+from durable_sagas.definition import Operation
+from durable_sagas.models import SagaInstance
 from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, get, hidden, post, stock
@@ -75,7 +75,7 @@ def test_what_an_operator_asks_for_in_vain_is_not_kept_as_their_act(
     once, too_late = (str(one["saga_id"]) for one in placed)
     each_its_own = "It tells the services that this order is cancelled." in operator.get(f"/sagas/{once}/cancel").text
     assert each_its_own is (pattern == "choreography")
-    operations.cancel(too_late)  # as a customer does
+    sagas.cancel(too_late)  # as a customer does
 
     for saga_id in (once, once, too_late):
         assert operator.post(f"/sagas/{saga_id}/cancel").status_code == 303
@@ -136,7 +136,7 @@ def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser, servi
 
 
 def test_it_is_said_of_every_step_what_a_skip_records() -> None:
-    compensated = [step for saga in SAGAS.values() for step in saga.plan(saga.step_names).steps if step.compensation]
+    compensated = [step for saga in SAGAS.values() for step in saga.steps if step.compensation]
     operations = {(step.name, Operation.COMPENSATION) for step in compensated}
     operations |= {(step.name, Operation.ACTION) for step in compensated if step.action.void}
 
@@ -170,7 +170,7 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
     page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "late", "step": "process_payment"})
 
     assert (page.status_code, page.mimetype) == (409, "text/html")
-    assert "Refused, nothing was done:" in page.text
+    assert "RequestError, nothing was done:" in page.text
     assert acts(operator, saga_id) == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.ids import new_id
+from durable_sagas.ids import new_id
 from tests.testkit.web import SEED_ORDER, get, hidden, text_of
 from web.fields import MAX_PATH_LENGTH
 from web.forms.order_form import OrderForm

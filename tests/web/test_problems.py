@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from app import errors
-from app.errors import DatabaseUnavailable, PriceMismatch, Refused
+from app.errors import DatabaseUnavailable, PriceMismatch, RequestError
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.web import BROWSES, SEED_ORDER, error, get
@@ -94,13 +94,13 @@ def test_our_own_pages_plain_clients_and_links_from_elsewhere_are_let_in(client:
     assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-def kinds_of(base: type[Refused]) -> list[type[Refused]]:
+def kinds_of(base: type[RequestError]) -> list[type[RequestError]]:
     """Return a class of refusals and all below it."""
     return [base, *(kind for below in base.__subclasses__() for kind in kinds_of(below))]
 
 
 def test_every_refusal_has_a_type_of_its_status() -> None:
-    for refusal in kinds_of(Refused):
+    for refusal in kinds_of(RequestError):
         kind = problem_types.of(refusal("said") if refusal is not ValidationProblem else ValidationProblem([]))
         assert kind.status == refusal.status, refusal
         assert ALL[kind.slug] is kind
@@ -123,7 +123,7 @@ def test_what_nobody_foresaw_is_internal() -> None:
 
 def test_no_page_is_without_an_error() -> None:
     raised: list[Exception] = [
-        *(refusal("said") for refusal in kinds_of(Refused) if refusal is not ValidationProblem),
+        *(refusal("said") for refusal in kinds_of(RequestError) if refusal is not ValidationProblem),
         *(kind() for kind in default_exceptions.values()),
         DatabaseUnavailable("gone"),
     ]

@@ -12,12 +12,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import runtime
-from app.ids import new_id
 from app.runtime import Runtime
-from app.saga import operations
-from app.saga.manual_completion import ManualCompletion
-from app.saga.models import SagaInstance
+from app.sagas import sagas
 from app.settings import Settings
+from durable_sagas.ids import new_id
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.models import SagaInstance
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, post, reads, text_of
@@ -83,7 +83,7 @@ def test_an_action_that_was_closed_is_not_said_to_have_never_been_asked(client: 
     for task in ("orders.create_order", "inventory.reserve_stock"):
         post.deliver(task)
 
-    operations.cancel(saga_id)  # payments may have been asked by then, and may have hung
+    sagas.cancel(saga_id)  # payments may have been asked by then, and may have hung
     post.deliver_all()
 
     shown = words(page(client, saga_id))
@@ -148,14 +148,14 @@ def test_a_saga_under_way_says_what_it_is_at_and_whom_it_waits_for(client: Flask
     assert "wrap as a gift" in words(page(client, saga_id))
     post.deliver("orders.create_order")
     assert "▶ Running Doing reserve stock." in words(page(client, saga_id))
-    operations.cancel(saga_id)
+    sagas.cancel(saga_id)
     assert "↶ Undoing Turned back: undoing reserve stock." in words(page(client, saga_id))
 
 
 @both
 def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern: str) -> None:
     saga_id = order(client, pattern, shipping="decline", payments="undo-fail:9")
-    operations.skip(saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
+    sagas.skip(saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))
 
     shown = words(page(client, saga_id))
 

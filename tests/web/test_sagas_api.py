@@ -4,7 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import runtime
-from app.saga.models import SagaInstance
+from durable_sagas.models import SagaInstance
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, fields_of, get, post
 

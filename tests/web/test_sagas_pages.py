@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
+from sqlalchemy.orm import DeclarativeBase
 from werkzeug.test import TestResponse
 
 from app import runtime
-from app.database import Base
-from app.events import StoredEvent
-from app.saga import recovery
-from app.saga.definition import SagaStatus
-from app.saga.models import SagaInstance, SagaStep
+from app.sagas import sagas
+from durable_sagas import recovery
+from durable_sagas.definition import SagaStatus
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import SagaInstance, SagaStep
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from tests.testkit.messages import Clock
@@ -149,7 +150,7 @@ def test_what_needs_somebody_is_grouped_by_what_it_is_stuck_on(client: FlaskClie
 def test_that_nothing_is_swept_is_said(client: FlaskClient, clock: Clock) -> None:
     assert "Nothing has been swept yet." in text_of(ask(client, "/sagas"))
 
-    recovery.sweep()
+    sagas.sweep()
     clock.forward(recovery.LATE_SECONDS)
     assert "Nothing has been swept" not in text_of(ask(client, "/sagas"))
 
@@ -188,13 +189,15 @@ def test_the_age_is_shown_of_a_saga_under_way_and_the_time_it_took_of_one_that_h
     assert "Duration 2 h" in text_of(ask(client, "/sagas", status="stuck"))
 
 
-def _one(table: type[Base], column: Any) -> Callable[[dict[str, Any]], str]:
-    about = {SagaStep: "saga_id", StoredEvent: "aggregate_id"}.get(table, "order_id")
+def _one(table: type[DeclarativeBase], column: Any) -> Callable[[dict[str, Any]], str]:
+    about: dict[object, str] = {SagaStep: "saga_id", StoredEvent: "aggregate_id"}
     key = "saga_id" if table is SagaStep else "order_id"
 
     def find(placed: dict[str, Any]) -> str:
         with runtime.current().database.reading() as session:
-            query = select(column).where(getattr(table, about) == placed[key], column.is_not(None))
+            query = select(column).where(
+                getattr(table, about.get(table, "order_id")) == placed[key], column.is_not(None)
+            )
             return str(session.scalars(query).first())
 
     return find

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 
 from app import redis_client, runtime, stored_values
 from app.errors import DatabaseUnavailable
-from app.ids import new_id
 from app.runtime import Runtime
 from app.settings import Settings
+from durable_sagas.ids import new_id
 from tests.testkit.client import HTML, PASSWORD, Browser
 from tests.testkit.private_servers import PrivateRedis
 from tests.testkit.processes import wait_for

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import event, inspect
 
 from app import runtime
-from app.saga import operations
-from app.saga.models import SagaInstance
-from app.saga.stuck_groups import error_class
+from app.sagas import sagas
+from durable_sagas.models import SagaInstance
+from durable_sagas.operations import Operations
+from durable_sagas.stuck_groups import error_class
 from tests.testkit.client import HTML, Browser
 from tests.testkit.orders import refuse_to_resume
 from tests.testkit.web import STUCK, get, hidden, lose_messages, text_of
@@ -91,7 +92,7 @@ def test_what_gets_stuck_after_the_page_was_shown_is_left_alone(operator: Browse
 
 def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     for_good = {**STUCK, "simulate": {"payments": "undo-fail:99", "shipping": "decline"}}
-    sagas = [place(operator, STUCK), place(operator, for_good)]
+    stuck = [place(operator, STUCK), place(operator, for_good)]
     with monkeypatch.context() as stopped:
         lose_messages(stopped)
         result = operator.post("/stuck/process_payment/resume").headers["Location"]
@@ -102,13 +103,13 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
     part = re.search(r'data-poll="([^"]+)"', page.text)
     assert part
 
-    for saga_id in sagas:
-        operations.resume(saga_id)
+    for saga_id in stuck:
+        sagas.resume(saga_id)
 
     ended = operator.get(part[1].replace("&amp;", "&"))
     assert "✓ Ended: done or undone 1 ▶ Under way 0 ⚠ Stuck again 1" in text_of(ended)
     assert "data-live-end" in ended.text
-    assert f"/sagas/{sagas[1]}" in ended.text
+    assert f"/sagas/{stuck[1]}" in ended.text
     assert "data-poll" not in operator.get(result).text
 
 
@@ -163,14 +164,14 @@ def test_of_two_who_resume_all_at_once_only_one_resumes_each(
 ) -> None:
     saga_id = place(operator, STUCK)
     lose_messages(monkeypatch)
-    ask = operations._with_driver
+    ask = sagas.operations._with_driver
 
     def be_second(*given: Any) -> SagaInstance:
-        monkeypatch.setattr(operations, "_with_driver", ask)
-        operations.resume_stuck("process_payment", by="Bob")
+        monkeypatch.setattr(sagas.operations, "_with_driver", ask)
+        sagas.resume_stuck("process_payment", by="Bob")
         return ask(*given)
 
-    monkeypatch.setattr(operations, "_with_driver", be_second)
+    monkeypatch.setattr(sagas.operations, "_with_driver", be_second)
     assert operator.post("/stuck/process_payment/resume").status_code == 303
 
     assert acts(operator, saga_id) == [("resume_stuck", "Bob", None)]
@@ -180,7 +181,7 @@ def test_all_that_are_stuck_on_a_step_are_counted_and_resumed(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("web.pages.stuck.BULK_SECONDS", inf)  # however slow the machine is
-    monkeypatch.setattr(operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
+    monkeypatch.setattr(Operations.resume_stuck, "__kwdefaults__", {"by": None, "after": None, "limit": 2})
     sagas = [place(operator, STUCK) for _ in range(5)]
     refuse_to_resume(sagas[1], monkeypatch)
     path = "/stuck/process_payment/resume"

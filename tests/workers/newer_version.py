@@ -8,10 +8,9 @@ from sqlalchemy.orm import Session
 
 import workflows  # noqa: F401  (declares the release that is deployed)
 from app.celery import app as celery
-from app.saga import registry
-from app.saga.commands import command
-from app.saga.definition import Saga, Step
-from app.saga.orchestrator import Orchestration
+from app.sagas import sagas
+from durable_sagas.definition import Saga, Step
+from durable_sagas.orchestrator import OrchestratedSaga
 from web import create_app
 from workflows.order_orchestration import ORDER
 from workflows.orders import SAGAS
@@ -25,24 +24,25 @@ class Parcel(BaseModel):
     order_id: str
 
 
-@command("inventory.wrap_as_gift")
+@sagas.command("inventory.wrap_as_gift")
 def wrap_as_gift(session: Session, parcel: Parcel) -> None:
     """Wrap it."""
 
 
-@command("inventory.unwrap")
+@sagas.command("inventory.unwrap")
 def unwrap(session: Session, parcel: Parcel) -> None:
     """Take it out again."""
 
 
-@command("shipping.send_greetings")
+@sagas.command("shipping.send_greetings")
 def send_greetings(session: Session, parcel: Parcel) -> None:
     """Wish well, past the point of no return."""
 
 
 _create, _reserve, _pay, _ship, *_rest = ORDER.steps
-NEWER = Orchestration(
-    Saga("order", _create, _reserve, Step(wrap_as_gift, unwrap), _pay, _ship, Step(send_greetings), *_rest)
+NEWER = OrchestratedSaga(
+    sagas.orchestrator,
+    Saga("order", _create, _reserve, Step(wrap_as_gift, unwrap), _pay, _ship, Step(send_greetings), *_rest),
 )
-registry._drivers["order"] = NEWER
-SAGAS["order"] = NEWER.saga
+sagas.engine.drivers["order"] = NEWER
+SAGAS["order"] = NEWER

@@ -15,8 +15,8 @@ from kombu.asynchronous import Hub
 
 from app.celery import app as celery
 from app.celery import configuration
-from app.messaging.transports.amqp import acked_together
 from app.settings import Settings
+from durable_sagas.messaging.transports.amqp import ack_together
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import connection_to, open_broker
 
@@ -189,7 +189,7 @@ def test_what_is_acknowledged_together_is_one_write(broker_url: str, connection:
         read_in_a_loop(connection, lambda: len(got) == MESSAGES)
         counted = Counted(connection)
 
-        with acked_together(connection):
+        with ack_together(connection):
             for message in got:
                 message.ack()
             assert counted.writes == 0
@@ -208,7 +208,7 @@ def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_com
     Consumer(connection, [queue], on_message=got.append).consume()
     read_in_a_loop(connection, lambda: len(got) == 3)
 
-    with caplog.at_level(logging.WARNING), acked_together(connection):
+    with caplog.at_level(logging.WARNING), ack_together(connection):
         for message in got:
             message.ack()
         connection.connection.sock.shutdown(socket.SHUT_RDWR)
@@ -225,9 +225,9 @@ def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_com
 def test_other_brokers_acknowledge_one_by_one() -> None:
     with connection_to("memory://") as connection:
         connection.connect()
-        with acked_together(connection):
+        with ack_together(connection):
             pass
-    with acked_together(None):
+    with ack_together(None):
         pass
 
 

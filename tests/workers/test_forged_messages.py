@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from kombu import Connection, Queue
 
-from app.celery import QUEUES
 from tests.testkit import forged
 from tests.testkit.forged import Forged
 from tests.testkit.servers import connection_to
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
+from workflows import QUEUES
 
 BROKERS = ("memory", "postgresql+rabbitmq", "postgresql+redis")
 

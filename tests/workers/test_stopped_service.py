@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.celery import QUEUES
 from tests.testkit.processes import role_commands, roles
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
+from workflows import QUEUES
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.celery import QUEUES
-from app.messaging.batcher import MAX_BATCH
+from durable_sagas.messaging.batcher import MAX_BATCH
 from tests.testkit.processes import SHOWN_OF_A_LOG, kill_group, process_environment, role_commands, spawn
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
+from workflows import QUEUES
 
 SAGA_TYPES = ("order", "order-payment-first", "order-choreography")
 ORDERS = 90

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.celery import QUEUES
 from tests.testkit.processes import free_port, roles
 from tests.testkit.shop import Shop, http_transport
 from tests.testkit.stacks import is_ready, open_shop
+from workflows import QUEUES
 
 ORDERS = 6
 ADDED = """

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from app.saga.definition import SagaStatus
+from durable_sagas.definition import SagaStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod
 from web import cursors

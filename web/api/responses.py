@@ -7,7 +7,7 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.saga.definition import CancelDecision, Operation, OperatorActionType, SagaStatus, StepStatus
+from durable_sagas.definition import CancelDecision, Operation, OperatorActionType, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus

@@ -4,8 +4,8 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app.saga import operations
-from app.saga.manual_completion import ManualCompletion
+from app.sagas import sagas
+from durable_sagas.manual_completion import ManualCompletion
 from web import cursors, problems
 from web.api import responses, serializers
 from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
@@ -60,7 +60,7 @@ def get_history(path: SagaPath) -> Response:
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Request that a saga be compensated. The saga's cancel_decision shows whether that came in time."""
-    return answer(serializers.cancel_requested(operations.cancel(path.saga_id, by=name_of_program())), 202)
+    return answer(serializers.cancel_requested(sagas.cancel(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -71,7 +71,7 @@ def cancel_saga(path: SagaPath) -> Response:
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Resume a stuck saga at its current step, or re-drive an unfinished one."""
-    return answer(serializers.asked(operations.resume(path.saga_id, by=name_of_program())), 202)
+    return answer(serializers.asked(sagas.resume(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -83,7 +83,7 @@ def resume_saga(path: SagaPath) -> Response:
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
     statement = ManualCompletion(by=body.by, note=body.note, step=body.step)
-    return answer(serializers.asked(operations.skip(path.saga_id, statement)), 202)
+    return answer(serializers.asked(sagas.skip(path.saga_id, statement)), 202)
 
 
 @api.post(
@@ -93,5 +93,5 @@ def skip_compensation(path: SagaPath, body: ByHand) -> Response:
 def resume_stuck_sagas(query: ResumeQuery) -> Response:
     """Resume the sagas that are stuck on one step, one batch per request."""
     after = cursors.uuid_position(query.cursor)
-    done = operations.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
+    done = sagas.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
     return answer(serializers.resumed(done), 202)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.events import StoredEvent
-from app.saga.definition import COMPLETED, FAILED, Operation, StepStatus
+from durable_sagas.definition import COMPLETED, FAILED, Operation, StepStatus
+from durable_sagas.events import StoredEvent
 from tasks.inventory import StockUnavailable
 from tasks.orders import OrderCreated
 from web.api.responses import FlatEventReply, FlatEventsReply, FlatItemReply, StateReply

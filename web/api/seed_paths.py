@@ -4,7 +4,7 @@ from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app.saga import operations
+from app.sagas import sagas
 from web import problems
 from web.api import responses, seed_forms, serializers
 from web.api.requests import ChangeShortOrder, IdempotencyHeader, OrderPath, ShortOrder, ShortOrdersQuery
@@ -73,7 +73,7 @@ def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
 @api.get("/saga/<order_id>/status", responses={200: responses.SagaStatusReply, **problems.responses(404)})
 def show_status(path: OrderPath) -> Response:
     """Show the status of an order's saga."""
-    return answer(serializers.short_status(queries.saga(operations.saga_of(path.order_id))))
+    return answer(serializers.short_status(queries.saga(sagas.saga_of(path.order_id))))
 
 
 @api.post("/saga/<order_id>/cancel", responses={202: responses.CamelCancelReply, **problems.responses(404, 409)})
@@ -85,7 +85,7 @@ def cancel_saga(path: OrderPath) -> Response:
 @api.get("/saga/<order_id>/history", responses={200: responses.SagaHistoryReply, **problems.responses(404)})
 def show_history(path: OrderPath) -> Response:
     """Show the states that an order's saga has reached, and every step's reply."""
-    return answer(serializers.short_history(queries.saga(operations.saga_of(path.order_id))))
+    return answer(serializers.short_history(queries.saga(sagas.saga_of(path.order_id))))
 
 
 def _place(body: ShortOrder, saga_type: str, idempotency_key: str | None, place_of: str) -> Response:

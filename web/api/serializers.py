@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypedDict
 
-from app.events import StoredEvent
-from app.messages import number
+from app.amounts import number
 from app.observability import tracing
-from app.saga.definition import CancelDecision, StepStatus
-from app.saga.models import SagaInstance
-from app.saga.operations import Resumed
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import CancelDecision, StepStatus
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import SagaInstance
+from durable_sagas.operations import Resumed
 from tasks.inventory import Book
 from tasks.payments import Payment
 from tasks.shipping import Shipment
@@ -18,6 +17,7 @@ from web import cursors
 from web.api import responses, seed_forms
 from workflows.orders import PlacedOrder
 from workflows.read_side.queries import OrderView, Page, SagaView
+from workflows.read_side.saga_history import HistoryEntry
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.BY_HAND})
 

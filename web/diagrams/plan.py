@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.saga import commands, orchestrator
-from app.saga.definition import Operation, Step
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from app.sagas import sagas
+from durable_sagas.definition import Operation, Step
+from durable_sagas.models import SagaInstance
+from workflows.read_side.saga_history import HistoryEntry
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class PlannedStep:
 
 def planned(saga: SagaInstance, operations: Sequence[HistoryEntry]) -> list[PlannedStep]:
     """Return a saga's steps in order; those of a choreographed saga, which has no plan, in order of occurrence."""
-    if plan := orchestrator.plan_of(saga):
+    if plan := sagas.plan_of(saga):
         return [_declared(step) for step in plan.steps]
     # an orchestrated saga without a plan may have started before a deploy that removed a step: its log stays valid
     undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
     names = dict.fromkeys([*saga.steps, *(logged.step for logged in sorted(operations, key=lambda o: o.started_at))])
-    return [PlannedStep(name, commands.service_of(name), f"undo_{name}" if name in undone else None) for name in names]
+    return [PlannedStep(name, sagas.service_of(name), f"undo_{name}" if name in undone else None) for name in names]
 
 
 def _declared(step: Step) -> PlannedStep:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from app.saga.definition import COMPENSATION_STARTED, Operation, SagaStatus
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import COMPENSATION_STARTED, Operation, SagaStatus
+from durable_sagas.models import SagaInstance
 from web.diagrams.plan import PlannedStep
 from web.diagrams.text import plain, width_of
 from web.saga_view import icons
 from web.saga_view.icons import Mark
+from workflows.read_side.saga_history import HistoryEntry
 
 MARGIN = 8
 NARROWEST, GAP = 132, 30

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.saga.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAction, SagaInstance
-from app.saga.timeline import Attempt, HistoryEntry
+from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus, StepStatus
+from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams.axis import Axis, Cut, axis
 from web.diagrams.plan import PlannedStep
 from web.diagrams.text import plain, width_of
@@ -14,6 +13,7 @@ from web.i18n import say as _
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
+from workflows.read_side.saga_history import Attempt, HistoryEntry
 
 GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
 TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0

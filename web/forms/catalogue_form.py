@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-from app.errors import Refused
-from app.ids import new_id
+from app.errors import RequestError
+from durable_sagas.ids import new_id
 from tasks.inventory import Book
 from web.api.requests import NewCategory, NewProduct
 from web.fields import Amount, Delivered, Description, Id, OwnId, Title
@@ -96,7 +96,7 @@ def complaints(errors: list[FieldError]) -> dict[str, str]:
     return {error.field if error.field not in {"key", "seen"} else "form": error.reason for error in errors}
 
 
-def complaint(refusal: Refused) -> dict[str, str]:
+def complaint(refusal: RequestError) -> dict[str, str]:
     """Return a refusal's message by form field."""
     return {refusal.field if refusal.field in _FIELDS else "form": refusal.detail}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Self
 
-from app.errors import Refused
+from app.errors import RequestError
 from tasks.payments import PaymentMethod
 from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
 from web.fields import MAX_COPIES
@@ -85,7 +85,7 @@ class OrderForm:
         """Return the errors by form field."""
         return {self._own(error.field): self._plain(error) for error in errors}
 
-    def complaint(self, refusal: Refused) -> dict[str, str]:
+    def complaint(self, refusal: RequestError) -> dict[str, str]:
         """Return a refusal's message by form field."""
         name = self._own(refusal.field or "")
         if name == "customer_id":

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import strawberry
 
-from app.saga.definition import CancelDecision, Operation, SagaStatus, StepStatus
+from durable_sagas.definition import CancelDecision, Operation, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod, PaymentStatus
 from tasks.shipping import ShipmentStatus

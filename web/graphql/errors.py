@@ -5,7 +5,7 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from app.errors import DatabaseUnavailable, Refused
+from app.errors import DatabaseUnavailable, RequestError
 from web import problem_types
 from web.problem_types import ProblemType
 from web.problems import DATABASE_SILENT, UNEXPECTED, FieldError, errors_of
@@ -27,7 +27,7 @@ def formatted(error: GraphQLError) -> dict[str, Any]:
 
 def _explained(error: GraphQLError) -> tuple[str, ProblemType, list[FieldError], dict[str, object]]:
     cause = error.original_error
-    if isinstance(cause, Refused):
+    if isinstance(cause, RequestError):
         return cause.detail, problem_types.of(cause), errors_of(cause), cause.facts
     if isinstance(cause, DatabaseUnavailable):
         logger.error("the database did not answer", extra={"reason": cause})

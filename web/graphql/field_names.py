@@ -8,7 +8,7 @@ import strawberry
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.errors import Refused
+from app.errors import RequestError
 from web.problems import FieldError, ValidationProblem, field_errors
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -34,7 +34,7 @@ def with_graphql_names(**names: str) -> Iterator[None]:
         raise ValidationProblem(_respelled(field_errors(error), names)) from error
     except ValidationProblem as refusal:
         raise ValidationProblem(_respelled(refusal.errors, names)) from refusal
-    except Refused as refusal:
+    except RequestError as refusal:
         if refusal.field:
             refusal.field = _spell(refusal.field, names)
         raise

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from app.events import StoredEvent
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import SagaInstance
 from tasks.inventory import Book, Category
 from workflows.read_side import batches
 from workflows.read_side.queries import OrderView
+from workflows.read_side.saga_history import HistoryEntry
 
 
 class SagaNeighbours:

@@ -8,9 +8,8 @@ import strawberry
 from strawberry import ID, Private
 from strawberry.scalars import JSON
 
-from app.events import StoredEvent
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import SagaInstance
 from tasks import inventory, payments, shipping
 from web.api import serializers
 from web.graphql.descriptions import output
@@ -27,6 +26,7 @@ from web.graphql.enums import (
 from web.graphql.loaders import BookNeighbours, SagaNeighbours
 from web.graphql.scalars import Amount
 from workflows.read_side.queries import OrderView
+from workflows.read_side.saga_history import HistoryEntry
 
 Node = TypeVar("Node")
 

@@ -9,8 +9,8 @@ from flask_login import login_required
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
-from app.errors import Conflict, Refused
-from app.ids import new_id
+from app.errors import Conflict, RequestError
+from durable_sagas.ids import new_id
 from web import cursors, problems
 from web.auth import operators
 from web.fields import MAX_ID_LENGTH, is_storable
@@ -140,7 +140,7 @@ def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], 
         return do(fields)
     except ValidationError as error:
         complaints, status = catalogue_form.complaints(problems.field_errors(error)), 422
-    except Refused as refusal:
+    except RequestError as refusal:
         complaints, status = catalogue_form.complaint(refusal), refusal.status
         fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
     return render_template(template, fields=fields, complaints=complaints, **shown, **_categories()), status

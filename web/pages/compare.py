@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template
 
-from app.saga.definition import ACTIVE
+from durable_sagas.definition import ACTIVE
 from web.saga_view.detail import story
 from web.saga_view.diff import Comparison, compare
 

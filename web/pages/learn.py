@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app import runtime
 from app.errors import Invalid, NotFound
-from app.ids import new_id
-from app.saga.definition import SagaStatus
+from durable_sagas.definition import SagaStatus
+from durable_sagas.ids import new_id
 from web import problems
 from web.forms import order_form
 from web.pages.shop import flash_if_replayed

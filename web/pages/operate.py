@@ -9,9 +9,9 @@ from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
 from app.errors import Conflict
-from app.saga import operations
-from app.saga.definition import OperatorActionType
-from app.saga.manual_completion import ManualCompletion
+from app.sagas import sagas
+from durable_sagas.definition import OperatorActionType
+from durable_sagas.manual_completion import ManualCompletion
 from web.auth import operators
 from web.fields import is_blank, is_storable, own_path
 from web.saga_view.manual_completion import consequences
@@ -58,14 +58,14 @@ def log_out() -> Page:
 @login_required  # type: ignore[untyped-decorator]
 def cancel(saga_id: str) -> Page:
     """Preview the cancellation of a saga, and request it on confirmation."""
-    return _act(OperatorActionType.CANCEL, saga_id, lambda: operations.cancel(saga_id, by=operators.name_of_operator()))
+    return _act(OperatorActionType.CANCEL, saga_id, lambda: sagas.cancel(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
 def resume(saga_id: str) -> Page:
     """Preview the resumption of a saga, and resume it on confirmation."""
-    return _act(OperatorActionType.RESUME, saga_id, lambda: operations.resume(saga_id, by=operators.name_of_operator()))
+    return _act(OperatorActionType.RESUME, saga_id, lambda: sagas.resume(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/skip", methods=["GET", "POST"])
@@ -80,7 +80,7 @@ def skip(saga_id: str) -> Page:
         # without it the confirmation could be recorded for another step than the displayed one
         return _review(OperatorActionType.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
     statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
-    return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
+    return _act(OperatorActionType.SKIP, saga_id, lambda: sagas.skip(saga_id, statement))
 
 
 def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:

@@ -3,7 +3,7 @@
 from flask import Blueprint, render_template
 from markupsafe import Markup
 
-from app.saga.definition import ACTIVE
+from durable_sagas.definition import ACTIVE
 from web.saga_view.detail import SagaDetail, story
 from workflows.read_side import versions
 

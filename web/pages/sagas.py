@@ -8,9 +8,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
-from app.saga import recovery
-from app.saga.definition import TERMINAL
-from app.saga.models import SagaInstance
+from app.sagas import sagas
+from durable_sagas.definition import TERMINAL
+from durable_sagas.models import SagaInstance
 from web import cursors, problems
 from web.api.requests import SagasQuery
 from web.fields import PATTERN_OF, Text
@@ -130,9 +130,9 @@ def _counts() -> dict[str, object]:
 
 
 def _incidents() -> dict[str, object]:
-    swept_at = recovery.last_swept()
+    swept_at = sagas.last_swept()
     return {
         "incidents": saga_search.incidents(MAX_INCIDENTS),
         "swept_at": swept_at,
-        "sweep_late": recovery.is_late(swept_at),
+        "sweep_late": sagas.is_sweep_late(swept_at),
     }

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
-from app.errors import Invalid, Refused
-from app.ids import new_id
-from app.saga.definition import Command
+from app.errors import Invalid, RequestError
+from durable_sagas.definition import Command
+from durable_sagas.ids import new_id
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
@@ -125,7 +125,7 @@ def place_order() -> Page:
         placed = _place(form, key)
     except ValidationError as error:
         return _refused(form, form.complaints(problems.field_errors(error)), 422)
-    except Refused as refusal:
+    except RequestError as refusal:
         return _refused(form, form.complaint(refusal), refusal.status)
     flash_if_replayed([placed])
     return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
@@ -147,7 +147,7 @@ def _place_both(form: OrderForm, key: str) -> Page:
     choreographed = _place(first, f"{key}:choreography")
     try:
         orchestrated = _place(second, f"{key}:orchestration")
-    except Refused as refusal:
+    except RequestError as refusal:
         complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, complaints, refusal.status, placed=choreographed)
     flash_if_replayed([choreographed, orchestrated])

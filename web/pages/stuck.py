@@ -9,10 +9,10 @@ from flask_babel import gettext, ngettext
 from flask_login import login_required
 
 from app.errors import Invalid, NotFound
-from app.ids import is_uuid, new_id
-from app.saga import operations
-from app.saga.operations import Resumed
-from app.saga.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
+from app.sagas import sagas
+from durable_sagas.ids import is_uuid, new_id
+from durable_sagas.operations import Resumed
+from durable_sagas.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
 from web.auth import operators
 from web.fields import is_storable
 from web.pages.operate import MAX_NAME_LENGTH, Page
@@ -43,7 +43,7 @@ def resume(step: str) -> Page:
     if request.method == "POST":
         return _resume(step, error)
     if error is None:
-        return render_template("stuck/resume.html", step=step, error=None, number=operations.count_stuck(step))
+        return render_template("stuck/resume.html", step=step, error=None, number=sagas.count_stuck(step))
     stuck = saga_search.stuck_sagas(step, error, 1)
     return render_template(
         "stuck/resume.html",
@@ -75,8 +75,8 @@ def _resume(step: str, error: str | None) -> Page:
 
     def batch(after: str | None) -> Resumed:
         if group is None:
-            return operations.resume_stuck(step, by=by, after=after)
-        return operations.resume_group(group, by=by, after=after)
+            return sagas.resume_stuck(step, by=by, after=after)
+        return sagas.resume_group(group, by=by, after=after)
 
     first = new_id()  # ids increase with time: those of this request's operator actions lie between the two
     _resume_all(batch)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from flask import url_for
 
-from app.saga.definition import COMPENSATION_STARTED, FORWARD, TERMINAL, SagaStatus
-from app.saga.models import SagaInstance
+from durable_sagas.definition import COMPENSATION_STARTED, FORWARD, TERMINAL, SagaStatus
+from durable_sagas.models import SagaInstance
 from web.i18n import say as _
 from workflows.operations.preview import past_return
 from workflows.read_side.queries import SagaView

@@ -7,9 +7,8 @@ from typing import Any
 
 from app import runtime
 from app.observability import tracing
-from app.saga.definition import SagaStatus
-from app.saga.models import OperatorAction, SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import SagaStatus
+from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams.plan import PlannedStep, planned
 from web.diagrams.sequence import SequenceDiagram, sequence_diagram
 from web.diagrams.steps import StepDiagram, step_diagram
@@ -20,6 +19,7 @@ from web.saga_view.icons import Mark
 from workflows.read_side import event_flow, queries, reconciliation
 from workflows.read_side.event_flow import Said
 from workflows.read_side.reconciliation import Balance
+from workflows.read_side.saga_history import HistoryEntry
 
 
 @dataclass(frozen=True)

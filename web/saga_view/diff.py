@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.saga.definition import Operation
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import Operation
 from web.saga_view.detail import SagaDetail
 from workflows.read_side.comparison import Logged, cost
 from workflows.read_side.event_flow import Outcome
+from workflows.read_side.saga_history import HistoryEntry
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from flask_babel import lazy_gettext as _
 
-from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.timeline import Attempt, HistoryEntry
+from durable_sagas.definition import Operation, SagaStatus, StepStatus
+from workflows.read_side.saga_history import Attempt, HistoryEntry
 
 
 @dataclass(frozen=True)

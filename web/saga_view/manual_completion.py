@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flask_babel import lazy_gettext as _
 
-from app.saga.definition import Operation
+from durable_sagas.definition import Operation
 
 
 @dataclass(frozen=True)

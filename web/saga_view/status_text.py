@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.saga.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus
 from web.diagrams.text import plain
 from web.i18n import say as _
 from web.saga_view.durations import duration
 from workflows.read_side.event_flow import Outcome, Said
 from workflows.read_side.queries import SagaView
+from workflows.read_side.saga_history import HistoryEntry
 
 
 def sentence(view: SagaView, said: Sequence[Said], now: datetime) -> str:

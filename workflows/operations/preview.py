@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.saga import orchestrator, registry
-from app.saga.choreography import Choreography
-from app.saga.definition import COMPENSATION_STARTED, TERMINAL, Operation, SagaStatus, StepStatus
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from app.sagas import sagas
+from durable_sagas.choreography import Choreography
+from durable_sagas.definition import COMPENSATION_STARTED, TERMINAL, Operation, SagaStatus, StepStatus
+from durable_sagas.models import SagaInstance
 from workflows.read_side import event_flow, queries, reconciliation
 from workflows.read_side.queries import SagaView
 from workflows.read_side.reconciliation import Balance
+from workflows.read_side.saga_history import HistoryEntry
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def review(saga_id: str) -> ActionPreview:
     """Return the preview of a saga. Raises NotFound."""
     view = queries.saga(saga_id)
     saga = view.saga
-    plan = orchestrator.plan_of(saga)
+    plan = sagas.plan_of(saga)
     here = saga.current_step if plan else None
     choreographed = event_flow.is_choreographed(saga.saga_type)
     return ActionPreview(
@@ -73,10 +73,10 @@ def review(saga_id: str) -> ActionPreview:
 
 def past_return(view: SagaView) -> bool:
     """Return whether a saga is past its point of no return; False if the deployed code does not know where that is."""
-    driver = registry.driver_of(view.saga)
+    driver = sagas.saga_types.get(view.saga.saga_type)
     if isinstance(driver, Choreography):
         return any(event.event_type == driver.point_of_no_return for event in view.events)
-    plan = orchestrator.plan_of(view.saga)
+    plan = sagas.plan_of(view.saga)
     return plan is not None and plan.past_pivot(view.saga.current_step)
 
 

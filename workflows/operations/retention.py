@@ -14,12 +14,13 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from app import events, runtime
-from app.ids import first_id_of
+from app import runtime
 from app.retention import Of, RetentionRule
-from app.saga import models
-from app.saga.definition import TERMINAL
-from app.saga.models import SagaInstance
+from durable_sagas import events
+from durable_sagas.definition import TERMINAL
+from durable_sagas.events import StoredEvent
+from durable_sagas.ids import first_id_of
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
 from tasks import gateways, inventory, notifications, orders, payments, shipping
 from workflows.operations.archive import Archive
 from workflows.read_side.saga_search import FIRST, STRETCH, IndexRange, Wanted, stretches
@@ -35,9 +36,11 @@ RETENTION: tuple[RetentionRule, ...] = (
     *payments.RETENTION,
     *shipping.RETENTION,
     *notifications.RETENTION,
-    *events.RETENTION,
+    RetentionRule(StoredEvent, "aggregate_id"),  # their outbox is empty by then
     *gateways.RETENTION,
-    *models.RETENTION,
+    RetentionRule(SagaStep, "saga_id", Of.SAGA),
+    RetentionRule(OperatorAction, "saga_id", Of.SAGA),
+    RetentionRule(SagaInstance, "id", Of.SAGA),
     *inventory.RETENTION,  # last: it locks books, for which new orders would otherwise have to wait longer
 )
 """The rules for all rows that belong to a saga, in the order of deletion."""

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import select
 
 from app import runtime
-from app.events import StoredEvent
-from app.saga import timeline
-from app.saga.models import SagaInstance, SagaStep
-from app.saga.timeline import HistoryEntry
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import SagaInstance, SagaStep
 from tasks.inventory import Category
 from tasks.orders import Order
+from workflows.read_side import saga_history as timeline
 from workflows.read_side.queries import OrderView, with_surroundings
+from workflows.read_side.saga_history import HistoryEntry
 
 
 def orders(order_ids: Iterable[str]) -> Mapping[str, OrderView]:

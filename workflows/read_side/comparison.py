@@ -36,11 +36,12 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.events import StoredEvent, subscribers
-from app.messages import EventType
-from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAction, SagaInstance, SagaStep
-from app.saga.orchestrator import CANCELLED_ON_REQUEST
+from app.sagas import sagas
+from durable_sagas.definition import Operation, SagaStatus, StepStatus
+from durable_sagas.events import StoredEvent
+from durable_sagas.messages import EventType
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.orchestrator import CANCELLED_ON_REQUEST
 from tasks.orders import OrderCancelRequested
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.read_side.event_flow import is_choreographed
@@ -99,7 +100,7 @@ def compare() -> dict[SagaStatus, list[Pairs]]:
 def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
     """Return the cost of one order, from its log and its events."""
     retries = sum(max(0, entry.attempts - 1) for entry in log)
-    told = sum(len(subscribers(event, scope)) for event in events for scope in (saga_type, None))
+    told = sum(len(sagas.subscribers(event, scope)) for event in events for scope in (saga_type, None))
     if is_choreographed(saga_type):
         sent, stored = retries, 0  # stored by the transaction of the saga's first action, which is in the log
     else:

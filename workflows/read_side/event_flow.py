@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.celery import queue_of
-from app.events import History, StoredEvent, delivery_of, subscribers
-from app.saga import commands, registry
-from app.saga.choreography import Choreography
-from app.saga.definition import ACTIVE, Operation, StepStatus
-from app.saga.reactions import Abort, Compensate, Decision, Execute
-from app.saga.timeline import HistoryEntry
+from app.sagas import sagas
+from durable_sagas.choreography import Choreography
+from durable_sagas.definition import ACTIVE, Operation, StepStatus
+from durable_sagas.events import History, StoredEvent, delivery_of
+from durable_sagas.messaging.publisher import service_of
+from durable_sagas.reactions import Abort, Compensate, Decision, Execute
 from workflows.read_side.queries import SagaView
+from workflows.read_side.saga_history import HistoryEntry
 
 
 class Outcome(StrEnum):
@@ -50,7 +50,7 @@ class Heard:
     @property
     def service(self) -> str:
         """The subscriber's service."""
-        return queue_of(self.task_name)
+        return service_of(self.task_name)
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class Said:
 
 def is_choreographed(saga_type: str) -> bool:
     """Return whether sagas of this type are choreographed."""
-    return isinstance(registry.named(saga_type), Choreography)
+    return isinstance(sagas.saga_types.get(saga_type), Choreography)
 
 
 def of(view: SagaView) -> list[Said]:
     """Return a saga's events with their deliveries, in the recorded order, in which a cause precedes its effects."""
-    driver = registry.named(view.saga.saga_type)
+    driver = sagas.saga_types.get(view.saga.saga_type)
     choreography = driver if isinstance(driver, Choreography) else None
     by_event = {logged.event_id: logged for logged in view.operations if logged.event_id}
     listening = _Listening(choreography, view)
     told: list[Said] = []
     for position, event in enumerate(view.events, start=1):
         logged = by_event.get(event.id)
-        service = commands.service_of(logged.step) if logged else None
+        service = sagas.service_of(logged.step) if logged else None
         # an event of no operation (a deadline or a cancel request) is attributed to the service that opened the saga
         keeper = told[0].service if told else "?"
         heard = listening.to(event, History(view.events[:position]))
@@ -105,10 +105,12 @@ class _Listening:
         self.all_that_happened = History(view.events)
 
     def to(self, event: StoredEvent, past: History) -> list[Heard]:
-        heard = [Heard(name, delivery_of(event.id, name), Outcome.TOLD) for name in subscribers(event.event_type, None)]
+        heard = [
+            Heard(name, delivery_of(event.id, name), Outcome.TOLD) for name in sagas.subscribers(event.event_type, None)
+        ]
         if self.choreography is None:
             return heard
-        reactions = subscribers(event.event_type, self.choreography.name)
+        reactions = sagas.subscribers(event.event_type, self.choreography.name)
         return [*(self._reaction(self.choreography, name, event, past) for name in reactions), *heard]
 
     def _reaction(self, choreography: Choreography, task_name: str, event: StoredEvent, past: History) -> Heard:

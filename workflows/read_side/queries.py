@@ -13,17 +13,17 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import NotFound
-from app.events import StoredEvent, history
-from app.ids import is_uuid
-from app.saga import timeline
-from app.saga.definition import Operation, SagaStatus, StepStatus
-from app.saga.models import OperatorAction, SagaInstance, SagaStep
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import Operation, SagaStatus, StepStatus
+from durable_sagas.events import StoredEvent, history
+from durable_sagas.ids import is_uuid
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
 from tasks.payments import Payment, PaymentCancelled
 from tasks.shipping import Shipment
+from workflows.read_side import saga_history as timeline
 from workflows.read_side import saga_search
+from workflows.read_side.saga_history import HistoryEntry
 
 Row = TypeVar("Row")
 

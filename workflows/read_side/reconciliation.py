@@ -13,9 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.saga.definition import ACTIVE, COMPENSATION_STARTED, SagaStatus
-from app.saga.models import SagaInstance
-from app.saga.timeline import HistoryEntry
+from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, SagaStatus
+from durable_sagas.models import SagaInstance
 from tasks.gateways.carrier import CarrierEntry
 from tasks.gateways.payment_provider import PaymentProviderEntry
 from tasks.inventory import ReservationStatus, StockReservation
@@ -23,6 +22,7 @@ from tasks.orders import Order, OrderItem
 from tasks.payments import process_payment
 from tasks.shipping import arrange_shipping
 from workflows.read_side.queries import SagaView
+from workflows.read_side.saga_history import HistoryEntry
 
 
 class BalanceStatus(StrEnum):

@@ -30,10 +30,10 @@ from sqlalchemy.orm import Session, load_only
 from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
-from app.events import StoredEvent
-from app.saga.definition import ACTIVE, TERMINAL, OperatorActionType, SagaStatus
-from app.saga.models import OperatorAction, SagaInstance, SagaStep
-from app.saga.stuck_groups import StuckGroup, error_class
+from durable_sagas.definition import ACTIVE, TERMINAL, OperatorActionType, SagaStatus
+from durable_sagas.events import StoredEvent
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.stuck_groups import StuckGroup, error_class
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from workflows.orders import SAGAS

@@ -7,14 +7,14 @@ from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, func, select
+from sqlalchemy.orm import DeclarativeBase
 
 from app import runtime
-from app.database import Base
 from app.errors import NotFound
-from app.events import StoredEvent
-from app.ids import is_uuid
-from app.saga.definition import TERMINAL, SagaStatus
-from app.saga.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.definition import TERMINAL, SagaStatus
+from durable_sagas.events import StoredEvent
+from durable_sagas.ids import is_uuid
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
 from tasks.gateways.carrier import CarrierEntry
 from tasks.gateways.payment_provider import PaymentProviderEntry
 
@@ -38,7 +38,7 @@ class Version:
         return self.status not in TERMINAL
 
 
-def _columns(table: type[Base]) -> Table:
+def _columns(table: type[DeclarativeBase]) -> Table:
     described = table.__table__
     assert isinstance(described, Table)
     return described
@@ -48,7 +48,7 @@ _saga = _columns(SagaInstance)
 _step = _columns(SagaStep)
 
 
-def _number_of(entries: type[Base], column: str, owner: ColumnElement[Any]) -> ColumnElement[int]:
+def _number_of(entries: type[DeclarativeBase], column: str, owner: ColumnElement[Any]) -> ColumnElement[int]:
     rows = _columns(entries)
     return select(func.count()).select_from(rows).where(rows.c[column] == owner).scalar_subquery()
 

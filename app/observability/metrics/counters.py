@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from celery import Task
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from app.celery import QUEUES, queue_of
-from app.saga import registry
-from app.saga.definition import Operation, Saga
-from app.saga.orchestrator import Orchestration
-from app.saga.signals import SagaSignal, SignalType
+from app.sagas import sagas
+from durable_sagas.definition import Operation, Saga
+from durable_sagas.messaging.publisher import service_of
+from durable_sagas.orchestrator import OrchestratedSaga
+from durable_sagas.signals import SagaSignal, SignalType
 
 SAGA_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -98,11 +98,11 @@ class Counts:
             buckets=WAIT_SECONDS,
             registry=self.registry,
         )
-        self._waits = {queue: waits.labels(queue) for queue in QUEUES}
+        self._waits = {queue: waits.labels(queue) for queue in sagas.services}
         self._series = {key: self._resolve(key) for key in _foreseen()}
 
     def count(self, happening: SagaSignal) -> None:
-        """Count a signal; a listener of ``app.saga.signals``."""
+        """Count a signal; a listener of ``durable_sagas.signals``."""
         if happening.kind not in COUNTED:
             return
         key = _Key(happening.kind, happening.saga_type, happening.pattern, happening.step, happening.operation)
@@ -115,7 +115,7 @@ class Counts:
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
         """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""
-        sent, waits = getattr(task.request, "sent_at", None), self._waits.get(queue_of(task.name))
+        sent, waits = getattr(task.request, "sent_at", None), self._waits.get(service_of(task.name))
         if waits is None or not isinstance(sent, int | float):
             return  # not from a queue: the task was called directly
         waited = time.time() - max(sent, _wanted_at(getattr(task.request, "eta", None)))
@@ -141,8 +141,8 @@ def _wanted_at(eta: str | datetime | None) -> float:
 
 def _foreseen() -> Iterable[_Key]:
     """Yield the series of all saga types registered in this process."""
-    known = registry.known()
-    orchestrated = {driver.name: driver.saga for driver in known if isinstance(driver, Orchestration)}
+    known = sagas.saga_types.values()
+    orchestrated = {driver.name: driver.definition for driver in known if isinstance(driver, OrchestratedSaga)}
     # a choreographed saga has no list of its steps; it has much the same ones
     any_step = {operation: None for saga in orchestrated.values() for operation in _operations(saga)}
     for driver in known:

@@ -14,12 +14,11 @@ from sqlalchemy import Row, Select, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.celery import QUEUES
 from app.celery import app as celery
 from app.observability.metrics.probe import Source
-from app.saga import recovery, registry
-from app.saga.definition import TERMINAL, SagaStatus
-from app.saga.models import SagaInstance
+from app.sagas import sagas
+from durable_sagas.definition import TERMINAL, SagaStatus
+from durable_sagas.models import SagaInstance
 
 UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
 MAX_COUNTED = 10_000
@@ -69,9 +68,9 @@ class Gauges(Collector):
         yield GaugeMetricFamily("database_up", "Whether the database answered.", value=stored is not None)
         yield GaugeMetricFamily("broker_up", "Whether the broker answered.", value=depths is not None)
         if stored is not None:
-            sagas, swept_at = stored
+            unfinished, swept_at = stored
             now = runtime.current().now()
-            yield from _of_sagas(sagas, now)
+            yield from _of_sagas(unfinished, now)
             age = max(0.0, (now - swept_at).total_seconds()) if swept_at else float("inf")
             yield GaugeMetricFamily(
                 "sweep_age_seconds", "Time since the recovery sweep last ran; +Inf if it never has.", value=age
@@ -83,9 +82,9 @@ class Gauges(Collector):
             yield family
 
 
-def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetricFamily]:
-    found = {(one.saga_type, one.status): one for one in sagas}
-    types = {driver.name for driver in registry.known()} | {one.saga_type for one in sagas}
+def _of_sagas(unfinished: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetricFamily]:
+    found = {(one.saga_type, one.status): one for one in unfinished}
+    types = {driver.name for driver in sagas.saga_types.values()} | {one.saga_type for one in unfinished}
     stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for a person.", labels=("type",))
     number = GaugeMetricFamily(
         "saga_unfinished",
@@ -110,7 +109,7 @@ def _of_sagas(sagas: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetri
 
 def sagas_and_sweep() -> tuple[Sequence[Unfinished], datetime | None]:
     """Return the unfinished sagas, and the time of the last sweep. Database errors propagate."""
-    return unfinished_sagas(), recovery.last_swept()
+    return unfinished_sagas(), sagas.last_swept()
 
 
 def unfinished_sagas() -> Sequence[Unfinished]:
@@ -159,7 +158,7 @@ def queue_depths() -> Mapping[str, int]:
     """Return the number of waiting messages of each queue. Errors of the broker's client propagate."""
     with _impatient_connection() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_SECONDS)
-        return {queue: _depth(connection, queue) for queue in QUEUES}
+        return {queue: _depth(connection, queue) for queue in sagas.services}
 
 
 def _depth(connection: Connection, queue: str) -> int:

@@ -12,7 +12,7 @@ from app import runtime
 from app.observability.metrics.counters import Counts
 from app.observability.metrics.folders import FOLDER
 from app.observability.metrics.multiprocess import SlotCollector, Slots
-from app.saga import signals
+from app.sagas import sagas
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def start() -> None:
             logger.error(f"nothing is counted: {FOLDER}={folder} cannot be used", extra={"reason": error})
             return
         _counts, _folder = counts, folder
-    signals.connect(counts.count)
+    sagas.signals.connect(counts.count)
     task_prerun.connect(counts.time_wait, weak=False)
 
 

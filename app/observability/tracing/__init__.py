@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from app.observability.tracing.live import LiveTraces
-    from app.saga.models import SagaInstance
+    from durable_sagas.models import SagaInstance
+    from durable_sagas.signals import SagaSignal
 
 _live: "LiveTraces | None" = None
 
@@ -60,19 +61,30 @@ def provider() -> "TracerProvider | None":
     return _live.provider if _live else None
 
 
-def beginning(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
+def is_enabled() -> bool:
+    """Return whether this process is traced."""
+    return _live is not None
+
+
+def start_saga_span(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
     """Start the root span of a new saga, in the current trace if there is one; messages of the block continue it."""
-    return _live.sagas.beginning(session, saga) if _live else nullcontext()
+    return _live.sagas.start_saga_span(session, saga) if _live else nullcontext()
 
 
-def driving_on(session: Session, saga: "SagaInstance", what: str) -> AbstractContextManager[Any]:
+def continue_saga_span(session: Session, saga: "SagaInstance", what: str) -> AbstractContextManager[Any]:
     """Continue the trace of a saga that is driven from outside its tasks, in a span named ``what``."""
-    return _live.sagas.driving_on(session, saga, what) if _live else nullcontext()
+    return _live.sagas.continue_saga_span(session, saga, what) if _live else nullcontext()
 
 
-def sending_again(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
+def resend_span(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
     """Return the callback, which sends an event again, such that it continues the saga's trace."""
-    return _live.sagas.sending_again(session, saga_id, callback) if _live else callback
+    return _live.sagas.resend_span(session, saga_id, callback) if _live else callback
+
+
+def record_signal(signal: "SagaSignal") -> None:
+    """Add a signal of a saga to the current span."""
+    if _live:
+        _live.record_signal(signal)
 
 
 def current_trace_id() -> str | None:

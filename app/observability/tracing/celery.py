@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from app import runtime
 from app.errors import DatabaseUnavailable
-from app.ids import is_uuid
-from app.saga.models import SagaInstance
+from durable_sagas.ids import is_uuid
+from durable_sagas.models import SagaInstance
 
 logger = logging.getLogger(__name__)
 

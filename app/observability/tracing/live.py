@@ -4,9 +4,8 @@ import atexit
 import os
 import socket
 import threading
-from collections.abc import Callable
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
@@ -19,7 +18,6 @@ from app.observability.tracing.celery import TracedCelery
 from app.observability.tracing.export import RedactingExporter, otlp_exporter
 from app.observability.tracing.sagas import SagaTraces, note
 from app.observability.tracing.sampling import DropIdleSpans
-from app.saga import signals
 
 FLUSH_TIMEOUT_SECONDS = 2.0
 """How long a process that ends waits for its last spans to be exported."""
@@ -34,6 +32,7 @@ class LiveTraces:
         self.provider.sampler = DropIdleSpans(self.provider.sampler)
         self._exporter = RedactingExporter(otlp_exporter(endpoint))
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self.record_signal = note
         self.sagas = SagaTraces(self.provider.get_tracer("cloudmart"))
         self._statements = self.provider.get_tracer("cloudmart.statements")
         self._usage = NoOpMeterProvider().get_meter("cloudmart").create_up_down_counter("connections")
@@ -41,13 +40,11 @@ class LiveTraces:
             # no baggage: a client's baggage would travel with every message of its order
             propagate.set_global_textmap(TraceContextTextMapPropagator())
         TracedCelery().instrument(tracer_provider=self.provider, meter_provider=NoOpMeterProvider())
-        signals.connect(note)
         atexit.register(self.stop)
 
     def stop(self) -> None:
         """Uninstall the instrumentation and export pending spans, waiting at most ``FLUSH_TIMEOUT_SECONDS``."""
         atexit.unregister(self.stop)
-        signals.disconnect(note)
         TracedCelery().uninstrument()
         EngineTracer.remove_all_event_listeners()
         last_words = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
@@ -65,27 +62,10 @@ class LiveTraces:
         """
         EngineTracer(self._statements, engine, self._usage)
 
-    def bound(self, callback: Callable[[], object]) -> Callable[[], object]:
-        """Return the callback bound to the current context."""
-        return within(context.get_current(), callback)
-
     def current_trace_id(self) -> str | None:
         """Return the id of the current trace if it is sampled, else None."""
         span = trace.get_current_span().get_span_context()
         return trace.format_trace_id(span.trace_id) if span.is_valid and span.trace_flags.sampled else None
-
-
-def within(when: context.Context, callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback bound to a context."""
-
-    def call() -> object:
-        token = context.attach(when)
-        try:
-            return callback()
-        finally:
-            context.detach(token)
-
-    return call
 
 
 def _resource(role: str) -> Resource:

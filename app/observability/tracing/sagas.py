@@ -15,9 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database import after_commit
-from app.saga.definition import Operation
-from app.saga.models import SagaInstance
-from app.saga.signals import SagaSignal, SignalType
+from durable_sagas.definition import Operation
+from durable_sagas.models import SagaInstance
+from durable_sagas.signals import SagaSignal, SignalType
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -34,16 +34,16 @@ class SagaTraces:
         self._tracer = tracer
 
     @contextmanager
-    def beginning(self, session: Session, saga: SagaInstance) -> Iterator[None]:
-        """See ``app.observability.tracing.beginning``."""
+    def start_saga_span(self, session: Session, saga: SagaInstance) -> Iterator[None]:
+        """See ``app.observability.tracing.start_saga_span``."""
         span = self._tracer.start_span(f"saga {saga.saga_type}", attributes=_attributes(saga))
         saga.traceparent = _traceparent(span)
         with _told_after_commit(session, span):
             yield
 
     @contextmanager
-    def driving_on(self, session: Session, saga: SagaInstance, what: str) -> Iterator[None]:
-        """See ``tracing.driving_on``. A saga without a trace, begun while tracing was off, gets one."""
+    def continue_saga_span(self, session: Session, saga: SagaInstance, what: str) -> Iterator[None]:
+        """See ``tracing.continue_saga_span``. A saga without a trace, begun while tracing was off, gets one."""
         asked = trace.get_current_span()
         link = asked.get_span_context()
         span = self._tracer.start_span(
@@ -58,8 +58,8 @@ class SagaTraces:
         with _told_after_commit(session, span):
             yield
 
-    def sending_again(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
-        """See ``app.observability.tracing.sending_again``."""
+    def resend_span(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
+        """See ``app.observability.tracing.resend_span``."""
         traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
 
         def send() -> None:

@@ -15,7 +15,7 @@ from bench.compare.ledger import EndedOrders
 from bench.compare.place import VARIABLE, Place
 from bench.compare.sagas.chain import DELIVERY
 from bench.compare.sagas.common import BROKER_VARIABLE, ended_orders
-from bench.compare.work import STEPS, UNDOINGS, Order, Refused, act, undo
+from bench.compare.work import STEPS, UNDOINGS, Order, RequestError, act, undo
 
 QUEUE = "celery_saga"
 
@@ -44,7 +44,7 @@ def _action(step: str) -> Any:
         try:
             with _connection():
                 act(step, told, _execute)
-        except Refused as error:
+        except RequestError as error:
             raise PermanentFailure(str(error)) from error
         return told  # what its compensation is told
 

@@ -10,17 +10,16 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as app
-from app.events import History
-from app.messages import Event, EventType
-from app.saga.choreography import Choreography
-from app.saga.commands import command
-from app.saga.definition import COMPENSATION_STARTED, COMPLETED, FAILED
-from app.saga.reactions import Abort, Compensate, Decision, Execute
+from app.sagas import sagas
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place
 from bench.compare.sagas.common import ended_orders
 from bench.compare.sagas.engine import Placed, act_in, lock_books, undo_in
 from bench.compare.work import Order
+from durable_sagas.definition import COMPENSATION_STARTED, COMPLETED, FAILED
+from durable_sagas.events import History
+from durable_sagas.messages import Event, EventType
+from durable_sagas.reactions import Abort, Compensate, Decision, Execute
 
 # names of its own: the shop's services listen to theirs in the same process
 Created, Cancelled = EventType("BenchOrderCreated"), EventType("BenchOrderCancelled")
@@ -34,14 +33,14 @@ Shipped, NotShipped = EventType("BenchShipped"), EventType("BenchNotShipped")
 TimedOut, CancelRequested = EventType("BenchOrderTimedOut"), EventType("BenchOrderCancelRequested")
 
 
-@command("orders.bench_open")
+@sagas.command("orders.bench_open")
 def create(session: Session, order: Placed) -> Event:
     """Store the order."""
     act_in(session, "create", order)
     return Event(Created)
 
 
-@command("orders.bench_close")
+@sagas.command("orders.bench_close")
 def cancel(session: Session, order: Placed) -> Event:
     """Cancel the order."""
     undo_in(session, "create", order)
@@ -53,28 +52,28 @@ def unavailable(_session: Session, _order: Placed, reason: str) -> Event:
     return Event(Unavailable, {"reason": reason})
 
 
-@command("inventory.bench_take", on_rejected=unavailable, lock_shared_rows=lock_books)
+@sagas.command("inventory.bench_take", on_rejected=unavailable, lock_shared_rows=lock_books)
 def reserve(session: Session, order: Placed) -> Event:
     """Reserve a copy."""
     act_in(session, "reserve", order)
     return Event(Reserved)
 
 
-@command("inventory.bench_put_back", lock_shared_rows=lock_books)
+@sagas.command("inventory.bench_put_back", lock_shared_rows=lock_books)
 def release(session: Session, order: Placed) -> Event:
     """Release the copy."""
     undo_in(session, "reserve", order)
     return Event(Released)
 
 
-@command("payments.bench_charge")
+@sagas.command("payments.bench_charge")
 def pay(session: Session, order: Placed) -> Event:
     """Take the money."""
     act_in(session, "pay", order)
     return Event(Paid)
 
 
-@command("payments.bench_pay_back")
+@sagas.command("payments.bench_pay_back")
 def refund(session: Session, order: Placed) -> Event:
     """Give the money back."""
     undo_in(session, "pay", order)
@@ -86,14 +85,14 @@ def not_shipped(_session: Session, _order: Placed, reason: str) -> Event:
     return Event(NotShipped, {"reason": reason})
 
 
-@command("shipping.bench_send", on_rejected=not_shipped)
+@sagas.command("shipping.bench_send", on_rejected=not_shipped)
 def ship(session: Session, order: Placed) -> Event:
     """Ship, or refuse to."""
     act_in(session, "ship", order)
     return Event(Shipped)
 
 
-ORDER = Choreography(
+ORDER = sagas.choreography(
     "bench-order-choreography", timed_out=TimedOut, cancel_requested=CancelRequested, point_of_no_return=Shipped
 )
 

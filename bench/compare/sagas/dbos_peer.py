@@ -15,7 +15,7 @@ from dbos import DBOS, DBOSClient, SQLAlchemyDatasource
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import Place, lines
 from bench.compare.sagas.common import ended_orders
-from bench.compare.work import STEPS, Order, Refused, act, undo
+from bench.compare.work import STEPS, Order, RequestError, act, undo
 
 NAME = "bench"
 QUEUE = "orders"
@@ -50,7 +50,7 @@ def make_workflow(database_url: str) -> Callable[[Order], str]:
             for step in STEPS:
                 in_transaction(step, act, step, order)
                 done.append(step)
-        except Refused:
+        except RequestError:
             for step in reversed(done):
                 in_transaction(f"undo_{step}", undo, step, order)
             return "undone"

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.errors import StepRejected
-from bench.compare.work import Order, Refused, act, undo
+from bench.compare.work import Order, RequestError, act, undo
 
 
 class Placed(BaseModel):
@@ -27,7 +27,7 @@ def act_in(session: Session, step: str, placed: Placed) -> None:
     """Run a step in the engine's transaction. Raises StepRejected."""
     try:
         act(step, placed.as_order(), _execute_in(session))
-    except Refused as error:
+    except RequestError as error:
         raise StepRejected(str(error)) from error
 
 

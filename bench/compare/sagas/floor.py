@@ -14,7 +14,7 @@ import psycopg2
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import LineWriter, Place, lines
 from bench.compare.sagas.common import ended_orders
-from bench.compare.work import STEPS, Order, Refused, act, undo
+from bench.compare.work import STEPS, Order, RequestError, act, undo
 
 
 class Driver:
@@ -47,7 +47,7 @@ def run(connection: Any, order: Order) -> None:
         for step in STEPS:
             _in_transaction(connection, act, step, order)
             done.append(step)
-    except Refused:
+    except RequestError:
         for step in reversed(done):
             _in_transaction(connection, undo, step, order)
 

@@ -19,7 +19,7 @@ import restate
 from bench.compare.ledger import EndedOrders
 from bench.compare.place import VARIABLE, Place
 from bench.compare.sagas.common import INGRESS_VARIABLE, ended_orders
-from bench.compare.work import STEPS, Order, Refused, act, undo
+from bench.compare.work import STEPS, Order, RequestError, act, undo
 
 SERVICE = "order"
 
@@ -42,7 +42,7 @@ def _in_transaction(do: Callable[..., None], step: str, order: Order) -> None:
 
         try:
             do(step, order, execute)
-        except Refused as error:
+        except RequestError as error:
             raise restate.TerminalError(str(error)) from error
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from app.runtime import Runtime
-from app.saga.definition import SagaStatus
 from app.settings import Settings
+from durable_sagas.definition import SagaStatus
 from tests.testkit.bad_input import changed
 from tests.testkit.web import ask, data, error, get, stock
 from web import create_app

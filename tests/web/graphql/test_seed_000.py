@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.saga.recovery import sweep
+from app.sagas import sagas
 from tests.testkit.messages import Clock, Post
 from tests.testkit.web import data
 from tests.web.graphql import seed_000
@@ -109,7 +109,7 @@ def test_a_stopped_service_lets_the_order_run_out_of_time(
     post.deliver("orders.create_order")
 
     clock.forward(2)  # nobody has taken inventory's message
-    assert sweep().timed_out == 1
+    assert sagas.sweep().timed_out == 1
     post.deliver_all()
 
     seen = shown(client, placed)

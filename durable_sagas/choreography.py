@@ -1,0 +1,392 @@
+"""Choreography: services react to each other's events, without a coordinator.
+
+No service decides by the saga's row: it is a projection of the events, for readers and for the sweep.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from durable_sagas import saga_log
+from durable_sagas.database import after_commit, current
+from durable_sagas.decisions import Drop, Ignore, PutBack, decide_reaction, finished_deliveries
+from durable_sagas.definition import (
+    COMPENSATION_STARTED,
+    COMPLETED,
+    FAILED,
+    NO_RETRY,
+    RETRY_UNTIL_STUCK,
+    Command,
+    Operation,
+    SagaStatus,
+    StepStatus,
+)
+from durable_sagas.engine import CeleryTask, Engine
+from durable_sagas.errors import Conflict, StepFailed
+from durable_sagas.events import (
+    Events,
+    History,
+    NewEvent,
+    StoredEvent,
+    delivery_of,
+    histories,
+    history,
+)
+from durable_sagas.execution import Attempt, Delivery, Dismissal, Execution, dismiss, invoke, record_end
+from durable_sagas.ids import new_id
+from durable_sagas.manual_completion import (
+    ManualCompletion,
+    PendingCompensation,
+    pending_compensation,
+    record_completion,
+    recording,
+    select,
+)
+from durable_sagas.messages import Event, EventType, Reply
+from durable_sagas.messaging.publisher import as_task, current_task_id
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.outages import suspend_deadline
+from durable_sagas.reactions import Abort, Compensate, Decision, Execute, Reaction
+from durable_sagas.saga_log import SagaRecord
+
+logger = logging.getLogger(__name__)
+
+Projection = Callable[[History], str | None]
+
+
+@dataclass(frozen=True)
+class SagaEvent:
+    """An event to append to a locked saga, the events before it, and the entry of the operation it results from."""
+
+    saga: SagaInstance
+    event: Event
+    past: History
+    entry: SagaStep | None = None
+
+
+class Choreography:
+    """The reactions of the services to the events of one type of saga. Implements ``registry.Driver``.
+
+    ``projection`` derives from the events which of the states COMPLETED, FAILED, COMPENSATION_STARTED is reached; it is
+    called when one of the ``events`` is written. ``timed_out`` and ``cancel_requested`` are the events emitted
+    when the deadline passes, and when a cancellation is requested; after ``point_of_no_return`` no request is accepted.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        events: Events,
+        name: str,
+        *,
+        timed_out: EventType,
+        cancel_requested: EventType,
+        point_of_no_return: EventType,
+    ) -> None:
+        self.engine = engine
+        self.events = events
+        self.state_machine = engine.state_machine
+        self.name = name
+        self.timed_out = timed_out
+        self.cancel_requested = cancel_requested
+        self.point_of_no_return = point_of_no_return
+        self._projection: Projection = lambda _: None
+        self._projected: frozenset[EventType] = frozenset()
+        self._reactions: dict[str, tuple[frozenset[EventType], Reaction]] = {}
+
+    def on(self, *event_types: EventType, queue: str) -> Callable[[Reaction], Reaction]:
+        """Register a reaction to these event types, as the task ``<queue>.<function>``."""
+
+        def declare(reaction: Reaction) -> Reaction:
+            task_name = f"{queue}.{reaction.__name__}"
+            execution = Execution(self.engine, EventDeliveries(self, task_name, reaction))
+
+            # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
+            @self.engine.task(task_name, bind=True, max_retries=None, throws=(StepFailed,))
+            def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
+                delivery = Delivery(task.request.id, saga_id, self.engine.now(), event_id)
+                return execution.run(task, delivery)
+
+            self.engine.batches.register(task_name, execution.run_batch)
+            self.events.subscribe(event_types, task_name, scope=self.name)
+            self._reactions[task_name] = (frozenset(event_types), reaction)
+            return reaction
+
+        return declare
+
+    def decision(self, task_name: str, past: History) -> Decision:
+        """Return the decision of a task's reaction for a history; for display only."""
+        _, reaction = self._reactions[task_name]
+        return reaction(past)
+
+    def projection(self, *events: EventType) -> Callable[[Projection], Projection]:
+        """Register the function that derives the saga's state, called whenever one of these events is written."""
+
+        def declare(function: Projection) -> Projection:
+            self._projection, self._projected = function, frozenset(events)
+            return function
+
+        return declare
+
+    def start(
+        self, session: Session, create: Command, aggregate_id: str, payload: Mapping[str, Any], state: str
+    ) -> SagaInstance:
+        """Write a new saga in the caller's transaction, and run ``create``, the action whose event starts it.
+
+        The saga starts in ``state``; subscribers are notified of the event after the commit.
+        """
+        now = self.engine.now()
+        saga = SagaInstance(
+            id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)
+        )
+        record = SagaRecord(saga)
+        with current(session), self.engine.tracer.start_saga_span(session, saga):
+            self.state_machine.begin(saga, now, self.engine.options().saga_timeout_seconds)
+            saga.status = SagaStatus.RUNNING
+            self.state_machine.enter_state(saga, state, now)
+            entry = record.enter(create.short_name, Operation.ACTION, now)
+            record_end(self.engine, saga, entry, StepStatus.COMPLETED, None, now, now)
+            event = invoke(create, session, create.message(saga.payload))
+            if event:
+                self.append(session, [SagaEvent(saga, event, History([]), entry)])
+            saga_log.insert_new(session, [record])
+        return saga
+
+    def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
+        """Return True: a process of any version can republish the events."""
+        return True
+
+    def drive(self, session: Session, record: SagaRecord) -> None:
+        """Republish the events of an unfinished saga; every reaction is idempotent."""
+        saga, past = record.saga, history(session, record.saga.aggregate_id)
+        now, options = self.engine.now(), self.engine.options()
+        saga.unsupported_since = None
+        quiet_since = past.events[-1].timestamp + timedelta(seconds=options.stall_seconds)
+        if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
+            self.state_machine.restart_deadline(saga, now, options.saga_timeout_seconds)
+        elif quiet_since > now:
+            # it has made progress that its row does not show
+            saga.redrives = 0
+            saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
+            return
+        # alternately: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
+        if saga.redrives % 2:
+            self._republish_roots(session, saga, past)
+        else:
+            self._republish_unfinished(session, record, past)
+
+    def time_out(self, session: Session, record: SagaRecord) -> None:
+        """Publish once that the deadline has passed; the service that owns the pivot decides what follows."""
+        record.saga.deadline_at = None
+        past = history(session, record.saga.aggregate_id)
+        if past.has(self.timed_out):
+            self._republish_roots(session, record.saga, past)
+        else:
+            event = Event(self.timed_out, {"reason": "not settled before its deadline"})
+            self.append(session, [SagaEvent(record.saga, event, past)])
+
+    def cancel(self, session: Session, record: SagaRecord) -> bool:
+        """Publish that cancellation was requested. Return False if it was already, or the saga is being compensated.
+
+        Raises Conflict past the point of no return.
+        """
+        saga = record.saga
+        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
+            return False
+        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
+            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
+        past = history(session, saga.aggregate_id)
+        if past.has(self.point_of_no_return):
+            raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
+        if past.has(self.cancel_requested):
+            return False
+        event = Event(self.cancel_requested, {"reason": "cancelled on request"})
+        self.append(session, [SagaEvent(saga, event, past)])
+        return True
+
+    def resume(self, session: Session, record: SagaRecord) -> None:
+        """Retry the exhausted operations of a stuck saga, and republish the saga's events."""
+        past = history(session, record.saga.aggregate_id)
+        if record.saga.status == SagaStatus.STUCK:
+            self._unstick(record.saga)
+            record.reset_exhausted()
+        self._republish_unfinished(session, record, past)
+
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:
+        """Record a compensation as completed manually, and publish the event that its service has not published."""
+        saga, past = record.saga, history(session, record.saga.aggregate_id)
+        pending = self._pending_compensations(record, past)
+        selected = select(saga, pending, report)
+        self._unstick(saga)
+        with recording(saga):
+            event = selected[0].record(session, {**saga.payload, **past.data})
+        now = self.engine.now()
+        for one in selected:
+            record_completion(one.entry, one.status, report, now)
+        if event:
+            self.append(session, [SagaEvent(saga, event, past, selected[0].entry)])
+        for other in pending:
+            if other not in selected:
+                self.state_machine.mark_stuck(saga, now, f"{other.entry.step}: {other.entry.error}", other.entry.step)
+
+    def _unstick(self, saga: SagaInstance) -> None:
+        self.state_machine.resume(saga, self.engine.now(), self.engine.options().saga_timeout_seconds)
+        saga.current_step = None
+
+    def _pending_compensations(self, record: SagaRecord, past: History) -> list[PendingCompensation]:
+        decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
+        pending = [pending_compensation(record, entry, decisions, self.engine.now()) for entry in record.exhausted()]
+        return [one for one in pending if one]
+
+    def reactions_to(self, event_type: EventType) -> list[str]:
+        """Return the tasks of the reactions that this version of the code has to events of this type."""
+        return self.events.subscribers(event_type, self.name)
+
+    def append(self, session: Session, events: Sequence[SagaEvent]) -> None:
+        """Write events, keep the id of each on its operation's entry, and update the sagas' rows.
+
+        The reactions are notified after the commit.
+        """
+        new = [
+            NewEvent(one.saga.aggregate_id, one.saga.id, one.event, one.entry.task_id if one.entry else None)
+            for one in events
+        ]
+        for one, stored in zip(events, self.events.emit_all(session, new), strict=True):
+            if one.entry:
+                one.entry.event_id = stored.id
+                one.entry.result = dict(stored.payload)
+            with as_task(one.entry.task_id if one.entry else None):
+                if stored.event_type in self._projected:
+                    self._project(one.saga, stored, History([*one.past.events, stored]))
+                self._deliver(session, one.saga.id, stored)
+
+    def republish(self, session: Session, saga_id: str, event: StoredEvent) -> None:
+        """Send an event of a saga to its reactions again after the commit; safe to repeat."""
+        self._deliver(session, saga_id, event, again=True)
+
+    def _republish_roots(self, session: Session, saga: SagaInstance, past: History) -> None:
+        """Republish the first event and those that no reaction published; completed reactions republish the rest."""
+        roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
+        for event in past.events:
+            if event.event_type in roots:
+                self.republish(session, saga.id, event)
+
+    def _republish_unfinished(self, session: Session, record: SagaRecord, past: History) -> None:
+        """Send the events of a saga again, after the commit, to the reactions whose operations have not ended.
+
+        The event that an operation published when it ended is among the saga's events itself.
+        """
+        finished = finished_deliveries(record.log)
+        for event in past.events:
+            self._deliver(session, record.saga.id, event, again=True, finished=finished)
+
+    def _deliver(
+        self,
+        session: Session,
+        saga_id: str,
+        event: StoredEvent,
+        *,
+        again: bool = False,
+        finished: Collection[str | None] = (),
+    ) -> None:
+        task_names = self.reactions_to(event.event_type)
+        if finished:
+            task_names = [name for name in task_names if delivery_of(event.id, name) not in finished]
+        send = partial(self.events.deliver, task_names, event.id, saga_id, current_task_id())
+        after_commit(
+            session, partial(send, on_undelivered=partial(suspend_deadline, self.engine, saga_id), again=again)
+        )
+
+    def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
+        state = self._projection(past)
+        if saga.state in {COMPLETED, FAILED, state}:
+            return
+        if state == COMPLETED:
+            self.state_machine.complete(saga, stored.timestamp)
+        elif state == FAILED:
+            self.state_machine.complete_compensation(saga, stored.timestamp)
+        elif state == COMPENSATION_STARTED:
+            saga.current_step = None
+            reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
+            self.state_machine.start_compensation(saga, stored.timestamp, reason)
+
+
+class EventDeliveries:
+    """The deliveries of events to one reaction. Implements ``execution.Pattern``."""
+
+    calls_gateway = False
+
+    def __init__(self, choreography: Choreography, task_name: str, reaction: Reaction) -> None:
+        self.choreography = choreography
+        self.task_name = task_name
+        self.reaction = reaction
+
+    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        """Return what each delivery means: what the reaction decides by the saga's events."""
+        pasts = histories(session, [record.saga.aggregate_id for _, record in found])
+        return [self._decide(delivery, record, pasts[record.saga.aggregate_id]) for delivery, record in found]
+
+    def _decide(self, delivery: Delivery, record: SagaRecord, past: History) -> Attempt | Dismissal:
+        event = past.event(delivery.event_id) if delivery.event_id else None
+        is_ours = event is not None and record.saga.saga_type == self.choreography.name
+        if event and is_ours and not self.choreography.reactions_to(event.event_type):
+            reason = "no reaction that is declared here waits for its event"
+            return dismiss(delivery, PutBack(reason), self.task_name)
+        # some reactions, such as a refund, check nothing else than that they subscribe to the event
+        if event is None or not is_ours or self.task_name not in self.choreography.reactions_to(event.event_type):
+            logger.warning("message for no known event, dropped")
+            return dismiss(delivery, Drop("no such event"), self.task_name)
+        decision = delivery.decision or self.reaction(past)
+        if decision is None:
+            return dismiss(delivery, Ignore(), self.task_name)
+        return self._attempt(delivery, record, past, decision)
+
+    def _attempt(
+        self, delivery: Delivery, record: SagaRecord, past: History, decision: Execute | Compensate | Abort
+    ) -> Attempt | Dismissal:
+        delivery_id = delivery_of(str(delivery.event_id), self.task_name)
+        match decision:
+            case Compensate(action, command):
+                step, operation, policy = action.short_name, Operation.COMPENSATION, RETRY_UNTIL_STUCK
+            case Execute(command) | Abort(command):
+                step, operation, policy = command.short_name, Operation.ACTION, command.retry or NO_RETRY
+        verdict = decide_reaction(decision, record.log, past.types, delivery_id)
+        if isinstance(verdict, Drop | Ignore | PutBack):
+            return dismiss(delivery, verdict, step)
+        # facts come from the events; the payload adds only what is no business fact
+        data = {**record.saga.payload, **past.data}
+        return Attempt(
+            delivery,
+            record,
+            verdict,
+            command,
+            step,
+            operation,
+            data=data,
+            policy=policy,
+            delivery_id=delivery_id,
+            past=past,
+            decision=decision,
+        )
+
+    def advance(self, attempt: Attempt, now: datetime) -> None:
+        """Do nothing: the saga's row is a projection of its events."""
+
+    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        """Write the events of attempts."""
+        events = [
+            SagaEvent(attempt.saga, attempt.event, attempt.past, attempt.entry)
+            for attempt in attempts
+            if attempt.event and attempt.past
+        ]
+        self.choreography.append(session, events)
+
+    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
+        """Send again the event that an operation published, which may not have arrived."""
+        if entry.event_id and attempt.past and (event := attempt.past.event(entry.event_id)):
+            with as_task(attempt.delivery.task_id):
+                self.choreography.republish(session, attempt.saga.id, event)

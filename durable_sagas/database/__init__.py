@@ -1,0 +1,39 @@
+"""The application's database, as the engine uses it: transactions, the server's clock, and column types."""
+
+from durable_sagas.database.session import (
+    Database,
+    acting_in,
+    after_commit,
+    as_loaded,
+    current,
+    current_transaction,
+    dialect_of,
+    effects,
+    insert_if_absent,
+    insert_in,
+    pending_writes,
+    table_of,
+    take_callbacks,
+)
+from durable_sagas.database.types import JSON_TYPE, NAMING_CONVENTION, Base, UtcDateTime, UuidText
+
+__all__ = [
+    "JSON_TYPE",
+    "NAMING_CONVENTION",
+    "Base",
+    "Database",
+    "UtcDateTime",
+    "UuidText",
+    "acting_in",
+    "after_commit",
+    "as_loaded",
+    "current",
+    "current_transaction",
+    "dialect_of",
+    "effects",
+    "insert_if_absent",
+    "insert_in",
+    "pending_writes",
+    "table_of",
+    "take_callbacks",
+]

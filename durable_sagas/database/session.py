@@ -1,0 +1,211 @@
+"""Transactions over the application's own sessions, and what is called after their commit."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import Any, ParamSpec, TypeVar, cast
+
+from sqlalchemy import Engine, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm.attributes import instance_dict
+
+from durable_sagas.database.clock import ServerClock
+from durable_sagas.database.faults import database_faults
+from durable_sagas.errors import DatabaseUnavailable
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Model = TypeVar("Model", bound=DeclarativeBase)
+
+WRITER_TIMEOUT_SECONDS = 30
+"""How long a transaction on SQLite waits for the writers before it."""
+
+_CALLBACKS = "durable_sagas.after_commit"
+_WRITES = "durable_sagas.writes"
+
+
+class Database:
+    """Transactions in sessions that ``sessions`` makes, such as a ``sessionmaker``. It opens no connection by itself.
+
+    Every transaction raises DatabaseUnavailable if the database, and not the statement, is at fault. The engine relies
+    on seeing what was committed while it waited for a row lock: use PostgreSQL's default, READ COMMITTED.
+    """
+
+    def __init__(self, sessions: Callable[[], Session]) -> None:
+        self.sessions = sessions
+        # SQLite allows one writer at a time, and the others poll: some of them for seconds
+        self._writer = threading.RLock()
+        self.now: Callable[[], datetime] = lambda: self._clock.now() if self._clock else datetime.now(UTC)
+        """Returns the time of the database's clock; for SQLite, a file of this machine, that of this machine."""
+
+    @cached_property
+    def _bind(self) -> Engine:
+        with self.sessions() as session:
+            bind = session.get_bind()
+        return bind if isinstance(bind, Engine) else bind.engine
+
+    @cached_property
+    def _clock(self) -> ServerClock | None:
+        return ServerClock(self._bind) if self._bind.dialect.name == "postgresql" else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Run the block in one transaction: commit at its end, roll back on any exception.
+
+        Callbacks registered by ``after_commit`` run after the commit, in order, and never after a rollback.
+        """
+        with database_faults(), self._one_writer(), self._session() as session:
+            session.info[_CALLBACKS] = []
+            with current(session), session.begin():
+                yield session
+            callbacks = take_callbacks(session)
+        for callback in callbacks:
+            callback()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Run the block in a read-only transaction; on SQLite it takes no write lock."""
+        with database_faults(), self._session() as session, session.begin():
+            session.connection(execution_options={"sqlite_read_only": True})
+            yield session
+
+    def _session(self) -> Session:
+        session = self.sessions()
+        session.expire_on_commit = False
+        return session
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        if self._bind.dialect.name != "sqlite":
+            yield
+            return
+        if not self._writer.acquire(timeout=WRITER_TIMEOUT_SECONDS):
+            raise DatabaseUnavailable("another thread has been writing for too long")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+
+_current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)
+
+
+@contextmanager
+def current(session: Session) -> Iterator[None]:
+    """Make a session that of the current transaction in the block."""
+    token = _current.set(session)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_transaction() -> Session:
+    """Return the session of this thread's innermost transaction. Raises LookupError outside any."""
+    session = _current.get()
+    if session is None:
+        raise LookupError("there is no transaction")
+    return session
+
+
+def after_commit(session: Session, callback: Callable[[], object]) -> None:
+    """Call ``callback`` after the session's transaction has committed; messages must not be sent earlier.
+
+    It is called in the present context (``contextvars``), also for a session that the application commits itself.
+    """
+    if _CALLBACKS not in session.info:
+        session.info[_CALLBACKS] = []
+        event.listen(session, "after_commit", _mark_committed)
+        event.listen(session, "after_rollback", take_callbacks)
+        event.listen(session, "after_transaction_end", _call_if_committed)
+    session.info[_CALLBACKS].append(partial(copy_context().run, callback))
+
+
+def _mark_committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # the release of a savepoint
+    session.info[_CALLBACKS, "committed"] = session.info.get(_CALLBACKS)
+    session.info[_CALLBACKS] = []
+
+
+def _call_if_committed(session: Session, transaction: Any) -> None:
+    # only now is the connection free: a callback may need one
+    if transaction.parent is None:
+        for callback in session.info.pop((_CALLBACKS, "committed"), None) or ():
+            callback()
+
+
+def take_callbacks(session: Session) -> list[Callable[[], object]]:
+    """Remove and return the callbacks registered by ``after_commit``, for the caller to run after the commit."""
+    callbacks: list[Callable[[], object]] = session.info.get(_CALLBACKS, [])
+    session.info[_CALLBACKS] = []
+    return callbacks
+
+
+def acting_in(session: Session, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return ``function`` wrapped so that this session is its current transaction, whatever context calls it."""
+
+    def act(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with current(session):
+            return function(*args, **kwargs)
+
+    return act
+
+
+def pending_writes(session: Session) -> bool:
+    """Return whether the session has unflushed changes."""
+    return bool(session.new or session.dirty or session.deleted)
+
+
+def effects(session: Session) -> tuple[int, int]:
+    """Return the number of writing statements since the first call, and of after-commit callbacks, of a transaction."""
+    connection = session.connection()
+    writes = session.info.get(_WRITES)
+    if writes is None or writes[0] is not connection:
+        writes = session.info[_WRITES] = [connection, 0]
+        event.listen(connection, "before_cursor_execute", partial(_count_write, writes))
+    return writes[1], len(session.info.get(_CALLBACKS, ()))
+
+
+def _count_write(writes: list[Any], _connection: object, _cursor: object, statement: str, *_: object) -> None:
+    if not statement.startswith("SELECT"):
+        writes[1] += 1
+
+
+def insert_if_absent(session: Session, model: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of the session's dialect that supports ``on_conflict``."""
+    return insert_in(dialect_of(session), model)
+
+
+def insert_in(dialect: str, model: type[DeclarativeBase] | Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of a dialect that supports ``on_conflict``."""
+    return postgresql.insert(model) if dialect == "postgresql" else sqlite.insert(model)
+
+
+def dialect_of(session: Session) -> str:
+    """Return the name of the session's dialect."""
+    return session.get_bind().dialect.name
+
+
+def table_of(model: type[DeclarativeBase]) -> Table:
+    """Return a model's table, for Core statements on the session's connection.
+
+    Such a statement sees only what the session has flushed, and the session does not see its changes. But it creates no
+    objects, which takes several times as long as the database takes to answer.
+    """
+    return cast(Table, model.__table__)
+
+
+def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return an instance as if loaded by a query: later changes count as changes.
+
+    It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
+    not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
+    """
+    made: Model = model.__mapper__.class_manager.new_instance()
+    instance_dict(made).update(values)
+    return made

@@ -1,0 +1,100 @@
+"""What the parts of one binding share; see ``Sagas``, which makes it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, Task
+
+from durable_sagas.database import Database
+from durable_sagas.log_context import log_context
+from durable_sagas.messaging.batching import Batches
+from durable_sagas.messaging.publisher import Publisher
+from durable_sagas.options import Options
+from durable_sagas.signals import Signals
+from durable_sagas.state_machine import StateMachine
+from durable_sagas.tracer import Tracer
+
+if TYPE_CHECKING:
+    from durable_sagas.execution import Attempt
+    from durable_sagas.registry import Driver
+
+CeleryTask = Task[Any, Any]
+
+Interceptor = Callable[["Attempt"], AbstractContextManager[None] | None]
+"""Returns what surrounds the work of an attempt, outside any transaction, or None; see ``Sagas.intercept``."""
+
+
+class Engine:
+    """The application's Celery app and database, and what has been declared on one binding."""
+
+    def __init__(
+        self,
+        celery: "Celery[Any]",
+        database: Callable[[], Database],
+        options: Callable[[], Options],
+        tracer: Tracer,
+        coordinator: str,
+    ) -> None:
+        self.celery = celery
+        self._database = database
+        self.options = options
+        self.tracer = tracer
+        self.coordinator = coordinator
+        self.signals = Signals()
+        self.publisher = Publisher(celery)
+        self.batches = Batches()
+        self.state_machine = StateMachine(options, self.signals)
+        self.drivers: dict[str, Driver] = {}
+        self.interceptors: list[Interceptor] = []
+        self.task_names: list[str] = []
+
+    @property
+    def database(self) -> Database:
+        """The application's database."""
+        return self._database()
+
+    def now(self) -> datetime:
+        """Return the time of the database's clock."""
+        return self.database.now()
+
+    def interceptor(self, attempt: "Attempt") -> AbstractContextManager[None] | None:
+        """Return the context that the first interceptor returns for an attempt, or None."""
+        return next((context for one in self.interceptors if (context := one(attempt))), None)
+
+    def task(self, name: str, **options: Any) -> Callable[[Callable[..., Any]], CeleryTask]:
+        """Register a task of the engine on the application's Celery app; other tasks are not affected by its options.
+
+        A message of a worker that is killed before the acknowledgement is redelivered. If only a child of a pool is
+        killed the message counts as failed, and the sweep re-drives the step: requeueing would repeat a message that
+        kills its worker for ever.
+        """
+        self.task_names.append(name)
+        settings = {"acks_late": True, "reject_on_worker_lost": False, "engine": self, **options}
+        declare: Callable[[Callable[..., Any]], CeleryTask] = self.celery.task(
+            name=name, base=_task_class(self.celery), **settings
+        )
+        return declare
+
+
+def _task_class(celery: "Celery[Any]") -> type[CeleryTask]:
+    """Return the class of the engine's tasks on an app: derived from the app's own."""
+
+    class SagaTask(celery.Task):  # type: ignore[name-defined, misc]  # a class made by the app
+        """A task whose log lines carry its task id and its saga's id."""
+
+        abstract = True
+        engine: Engine
+        Strategy = "durable_sagas.messaging.strategy:batching_strategy"
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the task."""
+            saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}
+            # Celery's own __call__ gives the task a copy of its request, on which a step could not end its chain; only
+            # its worker command avoids that
+            call = super().__call__ if self.request.called_directly else self.run
+            with log_context(task_id=self.request.id, **saga):
+                return call(*args, **kwargs)
+
+    return SagaTask

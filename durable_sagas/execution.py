@@ -1,0 +1,607 @@
+"""Execute operations: the one path for both patterns, for one delivery or many, with and without a gateway.
+
+A transaction locks the sagas, reads their logs, lets ``decisions`` say what each delivery means, calls the handlers,
+and writes log, events and new states; one commit makes all of it durable. A gateway is called outside any transaction,
+between two of these: the first says that it is to be called, the second decides again and records the result. The
+process may die anywhere between, so the call carries an idempotency key.
+
+A delivery that failed is decided once more, in a transaction that records the failure.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from durable_sagas import saga_log
+from durable_sagas.database import effects, pending_writes
+from durable_sagas.decisions import (
+    AlreadyFailed,
+    Consequence,
+    Drop,
+    Ignore,
+    PutBack,
+    Reject,
+    Repeat,
+    Run,
+    Skip,
+    Verdict,
+    Void,
+    decide_failure,
+)
+from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus
+from durable_sagas.engine import CeleryTask, Engine
+from durable_sagas.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
+from durable_sagas.events import History
+from durable_sagas.log_context import add_to_log_context, log_context
+from durable_sagas.messages import Event, Reply
+from durable_sagas.messaging.batching import BatchedMessage
+from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.reactions import Decision
+from durable_sagas.saga_log import SagaRecord
+from durable_sagas.signals import SignalType
+
+logger = logging.getLogger(__name__)
+
+HANDOVER_SECONDS, MAX_HANDOVERS = 1.0, 30
+"""Delay between retries, and their maximum number, of a message that only another version of the code can handle."""
+
+MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
+"""Maximum delay before a message is delivered again after a database fault."""
+
+
+@dataclass(frozen=True)
+class GatewayResult:
+    """What a gateway answered; ``function`` is the one that was called, None if there was none to call."""
+
+    function: Callable[..., Any] | None
+    answer: Any
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message, and what has become of it so far."""
+
+    task_id: str | None
+    saga_id: str
+    started_at: datetime
+    event_id: str | None = None
+    """Of a reaction: the event."""
+    called: GatewayResult | None = None
+    decision: Decision = None
+    """Of a reaction that called a gateway: what it decided before the call. Later events do not change that."""
+    error: Exception | None = None
+    """Why the attempt failed; the next transaction records it."""
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A delivery in one transaction: what it addresses, what it means, and what came of it.
+
+    ``data`` is what the command's message is built from. ``irreversible`` says that a failure cannot be compensated.
+    """
+
+    delivery: Delivery
+    record: SagaRecord
+    verdict: Verdict
+    command: Command
+    step: str
+    operation: Operation
+    data: Mapping[str, Any] = field(default_factory=dict)
+    policy: RetryPolicy = RETRY_UNTIL_STUCK
+    irreversible: bool = False
+    delivery_id: str | None = None
+    plan: Plan | None = None
+    """Of an orchestrated saga."""
+    past: History | None = None
+    """Of a choreographed saga: its events."""
+    decision: Decision = None
+    """Of a choreographed saga: what its reaction decided."""
+    event: Event | None = None
+    """The event to publish."""
+    entry: SagaStep | None = None
+    """The log entry written."""
+
+    @property
+    def saga(self) -> SagaInstance:
+        """The saga."""
+        return self.record.saga
+
+    @property
+    def choreographed(self) -> bool:
+        """Whether the saga is choreographed."""
+        return self.past is not None
+
+    @cached_property
+    def message(self) -> Any:
+        """The command's message."""
+        return self.command.message(self.data)
+
+    @property
+    def gateway(self) -> Callable[[Any, str], Any] | None:
+        """The function that calls the gateway for this operation, or None."""
+        if isinstance(self.verdict, Void):
+            return self.command.void
+        return self.command.call if isinstance(self.verdict, Run) else None
+
+    @property
+    def key(self) -> str:
+        """The idempotency key; the same for action and compensation, so that this voids what that may have done."""
+        return f"{self.saga.id}:{self.step}"
+
+    @property
+    def number(self) -> int:
+        """The number of this attempt at the operation, from 1."""
+        logged = self.record.log.get((self.step, self.operation))
+        return logged.attempts + 1 if logged else 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The task returns this reply; ``send_next`` is whether the rest of its chain is sent."""
+
+    reply: Reply
+    send_next: bool = True
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The task fails with this reply."""
+
+    reply: Reply
+    cause: Exception | None = None
+
+
+@dataclass(frozen=True)
+class RetryIn:
+    """The message is delivered again after ``seconds``."""
+
+    seconds: float
+    cause: Exception
+
+
+@dataclass(frozen=True)
+class LeaveToOthers:
+    """The message is left to a worker of another version of the code."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Dismissal:
+    """A delivery that requests nothing here, and its result."""
+
+    delivery: Delivery
+    result: Finished | LeaveToOthers
+
+
+@dataclass(frozen=True)
+class CallGateway:
+    """The gateway is called, or a fault injected, outside the transaction."""
+
+    attempt: Attempt
+
+
+Result = Finished | Failed | RetryIn | CallGateway | LeaveToOthers
+
+
+class Pattern(Protocol):
+    """What differs between the two patterns for the deliveries of one task."""
+
+    task_name: str
+    calls_gateway: bool
+    """Whether a first, unlocked look is enough, because a gateway is called before anything is written."""
+
+    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        """Return what each of these deliveries means, in the given order."""
+
+    def advance(self, attempt: Attempt, now: datetime) -> None:
+        """Change the saga's state after a successful operation."""
+
+    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        """Write the events of attempts, with their ids on the log entries."""
+
+    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
+        """Send again the event that an operation published, if the task does not."""
+
+
+class Execution:
+    """Executes the deliveries of one task."""
+
+    def __init__(self, engine: Engine, pattern: Pattern) -> None:
+        self.engine = engine
+        self.pattern = pattern
+
+    def run(self, task: CeleryTask, delivery: Delivery) -> Reply:
+        """Return the reply of a task: that of its batch, if it was executed in one, else execute it now.
+
+        Raises StepFailed once no retry is left, and Celery's Retry before that.
+        """
+        result = self.engine.batches.take_result(delivery.task_id)
+        with retried_on_database_fault(task):
+            return conclude(task, result or self.execute(delivery))
+
+    def run_batch(self, messages: Sequence[BatchedMessage]) -> Mapping[str | None, Result]:
+        """Execute several messages of the task in one transaction: see ``Batches.register``."""
+        now = self.engine.now()
+        return self.execute_batch([Delivery(one.task_id, started_at=now, **one.arguments) for one in messages])
+
+    def execute(self, delivery: Delivery) -> Result:
+        """Execute one delivery, with the call of a gateway where it needs one."""
+        result = self._look(delivery) if self.pattern.calls_gateway else None
+        result = result or self._transact(delivery)
+        while isinstance(result, CallGateway):
+            delivery = self._call(delivery, result.attempt)
+            result = self._transact(delivery)
+        return result
+
+    def execute_batch(self, deliveries: Sequence[Delivery]) -> Mapping[str | None, Result]:
+        """Execute deliveries in one transaction; return the results of those that are finished by it.
+
+        If a saga has several messages only the first is considered. Raises whatever a command raises, except a
+        StepRejected of a command that has written nothing; nothing has then been done.
+        """
+        first = {delivery.saga_id: delivery for delivery in reversed(deliveries)}
+        with self.engine.database.transaction() as session:
+            records = saga_log.lock_all(session, first)
+            results = self._process(session, [(first[record.saga.id], record) for record in records])
+        return {one.task_id: result for one, result in results if isinstance(result, Finished | Failed)}
+
+    def _look(self, delivery: Delivery) -> Result | None:
+        """Decide by an unlocked look at the saga; return None if something is to be written under its lock."""
+        with self.engine.database.reading() as session:
+            record = saga_log.read(session, delivery.saga_id)
+            if record is None:
+                return self._no_such_saga(delivery)
+            [decided] = self._decide(session, [(delivery, record)])
+            if isinstance(decided, Attempt) and isinstance(decided.verdict, Run):
+                return CallGateway(decided)
+            if isinstance(decided, Attempt) and isinstance(decided.verdict, Skip | Reject | Void):
+                return None
+            return self._record(session, decided, delivery.started_at)
+
+    def _transact(self, delivery: Delivery) -> Result:
+        """Execute a delivery in one transaction; if that fails, record the failure in another."""
+        try:
+            return self._process_one(delivery)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if delivery.error:
+                raise
+            return self._process_one(replace(delivery, error=error))
+
+    def _process_one(self, delivery: Delivery) -> Result:
+        with self.engine.database.transaction() as session:
+            records = saga_log.lock_all(session, [delivery.saga_id])
+            for _, result in self._process(session, [(delivery, record) for record in records]):
+                return result
+        return self._no_such_saga(delivery)
+
+    def _process(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[tuple[Delivery, Result]]:
+        decided = self._decide(session, found)
+        attempts = [one for one in decided if isinstance(one, Attempt)]
+        to_run = [attempt for attempt in attempts if self._is_handled_now(attempt)]
+        self._lock_shared_rows(session, to_run)
+        for attempt in to_run:
+            self._handle(session, attempt, alone=len(found) == 1)
+        now = self.engine.now()
+        results = [(one.delivery, self._record(session, one, now)) for one in decided]
+        self.pattern.publish(session, [attempt for attempt in attempts if attempt.event])
+        saga_log.write(session, [record for _, record in found])
+        return results
+
+    def _decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
+        if len(found) == 1:
+            add_to_log_context(order_id=found[0][1].saga.aggregate_id)
+        return self.pattern.decide(session, found)
+
+    def _lock_shared_rows(self, session: Session, attempts: Sequence[Attempt]) -> None:
+        if len(attempts) > 1:
+            # always in the same order of commands, and within each command, to avoid deadlocks
+            for command in sorted({attempt.command for attempt in attempts}, key=attrgetter("name")):
+                if command.lock_shared_rows:
+                    messages = [attempt.message for attempt in attempts if attempt.command is command]
+                    command.lock_shared_rows(session, messages)
+
+    def _handle(self, session: Session, attempt: Attempt, *, alone: bool) -> None:
+        """Call a command's handler; keep its event, or the rejection of an action that has written nothing."""
+        delivery, saga = attempt.delivery, attempt.saga
+        context: AbstractContextManager[None] = nullcontext()
+        if not alone:
+            context = log_context(task_id=delivery.task_id, saga_id=saga.id, order_id=saga.aggregate_id)
+        with context:
+            if delivery.called is None:
+                log_attempt_started(attempt)
+            if isinstance(attempt.verdict, Skip) and not attempt.command.unconditional:
+                attempt.event = attempt.verdict.event
+                return
+            session.flush()
+            before = effects(session)
+            try:
+                attempt.event = invoke(attempt.command, session, attempt.message, delivery.called)
+            except StepRejected as rejection:
+                wrote = pending_writes(session) or effects(session) != before
+                if attempt.operation is not Operation.ACTION or wrote:
+                    raise
+                attempt.delivery = replace(delivery, error=rejection)
+
+    def _record(self, session: Session, attempt: Attempt | Dismissal, now: datetime) -> Result:
+        """Write down what came of a delivery; return what its task does."""
+        if isinstance(attempt, Dismissal):
+            return attempt.result
+        match attempt.verdict:
+            case Repeat(entry, resend):
+                if resend:
+                    self.pattern.republish(session, attempt, entry)
+                return Finished(reply_of(entry), send_next=resend or attempt.choreographed)
+            case AlreadyFailed(entry):
+                return Failed(reply_of(entry))
+            case Reject(reason):
+                return self._record_failure(session, attempt, StepRejected(reason), now)
+        if attempt.delivery.error:
+            return self._record_failure(session, attempt, attempt.delivery.error, now)
+        if isinstance(attempt.verdict, Void):
+            return self._record_void(session, attempt, attempt.verdict.reason, now)
+        return self._record_run(attempt, now)
+
+    def _record_run(self, attempt: Attempt, now: datetime) -> Result:
+        if attempt.operation is Operation.COMPENSATION:
+            # before the gateway is called, or a concurrent call of the action could be recorded after its voiding
+            attempt.record.block_action(attempt.step, attempt.delivery.started_at)
+        if self._must_call(attempt):
+            return CallGateway(attempt)
+        entry = self._enter(attempt, now)
+        status = StepStatus.SKIPPED if isinstance(attempt.verdict, Skip) else StepStatus.COMPLETED
+        record_end(self.engine, attempt.saga, entry, status, attempt.delivery.task_id, attempt.delivery.started_at, now)
+        if attempt.event:
+            entry.result = dict(attempt.event.payload)  # for the reply
+        self.pattern.advance(attempt, now)
+        return Finished(reply_of(entry))
+
+    def _record_failure(self, session: Session, attempt: Attempt, error: Exception, now: datetime) -> Result:
+        """Log a failed attempt, and what follows from it if it was the last."""
+        entry = self._enter(attempt, now)
+        voiding = isinstance(attempt.verdict, Void)
+        is_action = attempt.operation is Operation.ACTION and not voiding
+        policy = RETRY_UNTIL_STUCK if voiding else attempt.policy
+        wait = log_failure(
+            self.engine, attempt, entry, error, policy, rejected=is_action and isinstance(error, StepRejected), now=now
+        )
+        if voiding:
+            entry.status = StepStatus.CLOSING  # it stays blocked, whatever happens to the voiding
+        if wait is not None:
+            if not attempt.choreographed:
+                attempt.saga.wake_at = self.engine.state_machine.next_check_at(attempt.saga, now, wait)
+            return RetryIn(wait, error)
+        operation = attempt.operation if is_action else Operation.COMPENSATION
+        consequence = decide_failure(
+            operation, attempt.command, choreographed=attempt.choreographed, irreversible=attempt.irreversible
+        )
+        match consequence:
+            case Consequence.VOID:
+                attempt.verdict = Void(entry.error or "failed")
+                return self._record_void(session, attempt, attempt.verdict.reason, now)
+            case Consequence.REJECTION if attempt.command.on_rejected:
+                attempt.event = record_rejection(attempt.command, session, attempt.message, entry.error)
+                entry.result = dict(attempt.event.payload)
+            case Consequence.STUCK:
+                where = self.pattern.task_name if attempt.choreographed else attempt.command.name
+                step = attempt.step if attempt.choreographed else None
+                self.engine.state_machine.mark_stuck(attempt.saga, now, f"{where}: {entry.error}", step)
+        # a failed action fails the task only where an error callback waits for that
+        fails = not (attempt.choreographed and is_action)
+        return Failed(reply_of(entry), error) if fails else Finished(reply_of(entry))
+
+    def _record_void(self, session: Session, attempt: Attempt, reason: str, now: datetime) -> Result:
+        """Close an action, then, once its gateway's key is voided, record and publish its failure."""
+        entry = self._enter(attempt, now)
+        if entry.status != StepStatus.CLOSING:
+            entry.status = StepStatus.CLOSING
+            entry.error = entry.error or reason
+            entry.earlier_attempts = entry.attempts  # voiding has retries of its own
+        if self._must_call(attempt):
+            return CallGateway(attempt)
+        entry.status = StepStatus.FAILED
+        entry.finished_at = now
+        entry.task_id = attempt.delivery.task_id
+        if not entry.attempts:  # it was blocked before it ran; otherwise its failure was signalled when it happened
+            self.engine.signals.send_step(SignalType.STEP_SKIPPED, attempt.saga, entry, now)
+        voided = attempt.delivery.called.answer if attempt.delivery.called else None
+        attempt.event = record_rejection(attempt.command, session, attempt.message, entry.error, voided)
+        entry.result = dict(attempt.event.payload)
+        return Finished(reply_of(entry))
+
+    def _enter(self, attempt: Attempt, now: datetime) -> SagaStep:
+        attempt.entry = attempt.record.enter(attempt.step, attempt.operation, now)
+        if attempt.delivery_id:
+            attempt.entry.delivery_id = attempt.delivery_id
+        return attempt.entry
+
+    def _call(self, delivery: Delivery, attempt: Attempt) -> Delivery:
+        """Call the gateway outside any transaction; return the delivery with its answer, or its error."""
+        function = attempt.gateway
+        if not isinstance(attempt.verdict, Void):
+            log_attempt_started(attempt)
+        try:
+            with self._interceptor(attempt) or nullcontext():
+                answer = function(attempt.message, attempt.key) if function else None
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            return replace(delivery, called=None, decision=attempt.decision, error=error)
+        return replace(delivery, called=GatewayResult(function, answer), decision=attempt.decision, error=None)
+
+    def _is_handled_now(self, attempt: Attempt) -> bool:
+        """Return whether an attempt's handler is to be called in this transaction."""
+        is_run = isinstance(attempt.verdict, Run | Skip)
+        return is_run and attempt.delivery.error is None and not self._must_call(attempt)
+
+    def _must_call(self, attempt: Attempt) -> bool:
+        """Return whether a gateway, or an interceptor, has to be called before the attempt can be recorded."""
+        called = attempt.delivery.called
+        if called and called.function == attempt.gateway:
+            return False
+        return attempt.gateway is not None or self._interceptor(attempt) is not None
+
+    def _interceptor(self, attempt: Attempt) -> AbstractContextManager[None] | None:
+        """Return what surrounds the work of an attempt, or None; the voiding of an action is not intercepted."""
+        return None if isinstance(attempt.verdict, Void) else self.engine.interceptor(attempt)
+
+    def _no_such_saga(self, delivery: Delivery) -> Result:
+        logger.warning("message for no known saga, dropped", extra={"step": self.pattern.task_name})
+        reply = Reply(success=False, saga_id=delivery.saga_id, step=self.pattern.task_name, error="no such saga")
+        return Finished(reply, send_next=False)
+
+
+def dismiss(delivery: Delivery, verdict: Drop | Ignore | PutBack, step: str) -> Dismissal:
+    """Return the dismissal of a delivery that requests nothing here, or nothing that this process can do."""
+    reply = Reply(success=isinstance(verdict, Ignore), saga_id=delivery.saga_id, step=step)
+    if isinstance(verdict, Ignore):
+        return Dismissal(delivery, Finished(reply))
+    reply = replace(reply, error=verdict.reason)
+    return Dismissal(
+        delivery, LeaveToOthers(reply) if isinstance(verdict, PutBack) else Finished(reply, send_next=False)
+    )
+
+
+def conclude(task: CeleryTask, result: Result) -> Reply:
+    """Return, in the task, the reply of a result, or raise its error."""
+    match result:
+        case Finished(reply, send_next):
+            if not send_next:
+                task.request.chain = None  # this chain ends here, and not as a failure
+                logger.info("step not run", extra={"step": reply.step, "reason": reply.error})
+            return reply
+        case Failed(reply, cause):
+            raise StepFailed(reply) from cause
+        case RetryIn(seconds, cause):
+            raise task.retry(countdown=seconds, exc=cause)  # the log counts the attempts, not Celery
+        case LeaveToOthers(reply):
+            leave_to_others(task, str(reply.error))
+            return conclude(task, Finished(reply, send_next=False))
+        case CallGateway():
+            raise AssertionError("a gateway is called before the task ends")
+
+
+@contextmanager
+def retried_on_database_fault(task: CeleryTask) -> Iterator[None]:
+    """Retry the message after a database fault. This is not counted as an attempt, because it could not be logged."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        wait = min(MAX_WAIT_FOR_DATABASE_SECONDS, 0.2 * 2**task.request.retries)
+        logger.warning("database fault, trying again", extra={"reason": error})
+        raise task.retry(countdown=wait, exc=error, max_retries=50) from error
+
+
+def leave_to_others(task: CeleryTask, reason: str) -> None:
+    """Retry a message soon, so that a worker of another version of the code may receive it.
+
+    Return after ``MAX_HANDOVERS`` retries. From then on only the sweep sends it, as long as its saga waits for it.
+    """
+    if task.request.retries < MAX_HANDOVERS:
+        logger.info("message left to a process of another version", extra={"reason": reason})
+        raise task.retry(countdown=HANDOVER_SECONDS)
+    logger.warning("message dropped: no process of another version has taken it", extra={"reason": reason})
+
+
+def log_attempt_started(attempt: Attempt) -> None:
+    """Log the start of an attempt, and add its step, operation and number to the innermost log context."""
+    add_to_log_context(step=attempt.step, operation=attempt.operation, attempt=attempt.number)
+    doing = "Undoing" if attempt.operation is Operation.COMPENSATION else "Executing"
+    logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
+
+
+def invoke(command: Command, session: Session, message: Any, called: GatewayResult | None = None) -> Event | None:
+    """Call a command's handler in the transaction, with the gateway's answer if the command calls a gateway."""
+    if command.call:
+        return command.handler(session, message, called.answer if called else None)
+    return command.handler(session, message)
+
+
+def record_rejection(command: Command, session: Session, message: Any, reason: str | None, voided: Any = None) -> Event:
+    """Let the service record that an action failed for good; return the event to publish.
+
+    ``voided`` is the gateway's result of voiding the key, if it was voided.
+    """
+    assert command.on_rejected is not None
+    if command.void:
+        return command.on_rejected(session, message, reason or "failed", voided)
+    return command.on_rejected(session, message, reason or "failed")
+
+
+def log_failure(
+    engine: Engine,
+    attempt: Attempt,
+    entry: SagaStep,
+    error: Exception,
+    policy: RetryPolicy,
+    *,
+    rejected: bool,
+    now: datetime,
+) -> float | None:
+    """Log a failed attempt; return the seconds until the next one, or None if there is none."""
+    delivery = attempt.delivery
+    entry.attempts += 1
+    failure: dict[str, Any] = {
+        "attempt": entry.attempts,
+        "started_at": delivery.started_at.isoformat(),
+        "finished_at": now.isoformat(),
+        "error": format_error(error),
+    }
+    entry.error = format_error(error)
+    entry.task_id = delivery.task_id
+    entry.started_at = delivery.started_at
+    tried = entry.attempts - entry.earlier_attempts
+    wait = None if rejected or policy.exhausted(tried) else policy.wait(tried)
+    if wait is None:
+        entry.status = StepStatus.FAILED
+        entry.finished_at = now
+    else:
+        entry.status = StepStatus.RETRYING
+        failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
+        failure["most"] = entry.earlier_attempts + policy.attempts
+    entry.failures = [*entry.failures, failure]
+    kind = SignalType.STEP_FAILED if wait is None else SignalType.STEP_RETRIED
+    engine.signals.send_step(kind, attempt.saga, entry, now)
+    return wait
+
+
+def record_end(
+    engine: Engine,
+    saga: SagaInstance,
+    entry: SagaStep,
+    status: StepStatus,
+    task_id: str | None,
+    started_at: datetime,
+    now: datetime,
+) -> None:
+    """Log the attempt that completed or skipped an operation."""
+    entry.status = status
+    entry.attempts += 1
+    entry.error = None
+    entry.task_id = task_id
+    entry.started_at = started_at
+    entry.finished_at = now
+    kind = SignalType.STEP_COMPLETED if status is StepStatus.COMPLETED else SignalType.STEP_SKIPPED
+    engine.signals.send_step(kind, saga, entry, now)
+
+
+def reply_of(entry: SagaStep) -> Reply:
+    """Return the reply recorded for an operation."""
+    nothing_to_compensate = entry.status == StepStatus.SKIPPED and entry.operation == Operation.COMPENSATION
+    success = entry.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_compensate
+    return Reply(
+        success=success,
+        saga_id=entry.saga_id,
+        step=entry.step,
+        result=entry.result,
+        error=None if success else entry.error,
+    )

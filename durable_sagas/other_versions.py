@@ -1,0 +1,75 @@
+"""Handle sagas that only processes of another version of the code can drive, as during a rolling deploy.
+
+This process leaves them to other processes, and marks them stuck after ``state_machine.ABANDONED_AFTER_SECONDS``.
+"""
+
+from sqlalchemy.orm import Session
+
+from durable_sagas.definition import COMPENSATION_STARTED, FORWARD, Operation, SagaStatus
+from durable_sagas.engine import Engine
+from durable_sagas.errors import Conflict
+from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.models import SagaInstance
+from durable_sagas.saga_log import SagaRecord
+
+
+class OtherVersion:
+    """Stand-in for the driver of a saga that this process cannot drive; see ``registry.Driver``.
+
+    Requests are recorded on the saga's row and executed by the next sweep of a process that can drive it.
+    """
+
+    name = "another version"
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
+        """Return False."""
+        return False
+
+    def drive(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
+        """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
+        saga = record.saga
+        self.engine.state_machine.leave(
+            saga, self.engine.now(), f"no running process declares all of saga {saga.saga_type}"
+        )
+
+    def time_out(self, session: Session, record: SagaRecord) -> None:
+        """Schedule another sweep: only a process that declares the pivot can decide."""
+        self.drive(session, record)
+
+    def cancel(self, session: Session, record: SagaRecord) -> bool:  # noqa: ARG002  (a driver's)
+        """Record the request for the next sweep that can decide it; return whether it is the first.
+
+        A stuck saga stays stuck: only operators resume it. Raises Conflict if the status alone decides.
+        """
+        saga = record.saga
+        if saga.status == SagaStatus.COMPLETED:
+            raise Conflict("too late to cancel: it is completed", status=saga.status)
+        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
+            return False
+        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
+            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
+        if saga.status != SagaStatus.STUCK:
+            saga.wake_at = self.engine.now()
+        return saga.cancel_requested_at is None
+
+    def resume(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
+        """Resume a stuck saga, and schedule a sweep at once."""
+        now, saga = self.engine.now(), record.saga
+        if saga.status == SagaStatus.STUCK:
+            self.engine.state_machine.resume(saga, now, self.engine.options().step_timeout_seconds)
+            if saga.steps and saga.current_step:
+                operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
+                record.reset(saga.current_step, operation)
+            else:
+                record.reset_exhausted()
+        saga.wake_at = now
+
+    def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:  # noqa: ARG002  (a driver's)
+        """Raise Conflict: only the service's own code can record a manual completion."""
+        raise Conflict(
+            f"this process does not declare all of saga {record.saga.saga_type}: ask one of the version that does",
+            status=record.saga.status,
+        )

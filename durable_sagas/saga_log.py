@@ -1,0 +1,236 @@
+"""The saga log: read, lock and write sagas and the operations of their steps.
+
+Whoever writes an operation holds the lock of its saga's row. So an operation takes effect once, whatever is delivered
+twice, late or out of order; the primary key ``(saga_id, step, operation)`` guards against a writer without the lock.
+The terms are those of the saga literature (DTM's "sub-transaction barrier"): *duplicate*, the same message again; *null
+compensation*, a compensation whose action never ran; *hanging*, an action that arrives after its compensation.
+
+The session does not track what is read here: a flush takes longer to find changes than the database to write them.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlalchemy import BindParameter, Select, Table, Update, bindparam, insert, inspect, select, update
+from sqlalchemy.orm import InstanceState, Session
+
+from durable_sagas.database import Base, as_loaded, table_of
+from durable_sagas.definition import RETRY_UNTIL_STUCK, Operation, StepStatus
+from durable_sagas.errors import NotFound
+from durable_sagas.ids import is_uuid
+from durable_sagas.models import SagaInstance, SagaStep
+
+OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
+"""The statuses of an operation that may still take effect."""
+
+UNRESOLVED = OPEN | {StepStatus.CLOSING}
+"""The statuses of an operation whose outcome has not been published."""
+
+Log = dict[tuple[str, Operation], SagaStep]
+"""The log of one saga, by step and operation."""
+
+Model = TypeVar("Model", bound=Base)
+
+
+@dataclass(eq=False)
+class SagaRecord:
+    """A saga and its log; authoritative, and written by ``write``, only if it was read with a lock."""
+
+    saga: SagaInstance
+    log: Log = field(default_factory=dict)
+    added: list[SagaStep] = field(default_factory=list)
+    """The operations that ``write`` inserts."""
+
+    def enter(self, step: str, operation: Operation, now: datetime) -> SagaStep:
+        """Return an operation's entry, added with status ``running`` if there is none."""
+        entry = self.log.get((step, operation))
+        if entry is None:
+            values = {
+                "saga_id": self.saga.id,
+                "step": step,
+                "operation": operation,
+                "status": StepStatus.RUNNING,
+                "attempts": 0,
+                "earlier_attempts": 0,
+                "failures": [],
+                "started_at": now,
+            }
+            entry = self.log[step, operation] = as_loaded(SagaStep, _BLANK | values)
+            self.added.append(entry)
+        return entry
+
+    def block_action(self, step: str, now: datetime) -> SagaStep:
+        """Block a step's action from now on, unless it already took effect; return its entry.
+
+        An action that never ran gets an entry here (null compensation), which a late action finds (hanging).
+        """
+        entry = self.enter(step, Operation.ACTION, now)
+        if entry.status in OPEN:
+            entry.status = StepStatus.SKIPPED
+            entry.error = entry.error or self.saga.error
+            entry.finished_at = now
+        return entry
+
+    def exhausted(self) -> list[SagaStep]:
+        """Return the operations that exhausted their retries without publishing an outcome, in a fixed order."""
+        entries = (entry for _, entry in sorted(self.log.items()) if entry.event_id is None)
+        return [entry for entry in entries if entry.status == StepStatus.FAILED or _is_exhausted_void(entry)]
+
+    def reset(self, step: str, operation: Operation) -> None:
+        """Reset a failed operation, with a full round of retries."""
+        entry = self.log.get((step, operation))
+        if entry and entry.status == StepStatus.FAILED:
+            _reset(entry)
+
+    def reset_exhausted(self) -> None:
+        """Reset all exhausted operations, so that they are retried.
+
+        A failed action whose failure was published is not among them: it is a fact. An action whose voiding was
+        exhausted stays blocked, and gets a new round of retries.
+        """
+        for entry in self.exhausted():
+            if entry.status == StepStatus.CLOSING:
+                entry.earlier_attempts = entry.attempts
+            else:
+                _reset(entry)
+
+
+def _is_exhausted_void(entry: SagaStep) -> bool:
+    # an action that is being voided has this status from before the first attempt until after the last
+    return entry.status == StepStatus.CLOSING and RETRY_UNTIL_STUCK.exhausted(entry.attempts - entry.earlier_attempts)
+
+
+def _reset(entry: SagaStep) -> None:
+    entry.status = StepStatus.RETRYING
+    entry.earlier_attempts = entry.attempts
+    entry.finished_at = None
+
+
+def completed_steps(log: Log) -> frozenset[str]:
+    """Return the steps whose action took effect according to a log."""
+    done = ((step, entry) for (step, operation), entry in log.items() if operation is Operation.ACTION)
+    return frozenset(step for step, entry in done if entry.status == StepStatus.COMPLETED)
+
+
+def lock(session: Session, saga_id: str) -> SagaRecord:
+    """Return a saga with its log, locked until the transaction ends. Raises NotFound."""
+    for record in lock_all(session, [saga_id]):
+        return record
+    raise NotFound(f"there is no saga {saga_id}")
+
+
+def lock_all(session: Session, saga_ids: Iterable[str]) -> list[SagaRecord]:
+    """Lock those of these sagas that exist, in the order of their ids; return each with its log."""
+    return _records(session, _LOCKED, saga_ids)
+
+
+def read(session: Session, saga_id: str) -> SagaRecord | None:
+    """Return a saga with its log, or None, without a lock: it may change at any time."""
+    return next(iter(_records(session, _SEEN, [saga_id])), None)
+
+
+def _records(session: Session, query: Select[Any], saga_ids: Iterable[str]) -> list[SagaRecord]:
+    session.flush()
+    connection = session.connection()
+    ids = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
+    sagas = _loaded(SagaInstance, connection.execute(query, {"ids": ids}))
+    records = {saga.id: SagaRecord(saga) for saga in sagas}
+    if records:
+        # a separate statement: one that waited for a lock sees other tables as they were before it waited
+        for entry in _loaded(SagaStep, connection.execute(_LOGGED, {"ids": list(records)})):
+            records[entry.saga_id].log[entry.step, Operation(entry.operation)] = entry
+    return list(records.values())
+
+
+def _loaded(model: type[Model], rows: Iterable[Sequence[Any]]) -> Iterator[Model]:
+    names = _attributes(model)
+    return (as_loaded(model, dict(zip(names, row, strict=True))) for row in rows)
+
+
+@cache
+def _attributes(model: type[Base]) -> tuple[str, ...]:
+    """Return the names of a model's attributes, in the order of its table's columns."""
+    return tuple(model.__mapper__.get_property_by_column(column).key for column in table_of(model).columns)
+
+
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+# built once: they run with every step
+_SEEN = select(table_of(SagaInstance)).where(SagaInstance.id.in_(_IDS))
+# in the same order everywhere, to avoid deadlocks
+_LOCKED = _SEEN.order_by(SagaInstance.id).with_for_update()
+_LOGGED = select(table_of(SagaStep)).where(SagaStep.saga_id.in_(_IDS))
+_BLANK = dict.fromkeys(_attributes(SagaStep))
+
+
+def write(session: Session, records: Iterable[SagaRecord]) -> None:
+    """Write what changed in locked records, in as few statements as possible."""
+    records = list(records)
+    _update(session, [record.saga for record in records])
+    added = [entry for record in records for entry in record.added]
+    _insert(session, added)
+    new = set(map(id, added))
+    _update(session, [entry for record in records for entry in record.log.values() if id(entry) not in new])
+    for record in records:
+        record.added.clear()
+
+
+_TOGETHER = "durable_sagas.new"
+
+
+@contextmanager
+def inserting_together(session: Session) -> Iterator[None]:
+    """Write the new sagas of the block in one statement at its end."""
+    records: list[SagaRecord] = []
+    session.info[_TOGETHER] = records
+    try:
+        yield
+    finally:
+        del session.info[_TOGETHER]
+    insert_new(session, records)
+
+
+def insert_new(session: Session, records: Collection[SagaRecord]) -> None:
+    """Write new sagas and their operations, in one statement each, now or with the others of the block."""
+    if _TOGETHER in session.info:
+        session.info[_TOGETHER] += records
+        return
+    _insert(session, [record.saga for record in records])
+    _insert(session, [entry for record in records for entry in record.added])
+
+
+def _insert(session: Session, rows: Collection[SagaInstance] | Collection[SagaStep]) -> None:
+    for model in {type(row) for row in rows}:
+        columns = dict(zip(table_of(model).columns.keys(), _attributes(model), strict=True))
+        values = [{column: getattr(row, name) for column, name in columns.items()} for row in rows]
+        session.connection().execute(_insertion(model), values)
+
+
+def _update(session: Session, rows: Iterable[SagaInstance] | Iterable[SagaStep]) -> None:
+    updates: dict[tuple[Table, tuple[str, ...]], list[dict[str, Any]]] = {}
+    for row in rows:
+        state: InstanceState[Any] = inspect(row)
+        if state.modified:
+            changed = frozenset(_attributes(type(row))) - state.unmodified
+            table = table_of(type(row))
+            values = {f"new_{name}": getattr(row, name) for name in changed}
+            keys = {f"key_{column.key}": getattr(row, column.key) for column in table.primary_key}
+            updates.setdefault((table, tuple(sorted(changed))), []).append(values | keys)
+    for (table, names), parameters in updates.items():
+        session.connection().execute(_update_of(table, names), parameters)
+
+
+@cache
+def _insertion(model: type[Base]) -> Any:
+    return insert(table_of(model))
+
+
+@cache
+def _update_of(table: Table, names: tuple[str, ...]) -> Update:
+    model = SagaInstance if table is table_of(SagaInstance) else SagaStep
+    columns: dict[Any, Any] = {model.__mapper__.attrs[name].columns[0]: bindparam(f"new_{name}") for name in names}
+    keys = [column == bindparam(f"key_{column.key}") for column in table.primary_key]
+    return update(table).where(*keys).values(columns)

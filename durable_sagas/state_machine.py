@@ -1,0 +1,172 @@
+"""The transitions of a saga: every change of status, state, current step and deadline is one of these functions.
+
+Each is called with the row locked, in a session, and leaves the commit to the caller.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from durable_sagas.definition import (
+    COMPENSATION_STARTED,
+    COMPLETED,
+    FAILED,
+    STARTED,
+    TERMINAL,
+    Plan,
+    SagaStatus,
+    Step,
+)
+from durable_sagas.models import SagaInstance
+from durable_sagas.options import Options
+from durable_sagas.signals import Signals, SignalType
+
+ABANDONED_AFTER_SECONDS = 300.0
+"""A saga that no sweep could drive for this long may be marked stuck, by a sweep of any version.
+
+It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are independent of it.
+"""
+
+RECHECK_SECONDS = 2.0
+"""Seconds until the next sweep, perhaps of a capable process, checks a saga that this process cannot drive."""
+
+
+class StateMachine:
+    """The transitions, with the binding's options and signals."""
+
+    def __init__(self, options: Callable[[], Options], signals: Signals) -> None:
+        self.options = options
+        self.signals = signals
+
+    def begin(self, saga: SagaInstance, now: datetime, timeout: float) -> None:
+        """Initialize a new row's status, state and deadline (``timeout`` in seconds)."""
+        saga.status = SagaStatus.PENDING
+        saga.state_history = []
+        saga.redrives = 0
+        saga.created_at = now
+        self.enter_state(saga, STARTED, now)
+        self.touch(saga, now, timeout)
+        self.signals.send_saga(SignalType.SAGA_STARTED, saga)
+
+    def enter_state(self, saga: SagaInstance, state: str, now: datetime) -> None:
+        """Record that the saga has entered a state."""
+        saga.state = state
+        saga.state_history = [*saga.state_history, {"state": state, "at": now.isoformat()}]
+
+    def advance(self, saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
+        """Record that a step's action is completed, and set the deadline of the next step, or complete the saga."""
+        following = plan.next_step(done.name)
+        if done.milestone:
+            self.enter_state(saga, done.milestone, now)
+        if following is None:
+            self.complete(saga, now)
+            return
+        saga.status = SagaStatus.RUNNING
+        saga.current_step = following.name
+        self.touch(saga, now, self.timeout_of(following))
+
+    def start_compensation(self, saga: SagaInstance, now: datetime, reason: str) -> None:
+        """Reject actions from now on, and compensate those that are completed."""
+        saga.status = SagaStatus.COMPENSATING
+        saga.stuck_reason = None
+        saga.error = reason
+        self.enter_state(saga, COMPENSATION_STARTED, now)
+        self.touch(saga, now, None)
+        self.signals.send_saga(SignalType.SAGA_TURNED_BACK, saga, reason=reason)
+
+    def step_compensated(self, saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
+        """Record that a step is compensated; if it was the last one, the saga is compensated."""
+        earlier = plan.to_compensate(step.name)[1:]
+        if not earlier:
+            self.complete_compensation(saga, now)
+            return
+        saga.current_step = earlier[0].name
+        self.touch(saga, now, None)
+
+    def complete(self, saga: SagaInstance, now: datetime) -> None:
+        """Complete the saga."""
+        self.enter_state(saga, COMPLETED, now)
+        self._end(saga, SagaStatus.COMPLETED, now)
+        self.signals.send_saga(SignalType.SAGA_COMPLETED, saga, at=now)
+
+    def complete_compensation(self, saga: SagaInstance, now: datetime) -> None:
+        """End the saga as compensated."""
+        self.enter_state(saga, FAILED, now)
+        self._end(saga, SagaStatus.COMPENSATED, now)
+        self.signals.send_saga(SignalType.SAGA_COMPENSATED, saga, at=now)
+
+    def mark_stuck(self, saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
+        """Stop the saga until an operator resumes it; ``current_step`` and ``state`` keep its position.
+
+        ``step`` is the step that is stuck, for a choreography, which has no current step. A saga that has ended is left
+        unchanged: a late redelivery failed to repeat what was already done.
+        """
+        if saga.status in TERMINAL:
+            return
+        saga.status = SagaStatus.STUCK
+        saga.current_step = step or saga.current_step
+        saga.stuck_reason = reason
+        saga.deadline_at = saga.wake_at = None
+        saga.updated_at = now
+        self.signals.send_saga(SignalType.SAGA_STUCK, saga, reason=reason)
+
+    def leave(self, saga: SagaInstance, now: datetime, reason: str) -> None:
+        """Leave a saga that this process cannot drive to one that can, or mark it stuck if it is abandoned."""
+        if self.is_abandoned(saga, now):
+            self.mark_stuck(saga, now, reason)
+        else:
+            saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
+            saga.wake_at = now + timedelta(seconds=RECHECK_SECONDS)
+
+    def is_abandoned(self, saga: SagaInstance, now: datetime) -> bool:
+        """Record that this process cannot drive a saga; return whether no process has been able to for too long.
+
+        The time since its last progress is no measure: the saga may have waited for a gateway much longer.
+        """
+        saga.unsupported_since = saga.unsupported_since or now
+        return now - saga.unsupported_since > timedelta(seconds=ABANDONED_AFTER_SECONDS)
+
+    def resume(self, saga: SagaInstance, now: datetime, timeout: float | None) -> None:
+        """Resume a stuck saga in its direction; ``timeout`` is that of its current step."""
+        undoing = saga.state == COMPENSATION_STARTED
+        saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
+        saga.stuck_reason = None
+        self.touch(saga, now, None if undoing else timeout)
+        self.signals.send_saga(SignalType.SAGA_RESUMED, saga)
+
+    def touch(self, saga: SagaInstance, now: datetime, timeout: float | None) -> None:
+        """Record progress: set the deadline (``timeout`` seconds from now, None for none) and the next check."""
+        saga.updated_at = now
+        saga.redrives = 0
+        saga.unsupported_since = None
+        saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
+        saga.wake_at = self.next_check_at(saga, now)
+
+    def suspend_deadline(self, saga: SagaInstance, now: datetime) -> None:
+        """Suspend the deadline while the broker accepts no messages; the re-drive restarts it."""
+        saga.deadline_at = None
+        # the next sweep tries first; then ever more rarely, or during an outage the sweep would do nothing else
+        saga.wake_at = self.next_check_at(saga, now) if saga.redrives else now
+
+    def restart_deadline(self, saga: SagaInstance, now: datetime, timeout: float) -> None:
+        """Set a deadline, ``timeout`` seconds from now, without counting this as progress."""
+        saga.deadline_at = now + timedelta(seconds=timeout)
+        saga.wake_at = self.next_check_at(saga, now)
+
+    def next_check_at(self, saga: SagaInstance, now: datetime, wait: float = 0) -> datetime:
+        """Return when the sweep should check a saga again that waits ``wait`` seconds by itself.
+
+        Each re-drive without progress doubles the interval, so that the sweep does not lengthen a long queue.
+        """
+        stall = self.options().stall_seconds * 2 ** min(saga.redrives, 5)
+        look = now + timedelta(seconds=wait + stall)
+        return min(look, saga.deadline_at) if saga.deadline_at and saga.deadline_at > now else look
+
+    def timeout_of(self, step: Step) -> float:
+        """Return a step's timeout in seconds."""
+        return step.timeout if step.timeout is not None else self.options().step_timeout_seconds
+
+    def _end(self, saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
+        saga.status = status
+        saga.current_step = saga.stuck_reason = None
+        saga.deadline_at = saga.wake_at = None
+        saga.updated_at = now
