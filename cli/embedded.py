@@ -16,6 +16,7 @@ from app.celery import app, configuration
 from app.runtime import Runtime
 from app.sagas import sagas
 from cli.timer import PromptTimer
+from workflows import QUEUES
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class EmbeddedStack:
             pool_cls="threads",
             timer_cls=PromptTimer,
             concurrency=THREADS,
-            queues=list(sagas.services),
+            queues=list(QUEUES),
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

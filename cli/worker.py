@@ -19,8 +19,10 @@ from durable_sagas.messaging.batcher import MAX_BATCH
 @click.argument("queue")
 def worker(queue: str) -> None:
     """Work on one queue until SIGTERM; running steps are finished first, waiting messages return to the queue."""
-    if queue not in sagas.services:
-        click.echo(f"There is no queue {queue!r}. There are: {', '.join(sagas.services)}.", err=True)
+    from workflows import QUEUES  # imports what each service does
+
+    if queue not in QUEUES:
+        click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
         sys.exit(USAGE_ERROR)
     here = load_runtime()
     lower_priority(here.settings.worker_niceness)
@@ -41,8 +43,6 @@ def _pool(queue: str, settings: Settings) -> list[str]:
     A service that calls no external gateway hardly ever waits: one process gives the highest throughput, and batches
     the messages that arrive together.
     """
-    import workflows  # noqa: F401  (declares what each service does)
-
     # a simulated hang would block all messages of a single process
     if sagas.calls_gateway(queue) or settings.faults_allowed:
         return ["-c", str(settings.worker_concurrency)]

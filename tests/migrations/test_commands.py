@@ -91,7 +91,7 @@ def test_a_database_that_is_newer_than_the_code_is_named(database_url: str) -> N
 def checkout(tmp_path: Path) -> Path:
     """A copy of the code to write a revision into: other tests, and their processes, migrate by the code itself."""
     folder = tmp_path / "checkout"
-    for name in ("app", "cli", "migrations", "tasks", "web", "workflows"):
+    for name in ("durable_sagas", "app", "cli", "migrations", "tasks", "web", "workflows"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "Makefile", folder)
     (folder / ".venv").symlink_to(ROOT / ".venv")

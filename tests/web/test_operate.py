@@ -170,7 +170,7 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
     page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "late", "step": "process_payment"})
 
     assert (page.status_code, page.mimetype) == (409, "text/html")
-    assert "RequestError, nothing was done:" in page.text
+    assert "Refused, nothing was done:" in page.text
     assert acts(operator, saga_id) == []
 
 

@@ -140,12 +140,15 @@ def test_a_saga_under_way_says_what_it_is_at_and_whom_it_waits_for(client: Flask
     assert "reserve_stock action ▶ Running" in shown
     post.waiting.clear()
 
+    unknown_step = order(client)
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, unknown_step)
+        saga.steps = [*saga.steps, "wrap_as_a_gift"]  # which no deployed code knows
+    assert "wrap as a gift" in words(page(client, unknown_step))
+    post.waiting.clear()
+
     saga_id = order(client)
     assert "○ Pending Accepted; create order is first." in words(page(client, saga_id))
-    with runtime.current().database.transaction() as session:
-        saga = session.get_one(SagaInstance, saga_id)
-        saga.steps = [*saga.steps, "wrap_as_a_gift"]  # which no deployed code knows
-    assert "wrap as a gift" in words(page(client, saga_id))
     post.deliver("orders.create_order")
     assert "▶ Running Doing reserve stock." in words(page(client, saga_id))
     sagas.cancel(saga_id)

@@ -375,7 +375,7 @@ def test_the_database_being_away_is_said_to_whoever_has_a_session(
     def no_answer(*_: object) -> None:
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr("app.database.Database._reading", no_answer)
+    monkeypatch.setattr("app.database.Database.reading", no_answer)
 
     assert operator.get("/", headers=HTML).status_code == 503
     assert operator.get("/healthz").status_code == 200
