@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import insert_if_absent, table_of
-from app.database.group_commit import GroupCommit, Member
+from app.database.group_commit import GroupCommit, Request
 from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, Refused
 from app.events import emit, history
 from app.fault_injection import Fault
@@ -146,7 +146,7 @@ class _Wanted:
     keys: list[str]
 
 
-_Placing = Member[_Wanted, PlacedOrder]
+_Placing = Request[_Wanted, PlacedOrder]
 
 
 def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
@@ -160,7 +160,7 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
     wanted = _Wanted(request, _keys(request, idempotency_key))
     try:
         # not batched with a key: it may have to wait for a concurrent request with the same key
-        return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
+        return _placing.run_alone(wanted) if wanted.keys else _placing.submit(wanted)
     except orders.OrderExists:
         with runtime.current().database.transaction() as session:
             # a concurrent request with the same key committed first
@@ -248,12 +248,12 @@ def _place_all(session: Session, members: Sequence[_Placing]) -> None:
     new = []
     for member in members:
         try:
-            earlier = _earlier(session, member.wanted.keys, member.wanted.request)
+            earlier = _earlier(session, member.payload.keys, member.payload.request)
         except Refused as refusal:
             member.error = refusal
             continue
         if earlier:
-            member.got = earlier
+            member.value = earlier
         else:
             new.append(member)
     _store(session, _priced(session, new))
@@ -261,7 +261,7 @@ def _place_all(session: Session, members: Sequence[_Placing]) -> None:
 
 def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
     """Return the members whose orders can be placed, with their items; set the error of the others."""
-    requests = [member.wanted.request for member in members]
+    requests = [member.payload.request for member in members]
     books, customers = _known(
         session,
         {item.book_id for request in requests for item in request.items},
@@ -269,7 +269,7 @@ def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placin
     )
     priced = []
     for member in members:
-        request = member.wanted.request
+        request = member.payload.request
         try:
             items = _items(request, books)
             if request.customer not in customers:
@@ -345,14 +345,14 @@ def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]])
     """Store orders and their sagas."""
     if not priced:
         return
-    stored = [(member, _pending(member.wanted.request, items)) for member, items in priced]
-    requests = [noted for member, order in stored for noted in _noted(member.wanted, order)]
+    stored = [(member, _pending(member.payload.request, items)) for member, items in priced]
+    requests = [noted for member, order in stored for noted in _noted(member.payload, order)]
     orders.place(session, [order for _, order in stored], requests)
     sagas = []
     for member, order in stored:
-        saga = member.run(session, _start, session, member.wanted.request, order)
-        member.got = PlacedOrder(order.id, saga.id, repeated=False)
-        if member.wanted.request.pattern is not Pattern.CHOREOGRAPHY:
+        saga = member.run(session, _start, session, member.payload.request, order)
+        member.value = PlacedOrder(order.id, saga.id, repeated=False)
+        if member.payload.request.pattern is not Pattern.CHOREOGRAPHY:
             sagas.append(saga)
     saga_log.insert_new(session, [saga_log.SagaRecord(saga) for saga in sagas])
 

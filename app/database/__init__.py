@@ -35,19 +35,19 @@ from sqlalchemy.orm.attributes import instance_dict
 
 from app.database import observers
 from app.database.clock import ServerClock
-from app.database.errors import faults_named, reconnect_where_only_another_server_can_help
+from app.database.errors import faults_named, reconnect_after_server_faults
 from app.database.idle import IdleCloser
-from app.database.pool import ping_what_may_be_gone
+from app.database.pool import ping_stale_connections
 from app.database.redaction import keep_values_out_of_errors
 from app.errors import DatabaseUnavailable
 
-Asked = ParamSpec("Asked")
-Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 Model = TypeVar("Model", bound="Base")
 
 CENT = Decimal("0.01")
 
-PATIENCE_SECONDS = 30
+WRITER_TIMEOUT_SECONDS = 30
 """How long a transaction on SQLite waits for the writers before it."""
 
 
@@ -224,7 +224,7 @@ class Database:
         if self._writer is None:
             yield
             return
-        if not self._writer.acquire(timeout=PATIENCE_SECONDS):
+        if not self._writer.acquire(timeout=WRITER_TIMEOUT_SECONDS):
             raise DatabaseUnavailable("another thread has been writing for too long")
         try:
             yield
@@ -252,7 +252,7 @@ def current_transaction() -> Session:
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """Call ``callback`` after the session's transaction has committed; messages must not be sent earlier."""
-    session.info.setdefault("after_commit", []).append(observers.bound(callback))
+    session.info.setdefault("after_commit", []).append(observers.bind_context(callback))
 
 
 def taken_from(session: Session) -> list[Callable[[], object]]:
@@ -261,10 +261,10 @@ def taken_from(session: Session) -> list[Callable[[], object]]:
     return callbacks
 
 
-def acting_in(session: Session, do: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
+def acting_in(session: Session, do: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return ``do`` wrapped so that this session is its current transaction, whatever context calls it."""
 
-    def act(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+    def act(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         token = _current.set(session)
         try:
             return do(*args, **kwargs)
@@ -326,24 +326,24 @@ def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
     It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
     not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
     """
-    made: Model = model.__mapper__.class_manager.new_instance()
-    instance_dict(made).update(values)
-    return made
+    instance: Model = model.__mapper__.class_manager.new_instance()
+    instance_dict(instance).update(values)
+    return instance
 
 
 def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     # set the installed driver, whatever SQLAlchemy's default for a URL without one
-    driven = make_url(url).set(drivername="postgresql+psycopg2")
+    driver_url = make_url(url).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
-    if "target_session_attrs" not in driven.query:
+    if "target_session_attrs" not in driver_url.query:
         # after a failover the address may lead to a standby for a while: the driver rejects a read-only session
         arguments["target_session_attrs"] = "read-write"
     if timeouts:
-        given = driven.query.get("options", ())
-        options = [given] if isinstance(given, str) else given
+        url_options = driver_url.query.get("options", ())
+        options = [url_options] if isinstance(url_options, str) else url_options
         arguments["options"] = " ".join([*options, *_server_options(timeouts)])
     engine = create_engine(
-        driven,
+        driver_url,
         pool_size=10,
         pool_use_lifo=True,  # surplus connections stay idle, so that they are closed
         max_overflow=20,
@@ -356,8 +356,8 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     )
     keep_values_out_of_errors(engine)
     count_writes(engine)
-    ping_what_may_be_gone(engine)
-    reconnect_where_only_another_server_can_help(engine)
+    ping_stale_connections(engine)
+    reconnect_after_server_faults(engine)
     return engine
 
 
@@ -385,7 +385,7 @@ def _sqlite_engine(url: str) -> Engine:
         except OSError as error:
             raise DatabaseUnavailable(f"{folder} cannot be made: {error.strerror}") from error
     engine = create_engine(
-        url, pool_size=20, max_overflow=20, connect_args={"timeout": PATIENCE_SECONDS}, hide_parameters=True
+        url, pool_size=20, max_overflow=20, connect_args={"timeout": WRITER_TIMEOUT_SECONDS}, hide_parameters=True
     )
     prepare_sqlite(engine)
     return engine

@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 class Observer(Protocol):
     """Observes engines, and carries its context into callbacks."""
 
-    def watch(self, engine: Engine) -> None:
+    def instrument_engine(self, engine: Engine) -> None:
         """Observe the statements of an engine."""
 
-    def bound(self, callback: Callable[[], object]) -> Callable[[], object]:
+    def bind_context(self, callback: Callable[[], object]) -> Callable[[], object]:
         """Return the callback bound to the current context, whenever it is called."""
 
 
@@ -25,26 +25,26 @@ _observer: Observer | None = None
 
 
 def connect(observer: Observer) -> None:
-    """Register the observer, in place of an earlier one; it watches the engines that there are, and those to come."""
+    """Register the observer, in place of an earlier one; it instruments the existing engines, and later ones."""
     global _observer
     _observer = observer
     for engine in _engines:
-        observer.watch(engine)
+        observer.instrument_engine(engine)
 
 
 def disconnect() -> None:
-    """Unregister the observer, if there is one; it stops watching engines by itself."""
+    """Unregister the observer, if there is one; it uninstruments the engines itself."""
     global _observer
     _observer = None
 
 
 def engine_created(engine: Engine) -> None:
-    """Register an engine to be watched, now or once there is an observer."""
+    """Register an engine, to be instrumented now or once there is an observer."""
     _engines.add(engine)
     if _observer:
-        _observer.watch(engine)
+        _observer.instrument_engine(engine)
 
 
-def bound(callback: Callable[[], object]) -> Callable[[], object]:
+def bind_context(callback: Callable[[], object]) -> Callable[[], object]:
     """Return the callback as the observer binds it."""
-    return _observer.bound(callback) if _observer else callback
+    return _observer.bind_context(callback) if _observer else callback

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from app import redis_client
-from app.change_feed import CHANNEL, Announcer
+from app.change_feed import CHANNEL, ChangePublisher
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
@@ -208,7 +208,7 @@ def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live:
 
 def test_who_announces_waits_for_nobody(private_redis: PrivateRedis, caplog: pytest.LogCaptureFixture) -> None:
     assert private_redis.process
-    announcer = Announcer(private_redis.url)
+    announcer = ChangePublisher(private_redis.url)
     private_redis.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     with caplog.at_level(logging.INFO):
@@ -221,14 +221,14 @@ def test_who_announces_waits_for_nobody(private_redis: PrivateRedis, caplog: pyt
         took = time.monotonic() - called
         announcer.close()
 
-    assert took < 1000 * redis_client.PATIENCE_SECONDS / 50  # each of them would have waited that long
+    assert took < 1000 * redis_client.TIMEOUT_SECONDS / 50  # each of them would have waited that long
     assert caplog.messages == ["Redis does not answer: pages look for changes themselves"]
 
 
 def test_what_changed_last_is_announced_before_the_process_ends(private_redis: PrivateRedis) -> None:
     with redis_client.connect(private_redis.url) as client, client.pubsub() as listener:
         listener.subscribe(CHANNEL)
-        announcer = Announcer(private_redis.url)
+        announcer = ChangePublisher(private_redis.url)
         announcer.announce("one")
         announcer.announce("another")
         announcer.close()
@@ -243,7 +243,7 @@ def test_without_a_redis_nothing_is_announced(settings: Settings) -> None:
 
 
 def test_what_is_closed_while_it_waits_for_an_answer_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    announcer = Announcer("redis://127.0.0.1:1")
+    announcer = ChangePublisher("redis://127.0.0.1:1")
     asked = threading.Event()
 
     def closed_meanwhile(*_: object) -> None:

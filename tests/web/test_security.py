@@ -211,7 +211,7 @@ def new_address() -> str:
 
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a Redis that is there, however slow, and let other runs of the tests guess beside this one."""
-    monkeypatch.setattr(redis_client, "PATIENCE_SECONDS", 30)
+    monkeypatch.setattr(redis_client, "TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(operators, "ACCOUNT_ATTEMPTS", 1_000_000)
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from limits.storage import MemoryStorage, RedisStorage, Storage
 
-from app.redis_client import CircuitBreaker, fail_fast_options, faults
+from app.redis_client import CircuitBreaker, fail_fast_options, redis_errors
 
 T = TypeVar("T")
 
@@ -62,15 +62,15 @@ class RateLimiter:
         return max(self._local.get_expiry(limit.key), self._ask(lambda counts: counts.get_expiry(limit.key)))
 
     def _ask(self, question: Callable[[Storage], T], *, written: bool = False) -> T:
-        if self._shared is None or not self._circuit.closed:
+        if self._shared is None or not self._circuit.allows_calls:
             return question(self._local)
         try:
             answer = question(self._shared)
-        except faults() as error:
-            self._circuit.failed(error)
+        except redis_errors() as error:
+            self._circuit.record_failure(error)
             return question(self._local)
         if written:  # a successful read does not prove that Redis can be written
-            self._circuit.answered()
+            self._circuit.record_success()
         return answer
 
 

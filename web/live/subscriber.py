@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.change_feed import CHANNEL
-from app.redis_client import CircuitBreaker, connect, faults
+from app.redis_client import CircuitBreaker, connect, redis_errors
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +91,10 @@ class ChangeSubscriber:
         while not self._stopping.is_set():
             try:
                 self._listen()
-            except faults() as error:  # UnicodeError: any Redis client may publish bytes that are not UTF-8
+            except redis_errors() as error:  # UnicodeError: any Redis client may publish bytes that are not UTF-8
                 back_off = 0.5 if self.delivers else min(2 * back_off, MAX_BACK_OFF)
                 self.delivers = False
-                self._circuit.failed(error)
+                self._circuit.record_failure(error)
                 self._stopping.wait(back_off)
         self.delivers = False
         self._tell_all()
@@ -118,7 +118,7 @@ class ChangeSubscriber:
 
     def _understand(self, kind: str, data: str) -> None:
         if kind == "subscribe":
-            self._circuit.answered()
+            self._circuit.record_success()
             self.delivers = True
             self._tell_all()  # announcements before the subscription are lost
         elif kind == "message":

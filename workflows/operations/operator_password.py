@@ -28,7 +28,7 @@ def exists() -> bool:
 def make() -> str:
     """Generate a password, replace the previously generated one, and return it; only its hash is stored."""
     password = _random()
-    stored_values.put(_HASH, generate_password_hash(password))
+    stored_values.set_value(_HASH, generate_password_hash(password))
     return password
 
 

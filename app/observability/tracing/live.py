@@ -56,7 +56,7 @@ class LiveTraces:
         if last_words.is_alive():
             self._exporter.give_up()
 
-    def watch(self, engine: Engine) -> None:
+    def instrument_engine(self, engine: Engine) -> None:
         """Trace the engine's statements.
 
         The library-wide instrumentor is not used: it does not declare support for SQLAlchemy 2.1, whose functions it
@@ -65,7 +65,7 @@ class LiveTraces:
         """
         EngineTracer(self._statements, engine, self._usage)
 
-    def bound(self, callback: Callable[[], object]) -> Callable[[], object]:
+    def bind_context(self, callback: Callable[[], object]) -> Callable[[], object]:
         """Return the callback bound to the current context."""
         return within(context.get_current(), callback)
 
