@@ -20,12 +20,16 @@ from app.database import Base
 Ids = Sequence[str]
 
 
-class Of(StrEnum):
+class Owner(StrEnum):
     """The owner of a table's rows."""
 
     SAGA = "saga"
     AGGREGATE = "aggregate"
     """The saga's aggregate: an order."""
+
+
+Of = Owner
+"""The name by which the engine's models still import it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class RetentionRule:
     rows: type[Base]
     column: str
     """The column with the owner's id; it must be the first column of an index."""
-    of: Of = Of.AGGREGATE
+    owner: Owner = Owner.AGGREGATE
     before: Callable[[Session, Ids], None] | None = None
     """A hook of their service, called in the same transaction before the rows are deleted."""
 
@@ -64,9 +68,9 @@ class RetentionRule:
         return result.rowcount
 
 
-def tables(kept: Iterable[RetentionRule]) -> set[str]:
+def tables(rules: Iterable[RetentionRule]) -> set[str]:
     """Return the names of the tables of these rules."""
-    return {part.table.name for part in kept}
+    return {rule.table.name for rule in rules}
 
 
 def _plain(value: Any) -> Any:

@@ -125,10 +125,10 @@ def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
 
 def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
     with _refusals():
-        asked = operation(_saga_id(identifier))
-    _be_heard(asked.id)
-    pending = asked.cancel_decision == CancelDecision.PENDING
-    write_line(f"saga {asked.id} is {asked.status}{', its cancellation is requested' if pending else ''}")
+        saga = operation(_saga_id(identifier))
+    _wake_embedded(saga.id)
+    pending = saga.cancel_decision == CancelDecision.PENDING
+    write_line(f"saga {saga.id} is {saga.status}{', its cancellation is requested' if pending else ''}")
 
 
 def _resume_all(step: str, by: str) -> None:
@@ -137,7 +137,7 @@ def _resume_all(step: str, by: str) -> None:
     while True:
         done = operations.resume_stuck(step, by=by, after=after)
         for saga_id in done.resumed:
-            _be_heard(saga_id)
+            _wake_embedded(saga_id)
         for saga_id, reason in done.refused.items():
             write_line(f"saga {saga_id} was not resumed: {reason}", err=True)
         resumed, refused, after = resumed + len(done.resumed), refused + len(done.refused), done.next_after
@@ -147,14 +147,14 @@ def _resume_all(step: str, by: str) -> None:
     sys.exit(1 if refused else 0)
 
 
-def _be_heard(saga_id: str) -> None:
+def _wake_embedded(saga_id: str) -> None:
     """Make the saga due for the next sweep if the stack is embedded: messages of this process reach no worker then."""
-    here = runtime.current()
-    if here.settings.embedded:
-        with here.database.transaction() as session:
-            asked = session.get_one(SagaInstance, saga_id, with_for_update=True)
-            if asked.status in ACTIVE:
-                asked.wake_at = here.now()
+    current = runtime.current()
+    if current.settings.embedded:
+        with current.database.transaction() as session:
+            saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
+            if saga.status in ACTIVE:
+                saga.wake_at = current.now()
 
 
 def _saga_id(identifier: str) -> str:
@@ -170,10 +170,10 @@ def _saga_id(identifier: str) -> str:
 
 
 def _open() -> None:
-    here = load_runtime()
-    tracing.start(here.settings, "operator")
+    current = load_runtime()
+    tracing.start(current.settings, "operator")
     app.set_default()
-    if here.settings.prometheus_multiproc_dir:
+    if current.settings.prometheus_multiproc_dir:
         registry.start()  # operations run in this process; their counts must outlive it
 
 

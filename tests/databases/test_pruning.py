@@ -18,7 +18,7 @@ from app.database import Base, Money, UtcDateTime
 from app.errors import NotFound
 from app.events import OutboxEntry
 from app.ids import first_id_of, new_id
-from app.retention import Of, tables
+from app.retention import Owner, tables
 from app.runtime import Runtime
 from app.saga import operations
 from app.settings import Settings
@@ -52,7 +52,7 @@ def everything(here: Runtime) -> Rows:
 
 def about(rows: Rows, orders: set[str], sagas: set[str]) -> Rows:
     """Return of these rows those that belong to these orders or sagas."""
-    owners = {part.table.name: (part.column, orders if part.of is Of.AGGREGATE else sagas) for part in RETENTION}
+    owners = {part.table.name: (part.column, orders if part.owner is Owner.AGGREGATE else sagas) for part in RETENTION}
     return {
         name: [row for row in rows[name] if str(row[column]) in wanted] for name, (column, wanted) in owners.items()
     }

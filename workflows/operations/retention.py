@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import events, runtime
 from app.ids import first_id_of
-from app.retention import Of, RetentionRule
+from app.retention import Owner, RetentionRule
 from app.saga import models
 from app.saga.definition import TERMINAL
 from app.saga.models import SagaInstance
@@ -138,17 +138,17 @@ def _find(session: Session, stretch: IndexRange, after: str, before: datetime, l
 
 
 def _take_out(session: Session, old: Sequence[_Old], archive: Archive | None) -> Batch:
-    owners = {Of.SAGA: [saga.saga_id for saga in old], Of.AGGREGATE: [saga.order_id for saga in old]}
+    owners = {Owner.SAGA: [saga.saga_id for saga in old], Owner.AGGREGATE: [saga.order_id for saga in old]}
     if archive:
         # synced to disk before the commit: a crash in between leaves an order in both places, never in neither
         archive.add(_records(session, old, owners))
-    return Batch(len(old), sum(part.delete(session, owners[part.of]) for part in RETENTION))
+    return Batch(len(old), sum(part.delete(session, owners[part.owner]) for part in RETENTION))
 
 
-def _records(session: Session, old: Sequence[_Old], owners: Mapping[Of, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    exported = [(part, part.export(session, owners[part.of])) for part in RETENTION]
+def _records(session: Session, old: Sequence[_Old], owners: Mapping[Owner, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    exported = [(part, part.export(session, owners[part.owner])) for part in RETENTION]
     archived_at = runtime.current().now().isoformat()
     for saga in old:
-        owner = {Of.SAGA: saga.saga_id, Of.AGGREGATE: saga.order_id}
-        rows = {part.table.name: found.get(owner[part.of], []) for part, found in exported}
+        owner = {Owner.SAGA: saga.saga_id, Owner.AGGREGATE: saga.order_id}
+        rows = {part.table.name: found.get(owner[part.owner], []) for part, found in exported}
         yield {**saga.head, "archived_at": archived_at, "rows": rows}

@@ -49,10 +49,10 @@ def prepare(settings: Settings) -> None:
 def stop() -> None:
     """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live
-    ending, _live = _live, None
+    stopped, _live = _live, None
     observers.disconnect()
-    if ending is not None and ending.pid == os.getpid():
-        ending.stop()
+    if stopped is not None and stopped.pid == os.getpid():
+        stopped.stop()
 
 
 def provider() -> "TracerProvider | None":
@@ -60,19 +60,19 @@ def provider() -> "TracerProvider | None":
     return _live.provider if _live else None
 
 
-def beginning(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
+def start_saga_span(session: Session, saga: "SagaInstance") -> AbstractContextManager[Any]:
     """Start the root span of a new saga, in the current trace if there is one; messages of the block continue it."""
-    return _live.sagas.beginning(session, saga) if _live else nullcontext()
+    return _live.sagas.start_saga_span(session, saga) if _live else nullcontext()
 
 
-def driving_on(session: Session, saga: "SagaInstance", what: str) -> AbstractContextManager[Any]:
-    """Continue the trace of a saga that is driven from outside its tasks, in a span named ``what``."""
-    return _live.sagas.driving_on(session, saga, what) if _live else nullcontext()
+def continue_saga_span(session: Session, saga: "SagaInstance", name: str) -> AbstractContextManager[Any]:
+    """Continue the trace of a saga that is driven from outside its tasks, in a span of this name."""
+    return _live.sagas.continue_saga_span(session, saga, name) if _live else nullcontext()
 
 
-def sending_again(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback, which sends an event again, such that it continues the saga's trace."""
-    return _live.sagas.sending_again(session, saga_id, callback) if _live else callback
+def resend_span(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
+    """Return the callback, which resends an event, wrapped in a span that continues the saga's trace."""
+    return _live.sagas.resend_span(session, saga_id, callback) if _live else callback
 
 
 def current_trace_id() -> str | None:
@@ -85,3 +85,9 @@ def trace_id_of(traceparent: str | None) -> str | None:
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     # the last bit of the flags is set if the trace is sampled: no collector has the others
     return found[1] if found and int(found[2], 16) & 1 else None
+
+
+# the names by which the engine still calls them
+beginning = start_saga_span
+driving_on = continue_saga_span
+sending_again = resend_span

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from app.observability.tracing.celery import TracedCelery
 from app.observability.tracing.export import RedactingExporter, otlp_exporter
-from app.observability.tracing.sagas import SagaTraces, note
+from app.observability.tracing.sagas import SagaTraces, record_signal
 from app.observability.tracing.sampling import DropIdleSpans
 from app.saga import signals
 
@@ -41,20 +41,20 @@ class LiveTraces:
             # no baggage: a client's baggage would travel with every message of its order
             propagate.set_global_textmap(TraceContextTextMapPropagator())
         TracedCelery().instrument(tracer_provider=self.provider, meter_provider=NoOpMeterProvider())
-        signals.connect(note)
+        signals.connect(record_signal)
         atexit.register(self.stop)
 
     def stop(self) -> None:
         """Uninstall the instrumentation and export pending spans, waiting at most ``FLUSH_TIMEOUT_SECONDS``."""
         atexit.unregister(self.stop)
-        signals.disconnect(note)
+        signals.disconnect(record_signal)
         TracedCelery().uninstrument()
         EngineTracer.remove_all_event_listeners()
-        last_words = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
-        last_words.start()
-        last_words.join(FLUSH_TIMEOUT_SECONDS)
-        if last_words.is_alive():
-            self._exporter.give_up()
+        shutdown = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
+        shutdown.start()
+        shutdown.join(FLUSH_TIMEOUT_SECONDS)
+        if shutdown.is_alive():
+            self._exporter.cancel_retries()
 
     def instrument_engine(self, engine: Engine) -> None:
         """Trace the engine's statements.
@@ -75,11 +75,11 @@ class LiveTraces:
         return trace.format_trace_id(span.trace_id) if span.is_valid and span.trace_flags.sampled else None
 
 
-def within(when: context.Context, callback: Callable[[], object]) -> Callable[[], object]:
+def within(target: context.Context, callback: Callable[[], object]) -> Callable[[], object]:
     """Return the callback bound to a context."""
 
     def call() -> object:
-        token = context.attach(when)
+        token = context.attach(target)
         try:
             return callback()
         finally:
@@ -90,8 +90,8 @@ def within(when: context.Context, callback: Callable[[], object]) -> Callable[[]
 
 def _resource(role: str) -> Resource:
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these values
-    said = dict(Resource.create().attributes)
-    if str(said["service.name"]).startswith("unknown_service"):
-        said["service.name"] = role
+    attributes = dict(Resource.create().attributes)
+    if str(attributes["service.name"]).startswith("unknown_service"):
+        attributes["service.name"] = role
     instance = f"{socket.gethostname()}-{os.getpid()}"
-    return Resource({"service.namespace": "cloudmart", "service.instance.id": instance, **said})
+    return Resource({"service.namespace": "cloudmart", "service.instance.id": instance, **attributes})
