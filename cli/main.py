@@ -78,7 +78,7 @@ def password() -> None:
     if operator_password.is_configured():
         click.echo("OPERATOR_PASSWORD is set, and it is what operators log in with: change it there.", err=True)
         sys.exit(USAGE_ERROR)
-    click.echo(f"Operators log in with the password {operator_password.make()}")
+    click.echo(f"Operators log in with the password {operator_password.generate()}")
 
 
 commands.add_command(migrate)

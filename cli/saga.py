@@ -85,7 +85,7 @@ def show(identifier: str) -> None:
         write_line(f"stuck on  {row.stuck_reason}")
     for line in table(attempts(view.operations)):
         write_line(f"  {line}")
-    for act in view.acts:
+    for act in view.operator_actions:
         note = f": {act.note}" if act.note else ""
         write_line(f"{act.at:%Y-%m-%d %H:%M:%S}  {act.by}: {act.act}{note}")
 

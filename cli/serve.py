@@ -118,9 +118,9 @@ def _how_to_log_in(url: str, settings: Settings) -> str:
     if operator_password.is_configured():
         return f"{page} with the OPERATOR_PASSWORD.\n"
     # otherwise several web servers start at once and their output is kept in logs: an operator runs the command there
-    made = operator_password.make_first() if settings.embedded else None
-    if made:
-        return f"{page} with the password {made}\n(shown this once; `python -m app password` makes another)\n"
+    generated = operator_password.generate_first() if settings.embedded else None
+    if generated:
+        return f"{page} with the password {generated}\n(shown this once; `python -m app password` makes another)\n"
     if operator_password.exists():
         return f"{page} with the password made before (`python -m app password` makes another).\n"
     return "Nobody can log in as an operator: set OPERATOR_PASSWORD, or run `python -m app password`.\n"

@@ -227,7 +227,7 @@ def test_an_order_that_goes_while_a_list_is_read_is_left_out(here: Runtime, forw
     prune_all(forward)
 
     with here.database.reading() as session:
-        left = queries.with_surroundings(session, orders)
+        left = queries.with_related(session, orders)
 
     assert {view.order.id for view in left} == {row["id"] for row in everything(here)["orders"]}
 
@@ -241,7 +241,7 @@ def test_a_key_that_is_used_again_makes_a_new_order(here: Runtime, clock: Clock)
 
     second = place(request, idempotency_key="key-1")
 
-    assert not second.repeated
+    assert not second.replayed
     assert second.saga_id != first.saga_id
     assert violations() == set()
 

@@ -26,7 +26,7 @@ def change(client: Browser, **changes: str) -> TestResponse:
     page = client.get("/catalogue/books/book-123/change")
     fields = {"name": "クラウド設計パターン集", "description": "", "price": "3500.00", "category_id": "books"}
     return client.post(
-        "/catalogue/books/book-123/change", data={**fields, "seen": hidden(page, "seen"), "key": "k", **changes}
+        "/catalogue/books/book-123/change", data={**fields, "etag": hidden(page, "etag"), "key": "k", **changes}
     )
 
 
@@ -141,16 +141,16 @@ def test_changing_a_book_leaves_the_orders_that_were_placed_alone(operator: Brow
 
 
 def test_a_change_over_somebody_elses_is_refused_and_keeps_what_was_entered(operator: Browser) -> None:
-    seen = hidden(operator.get("/catalogue/books/book-123/change"), "seen")
+    etag = hidden(operator.get("/catalogue/books/book-123/change"), "etag")
     change(operator, price="3600")
 
-    page = change(operator, price="3700", seen=seen)
+    page = change(operator, price="3700", etag=etag)
 
     assert page.status_code == 409
     assert "somebody has changed this book meanwhile" in page.text
     assert 'value="3700"' in page.text
     assert stock(operator, "book-123")["price"] == 3600
-    assert change(operator, price="3600", seen=seen).status_code == 303  # sent twice
+    assert change(operator, price="3600", etag=etag).status_code == 303  # sent twice
 
 
 def test_a_change_that_is_wrong_changes_nothing(operator: Browser) -> None:

@@ -244,18 +244,18 @@ def test_waiting_for_a_retry_says_which_and_when_and_reaches_into_the_future() -
 
 
 def test_what_operators_did_stands_on_a_lane_of_its_own() -> None:
-    acts = [
+    operator_actions = [
         OperatorAction(by="Ann", act=OperatorActionType.RESUME, at=at(60)),
         OperatorAction(by="Bob", act=OperatorActionType.RESUME, at=at(90)),
     ]
     stuck = saga("stuck", current_step="process_payment", turned=0.07)
-    drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), acts)
+    drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), operator_actions)
 
-    assert [tick.text for tick in drawing.acts] == ["Ann", "Bob"]
+    assert [tick.text for tick in drawing.operator_actions] == ["Ann", "Bob"]
     assert drawing.turning is not None
-    assert drawing.turning.x < drawing.acts[0].x < drawing.acts[1].x < drawing.width
+    assert drawing.turning.x < drawing.operator_actions[0].x < drawing.operator_actions[1].x < drawing.width
     last = drawing.rows[-1].lanes[-1]
-    assert last.y < drawing.acts_y < drawing.height
+    assert last.y < drawing.operator_actions_y < drawing.height
 
 
 def test_durations_are_said_as_people_say_them() -> None:

@@ -144,7 +144,7 @@ def paired(ended: SagaStatus, saga_type: str = "order") -> Summary:
 
 
 def counts(summary: Summary) -> tuple[float, float, float, float]:
-    return summary.messages, summary.transactions, summary.retries, summary.undone
+    return summary.messages, summary.transactions, summary.retries, summary.compensated
 
 
 COSTS = {
@@ -190,7 +190,7 @@ def test_an_order_undone_at_its_deadline_had_no_error_callback() -> None:
 
     took = comparison.cost("order", 0, log, [OrderCancelled])
 
-    assert (took.messages, took.undone) == (1 + 1, 0)
+    assert (took.messages, took.compensated) == (1 + 1, 0)
 
 
 def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClient) -> None:

@@ -152,7 +152,7 @@ def saga_history(view: SagaView) -> responses.HistoryReply:
     return responses.HistoryReply(
         saga_id=view.saga.id,
         history=tuple(map(_step, view.operations)),
-        acts=tuple(map(responses.ActReply.model_validate, view.acts)),
+        acts=tuple(map(responses.ActReply.model_validate, view.operator_actions)),
     )
 
 

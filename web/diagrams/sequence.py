@@ -7,7 +7,7 @@ from web.diagrams.text import plain, width_of
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
-from workflows.read_side.event_flow import Heard, Outcome, Said
+from workflows.read_side.event_flow import EventDelivery, Outcome, PublishedEvent
 
 GUTTER, MARGIN = 64.0, 10.0
 NARROWEST, GAP = 128.0, 22.0
@@ -72,7 +72,7 @@ class SequenceDiagram:
     utterances: Sequence[Utterance]
 
 
-def sequence_diagram(said: Sequence[Said]) -> SequenceDiagram:
+def sequence_diagram(said: Sequence[PublishedEvent]) -> SequenceDiagram:
     """Lay out a saga's events from top to bottom, in the order in which they were recorded."""
     column = max([NARROWEST, *(width_of(text, SIZE) + 18 for text in _texts(said))]) + GAP
     services = _services(said)
@@ -85,7 +85,7 @@ def sequence_diagram(said: Sequence[Said]) -> SequenceDiagram:
     return SequenceDiagram(GUTTER + column * len(services) + MARGIN, y + MARGIN, lifelines, utterances)
 
 
-def mark_of(heard: Heard) -> Mark:
+def mark_of(heard: EventDelivery) -> Mark:
     """Return the icon of a service's reaction to an event."""
     if heard.outcome is Outcome.ACTED and heard.logged:
         return icons.of_operation(heard.logged)
@@ -94,28 +94,28 @@ def mark_of(heard: Heard) -> Mark:
 
 _MARKS = {
     Outcome.ACTED: icons.DONE,
-    Outcome.AGAIN: icons.SAID_AGAIN,
+    Outcome.DUPLICATE: icons.SAID_AGAIN,
     Outcome.NOTHING: icons.NOTHING_TO_DO,
-    Outcome.AWAITED: icons.PENDING,
-    Outcome.TOLD: icons.TOLD,
+    Outcome.PENDING: icons.PENDING,
+    Outcome.NOTIFIED: icons.NOTIFIED,
 }
 
 
-def _services(said: Sequence[Said]) -> list[str]:
+def _services(said: Sequence[PublishedEvent]) -> list[str]:
     # in order of occurrence: the publisher of the first event is on the left
-    found = [service for one in said for service in (one.service, *(heard.service for heard in one.heard))]
+    found = [service for one in said for service in (one.service, *(heard.service for heard in one.deliveries))]
     return list(dict.fromkeys(found))
 
 
-def _texts(said: Sequence[Said]) -> list[str]:
-    return [_title(one) + " " for one in said] + [_words(heard) for one in said for heard in one.heard]
+def _texts(said: Sequence[PublishedEvent]) -> list[str]:
+    return [_title(one) + " " for one in said] + [_words(heard) for one in said for heard in one.deliveries]
 
 
-def _title(said: Said) -> str:
+def _title(said: PublishedEvent) -> str:
     return f"{said.event.sequence} {said.event.event_type}"
 
 
-def _words(heard: Heard) -> str:
+def _words(heard: EventDelivery) -> str:
     mark = mark_of(heard)
     if heard.outcome is Outcome.NOTHING:
         return f"{mark.glyph} {mark.word}"
@@ -124,9 +124,13 @@ def _words(heard: Heard) -> str:
     return f"{mark.glyph} {name}{f' ×{attempts}' if attempts > 1 else ''}"
 
 
-def _utterance(said: Said, first: Said, places: dict[str, float], y: float) -> tuple[Utterance, float]:
+def _utterance(
+    said: PublishedEvent, first: PublishedEvent, places: dict[str, float], y: float
+) -> tuple[Utterance, float]:
     x = places[said.service]
-    messages = [_message(heard, x, places[heard.service], y + PILL + SLOT * n) for n, heard in enumerate(said.heard)]
+    messages = [
+        _message(heard, x, places[heard.service], y + PILL + SLOT * n) for n, heard in enumerate(said.deliveries)
+    ]
     end = y + PILL + SLOT * len(messages) + BETWEEN
     passed = (said.event.timestamp - first.event.timestamp).total_seconds()
     text = _title(said)
@@ -137,12 +141,12 @@ def _utterance(said: Said, first: Said, places: dict[str, float], y: float) -> t
         text=text,
         after=f"+{duration(passed)}" if passed > 0 else "0",
         messages=messages,
-        no_return_y=end - BETWEEN / 2 if said.no_return else None,
+        no_return_y=end - BETWEEN / 2 if said.is_pivot else None,
     )
     return utterance, end
 
 
-def _message(heard: Heard, x1: float, x2: float, y: float) -> Message:
+def _message(heard: EventDelivery, x1: float, x2: float, y: float) -> Message:
     text, mark = _words(heard), mark_of(heard)
     says = f"{heard.task_name}: {mark.word}"
     chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, says)

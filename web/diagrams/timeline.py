@@ -105,10 +105,10 @@ class Timeline:
     now: Tick | None
     ticks: Sequence[Tick]
     idle: Sequence[Idle]
-    acts: Sequence[Tick]
+    operator_actions: Sequence[Tick]
     scale: float
     """Pixels per second; see web.diagrams.axis."""
-    acts_y: float
+    operator_actions_y: float
     """The position of the operators' actions, below the lanes of the steps."""
 
 
@@ -117,7 +117,7 @@ def timeline(
     operations: Sequence[HistoryEntry],
     plan: Sequence[PlannedStep],
     now: datetime,
-    acts: Sequence[OperatorAction] = (),
+    operator_actions: Sequence[OperatorAction] = (),
     scale: float | None = None,
 ) -> Timeline:
     """Lay out a saga's attempts, up to ``now`` while it is active, and the operators' actions on it.
@@ -127,17 +127,17 @@ def timeline(
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
     spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
     turned_at = _turned_at(saga)
-    marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in acts)]
+    marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in operator_actions)]
     drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
     rows = drawn.rows(operations, plan)
     labels = [lane.label for row in rows for lane in row.lanes if lane.label]
     ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
     below = TOP + sum(_height(row) for row in rows)
-    told = [Tick(drawn.axis.x(act.at), act.by) for act in acts]
+    told = [Tick(drawn.axis.x(act.at), act.by) for act in operator_actions]
     ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in told]
     return Timeline(
         width=max([drawn.axis.end + 60, *ends]) + MARGIN,
-        height=below + (LANE + 8 if acts else 0) + BOTTOM,
+        height=below + (LANE + 8 if operator_actions else 0) + BOTTOM,
         left=GUTTER,
         right=drawn.axis.end,
         rows=rows,
@@ -145,9 +145,9 @@ def timeline(
         now=Tick(drawn.axis.x(now), _("now")) if saga.status in ACTIVE else None,
         ticks=drawn.ticks(turned_at),
         idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
-        acts=told,
+        operator_actions=told,
         scale=drawn.axis.scale,
-        acts_y=below + LANE / 2 + 4,
+        operator_actions_y=below + LANE / 2 + 4,
     )
 
 

@@ -15,17 +15,17 @@ from web.problems import FieldError
 from workflows import catalogue
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,10})?", re.ASCII)
-_FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "seen")
+_FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "etag")
 
 
 class ChangeBook(BaseModel):
-    """The editable fields of a book; ``seen`` is the version that was edited."""
+    """The editable fields of a book; ``etag`` is the version that was edited."""
 
     name: Title
     description: Description
     price: Amount
     category_id: Id | None
-    seen: Id
+    etag: Id
 
 
 class Keyed(BaseModel):
@@ -53,7 +53,7 @@ def blank() -> dict[str, str]:
 def of_book(book: Book) -> dict[str, str]:
     """Return the initial fields of a book's form."""
     said = {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
-    return {**entered({}), **said, "category_id": book.category_id or "", "seen": catalogue.mark(book)}
+    return {**entered({}), **said, "category_id": book.category_id or "", "etag": catalogue.etag(book)}
 
 
 def new_book(fields: Mapping[str, str]) -> NewProduct:
@@ -93,7 +93,7 @@ def delivery(fields: Mapping[str, str]) -> TakeDelivery:
 
 def complaints(errors: list[FieldError]) -> dict[str, str]:
     """Return the errors by form field; those of hidden fields under ``form``, which is displayed above the fields."""
-    return {error.field if error.field not in {"key", "seen"} else "form": error.reason for error in errors}
+    return {error.field if error.field not in {"key", "etag"} else "form": error.reason for error in errors}
 
 
 def complaint(refusal: Refused) -> dict[str, str]:

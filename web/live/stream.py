@@ -152,7 +152,7 @@ class Live:
         yield self.later()
         if found.tag != reader.seen:
             yield self._snapshot(reader, found)
-        if found.settled:
+        if found.final:
             yield message("end")
 
     def _follow(self, reader: Reader, found: Version) -> Iterator[bytes]:
@@ -165,10 +165,10 @@ class Live:
         seen = reader.seen
         while True:
             now = time.monotonic()
-            if found.tag != seen or (found.ages and now - shown > self.pace.renewal):
+            if found.tag != seen or (found.has_running_clock and now - shown > self.pace.renewal):
                 yield self._snapshot(reader, found)
                 seen, shown, spoke = found.tag, now, now
-            if found.settled:
+            if found.final:
                 yield message("end")
                 return
             if now - began > self.pace.life or reader.gone():

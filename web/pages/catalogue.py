@@ -109,7 +109,7 @@ def change(book_id: str) -> Page:
             description=body.description,
             price=body.price,
             category_id=body.category_id,
-            seen=body.seen,
+            expected_etag=body.etag,
         )
         return _done(gettext("Changed. Orders placed before keep the price that they were placed at."), book_id)
 

@@ -160,5 +160,5 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
 def _compared() -> Mapping[str, Sequence[Pairs]]:
     """Return the comparison by the orders' outcome, without outcomes that have no data."""
     found = comparison.compare()
-    ends = {"completed": SagaStatus.COMPLETED, "undone": SagaStatus.COMPENSATED}
+    ends = {"completed": SagaStatus.COMPLETED, "compensated": SagaStatus.COMPENSATED}
     return {name: found[status] for name, status in ends.items() if found[status]}

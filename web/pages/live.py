@@ -37,7 +37,7 @@ def saga(saga_id: str) -> Response:
     except DatabaseUnavailable:
         # browsers do not reconnect after any status other than 200
         return _stream([streams.later()])
-    if found.settled and found.tag == seen:
+    if found.final and found.tag == seen:
         return Response(status=204, headers=HEADERS)
     if request.environ["REQUEST_METHOD"] == "HEAD":  # request.method is GET for HEAD, see StrictRequest
         return _stream([])

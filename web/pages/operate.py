@@ -16,7 +16,7 @@ from web.auth import operators
 from web.fields import is_blank, is_storable, own_path
 from web.saga_view.manual_completion import consequences
 from workflows.operations import operator_password
-from workflows.operations.preview import review
+from workflows.operations.preview import preview
 
 blueprint = Blueprint("operate", __name__)
 
@@ -75,10 +75,11 @@ def skip(saga_id: str) -> Page:
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
         complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
-        return _review(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
+        return _show_preview(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
     if request.method == "POST" and not step:
         # without it the confirmation could be recorded for another step than the displayed one
-        return _review(OperatorActionType.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
+        missing = {"step": gettext("Say which step you mean.")}
+        return _show_preview(OperatorActionType.SKIP, saga_id, complaints=missing), 422
     statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
     return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
 
@@ -86,21 +87,21 @@ def skip(saga_id: str) -> Page:
 def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
     """Preview an operator action; on confirmation perform it and redirect to the saga."""
     if request.method == "GET":
-        return _review(act, saga_id)
+        return _show_preview(act, saga_id)
     try:
         do()
     except Conflict as refusal:
-        return _review(act, saga_id, refusal=refusal.detail), refusal.status
+        return _show_preview(act, saga_id, refusal=refusal.detail), refusal.status
     flash(str(DONE[act]))
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
-def _review(
+def _show_preview(
     act: OperatorActionType, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None
 ) -> str:
     return render_template(
         f"operate/{act}.html",
-        it=review(saga_id),
+        preview=preview(saga_id),
         refusal=refusal,
         complaints=complaints or {},
         note=request.form.get("note", ""),

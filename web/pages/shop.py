@@ -133,7 +133,7 @@ def place_order() -> Page:
 
 def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
     """Flash a notice if all of these orders had been placed by an earlier request."""
-    if all(order.repeated for order in placed):
+    if all(order.replayed for order in placed):
         flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
 
 

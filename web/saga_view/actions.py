@@ -7,7 +7,7 @@ from flask import url_for
 from app.saga.definition import COMPENSATION_STARTED, FORWARD, TERMINAL, SagaStatus
 from app.saga.models import SagaInstance
 from web.i18n import say as _
-from workflows.operations.preview import past_return
+from workflows.operations.preview import past_pivot
 from workflows.read_side.queries import SagaView
 
 
@@ -41,7 +41,7 @@ def _cancel_refusal(view: SagaView) -> str | None:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
         return _("it is being undone already")
-    if past_return(view):
+    if past_pivot(view):
         return _("too late: it is past the point of no return, the carrier is booked")
     return None
 

@@ -18,7 +18,7 @@ from web.saga_view import icons, status_text
 from web.saga_view.actions import Request, requests
 from web.saga_view.icons import Mark
 from workflows.read_side import event_flow, queries, reconciliation
-from workflows.read_side.event_flow import Said
+from workflows.read_side.event_flow import PublishedEvent
 from workflows.read_side.reconciliation import Balance
 
 
@@ -39,8 +39,8 @@ class SagaDetail:
     legend: Sequence[Mark]
     plan: Sequence[PlannedStep]
     operations: Sequence[HistoryEntry]
-    said: Sequence[Said]
-    acts: Sequence[OperatorAction]
+    said: Sequence[PublishedEvent]
+    operator_actions: Sequence[OperatorAction]
     flower: str | None
     jaeger: str | None
 
@@ -66,10 +66,10 @@ def story(saga_id: str) -> SagaDetail:
     view = queries.saga(saga_id)
     now = here.now()
     said = event_flow.of(view)
-    operations = [*view.operations, *event_flow.under_way(view, said)]
+    operations = [*view.operations, *event_flow.pending_operations(view, said)]
     plan = planned(view.saga, operations)
     choreographed = event_flow.is_choreographed(view.saga.saga_type)
-    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.acts)
+    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.operator_actions)
     jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
     return SagaDetail(
         saga=view.saga,
@@ -85,7 +85,7 @@ def story(saga_id: str) -> SagaDetail:
         plan=plan,
         operations=operations,
         said=said,
-        acts=view.acts,
+        operator_actions=view.operator_actions,
         flower=here.settings.flower_url,
         jaeger=f"{jaeger}/trace/{trace_id}" if jaeger and trace_id else None,
     )

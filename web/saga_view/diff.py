@@ -71,7 +71,7 @@ def _names(story: SagaDetail) -> list[str]:
 def _done(story: SagaDetail) -> Mapping[str, list[Done]]:
     found: dict[str, list[Done]] = {}
     tasks = _tasks(story)
-    heard = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.AGAIN]
+    heard = [heard for said in story.said for heard in said.deliveries if heard.outcome is Outcome.DUPLICATE]
     again = [one.logged.key for one in heard if one.logged]
     for logged in story.operations:
         messages = logged.attempts + again.count(logged.key) if logged.task_id else 0
@@ -82,7 +82,7 @@ def _done(story: SagaDetail) -> Mapping[str, list[Done]]:
 def _tasks(story: SagaDetail) -> dict[tuple[str, Operation], str]:
     """Return the task of each operation: a command of an orchestrated saga, or a reaction to an event."""
     if story.choreographed:
-        acted = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.ACTED]
+        acted = [heard for said in story.said for heard in said.deliveries if heard.outcome is Outcome.ACTED]
         return {heard.logged.key: heard.task_name for heard in acted if heard.logged}
     tasks = {}
     for step in story.plan:

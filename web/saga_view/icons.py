@@ -33,12 +33,12 @@ NOT_REACHED = Mark("○", _("Not reached"), "ghost")
 NOT_NEEDED = Mark("○", _("Only if needed"), "ghost")
 SAID_AGAIN = Mark("□", _("Done before"), "again")
 NOTHING_TO_DO = Mark("·", _("Nothing to do (yet)"), "nothing")
-TOLD = Mark("◦", _("Told"), "nothing")
+NOTIFIED = Mark("◦", _("Told"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
 LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, CLOSED, UNKNOWN, STUCK)
 """The legend of every diagram."""
-SAID = (SAID_AGAIN, NOTHING_TO_DO, TOLD)
+SAID = (SAID_AGAIN, NOTHING_TO_DO, NOTIFIED)
 """The additional legend of choreographed sagas."""
 
 _OF_SAGA = {

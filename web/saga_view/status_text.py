@@ -8,11 +8,11 @@ from app.saga.timeline import HistoryEntry
 from web.diagrams.text import plain
 from web.i18n import say as _
 from web.saga_view.durations import duration
-from workflows.read_side.event_flow import Outcome, Said
+from workflows.read_side.event_flow import Outcome, PublishedEvent
 from workflows.read_side.queries import SagaView
 
 
-def sentence(view: SagaView, said: Sequence[Said], now: datetime) -> str:
+def sentence(view: SagaView, said: Sequence[PublishedEvent], now: datetime) -> str:
     """Return a sentence on what a saga is doing now, or how it ended."""
     saga = view.saga
     took = duration((saga.updated_at - saga.created_at).total_seconds())
@@ -45,7 +45,7 @@ def _retrying(logged: HistoryEntry, now: datetime) -> str:
     return _("Trying %(step)s again, attempt %(n)s of %(most)s, because: %(why)s", **said)
 
 
-def _moving(view: SagaView, said: Sequence[Said]) -> str:
+def _moving(view: SagaView, said: Sequence[PublishedEvent]) -> str:
     under_way = next((logged for logged in view.operations if logged.finished_at is None), None)
     if view.saga.status == SagaStatus.PENDING:
         return _("Accepted; %(step)s is first.", step=plain(view.saga.current_step or ""))
@@ -53,7 +53,7 @@ def _moving(view: SagaView, said: Sequence[Said]) -> str:
         return _("Turned back: undoing %(step)s.", step=plain(under_way.step))
     if under_way:
         return _("Doing %(step)s.", step=plain(under_way.step))
-    awaited = [heard for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED]
+    awaited = [heard for one in said for heard in one.deliveries if heard.outcome is Outcome.PENDING]
     if awaited:
         services = dict.fromkeys(f"{heard.service} ({plain(heard.command or '')})" for heard in awaited)
         return _("Waiting for %(services)s.", services=", ".join(services))
