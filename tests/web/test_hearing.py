@@ -46,10 +46,12 @@ def await_that(true: Callable[[], bool]) -> None:
 def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
     monkeypatch.setattr(subscriber, "MAX_BACK_OFF", BRIEFLY)
-    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(subscriber, "READ_TIMEOUT_SECONDS", BRIEFLY / 2)
     monkeypatch.setattr(redis_client, "OPEN_SECONDS", BRIEFLY)
     streams = streams_of(flask_app)
-    streams.pace = StreamTimings(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
+    streams.timings = StreamTimings(
+        poll=0.05, connected_poll=NEVER, refresh=NEVER, keep_alive=0, lifetime=NEVER, min_poll_interval=0
+    )
     return streams
 
 
@@ -66,7 +68,7 @@ class Page:
 
     def wait(self, live: Live) -> None:
         """Return when the stream waits, and has no reason left to look; Redis must deliver."""
-        await_that(lambda: live.hearing.delivers)
+        await_that(lambda: live.subscriber.connected)
         before = self.rounds
         await_that(lambda: self.rounds > before + 2)
 
@@ -120,7 +122,7 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
     open_page: Open, live: Live, saga_id: str, here: Runtime
 ) -> None:
     elsewhere = create_app()
-    streams_of(elsewhere).pace = live.pace
+    streams_of(elsewhere).timings = live.timings
     pages = open_page(saga_id), open_page(saga_id, elsewhere.test_client())
     for page, streams in zip(pages, (live, streams_of(elsewhere)), strict=True):
         page.wait(streams)
@@ -128,7 +130,7 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
     operations.cancel(saga_id)
 
     await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
-    live.pace = replace(live.pace, seldom=BRIEFLY)
+    live.timings = replace(live.timings, connected_poll=BRIEFLY)
     page = open_page(saga_id)
     page.wait(live)
     with here.database.transaction() as session:  # not signalled, so it is not announced
@@ -156,7 +158,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     private_redis.process.send_signal(way)
     operations.cancel(saga_id)
     await_that(lambda: page.words[-1] == "Undone")
-    assert not live.hearing.delivers
+    assert not live.subscriber.connected
 
     if way == signal.SIGKILL:
         private_redis.process.wait()
@@ -177,15 +179,15 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
     private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(subscriber, "READ_TIMEOUT_SECONDS", BRIEFLY / 2)
     stopping = threading.Event()
     hears = subscriber.ChangeSubscriber(private_redis.url, stopping)
     speaker = redis_client.connect(private_redis.url)
-    with hears.of("a saga"):
-        await_that(lambda: hears.delivers)
+    with hears.subscribe("a saga"):
+        await_that(lambda: hears.connected)
         speaker.publish(CHANNEL, b"\xff")
-        await_that(lambda: not hears.delivers)
-        await_that(lambda: hears.delivers)
+        await_that(lambda: not hears.connected)
+        await_that(lambda: hears.connected)
     stopping.set()
     speaker.close()
 
@@ -193,7 +195,7 @@ def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
 def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live: Live, saga_id: str) -> None:
     page = open_page(saga_id)
     page.wait(live)
-    live.pace = replace(live.pace, poll=NEVER)
+    live.timings = replace(live.timings, poll=NEVER)
     rounds = page.rounds
     await_that(lambda: page.rounds > rounds)
 

@@ -190,7 +190,7 @@ def test_both_ways_places_nothing_if_one_is_refused(client: FlaskClient) -> None
     page = send(client, way="both", **{"break.orders": "decline"})
 
     assert page.status_code == 422
-    assert 'id="break.orders-complaint"' in page.text
+    assert 'id="break.orders-error"' in page.text
     assert "nobody is left to decline it" in page.text
     assert orders(client) == []
 
@@ -254,9 +254,9 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(client:
         page = send(client, **{field: value})
         assert page.status_code == 422
         name = re.escape(field)
-        assert f'id="{field}-complaint"' in page.text
-        assert re.search(rf'name="{name}"[^>]*aria-invalid="true" aria-describedby="{name}-complaint"', page.text)
-        assert len(re.findall(r'class="complaint"', page.text)) == 1
+        assert f'id="{field}-error"' in page.text
+        assert re.search(rf'name="{name}"[^>]*aria-invalid="true" aria-describedby="{name}-error"', page.text)
+        assert len(re.findall(r'class="field-error"', page.text)) == 1
         assert f'<a href="#{field}">' in page.text
         assert f' id="{field}"' in page.text
         wanted = {name: text for name, text in {**FORM, field: value}.items() if text != "0"}
@@ -272,7 +272,7 @@ def test_an_empty_or_overfull_basket_is_refused_where_the_basket_is(client: Flas
     for books in (*baskets, {f"copies.no-{number}": "1" for number in range(200)}):
         page = send(client, **books)
         assert page.status_code == 422
-        assert 'id="basket-complaint"' in page.text
+        assert 'id="basket-error"' in page.text
         assert basket(page) == {} or len(books) > 1
 
 

@@ -73,7 +73,7 @@ def add_book() -> Page:
             return redirect(url_for("pages.catalogue.show", book_id=body.book_id), 303)  # the form was sent twice
         return _done(gettext("%(title)s is on sale now.", title=book.title), book.book_id)
 
-    return _form("catalogue/new_book.html", catalogue_form.blank, add)
+    return _form("catalogue/new_book.html", catalogue_form.empty, add)
 
 
 @blueprint.route("/new/category", methods=["GET", "POST"])
@@ -92,7 +92,7 @@ def add_category() -> Page:
             flash(gettext("The category %(name)s is open.", name=body.name))
         return redirect(url_for("pages.catalogue.index", category=key), 303)
 
-    return _form("catalogue/new_category.html", catalogue_form.blank, add)
+    return _form("catalogue/new_category.html", catalogue_form.empty, add)
 
 
 @blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
@@ -128,22 +128,22 @@ def restock(book_id: str) -> Page:
         taken = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
         return _done(taken, book_id)
 
-    return _form("catalogue/restock.html", catalogue_form.blank, take, book=book)
+    return _form("catalogue/restock.html", catalogue_form.empty, take, book=book)
 
 
 def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], Page], **shown: Any) -> Page:
     """Show a form, and process it when submitted; on errors show it again with messages and the entered values."""
     if request.method == "GET":
-        return render_template(template, fields=at_first(), complaints={}, **shown, **_categories())
-    fields = catalogue_form.entered(request.form)
+        return render_template(template, fields=at_first(), errors={}, **shown, **_categories())
+    fields = catalogue_form.form_values(request.form)
     try:
         return do(fields)
     except ValidationError as error:
-        complaints, status = catalogue_form.complaints(problems.field_errors(error)), 422
+        errors, status = catalogue_form.form_errors(problems.field_errors(error)), 422
     except Refused as refusal:
-        complaints, status = catalogue_form.complaint(refusal), refusal.status
+        errors, status = catalogue_form.form_error(refusal), refusal.status
         fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
-    return render_template(template, fields=fields, complaints=complaints, **shown, **_categories()), status
+    return render_template(template, fields=fields, errors=errors, **shown, **_categories()), status
 
 
 def _done(words: str, book_id: str) -> Page:

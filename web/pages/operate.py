@@ -74,12 +74,12 @@ def skip(saga_id: str) -> Page:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
-        complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
-        return _show_preview(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
+        error = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
+        return _show_preview(OperatorActionType.SKIP, saga_id, errors={"note": error}), 422
     if request.method == "POST" and not step:
         # without it the confirmation could be recorded for another step than the displayed one
-        missing = {"step": gettext("Say which step you mean.")}
-        return _show_preview(OperatorActionType.SKIP, saga_id, complaints=missing), 422
+        errors = {"step": gettext("Say which step you mean.")}
+        return _show_preview(OperatorActionType.SKIP, saga_id, errors=errors), 422
     statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
     return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
 
@@ -97,24 +97,24 @@ def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Pag
 
 
 def _show_preview(
-    act: OperatorActionType, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None
+    act: OperatorActionType, saga_id: str, *, refusal: str | None = None, errors: dict[str, str] | None = None
 ) -> str:
     return render_template(
         f"operate/{act}.html",
         preview=preview(saga_id),
         refusal=refusal,
-        complaints=complaints or {},
+        errors=errors or {},
         note=request.form.get("note", ""),
         chosen=request.form.get("step"),
         consequences=consequences,
     )
 
 
-def _login(onward: str, entered: str = "", **complaints: str) -> str:
+def _login(onward: str, entered_name: str = "", **errors: str) -> str:
     return render_template(
         "operate/login.html",
         next=onward,
-        name=entered,
-        complaints=complaints,
+        name=entered_name,
+        errors=errors,
         password_exists=operator_password.exists(),
     )
