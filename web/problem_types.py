@@ -20,14 +20,14 @@ def N_(text: str) -> str:  # noqa: N802  (the conventional gettext marker for te
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A type of problem. ``example`` is a sample detail, ``remedy`` what a client should do."""
+    """A type of problem. ``example`` is a sample detail, ``fix`` what a client should do."""
 
     slug: str
     status: int
     title: str
-    meaning: str
-    when: str
-    remedy: str
+    summary: str
+    cause: str
+    fix: str
     example: str
     instance: str = "/api/v1/orders"
     field: str | None = None
@@ -207,8 +207,8 @@ NOT_READY = ProblemType(
 )
 
 ALL: dict[str, ProblemType] = {
-    kind.slug: kind
-    for kind in (
+    problem_type.slug: problem_type
+    for problem_type in (
         BAD_REQUEST,
         UNAUTHORIZED,
         FORBIDDEN,
@@ -239,7 +239,7 @@ _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.DatabaseUnavailable: UNAVAILABLE,
 }
 
-_BY_STATUS = {kind.status: kind for kind in reversed(ALL.values())}
+_BY_STATUS = {problem_type.status: problem_type for problem_type in reversed(ALL.values())}
 
 
 def of(error: Exception) -> ProblemType:

@@ -126,7 +126,7 @@ def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytes
     drawing = sequence_diagram(said_in(placed))
 
     assert drawing.lifelines[-1].service == "archive"
-    shipped = drawing.utterances[-1]
+    shipped = drawing.events[-1]
     assert [message.x2 for message in shipped.messages] == [drawing.lifelines[-1].x]
 
 
@@ -136,7 +136,7 @@ def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtim
 
     services = [line.service for line in drawing.lifelines]
     assert services == ["orders", "inventory", "payments", "shipping", "notifications"]
-    chips = [message.chip for one in drawing.utterances for message in one.messages]
+    chips = [message.chip for one in drawing.events for message in one.messages]
     assert len(chips) == sum(len(one.deliveries) for one in said), "each subscriber has an arrow of its own"
     assert {"✕ arrange shipping", "↶✓ refund payment ×3"} <= {chip.text for chip in chips}
     assert heard(said, "ShippingFailed") == {
@@ -146,7 +146,7 @@ def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtim
     widest = max(chip.width for chip in chips)
     for line, following in pairwise(drawing.lifelines):
         assert following.x - line.x > widest
-    ys = [y for one in drawing.utterances for y in (one.y, *(message.chip.y for message in one.messages))]
+    ys = [y for one in drawing.events for y in (one.y, *(message.chip.y for message in one.messages))]
     assert ys == sorted(ys)
     assert ys[-1] < drawing.height
     assert all(line.x < drawing.width for line in drawing.lifelines)

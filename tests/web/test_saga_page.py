@@ -23,7 +23,7 @@ from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, post, reads, text_of
 from web import create_app
 from web.pages.saga import live_part
-from web.saga_view.detail import story
+from web.saga_view.detail import load
 from web.saga_view.diff import compare
 
 PATTERNS = ["orchestration", "choreography"]
@@ -275,8 +275,8 @@ def test_both_timelines_of_a_comparison_are_drawn_to_one_scale(flask_app: Flask,
     quick, slow = order(client), order(client, payments="fail:2", inventory="fail:2")
 
     with flask_app.test_request_context():
-        alone = [story(saga_id).timeline.scale for saga_id in (quick, slow)]
-        together = [told.timeline.scale for told in compare(story(quick), story(slow)).stories]
+        alone = [load(saga_id).timeline.scale for saga_id in (quick, slow)]
+        together = [told.timeline.scale for told in compare(load(quick), load(slow)).details]
 
     assert alone[0] != alone[1]
     assert together[0] == together[1] == min(alone)

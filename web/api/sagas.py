@@ -71,7 +71,7 @@ def cancel_saga(path: SagaPath) -> Response:
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Resume a stuck saga at its current step, or re-drive an unfinished one."""
-    return answer(serializers.asked(operations.resume(path.saga_id, by=name_of_program())), 202)
+    return answer(serializers.accepted(operations.resume(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -82,8 +82,8 @@ def resume_saga(path: SagaPath) -> Response:
 @for_operators
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
-    statement = ManualCompletion(by=body.by, note=body.note, step=body.step)
-    return answer(serializers.asked(operations.skip(path.saga_id, statement)), 202)
+    completion = ManualCompletion(by=body.by, note=body.note, step=body.step)
+    return answer(serializers.accepted(operations.skip(path.saga_id, completion)), 202)
 
 
 @api.post(

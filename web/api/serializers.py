@@ -113,7 +113,7 @@ def cancel_requested(saga: SagaInstance) -> responses.CancelRequestedReply:
     )
 
 
-def asked(saga: SagaInstance) -> responses.AskedReply:
+def accepted(saga: SagaInstance) -> responses.AskedReply:
     """Return the response to an accepted operation on a saga."""
     return responses.AskedReply(saga_id=saga.id, status=saga.status)
 

@@ -166,8 +166,8 @@ def _comes_from_this_machine() -> bool:
 
 
 def _to_login() -> Response:
-    wanted = request.full_path.rstrip("?") if request.method in SAFE else request.path
-    return _plain(redirect(url_for(LOGIN, next=wanted), 303))
+    target = request.full_path.rstrip("?") if request.method in SAFE else request.path
+    return _plain(redirect(url_for(LOGIN, next=target), 303))
 
 
 def _limits() -> Sequence[Limit]:
@@ -186,8 +186,8 @@ def _address() -> str:
     return address
 
 
-def _equal(given: str, wanted: str) -> bool:
-    return compare_digest(given.encode(errors="surrogateescape"), wanted.encode())
+def _equal(given: str, expected: str) -> bool:
+    return compare_digest(given.encode(errors="surrogateescape"), expected.encode())
 
 
 def _key() -> str:

@@ -11,7 +11,7 @@ from app.errors import Refused
 from tasks.payments import PaymentMethod
 from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
 from web.fields import MAX_COPIES
-from web.i18n import say as _
+from web.i18n import translate as _
 from web.problems import FieldError
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER

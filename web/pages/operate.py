@@ -80,27 +80,27 @@ def skip(saga_id: str) -> Page:
         # without it the confirmation could be recorded for another step than the displayed one
         errors = {"step": gettext("Say which step you mean.")}
         return _show_preview(OperatorActionType.SKIP, saga_id, errors=errors), 422
-    statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
-    return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, statement))
+    completion = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
+    return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, completion))
 
 
-def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
+def _act(action: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
     """Preview an operator action; on confirmation perform it and redirect to the saga."""
     if request.method == "GET":
-        return _show_preview(act, saga_id)
+        return _show_preview(action, saga_id)
     try:
         do()
     except Conflict as refusal:
-        return _show_preview(act, saga_id, refusal=refusal.detail), refusal.status
-    flash(str(DONE[act]))
+        return _show_preview(action, saga_id, refusal=refusal.detail), refusal.status
+    flash(str(DONE[action]))
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
 def _show_preview(
-    act: OperatorActionType, saga_id: str, *, refusal: str | None = None, errors: dict[str, str] | None = None
+    action: OperatorActionType, saga_id: str, *, refusal: str | None = None, errors: dict[str, str] | None = None
 ) -> str:
     return render_template(
-        f"operate/{act}.html",
+        f"operate/{action}.html",
         preview=preview(saga_id),
         refusal=refusal,
         errors=errors or {},

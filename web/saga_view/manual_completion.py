@@ -13,7 +13,7 @@ class Consequence:
     """What is recorded in this shop's own tables, and what is assumed without verification (None if nothing)."""
 
     recorded: str
-    believed: str | None
+    assumed: str | None
 
 
 _CONSEQUENCES = {
@@ -53,6 +53,6 @@ _UNKNOWN = Consequence(
 )
 
 
-def consequences(step: str, given_up: Sequence[Operation]) -> list[Consequence]:
-    """Return the consequences of skipping a step; ``given_up`` are its operations whose retries are exhausted."""
-    return [_CONSEQUENCES.get((step, operation), _UNKNOWN) for operation in given_up]
+def consequences(step: str, exhausted: Sequence[Operation]) -> list[Consequence]:
+    """Return the consequences of skipping a step; ``exhausted`` are its operations whose retries are exhausted."""
+    return [_CONSEQUENCES.get((step, operation), _UNKNOWN) for operation in exhausted]

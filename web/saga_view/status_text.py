@@ -6,26 +6,26 @@ from datetime import datetime
 from app.saga.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus
 from app.saga.timeline import HistoryEntry
 from web.diagrams.text import plain
-from web.i18n import say as _
+from web.i18n import translate as _
 from web.saga_view.durations import duration
 from workflows.read_side.event_flow import Outcome, PublishedEvent
 from workflows.read_side.queries import SagaView
 
 
-def sentence(view: SagaView, said: Sequence[PublishedEvent], now: datetime) -> str:
+def sentence(view: SagaView, events: Sequence[PublishedEvent], now: datetime) -> str:
     """Return a sentence on what a saga is doing now, or how it ended."""
     saga = view.saga
-    took = duration((saga.updated_at - saga.created_at).total_seconds())
+    duration_text = duration((saga.updated_at - saga.created_at).total_seconds())
     if saga.status == SagaStatus.COMPLETED:
-        return _("Everything is done; it took %(time)s.", time=took)
+        return _("Everything is done; it took %(time)s.", time=duration_text)
     if saga.status == SagaStatus.COMPENSATED:
-        return _("It could not be completed, so everything was undone; it took %(time)s.", time=took)
+        return _("It could not be completed, so everything was undone; it took %(time)s.", time=duration_text)
     if saga.status == SagaStatus.STUCK:
         return _stuck(view, now)
     waiting = [logged for logged in view.operations if logged.retry_at]
     if waiting:
         return _retrying(waiting[0], now)
-    return _moving(view, said)
+    return _active(view, events)
 
 
 def _stuck(view: SagaView, now: datetime) -> str:
@@ -38,24 +38,24 @@ def _stuck(view: SagaView, now: datetime) -> str:
 
 
 def _retrying(logged: HistoryEntry, now: datetime) -> str:
-    said = {"step": _name(logged), "n": logged.attempts + 1, "most": logged.max_attempts, "why": logged.error}
+    values = {"step": _name(logged), "n": logged.attempts + 1, "most": logged.max_attempts, "why": logged.error}
     if logged.retry_at and logged.retry_at > now:
         at = logged.retry_at.strftime("%H:%M:%S")
-        return _("Waiting to retry %(step)s: attempt %(n)s of %(most)s at %(at)s, because: %(why)s", at=at, **said)
-    return _("Trying %(step)s again, attempt %(n)s of %(most)s, because: %(why)s", **said)
+        return _("Waiting to retry %(step)s: attempt %(n)s of %(most)s at %(at)s, because: %(why)s", at=at, **values)
+    return _("Trying %(step)s again, attempt %(n)s of %(most)s, because: %(why)s", **values)
 
 
-def _moving(view: SagaView, said: Sequence[PublishedEvent]) -> str:
-    under_way = next((logged for logged in view.operations if logged.finished_at is None), None)
+def _active(view: SagaView, events: Sequence[PublishedEvent]) -> str:
+    running = next((logged for logged in view.operations if logged.finished_at is None), None)
     if view.saga.status == SagaStatus.PENDING:
         return _("Accepted; %(step)s is first.", step=plain(view.saga.current_step or ""))
-    if under_way and under_way.operation is Operation.COMPENSATION:
-        return _("Turned back: undoing %(step)s.", step=plain(under_way.step))
-    if under_way:
-        return _("Doing %(step)s.", step=plain(under_way.step))
-    awaited = [heard for one in said for heard in one.deliveries if heard.outcome is Outcome.PENDING]
-    if awaited:
-        services = dict.fromkeys(f"{heard.service} ({plain(heard.command or '')})" for heard in awaited)
+    if running and running.operation is Operation.COMPENSATION:
+        return _("Turned back: undoing %(step)s.", step=plain(running.step))
+    if running:
+        return _("Doing %(step)s.", step=plain(running.step))
+    pending = [delivery for event in events for delivery in event.deliveries if delivery.outcome is Outcome.PENDING]
+    if pending:
+        services = dict.fromkeys(f"{delivery.service} ({plain(delivery.command or '')})" for delivery in pending)
         return _("Waiting for %(services)s.", services=", ".join(services))
     if view.saga.status in ACTIVE and view.saga.state == COMPENSATION_STARTED:
         return _("Turned back: what was done is being undone.")
