@@ -78,7 +78,7 @@ def show(identifier: str) -> None:
     write_line(f"status  {row.status}{f' at {row.current_step}' if row.current_step else ''}")
     write_line(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
     if row.error:
-        write_line(f"undone because  {row.error}")
+        write_line(f"compensated because  {row.error}")
     if row.cancel_requested_at:
         write_line(f"cancel requested  {row.cancel_requested_at:%Y-%m-%d %H:%M:%S}: {row.cancel_reason}")
     if row.stuck_reason:
@@ -114,11 +114,11 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
 
 @saga.command()
 @ID
-@click.option("--by", required=True, callback=_name, help="Who says that the compensation was done by hand.")
-@click.option("--note", help="What was done, for whoever reads the history.")
-@click.option("--step", help="The step that was undone by hand, where several are stuck.")
+@click.option("--by", required=True, callback=_name, help="Who confirms that the compensation was resolved manually.")
+@click.option("--note", help="What was done, for the history.")
+@click.option("--step", help="The step that was resolved manually, if several are stuck.")
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
-    """Skip the compensation on which a saga is stuck, because it was done manually outside the system."""
+    """Skip the compensation on which a saga is stuck, because it was resolved manually outside the system."""
     statement = ManualCompletion(by=by, note=note, step=step)
     _ask(identifier, lambda saga_id: operations.skip(saga_id, statement))
 

@@ -109,7 +109,7 @@ Order a book:
   curl -s {url}/api/v1/orders -H 'Content-Type: application/json' \\
     -d '{{"customer_id": "customer-001", "items": [{{"product_id": "book-123", "quantity": 1, "price": 3500}}]}}'
 
-Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it undone.
+Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it compensated.
 """
 
 

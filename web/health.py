@@ -16,7 +16,9 @@ from web.api.responses import answer
 
 logger = logging.getLogger(__name__)
 
-api = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health", description="For whoever runs the process.")])
+api = APIBlueprint(
+    "health", __name__, abp_tags=[Tag(name="Health", description="For administrators and load balancers.")]
+)
 
 
 @api.get("/healthz", responses={200: responses.AliveReply, **problems.responses()})

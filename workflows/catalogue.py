@@ -83,7 +83,7 @@ def change_book(
         if all(getattr(book, name) == value for name, value in changes.items()):
             return book
         if etag(book) != expected_etag:
-            raise Conflict("somebody has changed this book meanwhile: look at it as it is now")
+            raise Conflict("the book was changed in the meantime: load its current version")
         _check_category(session, category_id)
         for name, value in changes.items():
             setattr(book, name, value)

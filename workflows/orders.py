@@ -199,7 +199,7 @@ def _check_faults(request: NewOrder) -> None:
     for service, fault in request.simulate:
         if service == "orders" and fault == "decline" and request.pattern is Pattern.CHOREOGRAPHY:
             raise Invalid(
-                "a choreographed order is created with its request: nobody is left to decline it",
+                "a choreographed order is created with its request, so orders cannot decline it",
                 field="simulate.orders",
             )
         if Fault.parse(fault).kind == "timeout" and service not in {"payments", "shipping"}:

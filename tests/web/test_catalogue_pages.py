@@ -147,7 +147,7 @@ def test_a_change_over_somebody_elses_is_refused_and_keeps_what_was_entered(oper
     page = change(operator, price="3700", etag=etag)
 
     assert page.status_code == 409
-    assert "somebody has changed this book meanwhile" in page.text
+    assert "the book was changed in the meantime" in page.text
     assert 'value="3700"' in page.text
     assert stock(operator, "book-123")["price"] == 3600
     assert change(operator, price="3600", etag=etag).status_code == 303  # sent twice

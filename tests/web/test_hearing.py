@@ -129,7 +129,7 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
 
     operations.cancel(saga_id)
 
-    await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
+    await_that(lambda: all(page.words[-1] == "Compensated" for page in pages))
     live.timings = replace(live.timings, connected_poll=BRIEFLY)
     page = open_page(saga_id)
     page.wait(live)
@@ -157,7 +157,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 
     private_redis.process.send_signal(way)
     operations.cancel(saga_id)
-    await_that(lambda: page.words[-1] == "Undone")
+    await_that(lambda: page.words[-1] == "Compensated")
     assert not live.subscriber.connected
 
     if way == signal.SIGKILL:
@@ -171,7 +171,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     def heard() -> bool:
         assert here.announcer
         here.announcer.announce(unsent)  # for a moment it still leaves Redis alone
-        return other.words[-1] == "Undone"
+        return other.words[-1] == "Compensated"
 
     await_that(heard)
 

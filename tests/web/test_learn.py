@@ -252,8 +252,8 @@ def test_the_page_shows_the_numbers_of_each_kind(client: FlaskClient) -> None:
 
     page = client.get("/learn")
 
-    completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were undone")
+    completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were compensated")
     assert (completed["Messages"], completed["Transactions"]) == (["7", "7"], ["7", "6"])
-    assert "Actions undone" not in completed
-    assert (undone["Messages"], undone["Actions undone"]) == (["10", "9"], ["3", "3"])
+    assert "Actions compensated" not in completed
+    assert (undone["Messages"], undone["Actions compensated"]) == (["10", "9"], ["3", "3"])
     assert all(re.fullmatch(r"[\d.,]+ (ms|s)", cell) for cell in completed["Time (median)"])

@@ -111,7 +111,7 @@ def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient,
     with opened(client, saga_id, seen.id) as stream:
         assert next(stream).event == "live"
         operations.cancel(saga_id)
-        assert following(stream, "words").data == "Undone"
+        assert following(stream, "words").data == "Compensated"
         assert following(stream, "saga").id == versions.version(saga_id).tag
 
 
@@ -187,7 +187,7 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
     with opened(client, saga_id) as stream:
         assert following(stream, "words").data.startswith("Stuck")
         operations.resume(saga_id)
-        assert following(stream, "words").data == "Undone"
+        assert following(stream, "words").data == "Compensated"
 
 
 def test_an_unknown_saga_has_no_stream(client: FlaskClient) -> None:

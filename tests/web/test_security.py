@@ -166,7 +166,7 @@ def test_a_wrong_password_or_no_name_lets_nobody_in(client: Browser) -> None:
     for name in ("", "  ", "x" * 201, "\0"):
         answer = client.log_in(name=name)
         assert answer.status_code == 422, name
-        assert "Say who you are" in answer.text
+        assert "Enter your name" in answer.text
     assert not is_operator(client)
 
 

@@ -233,9 +233,9 @@ class ByHand(Strict):
         json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
     )
 
-    by: Name = Field(description="Who says so.")
-    note: Description | None = Field(None, description="What was done, for whoever reads the history.")
-    step: Id | None = Field(None, description="The step that was undone; needed where several are stuck.")
+    by: Name = Field(description="Who confirms it.")
+    note: Description | None = Field(None, description="What was done, for the history.")
+    step: Id | None = Field(None, description="The step that was resolved manually; needed if several are stuck.")
 
 
 class NewCategory(Strict):

@@ -188,7 +188,7 @@ class StepReply(Answer):
     task_id: str | None
     failures: tuple[FailureReply, ...]
     result: dict[str, Any] | None
-    done_by: str | None = Field(description="Who said that a person did it, where the operation itself could not.")
+    done_by: str | None = Field(description="Who confirmed that it was completed manually.")
     note: str | None
 
 

@@ -17,7 +17,7 @@ api = APIBlueprint(
     "sagas",
     __name__,
     url_prefix="/api/v1",
-    abp_tags=[Tag(name="Sagas", description="Watch sagas, have them undone, set stuck ones moving again.")],
+    abp_tags=[Tag(name="Sagas", description="Inspect, cancel and resume sagas.")],
 )
 
 

@@ -141,7 +141,7 @@ def timeline(
         left=GUTTER,
         right=drawn.axis.end,
         rows=rows,
-        compensation_start=Tick(drawn.axis.x(compensation_started_at), _("turning back"))
+        compensation_start=Tick(drawn.axis.x(compensation_started_at), _("compensation starts"))
         if compensation_started_at
         else None,
         now=Tick(drawn.axis.x(now), _("now")) if saga.status in ACTIVE else None,
@@ -203,7 +203,9 @@ class _Drawn:
             action = self._lane(y, plain(step.name), by_operation.get((step.name, Operation.ACTION)), False)
             lanes = [action]
             if step.compensation or step.name in compensated:
-                title = plain(step.compensation) if step.compensation else _("undo %(step)s", step=plain(step.name))
+                title = (
+                    plain(step.compensation) if step.compensation else _("compensate %(step)s", step=plain(step.name))
+                )
                 lanes.append(self._lane(y + LANE, title, by_operation.get((step.name, Operation.COMPENSATION)), True))
             rows.append(Row(y, step.service, lanes))
             y += _height(rows[-1])

@@ -24,9 +24,9 @@ MAX_NAME_LENGTH = 200
 MAX_NOTE_LENGTH = 5000
 
 DONE = {
-    OperatorActionType.CANCEL: _("Cancellation requested: this page says whether it came in time."),
-    OperatorActionType.RESUME: _("Resumed: it goes on where it stood."),
-    OperatorActionType.SKIP: _("Skipped on your word: it goes on with what comes next."),
+    OperatorActionType.CANCEL: _("Cancellation requested: this page shows whether it came in time."),
+    OperatorActionType.RESUME: _("Resumed: it continues where it stopped."),
+    OperatorActionType.SKIP: _("Skipped as resolved manually: it continues with the next step."),
 }
 
 Page = str | tuple[str, int] | Response
@@ -40,7 +40,7 @@ def log_in() -> Page:
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
     name = request.form.get("name", "").strip()
     if is_blank(name) or len(name) > MAX_NAME_LENGTH or not is_storable(name):
-        return _login(onward, name, name=gettext("Say who you are, in 1 to 200 characters.")), 422
+        return _login(onward, name, name=gettext("Enter your name, in 1 to 200 characters.")), 422
     if not operators.log_in(name, request.form.get("password", "")):
         return _login(onward, name, password=gettext("This is not the password.")), 403
     return redirect(onward, 303)
@@ -74,11 +74,11 @@ def skip(saga_id: str) -> Page:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
-        error = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
+        error = gettext("Describe what was resolved manually, and why, in 1 to 5,000 characters.")
         return _show_preview(OperatorActionType.SKIP, saga_id, errors={"note": error}), 422
     if request.method == "POST" and not step:
         # without it the confirmation could be recorded for another step than the displayed one
-        errors = {"step": gettext("Say which step you mean.")}
+        errors = {"step": gettext("Choose a step.")}
         return _show_preview(OperatorActionType.SKIP, saga_id, errors=errors), 422
     completion = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
     return _act(OperatorActionType.SKIP, saga_id, lambda: operations.skip(saga_id, completion))

@@ -134,7 +134,7 @@ def place_order() -> Page:
 def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
     """Flash a notice if all of these orders had been placed by an earlier request."""
     if all(order.replayed for order in placed):
-        flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
+        flash(gettext("This was sent before: you see the order that it placed, and no new order was placed."))
 
 
 def _place(form: OrderForm, key: str) -> PlacedOrder:
@@ -217,11 +217,11 @@ def _faults() -> dict[str, dict[str, str]]:
 def _faults_of(action: Command) -> Iterable[tuple[str, str]]:
     deadline = runtime.current().settings.step_timeout_seconds
     survived = action.retry.attempts - 1 if action.retry else 0
-    yield "decline", gettext("says no")
-    yield f"fail:{survived}", gettext("fails, then works (%(times)s×)", times=survived)
-    yield "fail:9", gettext("fails until it is given up")
+    yield "decline", gettext("rejects")
+    yield f"fail:{survived}", gettext("fails, then succeeds (%(times)s×)", times=survived)
+    yield "fail:9", gettext("fails until its retries are exhausted")
     if action.call:
-        yield "timeout", gettext("does it, but the answer is lost")
+        yield "timeout", gettext("succeeds, but the response is lost")
     yield "hang", gettext("hangs past its deadline (%(seconds)s s)", seconds=f"{deadline:g}")
-    yield "undo-fail:2", gettext("cannot be undone at first")
-    yield "undo-fail:9", gettext("cannot be undone: gets stuck")
+    yield "undo-fail:2", gettext("compensation fails at first")
+    yield "undo-fail:9", gettext("compensation keeps failing: gets stuck")

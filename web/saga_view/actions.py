@@ -29,9 +29,14 @@ def available_actions(view: SagaView) -> list[Action]:
         return url_for(f"pages.operate.{name}", saga_id=saga.id)
 
     return [
-        Action(_("Cancel"), _("undo what was done so far"), preview_of("cancel"), _why_not_cancel(view)),
-        Action(_("Resume"), _("try again where it stands"), preview_of("resume"), _why_not_resume(saga)),
-        Action(_("Skip"), _("say that you did by hand what it is stuck on"), preview_of("skip"), _why_not_skip(saga)),
+        Action(_("Cancel"), _("compensate the completed steps"), preview_of("cancel"), _why_not_cancel(view)),
+        Action(_("Resume"), _("retry where it stopped"), preview_of("resume"), _why_not_resume(saga)),
+        Action(
+            _("Skip"),
+            _("record that you resolved manually what it is stuck on"),
+            preview_of("skip"),
+            _why_not_skip(saga),
+        ),
     ]
 
 
@@ -40,7 +45,7 @@ def _why_not_cancel(view: SagaView) -> str | None:
     if saga.status in TERMINAL:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
-        return _("it is being undone already")
+        return _("it is being compensated already")
     if past_pivot(view):
         return _("too late: it is past the point of no return, the carrier is booked")
     return None
@@ -49,12 +54,12 @@ def _why_not_cancel(view: SagaView) -> str | None:
 def _why_not_resume(saga: SagaInstance) -> str | None:
     if saga.status == SagaStatus.STUCK:
         return None
-    return _("it goes on by itself") if saga.status in FORWARD | {SagaStatus.COMPENSATING} else _("it has ended")
+    return _("it continues by itself") if saga.status in FORWARD | {SagaStatus.COMPENSATING} else _("it has ended")
 
 
 def _why_not_skip(saga: SagaInstance) -> str | None:
     if saga.status != SagaStatus.STUCK:
         return _("it is not stuck")
     if saga.state != COMPENSATION_STARTED:
-        return _("only an undoing can be done by hand, and this is past the point of no return")
+        return _("only a compensation can be resolved manually, and this is past the point of no return")
     return None

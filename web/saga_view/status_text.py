@@ -19,7 +19,7 @@ def sentence(view: SagaView, events: Sequence[PublishedEvent], now: datetime) ->
     if saga.status == SagaStatus.COMPLETED:
         return _("Everything is done; it took %(time)s.", time=duration_text)
     if saga.status == SagaStatus.COMPENSATED:
-        return _("It could not be completed, so everything was undone; it took %(time)s.", time=duration_text)
+        return _("It could not be completed, so it was compensated; it took %(time)s.", time=duration_text)
     if saga.status == SagaStatus.STUCK:
         return _stuck(view, now)
     waiting = [logged for logged in view.operations if logged.retry_at]
@@ -33,7 +33,7 @@ def _stuck(view: SagaView, now: datetime) -> str:
     since = duration((now - saga.updated_at).total_seconds())
     step = plain(saga.current_step or "?")
     if saga.state == COMPENSATION_STARTED:
-        return _("Stuck for %(time)s while undoing %(step)s: it needs you.", time=since, step=step)
+        return _("Stuck for %(time)s while compensating %(step)s: it needs you.", time=since, step=step)
     return _("Stuck for %(time)s at %(step)s, past the point of no return: it needs you.", time=since, step=step)
 
 
@@ -42,7 +42,7 @@ def _retrying(logged: HistoryEntry, now: datetime) -> str:
     if logged.retry_at and logged.retry_at > now:
         at = logged.retry_at.strftime("%H:%M:%S")
         return _("Waiting to retry %(step)s: attempt %(n)s of %(most)s at %(at)s, because: %(why)s", at=at, **values)
-    return _("Trying %(step)s again, attempt %(n)s of %(most)s, because: %(why)s", **values)
+    return _("Retrying %(step)s, attempt %(n)s of %(most)s, because: %(why)s", **values)
 
 
 def _active(view: SagaView, events: Sequence[PublishedEvent]) -> str:
@@ -50,19 +50,19 @@ def _active(view: SagaView, events: Sequence[PublishedEvent]) -> str:
     if view.saga.status == SagaStatus.PENDING:
         return _("Accepted; %(step)s is first.", step=plain(view.saga.current_step or ""))
     if running and running.operation is Operation.COMPENSATION:
-        return _("Turned back: undoing %(step)s.", step=plain(running.step))
+        return _("Compensating %(step)s.", step=plain(running.step))
     if running:
-        return _("Doing %(step)s.", step=plain(running.step))
+        return _("Executing %(step)s.", step=plain(running.step))
     pending = [delivery for event in events for delivery in event.deliveries if delivery.outcome is Outcome.PENDING]
     if pending:
         services = dict.fromkeys(f"{delivery.service} ({plain(delivery.command or '')})" for delivery in pending)
         return _("Waiting for %(services)s.", services=", ".join(services))
     if view.saga.status in ACTIVE and view.saga.state == COMPENSATION_STARTED:
-        return _("Turned back: what was done is being undone.")
+        return _("Compensating the completed steps.")
     return _("Under way.")
 
 
 def _name(logged: HistoryEntry) -> str:
     if logged.operation is Operation.COMPENSATION:
-        return _("the undoing of %(step)s", step=plain(logged.step))
+        return _("the compensation of %(step)s", step=plain(logged.step))
     return plain(logged.step)
