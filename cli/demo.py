@@ -51,8 +51,8 @@ def run_demo() -> bool:
 
 
 def _settings(folder: Path) -> Settings:
-    given = Settings()
-    settings = given.but(
+    configured = Settings()
+    settings = configured.but(
         database_url=f"sqlite:///{folder / 'demo.db'}",
         broker_url="memory://",
         fault_injection=True,
@@ -61,7 +61,7 @@ def _settings(folder: Path) -> Settings:
     )
     # short timeouts, so that hanging steps are compensated soon; on a slow machine the environment may set longer ones
     short = {
-        name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in given.model_fields_set
+        name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in configured.model_fields_set
     }
     return settings.but(**short)
 

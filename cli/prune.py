@@ -61,8 +61,8 @@ def _run(batches: Iterable[retention.Batch]) -> None:
     done, reported_at = retention.Batch(0, 0), time.monotonic()
     number = 0
     try:
-        for number, taken in enumerate(batches, start=1):
-            done = retention.Batch(done.sagas + taken.sagas, done.rows + taken.rows)
+        for number, deleted in enumerate(batches, start=1):
+            done = retention.Batch(done.sagas + deleted.sagas, done.rows + deleted.rows)
             if time.monotonic() - reported_at >= REPORT_INTERVAL_SECONDS:
                 reported_at = time.monotonic()
                 _report(done, number, "so far")

@@ -210,8 +210,8 @@ def test_every_attempt_is_a_segment_and_waiting_shows_between_them() -> None:
     assert [segment.style for segment in segments] == ["failed", "wait", "failed", "wait", "done"]
     for segment, following in pairwise(segments):
         assert segment.x + segment.width <= following.x + 1e-6
-    assert "attempt 1" in segments[0].says
-    assert "unavailable" in segments[0].says
+    assert "attempt 1" in segments[0].description
+    assert "unavailable" in segments[0].description
     assert all(segment.width >= 4 for segment in segments)
     assert [segment.style for segment in lanes(trying)["reserve stock"].segments] == ["failed", "wait", "running"]
     by_hand = undone("process_payment", 0.5, 0.5, status=StepStatus.BY_HAND, done_by="Ann")

@@ -26,12 +26,12 @@ WAIT, BARE = "wait", "bare"
 
 @dataclass(frozen=True)
 class Segment:
-    """One attempt, or the wait for the next one; ``says`` describes it in words."""
+    """One attempt, or the wait for the next one; ``description`` describes it in words."""
 
     x: float
     width: float
     style: str
-    says: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,13 @@ class _Drawn:
 
     def ticks(self, compensation_started_at: datetime | None) -> list[Tick]:
         """Return ticks for the start, the start of compensation and the end, labelled with the elapsed time."""
-        began = self.saga.created_at
-        shown = [(self.axis.x(began), began), (self.axis.end, self.axis.moments[-1])]
+        started_at = self.saga.created_at
+        shown = [(self.axis.x(started_at), started_at), (self.axis.end, self.axis.moments[-1])]
         if compensation_started_at:
             shown.insert(1, (self.axis.x(compensation_started_at), compensation_started_at))
         ticks: list[Tick] = []
         for x, moment in shown:
-            text = f"+{duration((moment - began).total_seconds())}" if moment > began else "0"
+            text = f"+{duration((moment - started_at).total_seconds())}" if moment > started_at else "0"
             if not ticks or x - ticks[-1].x > width_of(text, 11) + 12:
                 ticks.append(Tick(x, text))
         return ticks
@@ -251,27 +251,27 @@ class _Drawn:
             str(mark.word),
             duration_text,
         ]
-        says = ", ".join(word for word in parts if word)
+        description = ", ".join(word for word in parts if word)
         start, end = _span(attempt, self.now)
-        return self._drawn(start, end, mark.style, f"{says}: {attempt.error}" if attempt.error else says)
+        return self._drawn(start, end, mark.style, f"{description}: {attempt.error}" if attempt.error else description)
 
     def _wait(self, start: datetime, end: datetime, number: int) -> Segment:
         seconds = duration((end - start).total_seconds())
         return self._drawn(start, end, WAIT, _("%(time)s of waiting for attempt %(n)s", time=seconds, n=number))
 
-    def _drawn(self, start: datetime, end: datetime, style: str, says: str) -> Segment:
+    def _drawn(self, start: datetime, end: datetime, style: str, description: str) -> Segment:
         x = self.axis.x(start)
         min_width = 0.0 if style == WAIT else 4.0
-        return Segment(x, max(self.axis.x(end) - x, min_width), style, says)
+        return Segment(x, max(self.axis.x(end) - x, min_width), style, description)
 
     def _label(self, logged: HistoryEntry, segments: Sequence[Segment]) -> Label:
         mark = self._mark(logged)
         text = f"{mark.glyph} {self._words(logged, mark)}"
         last = segments[-1] if segments else Segment(GUTTER, 0, BARE, "")
         first = segments[0] if segments else last
-        taken = width_of(text, LABEL_SIZE)
+        text_width = width_of(text, LABEL_SIZE)
         right = last.x + last.width + 6
-        if right + taken > self.axis.end + BESIDE and first.x - 6 - taken > GUTTER:
+        if right + text_width > self.axis.end + BESIDE and first.x - 6 - text_width > GUTTER:
             return Label(first.x - 6, "end", text, mark.style)
         return Label(right, "start", text, mark.style)
 

@@ -56,8 +56,8 @@ class OrderForm:
         It covers the entered values: a double click repeats the key, while a form that was changed after the back
         button is a new order although the browser restored the page with its old key.
         """
-        entered = json.dumps([page_key, self.fields()], sort_keys=True)
-        return f"form:{hashlib.sha256(entered.encode()).hexdigest()}"
+        values = json.dumps([page_key, self.fields()], sort_keys=True)
+        return f"form:{hashlib.sha256(values.encode()).hexdigest()}"
 
     def to_body(self) -> PlaceOrder:
         """Return the form as an API request. Raises pydantic.ValidationError."""

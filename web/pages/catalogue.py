@@ -32,13 +32,13 @@ Fields = dict[str, str]
 def index() -> Page:
     """Show the books of the shop, or of one category, ordered by id."""
     category_id = request.args.get("category", "")
-    wanted = category_id if _may_be_an_id(category_id) else ""
+    selected = category_id if _may_be_an_id(category_id) else ""
     after = cursors.text_position(request.args.get("cursor"))
-    page = queries.books(category_id=wanted or None, after=after, limit=BOOKS_ON_A_PAGE)
+    page = queries.books(category_id=selected or None, after=after, limit=BOOKS_ON_A_PAGE)
     return render_template(
         "catalogue/index.html",
         books=page.rows,
-        category_id=wanted,
+        category_id=selected,
         at_first=after is None,
         next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
         **_categories(),
@@ -125,8 +125,8 @@ def restock(book_id: str) -> Page:
     def take(fields: Fields) -> Page:
         body = catalogue_form.delivery(fields)
         catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
-        taken = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
-        return _done(taken, book_id)
+        message = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
+        return _done(message, book_id)
 
     return _form("catalogue/restock.html", catalogue_form.empty, take, book=book)
 

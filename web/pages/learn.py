@@ -36,7 +36,7 @@ class Blurb:
     """The title and the description of a scenario."""
 
     title: str
-    says: str
+    description: str
 
 
 BLURBS = {

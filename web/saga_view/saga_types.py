@@ -16,7 +16,7 @@ class Way:
     saga_type: str
     pattern: str
     variant: str
-    says: str
+    description: str
     steps: Sequence[str]
 
 
