@@ -7,7 +7,7 @@ import atexit
 import logging
 import threading
 
-from app.redis_client import PATIENCE_SECONDS, CircuitBreaker, connect, faults
+from app.redis_client import TIMEOUT_SECONDS, CircuitBreaker, connect, redis_errors
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ CHANNEL = "cloudmart:changed"
 """The Redis channel; a message is a list of saga ids, separated by spaces."""
 
 
-class Announcer:
+class ChangePublisher:
     """Publishes from a background thread: callers only enqueue a saga's id, whatever state Redis is in.
 
     Ids that arrive during a publication are published together, each once.
@@ -24,34 +24,34 @@ class Announcer:
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
         self._circuit = CircuitBreaker("pages look for changes themselves")
-        self._waiting: set[str] = set()
-        self._news = threading.Condition()
+        self._pending: set[str] = set()
+        self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def announce(self, saga_id: str) -> None:
         """Announce that a saga has changed. Returns at once and never fails."""
-        if not self._circuit.closed:
+        if not self._circuit.allows_calls:
             return
-        with self._news:
-            self._waiting.add(saga_id)
+        with self._changed:
+            self._pending.add(saga_id)
             # a forked child inherits the object but not the thread
             if self._thread is None or not self._thread.is_alive():
                 self._start()
-            self._news.notify()
+            self._changed.notify()
 
     def close(self) -> None:
         """Publish what is pending, and end the thread."""
-        with self._news:
+        with self._changed:
             self._closed = True
-            self._news.notify()
+            self._changed.notify()
         if self._thread and self._thread.is_alive():
-            self._thread.join(2 * PATIENCE_SECONDS)
+            self._thread.join(2 * TIMEOUT_SECONDS)
         atexit.unregister(self.close)
         self._redis.close()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="change-publisher", daemon=True)
         self._thread.start()
         # a command's process ends right after its commit: flush at exit
         atexit.register(self.close)
@@ -60,18 +60,18 @@ class Announcer:
         while sagas := self._next():
             try:
                 self._redis.publish(CHANNEL, " ".join(sagas))
-            except faults() as error:
-                self._circuit.failed(error)
+            except redis_errors() as error:
+                self._circuit.record_failure(error)
             except ValueError:
                 if not self._closed:
                     raise
                 return  # the connection was closed while it waited for a reply
             else:
-                self._circuit.answered()
+                self._circuit.record_success()
 
     def _next(self) -> set[str]:
         """Wait for changed sagas; return an empty set once closed and drained."""
-        with self._news:
-            self._news.wait_for(lambda: self._waiting or self._closed)
-            sagas, self._waiting = self._waiting, set()
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending or self._closed)
+            sagas, self._pending = self._pending, set()
             return sagas

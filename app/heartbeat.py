@@ -15,23 +15,23 @@ from celery.beat import Scheduler
 
 from app import runtime
 
-EVERY_SECONDS = 5
+INTERVAL_SECONDS = 5
 TTL_SECONDS = 20
 """The lifetime of a heartbeat; generous, because a worker with half a CPU may be late."""
 
 
-def beat(good_for: float) -> None:
-    """Refresh the heartbeat file, if HEARTBEAT_FILE is set; it expires after ``good_for`` seconds."""
+def refresh(ttl: float) -> None:
+    """Refresh the heartbeat file, if HEARTBEAT_FILE is set; it expires after ``ttl`` seconds."""
     path = runtime.current().settings.heartbeat_file
     if path:
-        until = time.time() + good_for
+        expires_at = time.time() + ttl
         Path(path).touch()
-        os.utime(path, (until, until))
+        os.utime(path, (expires_at, expires_at))
 
 
-def fall_silent() -> None:
+def clear() -> None:
     """Let the heartbeat expire now. The file stays: a missing file means that there was no heartbeat yet."""
-    beat(0)
+    refresh(0)
 
 
 class Heartbeat(bootsteps.StartStopStep):
@@ -45,15 +45,15 @@ class Heartbeat(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Start the timer, once the consumer has its queues."""
-        beat(TTL_SECONDS)
-        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, beat, (TTL_SECONDS,))
+        refresh(TTL_SECONDS)
+        self._timer = consumer.timer.call_repeatedly(INTERVAL_SECONDS, refresh, (TTL_SECONDS,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002  (Celery's)
         """Stop the timer, and let the heartbeat expire until the consumer is back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        fall_silent()
+        clear()
 
 
 class BeatingScheduler(Scheduler):
@@ -62,5 +62,5 @@ class BeatingScheduler(Scheduler):
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """Send an entry of the schedule, and refresh the heartbeat. Raises SchedulingError."""
         sent = super().apply_async(*args, **kwargs)
-        beat(TTL_SECONDS + 2 * runtime.current().settings.sweep_seconds)
+        refresh(TTL_SECONDS + 2 * runtime.current().settings.sweep_seconds)
         return sent

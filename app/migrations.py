@@ -23,16 +23,16 @@ from durable_sagas.database.faults import database_faults
 
 logger = logging.getLogger(__name__)
 
-ONE_AT_A_TIME = 0x436C6F75644D6172
+ADVISORY_LOCK_KEY = 0x436C6F75644D6172
 """The key of the PostgreSQL advisory lock held during a migration."""
 
 LOCK_TIMEOUT_SECONDS = 2.0
 """How long a migration waits for a table lock, and so how long others may queue behind it."""
 
-TRIES = 15
+MAX_ATTEMPTS = 15
 """Maximum number of attempts at a revision whose table is locked."""
 
-PAUSE_SECONDS = 2.0
+RETRY_DELAY_SECONDS = 2.0
 """The delay between attempts, during which the shop is undisturbed."""
 
 DATABASE_ONLY = frozenset({("events", "created_at")})
@@ -74,7 +74,7 @@ def migrate(database_url: str) -> None:
     Raises DatabaseUnavailable, and MigrationFailed if the database is newer than this code, or its tables stay locked.
     """
     if status(database_url).pending:
-        _until_locked(lambda: command.upgrade(config(database_url), "head"))
+        _retry_while_locked(lambda: command.upgrade(config(database_url), "head"))
 
 
 def step_back(database_url: str) -> str:
@@ -84,7 +84,7 @@ def step_back(database_url: str) -> str:
         raise MigrationFailed("the database is empty: there is nothing to take back")
     # named, and not "-1": two concurrent downgrades must take back one revision, not two
     before = _scripts(database_url).get_revision(current).down_revision or "base"
-    _until_locked(lambda: command.downgrade(config(database_url), f"{before}"))
+    _retry_while_locked(lambda: command.downgrade(config(database_url), f"{before}"))
     return current
 
 
@@ -158,30 +158,30 @@ def _scripts(database_url: str) -> ScriptDirectory:
     return ScriptDirectory.from_config(config(database_url))
 
 
-def _until_locked(act: Callable[[], None]) -> None:
+def _retry_while_locked(run: Callable[[], None]) -> None:
     """Run a migration, and retry it while its tables are locked; completed revisions are kept between attempts."""
-    for tried in range(1, TRIES + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             with database_faults():
-                _named(act)
+                _run_unless_in_use(run)
                 return
         except _TableInUse as error:
-            if tried == TRIES:
+            if attempt == MAX_ATTEMPTS:
                 raise MigrationFailed(
-                    f"a table was in use each of {TRIES} times that it was asked for ({error}). Look for a long "
+                    f"a table was in use each of {MAX_ATTEMPTS} times that it was asked for ({error}). Look for a long "
                     "transaction in pg_stat_activity; nothing is half done, the same command goes on from here"
                 ) from error
-            logger.warning("a table is in use, the migration tries again", extra={"attempt": tried, "reason": error})
-            time.sleep(PAUSE_SECONDS)  # a bounded wait for the table's users to finish
+            logger.warning("a table is in use, the migration tries again", extra={"attempt": attempt, "reason": error})
+            time.sleep(RETRY_DELAY_SECONDS)  # a bounded wait for the table's users to finish
 
 
 class _TableInUse(Exception):
     pass
 
 
-def _named(act: Callable[[], None]) -> None:
+def _run_unless_in_use(run: Callable[[], None]) -> None:
     try:
-        act()
+        run()
     except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) == _NO_LOCK:
             raise _TableInUse(str(error.orig).strip()) from error

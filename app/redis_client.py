@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 0.5
+TIMEOUT_SECONDS = 0.5
 """The timeout of one reply of Redis; a healthy one takes less than a thousandth of it."""
 OPEN_SECONDS = 5
 """How long the circuit stays open after a failure."""
@@ -28,8 +28,8 @@ def fail_fast_options() -> dict[str, Any]:
     from redis.retry import Retry
 
     return {
-        "socket_connect_timeout": PATIENCE_SECONDS,
-        "socket_timeout": PATIENCE_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "socket_timeout": TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
     }
 
@@ -41,7 +41,7 @@ def connect(url: str) -> "Redis":
     return Redis.from_url(url, decode_responses=True, **fail_fast_options())
 
 
-def faults() -> tuple[type[Exception], ...]:
+def redis_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions that a client raises if Redis fails, or returns something that is not text."""
     from redis import RedisError
 
@@ -51,29 +51,29 @@ def faults() -> tuple[type[Exception], ...]:
 class CircuitBreaker:
     """Circuit breaker for Redis, which logs one line when Redis becomes unavailable or available."""
 
-    def __init__(self, without: str) -> None:
-        self._without = without
+    def __init__(self, fallback: str) -> None:
+        self._fallback = fallback
         """The fallback while Redis is unavailable, for the log."""
         self._lock = threading.Lock()
-        self._away = False
-        self._until = 0.0
+        self._unavailable = False
+        self._open_until = 0.0
 
     @property
-    def closed(self) -> bool:
-        """Return whether Redis may be called."""
-        return time.monotonic() >= self._until
+    def allows_calls(self) -> bool:
+        """Return whether Redis may be called: whether the circuit is closed."""
+        return time.monotonic() >= self._open_until
 
-    def failed(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Record a failed call, and open the circuit."""
         with self._lock:
-            known, self._away = self._away, True
-            self._until = time.monotonic() + OPEN_SECONDS
-        if not known:
-            logger.warning(f"Redis does not answer: {self._without}", extra={"reason": error})
+            was_unavailable, self._unavailable = self._unavailable, True
+            self._open_until = time.monotonic() + OPEN_SECONDS
+        if not was_unavailable:
+            logger.warning(f"Redis does not answer: {self._fallback}", extra={"reason": error})
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """Record a successful call."""
         with self._lock:
-            was_away, self._away = self._away, False
-        if was_away:
-            logger.info(f"Redis answers again; until now {self._without}")
+            was_unavailable, self._unavailable = self._unavailable, False
+        if was_unavailable:
+            logger.info(f"Redis answers again; until now {self._fallback}")

@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 Ids = Sequence[str]
 
 
-class Of(StrEnum):
+class Owner(StrEnum):
     """The owner of a table's rows."""
 
     SAGA = "saga"
@@ -33,7 +33,7 @@ class RetentionRule:
     rows: type[DeclarativeBase]
     column: str
     """The column with the owner's id; it must be the first column of an index."""
-    of: Of = Of.AGGREGATE
+    owner: Owner = Owner.AGGREGATE
     before: Callable[[Session, Ids], None] | None = None
     """A hook of their service, called in the same transaction before the rows are deleted."""
 
@@ -62,9 +62,9 @@ class RetentionRule:
         return result.rowcount
 
 
-def tables(kept: Iterable[RetentionRule]) -> set[str]:
+def tables(rules: Iterable[RetentionRule]) -> set[str]:
     """Return the names of the tables of these rules."""
-    return {part.table.name for part in kept}
+    return {rule.table.name for rule in rules}
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from app.change_feed import Announcer
+from app.change_feed import ChangePublisher
 from app.database import Database, Timeouts
 from app.settings import Settings
 from durable_sagas import Options
@@ -55,15 +55,15 @@ class Runtime:
         return Database(settings.database_url, timeouts)
 
     @cached_property
-    def announcer(self) -> Announcer | None:
+    def change_publisher(self) -> ChangePublisher | None:
         """The publisher of changed sagas to web processes; None without a Redis."""
-        return Announcer(self.settings.shared_redis) if self.settings.shared_redis else None
+        return ChangePublisher(self.settings.shared_redis) if self.settings.shared_redis else None
 
     def close(self) -> None:
         """Interrupt waiting threads, flush pending announcements, and close the database if it was opened."""
         self.stopping.set()
-        if announcer := self.__dict__.get("announcer"):
-            announcer.close()
+        if change_publisher := self.__dict__.get("change_publisher"):
+            change_publisher.close()
         if "database" in self.__dict__:
             self.database.close()
 

@@ -18,5 +18,5 @@ sagas.signals.connect(tracing.record_signal)
 @sagas.signals.connect
 def announce_change(signal: SagaSignal) -> None:
     """Announce a saga's change to the web processes, if they share a Redis."""
-    if announcer := runtime.current().announcer:
-        announcer.announce(signal.saga_id)
+    if publisher := runtime.current().change_publisher:
+        publisher.announce(signal.saga_id)

@@ -21,23 +21,23 @@ class InstallationValue(Base):
 def value_of(name: str) -> str | None:
     """Return a value, or None if it does not exist yet."""
     with runtime.current().database.reading() as session:
-        kept = session.get(InstallationValue, name)
-    return kept.value if kept else None
+        stored = session.get(InstallationValue, name)
+    return stored.value if stored else None
 
 
 def get_or_create(name: str, make: Callable[[], str]) -> str:
     """Return a value, creating it with ``make`` if necessary; concurrent processes get the same one."""
-    kept = value_of(name)
-    if kept is not None:
-        return kept
+    stored = value_of(name)
+    if stored is not None:
+        return stored
     with runtime.current().database.transaction() as session:
-        mine = insert_if_absent(session, InstallationValue).values(name=name, value=make())
-        session.execute(mine.on_conflict_do_nothing())
+        statement = insert_if_absent(session, InstallationValue).values(name=name, value=make())
+        session.execute(statement.on_conflict_do_nothing())
         return session.get_one(InstallationValue, name).value
 
 
-def put(name: str, value: str) -> None:
+def set_value(name: str, value: str) -> None:
     """Set a value, replacing an earlier one."""
     with runtime.current().database.transaction() as session:
-        new = insert_if_absent(session, InstallationValue).values(name=name, value=value)
-        session.execute(new.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        statement = insert_if_absent(session, InstallationValue).values(name=name, value=value)
+        session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))

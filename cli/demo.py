@@ -23,38 +23,36 @@ from workflows.read_side.saga_history import attempts
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 from workflows.seed_data import seed
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 # without scenarios that get stuck: they take until all retries are used up, and are left to the web pages
 PLAYED = tuple(scenario for scenario in SCENARIOS if not scenario.stuck)
 
 
-def play() -> bool:
+def run_demo() -> bool:
     """Run all scenarios concurrently and print each; return whether all ended as specified and the audit is clean."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        here = runtime.use(Runtime(_settings(Path(folder))))
-        migrate(here.settings.database_url)
+        current = runtime.use(Runtime(_settings(Path(folder))))
+        migrate(current.settings.database_url)
         seed()
-        with EmbeddedStack(here):
-            played = [
-                (scenario, kind, place(scenario.order(kind)).saga_id) for scenario in PLAYED for kind in SAGA_TYPES
-            ]
-            _await_end([saga_id for _, _, saga_id in played])
-            verdicts = [_tell(*story) for story in played]
+        with EmbeddedStack(current):
+            runs = [(scenario, kind, place(scenario.order(kind)).saga_id) for scenario in PLAYED for kind in SAGA_TYPES]
+            _await_end([saga_id for _, _, saga_id in runs])
+            outcomes = [_print_outcome(*run) for run in runs]
         violations = list(audit())
-        here.close()
+        current.close()
     for violation in violations:
         write_line(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
-    right = sum(verdicts)
+    passed = sum(outcomes)
     seconds = time.monotonic() - started
-    click.echo(f"\n{right} of {len(verdicts)} ended as the seeds say; {len(violations)} violations; {seconds:.1f} s")
-    return right == len(verdicts) and not violations
+    click.echo(f"\n{passed} of {len(outcomes)} ended as the seeds say; {len(violations)} violations; {seconds:.1f} s")
+    return passed == len(outcomes) and not violations
 
 
 def _settings(folder: Path) -> Settings:
-    given = Settings()
-    settings = given.but(
+    configured = Settings()
+    settings = configured.but(
         database_url=f"sqlite:///{folder / 'demo.db'}",
         broker_url="memory://",
         fault_injection=True,
@@ -63,22 +61,22 @@ def _settings(folder: Path) -> Settings:
     )
     # short timeouts, so that hanging steps are compensated soon; on a slow machine the environment may set longer ones
     short = {
-        name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in given.model_fields_set
+        name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in configured.model_fields_set
     }
     return settings.but(**short)
 
 
 def _await_end(saga_ids: list[str]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     waiting = set(saga_ids)
-    while waiting and time.monotonic() < give_up:
+    while waiting and time.monotonic() < deadline:
         with runtime.current().database.reading() as session:
             sagas = [session.get_one(SagaInstance, saga_id) for saga_id in waiting]
         waiting = {saga.id for saga in sagas if saga.status not in {"completed", "compensated", "stuck"}}
         runtime.current().stopping.wait(0.1)
 
 
-def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
+def _print_outcome(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     view = queries.saga(saga_id)
     saga = view.saga
     with runtime.current().database.reading() as session:
@@ -88,9 +86,9 @@ def _tell(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     for line in table(attempts(view.operations)):
         write_line(f"  {line}")
     click.echo(f"  {' → '.join(states)}")
-    wanted = (scenario.ends, "completed" if scenario.ends == SagaStatus.COMPLETED else "cancelled")
-    ended_right = (saga.status, order.status) == wanted and states == scenario.states(saga_type)
-    click.echo(f"  {'✓' if ended_right else '✕'} saga {saga.status}, order {order.status}")
-    if not ended_right:
-        write_line(f"    expected {wanted} by {scenario.states(saga_type)}; {saga.trouble}")
-    return ended_right
+    expected = (scenario.ends, "completed" if scenario.ends == SagaStatus.COMPLETED else "cancelled")
+    as_expected = (saga.status, order.status) == expected and states == scenario.states(saga_type)
+    click.echo(f"  {'✓' if as_expected else '✕'} saga {saga.status}, order {order.status}")
+    if not as_expected:
+        write_line(f"    expected {expected} by {scenario.states(saga_type)}; {saga.trouble}")
+    return as_expected

@@ -26,14 +26,14 @@ THREADS = 16
 class EmbeddedStack:
     """A worker for all queues and the sweep, for as long as the ``with`` block runs."""
 
-    def __init__(self, here: Runtime) -> None:
-        self.here = here
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self._worker: WorkController | None = None
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         """Start both; return once the worker accepts messages. Raises RuntimeError if it does not within 15 s."""
-        app.conf.update(configuration(self.here.settings))
+        app.conf.update(configuration(self.runtime.settings))
         # without these, tasks of a worker in this process fail silently
         app.finalize()
         app.set_current()
@@ -59,7 +59,7 @@ class EmbeddedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop both: running tasks are finished, waiting ones are left to the sweep of the next start."""
-        self.here.stopping.set()
+        self.runtime.stopping.set()
         if self._worker:
             self._worker.stop()
         for thread in self._threads:
@@ -71,7 +71,7 @@ class EmbeddedStack:
         self._threads.append(thread)
 
     def _schedule(self) -> None:
-        while not self.here.stopping.wait(self.here.settings.sweep_seconds):
+        while not self.runtime.stopping.wait(self.runtime.settings.sweep_seconds):
             try:
                 sagas.sweep_if_available()
             except Exception:

@@ -37,10 +37,10 @@ def run() -> None:
 @commands.command()
 def demo() -> None:
     """Run every scenario of the seeds in every saga type; exit 1 if one does not end as its seed specifies."""
-    from cli.demo import play
+    from cli.demo import run_demo
 
     configure_logging("CRITICAL")  # the printed timelines contain everything, in order
-    sys.exit(0 if play() else 1)
+    sys.exit(0 if run_demo() else 1)
 
 
 @commands.command()
@@ -78,7 +78,7 @@ def password() -> None:
     if operator_password.is_configured():
         click.echo("OPERATOR_PASSWORD is set, and it is what operators log in with: change it there.", err=True)
         sys.exit(USAGE_ERROR)
-    click.echo(f"Operators log in with the password {operator_password.make()}")
+    click.echo(f"Operators log in with the password {operator_password.generate()}")
 
 
 commands.add_command(migrate)
@@ -108,7 +108,7 @@ def main() -> None:
 def _prepared() -> Runtime:
     from workflows.seed_data import seed
 
-    here = load_runtime(log_to=sys.stdout)
-    migrations.migrate(here.settings.database_url)
+    runtime = load_runtime(log_to=sys.stdout)
+    migrations.migrate(runtime.settings.database_url)
     seed()
-    return here
+    return runtime

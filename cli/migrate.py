@@ -67,9 +67,9 @@ def show_status() -> None:
 def create(name: str | None) -> None:
     """Write a new revision NAME from what the models declare and the database does not have."""
     if not name or not NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
-        wrong = f"{name!r} cannot be a revision's name" if name else "the new revision needs a name"
+        problem = f"{name!r} cannot be a revision's name" if name else "the new revision needs a name"
         click.echo(
-            f"{wrong}: up to {MAX_NAME_LENGTH} small letters, digits and single underscores, a letter first, "
+            f"{problem}: up to {MAX_NAME_LENGTH} small letters, digits and single underscores, a letter first, "
             "such as NAME=add_new_table",
             err=True,
         )

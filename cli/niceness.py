@@ -7,10 +7,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SESSION = Path("/proc/self/autogroup")
+SESSION_NICENESS = Path("/proc/self/autogroup")
 """The niceness of this process's session as a whole; exists only where Linux schedules by session (autogroup)."""
-ATTEMPTS = 30
-APART_SECONDS = 0.1
+MAX_ATTEMPTS = 30
+RETRY_DELAY_SECONDS = 0.1
 
 
 def lower_priority(niceness: int) -> None:
@@ -20,16 +20,16 @@ def lower_priority(niceness: int) -> None:
     os.nice(niceness)
     # a process's own niceness counts within its session only; only a session leader changes that of the session,
     # because other processes share it
-    if SESSION.exists() and os.getsid(0) == os.getpid():
-        _give_way_as_a_session(niceness)
+    if SESSION_NICENESS.exists() and os.getsid(0) == os.getpid():
+        _lower_session_priority(niceness)
 
 
-def _give_way_as_a_session(niceness: int) -> None:
-    for _ in range(ATTEMPTS):
+def _lower_session_priority(niceness: int) -> None:
+    for _ in range(MAX_ATTEMPTS):
         try:
-            SESSION.write_text(str(niceness))
+            SESSION_NICENESS.write_text(str(niceness))
         except BlockingIOError:
-            time.sleep(APART_SECONDS)  # the kernel accepts one such change per 0.1 s, from all processes together
+            time.sleep(RETRY_DELAY_SECONDS)  # the kernel accepts one such change per 0.1 s, from all processes together
         except OSError as error:
             logger.info("the session keeps its priority", extra={"reason": error})
             return

@@ -18,7 +18,7 @@ from workflows.operations.archive import Archive
 AGE = re.compile(r"([0-9]{1,6})([hdw])")
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 MAX_AGE = timedelta(days=36500)
-SAYS_SO_EVERY_SECONDS = 2
+REPORT_INTERVAL_SECONDS = 2
 INTERRUPTED = 130
 
 
@@ -58,25 +58,25 @@ def prune(older_than: timedelta, archive: Path | None, batch: int, dry_run: bool
 
 
 def _run(batches: Iterable[retention.Batch]) -> None:
-    done, said = retention.Batch(0, 0), time.monotonic()
+    done, reported_at = retention.Batch(0, 0), time.monotonic()
     number = 0
     try:
-        for number, taken in enumerate(batches, start=1):
-            done = retention.Batch(done.sagas + taken.sagas, done.rows + taken.rows)
-            if time.monotonic() - said >= SAYS_SO_EVERY_SECONDS:
-                said = time.monotonic()
-                _say(done, number, "so far")
+        for number, deleted in enumerate(batches, start=1):
+            done = retention.Batch(done.sagas + deleted.sagas, done.rows + deleted.rows)
+            if time.monotonic() - reported_at >= REPORT_INTERVAL_SECONDS:
+                reported_at = time.monotonic()
+                _report(done, number, "so far")
     except KeyboardInterrupt:
-        _say(done, number, "then stopped; the same command goes on from here")
+        _report(done, number, "then stopped; the same command goes on from here")
         sys.exit(INTERRUPTED)
     except OSError as error:
-        _say(done, number, "then stopped")
+        _report(done, number, "then stopped")
         click.echo(
             f"The archive could not be written: {error.strerror}. What it does not have is still here.", err=True
         )
         sys.exit(1)
-    _say(done, number, "and that was all")
+    _report(done, number, "and that was all")
 
 
-def _say(done: retention.Batch, batches: int, ending: str) -> None:
+def _report(done: retention.Batch, batches: int, ending: str) -> None:
     click.echo(f"{done.sagas} orders ({done.rows} rows) deleted in {batches} batches, {ending}.")

@@ -78,14 +78,14 @@ def show(identifier: str) -> None:
     write_line(f"status  {row.status}{f' at {row.current_step}' if row.current_step else ''}")
     write_line(f"states  {' → '.join(reached['state'] for reached in row.state_history)}")
     if row.error:
-        write_line(f"undone because  {row.error}")
+        write_line(f"compensated because  {row.error}")
     if row.cancel_requested_at:
         write_line(f"cancel requested  {row.cancel_requested_at:%Y-%m-%d %H:%M:%S}: {row.cancel_reason}")
     if row.stuck_reason:
         write_line(f"stuck on  {row.stuck_reason}")
     for line in table(attempts(view.operations)):
         write_line(f"  {line}")
-    for act in view.acts:
+    for act in view.operator_actions:
         note = f": {act.note}" if act.note else ""
         write_line(f"{act.at:%Y-%m-%d %H:%M:%S}  {act.by}: {act.act}{note}")
 
@@ -114,21 +114,21 @@ def resume(identifier: str | None, step: str | None, by: str) -> None:
 
 @saga.command()
 @ID
-@click.option("--by", required=True, callback=_name, help="Who says that the compensation was done by hand.")
-@click.option("--note", help="What was done, for whoever reads the history.")
-@click.option("--step", help="The step that was undone by hand, where several are stuck.")
+@click.option("--by", required=True, callback=_name, help="Who confirms that the compensation was resolved manually.")
+@click.option("--note", help="What was done, for the history.")
+@click.option("--step", help="The step that was resolved manually, if several are stuck.")
 def skip(identifier: str, by: str, note: str | None, step: str | None) -> None:
-    """Skip the compensation on which a saga is stuck, because it was done manually outside the system."""
+    """Skip the compensation on which a saga is stuck, because it was resolved manually outside the system."""
     statement = ManualCompletion(by=by, note=note, step=step)
     _ask(identifier, lambda saga_id: sagas.skip(saga_id, statement))
 
 
 def _ask(identifier: str, operation: Callable[[str], SagaInstance]) -> None:
     with _refusals():
-        asked = operation(_saga_id(identifier))
-    _be_heard(asked.id)
-    pending = asked.cancel_decision == CancelDecision.PENDING
-    write_line(f"saga {asked.id} is {asked.status}{', its cancellation is requested' if pending else ''}")
+        saga = operation(_saga_id(identifier))
+    _wake_embedded(saga.id)
+    pending = saga.cancel_decision == CancelDecision.PENDING
+    write_line(f"saga {saga.id} is {saga.status}{', its cancellation is requested' if pending else ''}")
 
 
 def _resume_all(step: str, by: str) -> None:
@@ -137,7 +137,7 @@ def _resume_all(step: str, by: str) -> None:
     while True:
         done = sagas.resume_stuck(step, by=by, after=after)
         for saga_id in done.resumed:
-            _be_heard(saga_id)
+            _wake_embedded(saga_id)
         for saga_id, reason in done.refused.items():
             write_line(f"saga {saga_id} was not resumed: {reason}", err=True)
         resumed, refused, after = resumed + len(done.resumed), refused + len(done.refused), done.next_after
@@ -147,14 +147,14 @@ def _resume_all(step: str, by: str) -> None:
     sys.exit(1 if refused else 0)
 
 
-def _be_heard(saga_id: str) -> None:
+def _wake_embedded(saga_id: str) -> None:
     """Make the saga due for the next sweep if the stack is embedded: messages of this process reach no worker then."""
-    here = runtime.current()
-    if here.settings.embedded:
-        with here.database.transaction() as session:
-            asked = session.get_one(SagaInstance, saga_id, with_for_update=True)
-            if asked.status in ACTIVE:
-                asked.wake_at = here.now()
+    current = runtime.current()
+    if current.settings.embedded:
+        with current.database.transaction() as session:
+            saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
+            if saga.status in ACTIVE:
+                saga.wake_at = current.now()
 
 
 def _saga_id(identifier: str) -> str:
@@ -170,10 +170,10 @@ def _saga_id(identifier: str) -> str:
 
 
 def _open() -> None:
-    here = load_runtime()
-    tracing.start(here.settings, "operator")
+    current = load_runtime()
+    tracing.start(current.settings, "operator")
     app.set_default()
-    if here.settings.prometheus_multiproc_dir:
+    if current.settings.prometheus_multiproc_dir:
         registry.start()  # operations run in this process; their counts must outlive it
 
 

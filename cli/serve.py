@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve(here: Runtime) -> None:
+def serve(runtime: Runtime) -> None:
     """Serve web, worker and scheduler until SIGINT or SIGTERM; exit with 2 if the port cannot be used.
 
     The first signal stops gracefully: running requests and steps are finished. A second one ends the process at once.
     """
-    settings = here.settings
+    settings = runtime.settings
     tracing.start(settings, "cloudmart")
     sockets: dict[int, Any] = {}
     try:
@@ -56,14 +56,14 @@ def serve(here: Runtime) -> None:
             raise
         click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
         sys.exit(2)
-    StopSignals(here, sockets).install()
-    with EmbeddedStack(here):
+    StopSignals(runtime, sockets).install()
+    with EmbeddedStack(runtime):
         url = f"http://{settings.host}:{settings.port}"
         click.echo(_greeting(url) + _how_to_log_in(url, settings))
         server.run()  # returns when StopSignals raises SystemExit
         click.echo("Stopping.")
     server.close()
-    here.close()
+    runtime.close()
     tracing.stop()
 
 
@@ -74,12 +74,12 @@ class StopSignals(wasyncore.file_dispatcher):
     a pipe (self-pipe trick), which the loop reads like its sockets.
     """
 
-    def __init__(self, here: Runtime, sockets: dict[int, Any]) -> None:
+    def __init__(self, runtime: Runtime, sockets: dict[int, Any]) -> None:
         read_end: Any  # an int; the stubs declare a file
         read_end, self._write_end = os.pipe()
         super().__init__(read_end, map=sockets)
         os.close(read_end)  # the dispatcher has its own duplicate
-        self._here = here
+        self._runtime = runtime
 
     def install(self) -> None:
         """Install the handlers; also for SIGINT, which shells set to be ignored in background processes."""
@@ -97,7 +97,7 @@ class StopSignals(wasyncore.file_dispatcher):
 
     def handle_read(self) -> None:
         """Set the stopping event, and raise SystemExit to end the loop."""
-        self._here.stopping.set()  # the server joins its threads, and those of live pages run until this is set
+        self._runtime.stopping.set()  # the server joins its threads, and those of live pages run until this is set
         raise SystemExit
 
 
@@ -109,7 +109,7 @@ Order a book:
   curl -s {url}/api/v1/orders -H 'Content-Type: application/json' \\
     -d '{{"customer_id": "customer-001", "items": [{{"product_id": "book-123", "quantity": 1, "price": 3500}}]}}'
 
-Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it undone.
+Watch it in the browser, or break it: add "simulate": {{"shipping": "decline"}} and see it compensated.
 """
 
 
@@ -118,9 +118,9 @@ def _how_to_log_in(url: str, settings: Settings) -> str:
     if operator_password.is_configured():
         return f"{page} with the OPERATOR_PASSWORD.\n"
     # otherwise several web servers start at once and their output is kept in logs: an operator runs the command there
-    made = operator_password.make_first() if settings.embedded else None
-    if made:
-        return f"{page} with the password {made}\n(shown this once; `python -m app password` makes another)\n"
+    generated = operator_password.generate_first() if settings.embedded else None
+    if generated:
+        return f"{page} with the password {generated}\n(shown this once; `python -m app password` makes another)\n"
     if operator_password.exists():
         return f"{page} with the password made before (`python -m app password` makes another).\n"
     return "Nobody can log in as an operator: set OPERATOR_PASSWORD, or run `python -m app password`.\n"

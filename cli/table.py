@@ -11,5 +11,5 @@ def table(attempts: Iterable[Attempt]) -> Iterator[str]:
     for attempt in attempts:
         milliseconds = "" if attempt.milliseconds is None else f"{attempt.milliseconds:.1f}"
         line = f"{attempt.step:<18}{attempt.operation:<14}{attempt.outcome:<11}{attempt.number:>7}{milliseconds:>9}"
-        remark = "found nothing to undo" if attempt.nothing_to_undo else attempt.error
+        remark = "found nothing to compensate" if attempt.nothing_to_undo else attempt.error
         yield f"{line}  {remark}" if remark else line

@@ -24,8 +24,8 @@ def worker(queue: str) -> None:
     if queue not in QUEUES:
         click.echo(f"There is no queue {queue!r}. There are: {', '.join(QUEUES)}.", err=True)
         sys.exit(USAGE_ERROR)
-    here = load_runtime()
-    lower_priority(here.settings.worker_niceness)
+    settings = load_runtime().settings
+    lower_priority(settings.worker_niceness)
     # a unique name: RabbitMQ rejects one still held by a worker that is shutting down or was just killed
     name = f"{queue}-{uuid4().hex[:8]}@%h"
     # only Celery's worker command: importing its other commands, such as Flower's and the shell's, takes 20 MB more.
@@ -33,7 +33,9 @@ def worker(queue: str) -> None:
     context = CLIContext(celery, no_color=False, workdir=None, quiet=True)
     # without gossip: its consumer crashes on a message that cannot be decoded
     celery_worker.main(
-        ["-Q", queue, "-n", name, "-E", "--without-gossip", *_pool(queue, here.settings)], "celery worker", obj=context
+        ["-Q", queue, "-n", name, "-E", "--without-gossip", *_pool(queue, settings)],
+        "celery worker",
+        obj=context,
     )
 
 

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-PATIENCE_SECONDS = 4
+TIMEOUT_SECONDS = 4
 
 
 def heartbeat(path: str, starting_seconds: str = "0") -> str:
@@ -35,12 +35,12 @@ def container_age() -> float:
 def http(port: str, path: str) -> str:
     """Return what is wrong with a server on this machine; an empty string if it responds with 200."""
     try:
-        with socket.create_connection(("127.0.0.1", int(port)), PATIENCE_SECONDS) as connection:
+        with socket.create_connection(("127.0.0.1", int(port)), TIMEOUT_SECONDS) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            answer = connection.recv(64).partition(b"\r\n")[0]
+            status_line = connection.recv(64).partition(b"\r\n")[0]
     except OSError as error:
         return f"it does not answer: {error}"
-    return "" if b" 200 " in answer else f"it answers {answer.decode(errors='replace')}"
+    return "" if b" 200 " in status_line else f"it answers {status_line.decode(errors='replace')}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Protocol
 SERVICES = ("orders", "inventory", "payments", "shipping", "notifications", "orchestrator", "beat", "web", "flower")
 """The long-running services of our own image. Stateful servers, and nginx with its open connections, are not rolled."""
 
-PATIENCE_SECONDS = 180
+HEALTH_TIMEOUT_SECONDS = 180
 
 CREATED_SERVICE_IMAGE = '{{.Created}} {{index .Config.Labels "com.docker.compose.service"}} {{.Config.Image}}'
 
@@ -52,48 +52,48 @@ class Docker:
 
     def containers(self, service: str) -> list[str]:
         """Return the containers of a service, oldest first, whatever state they are in."""
-        found = _told("docker", "compose", "ps", "--all", "--quiet", service).split()
-        return sorted(found, key=lambda container: _told("docker", "inspect", "-f", "{{.Created}}", container))
+        found = _output_of("docker", "compose", "ps", "--all", "--quiet", service).split()
+        return sorted(found, key=lambda container: _output_of("docker", "inspect", "-f", "{{.Created}}", container))
 
     def scale(self, service: str, count: int) -> None:
         """Scale a service to ``count`` containers, without recreating the existing ones."""
-        _told(
+        _output_of(
             *("docker", "compose", "up", "--detach", "--no-deps", "--no-build", "--no-recreate"),
             *("--scale", f"{service}={count}", service),
         )
 
     def becomes_healthy(self, container: str) -> bool:
         """Wait until a container is healthy; return whether it is."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < give_up:
-            seen = json.loads(_told("docker", "inspect", container))[0]
-            if seen["State"]["Health"]["Status"] == "healthy":
+        deadline = time.monotonic() + HEALTH_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            state = json.loads(_output_of("docker", "inspect", container))[0]
+            if state["State"]["Health"]["Status"] == "healthy":
                 return True
-            if seen["RestartCount"] or seen["State"]["Status"] != "running":
+            if state["RestartCount"] or state["State"]["Status"] != "running":
                 return False
             time.sleep(0.5)
         return False
 
     def end(self, container: str) -> None:
         """Stop a container, waiting for as long as its service's grace period, and remove it."""
-        _told("docker", "stop", container)
-        _told("docker", "rm", container)
+        _output_of("docker", "stop", container)
+        _output_of("docker", "rm", container)
 
     def versions(self) -> list[tuple[str, str]]:
         """Return the service and the version of every container of our image, oldest first."""
-        found = _told("docker", "compose", "ps", "--all", "--quiet", *SERVICES).split()
-        lines = _told("docker", "inspect", "-f", CREATED_SERVICE_IMAGE, *found).splitlines() if found else []
+        found = _output_of("docker", "compose", "ps", "--all", "--quiet", *SERVICES).split()
+        lines = _output_of("docker", "inspect", "-f", CREATED_SERVICE_IMAGE, *found).splitlines() if found else []
         described = [line.split() for line in sorted(lines)]
         return [(service, image.removeprefix("cloudmart:")) for _, service, image in described]
 
 
-def roll(engine: Engine, services: Iterable[str], say: Callable[[str], object]) -> None:
+def roll(engine: Engine, services: Iterable[str], report: Callable[[str], object]) -> None:
     """Replace the containers of services, one after the other. Raises NotHealthy and the engine's errors."""
     for service in services:
         old = engine.containers(service)
         for number, container in enumerate(old, start=1):
             _replace(engine, service, container)
-            say(f"{service}: {number} of {len(old)} replaced")
+            report(f"{service}: {number} of {len(old)} replaced")
 
 
 def _replace(engine: Engine, service: str, old: str) -> None:
@@ -112,27 +112,27 @@ def _replace(engine: Engine, service: str, old: str) -> None:
     engine.end(old)
 
 
-def _told(*command: str) -> str:
+def _output_of(*command: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
 
 
-def main(asked: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Roll the given services, or all; return the exit code."""
-    if asked[:1] == ["--version-of"]:
+    if arguments[:1] == ["--version-of"]:
         # after a roll that stopped half-way the oldest container runs the version that was healthy
-        sys.stdout.write(next((version for service, version in Docker().versions() if service in asked), ""))
+        sys.stdout.write(next((version for service, version in Docker().versions() if service in arguments), ""))
         return 0
-    unknown = [service for service in asked if service not in SERVICES]
+    unknown = [service for service in arguments if service not in SERVICES]
     if unknown:
         sys.stderr.write(f"{', '.join(unknown)}: not to be rolled. What can be: {', '.join(SERVICES)}\n")
         return 2
     try:
-        roll(Docker(), asked or SERVICES, lambda line: sys.stdout.write(f"{line}\n"))
+        roll(Docker(), arguments or SERVICES, lambda line: sys.stdout.write(f"{line}\n"))
         _record(Docker())
     except NotHealthy as error:
-        return _refused(str(error))
+        return _fail(str(error))
     except subprocess.CalledProcessError as error:
-        return _refused(f"{' '.join(error.cmd)} failed")
+        return _fail(f"{' '.join(error.cmd)} failed")
     return 0
 
 
@@ -141,10 +141,10 @@ def _record(docker: Docker) -> None:
     running = docker.versions()
     versions = sorted({version for _, version in running})
     if len(versions) == 1:
-        _told("sh", str(ENV_FILE.parent / "deploy" / "make-env"), f"CLOUDMART_VERSION={versions[0]}")
+        _output_of("sh", str(ENV_FILE.parent / "deploy" / "make-env"), f"CLOUDMART_VERSION={versions[0]}")
         return
     for version in versions:
-        services = sorted({service for service, its_version in running if its_version == version})
+        services = sorted({service for service, service_version in running if service_version == version})
         sys.stdout.write(f"version {version}: {', '.join(services)}\n")
     sys.stdout.write(
         f".env keeps version {_recorded_version()}, which `docker compose up` starts, until all services run the same: "
@@ -152,7 +152,7 @@ def _record(docker: Docker) -> None:
     )
 
 
-def _refused(reason: str) -> int:
+def _fail(reason: str) -> int:
     version = _recorded_version()
     sys.stderr.write(f"{reason}\n")
     sys.stderr.write(f".env keeps version {version}; `make roll VERSION={version}` takes back what was replaced\n")

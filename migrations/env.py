@@ -10,7 +10,7 @@ from sqlalchemy import Connection, MetaData, text
 
 import workflows  # noqa: F401  (declares every table)
 from app.database import METADATA, Database, Money, UtcDateTime
-from app.migrations import LOCK_TIMEOUT_SECONDS, ONE_AT_A_TIME, belongs_to_models
+from app.migrations import ADVISORY_LOCK_KEY, LOCK_TIMEOUT_SECONDS, belongs_to_models
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def take_turn(connection: Connection) -> None:
     Also sets the lock timeout of the connection.
     """
     told = False
-    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_AT_A_TIME}):
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK_KEY}):
         # polled: a session that blocks on the lock keeps a snapshot, for which CREATE INDEX CONCURRENTLY would wait
         connection.commit()
         if not told:

@@ -192,7 +192,7 @@ def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
     wrong = Scenario("wrong", "out of stock, and said to complete", (Item("book-456", 1),))
     monkeypatch.setattr(demo, "PLAYED", (wrong,))
 
-    assert demo.play() is False
+    assert demo.run_demo() is False
     assert "✕ saga compensated, order cancelled" in capsys.readouterr().out
 
 

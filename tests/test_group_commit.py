@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.database import after_commit, current_transaction
-from app.database.group_commit import GroupCommit, Member
+from app.database.group_commit import GroupCommit, Request
 from app.errors import DatabaseUnavailable, Invalid
 from app.runtime import Runtime
 from tests.testkit.processes import wait_for
 
-Do = Callable[[Session, Sequence[Member[str, str]]], None]
+Do = Callable[[Session, Sequence[Request[str, str]]], None]
 caller: ContextVar[str] = ContextVar("caller", default="nobody")
 
 
@@ -45,17 +45,17 @@ class Crew:
     def _ask(self, name: str) -> str:
         caller.set(name)
         self.threads[name] = threading.get_ident()
-        return self.group.together(name)
+        return self.group.submit(name)
 
-    def _counted(self, session: Session, members: Sequence[Member[str, str]]) -> None:
-        self.transactions.append([member.wanted for member in members])
+    def _counted(self, session: Session, requests: Sequence[Request[str, str]]) -> None:
+        self.transactions.append([request.payload for request in requests])
         assert self._all_here.wait(60)
-        self._do(session, members)
+        self._do(session, requests)
 
 
-def serve(session: Session, members: Sequence[Member[str, str]]) -> None:
-    for member in members:
-        member.got = member.wanted.upper()
+def serve(session: Session, requests: Sequence[Request[str, str]]) -> None:
+    for request in requests:
+        request.value = request.payload.upper()
 
 
 def test_what_comes_meanwhile_shares_the_next_transaction_in_the_order_in_which_it_came(here: Runtime) -> None:
@@ -65,14 +65,14 @@ def test_what_comes_meanwhile_shares_the_next_transaction_in_the_order_in_which_
 
     assert crew.transactions == [["a"], ["b", "c", "d"]]
     assert {name: asked.result() for name, asked in got.items()} == {name: name.upper() for name in "abcd"}
-    assert crew.group.together("e") == "E"  # and the next one need not wait
+    assert crew.group.submit("e") == "E"  # and the next one need not wait
 
 
 def test_one_that_is_refused_is_refused_alone(here: Runtime) -> None:
-    def refuse(session: Session, members: Sequence[Member[str, str]]) -> None:
-        serve(session, members)
-        for member in members:
-            member.error = Invalid("not you") if member.wanted == "c" else None
+    def refuse(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        serve(session, requests)
+        for request in requests:
+            request.error = Invalid("not you") if request.payload == "c" else None
 
     got = Crew(refuse).want("a", "b", "c")
 
@@ -82,10 +82,10 @@ def test_one_that_is_refused_is_refused_alone(here: Runtime) -> None:
 
 
 def test_where_one_makes_it_fail_each_has_a_transaction_of_its_own(here: Runtime) -> None:
-    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
-        if any(member.wanted == "c" for member in members):
+    def fail(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        if any(request.payload == "c" for request in requests):
             raise LookupError("c")
-        serve(session, members)
+        serve(session, requests)
 
     crew = Crew(fail)
     got = crew.want("a", "b", "c", "d")
@@ -97,9 +97,9 @@ def test_where_one_makes_it_fail_each_has_a_transaction_of_its_own(here: Runtime
 
 
 def test_what_the_database_did_not_do_is_not_done_again(here: Runtime) -> None:
-    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
-        serve(session, members)
-        if len(members) > 1:
+    def fail(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        serve(session, requests)
+        if len(requests) > 1:
             raise DatabaseUnavailable("away")
 
     crew = Crew(fail)
@@ -128,9 +128,9 @@ def test_what_may_have_been_committed_is_not_done_again(here: Runtime, monkeypat
 
 
 def test_who_is_interrupted_is_and_the_others_learn_that_it_was_not_done(here: Runtime) -> None:
-    def be_interrupted(session: Session, members: Sequence[Member[str, str]]) -> None:
-        serve(session, members)
-        if len(members) > 1:
+    def be_interrupted(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        serve(session, requests)
+        if len(requests) > 1:
             raise SystemExit
 
     got = Crew(be_interrupted).want("a", "b", "c")
@@ -141,7 +141,7 @@ def test_who_is_interrupted_is_and_the_others_learn_that_it_was_not_done(here: R
 
 
 def test_each_raises_an_exception_of_its_own(here: Runtime) -> None:
-    def fail(session: Session, members: Sequence[Member[str, str]]) -> None:
+    def fail(session: Session, requests: Sequence[Request[str, str]]) -> None:
         raise DatabaseUnavailable("away")
 
     got = Crew(fail).want("a", "b", "c")
@@ -160,9 +160,9 @@ def test_what_follows_the_commit_is_called_for_each_in_its_own_thread_and_contex
         after_commit(session, lambda: called.append((name, context, threading.get_ident())))
         return name.upper()
 
-    def do(session: Session, members: Sequence[Member[str, str]]) -> None:
-        for member in members:
-            member.got = member.run(session, follow, session, member.wanted)
+    def do(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        for request in requests:
+            request.value = request.run(session, follow, session, request.payload)
 
     Crew(do, threads).want("a", "b", "c")
 
@@ -172,11 +172,11 @@ def test_what_follows_the_commit_is_called_for_each_in_its_own_thread_and_contex
 def test_nothing_follows_what_was_rolled_back(here: Runtime) -> None:
     called: list[str] = []
 
-    def do(session: Session, members: Sequence[Member[str, str]]) -> None:
-        for member in members:
-            member.run(session, after_commit, session, lambda: called.append("told"))
+    def do(session: Session, requests: Sequence[Request[str, str]]) -> None:
+        for request in requests:
+            request.run(session, after_commit, session, lambda: called.append("told"))
         raise LookupError
 
     with pytest.raises(LookupError):
-        GroupCommit(do).together("a")
+        GroupCommit(do).submit("a")
     assert called == []

@@ -55,7 +55,7 @@ def test_show_tells_where_a_saga_stands_and_every_attempt(name: str) -> None:
     assert f"saga    {placed.saga_id} · order\n" in shown.output
     assert "status  stuck at process_payment\n" in shown.output
     assert "PAYMENT_COMPLETED → COMPENSATION_STARTED\n" in shown.output
-    assert "undone because  arrange_shipping: declined, as simulated\n" in shown.output
+    assert "compensated because  arrange_shipping: declined, as simulated\n" in shown.output
     assert "stuck on  payments.refund_payment: unavailable, as simulated (7 of 7)\n" in shown.output
     assert shown.output.count("compensation  failed") == 7
 

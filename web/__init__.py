@@ -53,12 +53,12 @@ class Web(OpenAPI):
         """The key that signs sessions and form tokens; read on first use, because it may be stored in the database."""
         if self._secret_key is None:
             configured = runtime.current().settings.secret_key
-            kept = (
+            key = (
                 configured.get_secret_value()
                 if configured
                 else stored_values.get_or_create("secret_key", token_urlsafe)
             )
-            self._secret_key = kept
+            self._secret_key = key
         return self._secret_key
 
     def raise_routing_exception(self, request: Request) -> NoReturn:

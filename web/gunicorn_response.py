@@ -22,7 +22,7 @@ class BufferedHead:
         if self._head is None:
             self._head = data
         else:
-            self._socket.sendall(self._taken() + data)
+            self._socket.sendall(self._take_head() + data)
 
     def sendfile(self, file: Any, offset: int, count: int) -> int:
         """Send the buffer, then a part of a file."""
@@ -32,9 +32,9 @@ class BufferedHead:
     def flush(self) -> None:
         """Send the buffer."""
         if self._head:
-            self._socket.sendall(self._taken())
+            self._socket.sendall(self._take_head())
 
-    def _taken(self) -> bytes:
+    def _take_head(self) -> bytes:
         head, self._head = self._head or b"", b""
         return head
 

@@ -12,17 +12,19 @@ from app.celery import app as celery
 from app.errors import DatabaseUnavailable
 from web import problem_types, problems
 from web.api import responses
-from web.api.responses import answer
+from web.api.responses import json_response
 
 logger = logging.getLogger(__name__)
 
-api = APIBlueprint("health", __name__, abp_tags=[Tag(name="Health", description="For whoever runs the process.")])
+api = APIBlueprint(
+    "health", __name__, abp_tags=[Tag(name="Health", description="For administrators and load balancers.")]
+)
 
 
 @api.get("/healthz", responses={200: responses.AliveReply, **problems.responses()})
 def alive() -> Response:
     """Report that the process runs, regardless of its dependencies."""
-    return answer(responses.AliveReply(status="alive"))
+    return json_response(responses.AliveReply(status="alive"))
 
 
 @api.get("/readyz", responses={200: responses.ReadyReply, **problems.responses()})
@@ -33,7 +35,7 @@ def ready() -> Response:
     if silent:
         detail = f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
         return problems.problem(problem_types.NOT_READY, detail, facts=state)
-    return answer(responses.ReadyReply(status="ready", **state))
+    return json_response(responses.ReadyReply(status="ready", **state))
 
 
 def _database() -> str:

@@ -16,19 +16,19 @@ blueprint = Blueprint("language", __name__)
 
 def register(app: Flask) -> None:
     """Render every page in the user's language. The message catalogues are in ``web/translations``."""
-    Babel(app, locale_selector=wanted)
+    Babel(app, locale_selector=select_language)
     app.register_blueprint(blueprint)
     app.context_processor(lambda: {"language": str(get_locale()), "languages": _by_own_name()})
-    app.after_request(_depends_on_reader)
+    app.after_request(_vary_by_language)
 
 
-def wanted() -> str:
+def select_language() -> str:
     """Return the language of the response to this request."""
     chosen = request.cookies.get(COOKIE)
     return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
 
 
-def say(text: str, **values: object) -> str:
+def translate(text: str, **values: object) -> str:
     """Return a text in the user's language, with its placeholders filled in."""
     return str(gettext(text, **values))
 
@@ -47,7 +47,7 @@ def _by_own_name() -> dict[str, str]:
     return {name: (Locale.parse(name).get_display_name() or name).capitalize() for name in LANGUAGES}
 
 
-def _depends_on_reader(response: Response) -> Response:
+def _vary_by_language(response: Response) -> Response:
     if response.mimetype == "text/html":
         response.vary.update(("Accept-Language", "Cookie"))
     return response

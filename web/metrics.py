@@ -15,7 +15,9 @@ DESCRIBED = {
     "content": {"text/plain": {"schema": {"type": "string"}, "example": 'saga_stuck{type="order"} 0.0\n'}},
 }
 
-api = APIBlueprint("metrics", __name__, abp_tags=[Tag(name="Health", description="For whoever runs the process.")])
+api = APIBlueprint(
+    "metrics", __name__, abp_tags=[Tag(name="Health", description="For administrators and load balancers.")]
+)
 
 
 def register(app: Flask) -> None:

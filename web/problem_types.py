@@ -20,14 +20,14 @@ def N_(text: str) -> str:  # noqa: N802  (the conventional gettext marker for te
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A type of problem. ``example`` is a sample detail, ``remedy`` what a client should do."""
+    """A type of problem. ``example`` is a sample detail, ``fix`` what a client should do."""
 
     slug: str
     status: int
     title: str
-    meaning: str
-    when: str
-    remedy: str
+    summary: str
+    cause: str
+    fix: str
     example: str
     instance: str = "/api/v1/orders"
     field: str | None = None
@@ -62,7 +62,7 @@ BAD_REQUEST = ProblemType(
         " what the schema does not have, or asks for too much at once; or the Host header names a host that is not"
         " known here."
     ),
-    N_("Mend the request; sent again as it is, it gets the same answer."),
+    N_("Correct the request; sent again unchanged, it gets the same response."),
     "the body is not JSON: Expecting value: line 1 column 1 (char 0)",
 )
 UNAUTHORIZED = ProblemType(
@@ -84,7 +84,7 @@ FORBIDDEN = ProblemType(
         "An order asks for a simulated fault where faults are switched off, or a page of another site made a browser"
         " send the request."
     ),
-    N_("Leave out what is not allowed; whoever runs the installation may switch it on in its settings."),
+    N_("Leave out what is not allowed; an administrator of the installation can enable it in its settings."),
     "faults cannot be simulated here: set FAULT_INJECTION=1 to allow it",
     field="simulate",
 )
@@ -104,7 +104,7 @@ METHOD_NOT_ALLOWED = ProblemType(
     N_("Method not allowed"),
     N_("The address exists, but not for this method."),
     N_("For instance PUT is sent where only GET and POST are understood."),
-    N_("Use one of the methods that the answer's Allow header names."),
+    N_("Use one of the methods that the response's Allow header names."),
     "The method is not allowed for the requested URL.",
 )
 CONFLICT = ProblemType(
@@ -113,7 +113,7 @@ CONFLICT = ProblemType(
     N_("Conflict"),
     N_("The request is well formed and does not fit the present state of what it is about."),
     N_("The order is past its point of no return, the saga has ended already, or the id is taken."),
-    N_("Look at the present state, which the facts tell, and decide anew."),
+    N_("Check the current state, which is in the facts, and decide again."),
     "too late to cancel: it is past the point of no return",
     "/api/v1/orders/0198c0de-0000-7000-8000-000000000000",
     facts=(("status", "running"),),
@@ -137,7 +137,7 @@ TOO_LARGE = ProblemType(
     413,
     N_("Too large"),
     N_("The body of the request is larger than one megabyte."),
-    N_("Before the body is looked at."),
+    N_("Before the body is parsed."),
     N_("Send less at a time."),
     "The data value transmitted exceeds the capacity limit.",
 )
@@ -145,7 +145,7 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
     415,
     N_("Unsupported media type"),
-    N_("The body is not said to be JSON."),
+    N_("The body is not declared as JSON."),
     N_("The request has no Content-Type header, or another one than application/json."),
     N_("Send the body as JSON, with Content-Type: application/json."),
     "the body must be JSON, sent with Content-Type: application/json",
@@ -156,7 +156,7 @@ INVALID = ProblemType(
     N_("Invalid request"),
     N_("The request can be read, but some of its fields are wrong. Nothing has been changed."),
     N_("A field is missing, unknown, out of its bounds, or names something that does not exist."),
-    N_("Mend the fields that the errors name; each says why."),
+    N_("Correct the fields that the errors name; each has a reason."),
     "there is no book book-000",
     field="items.0.product_id",
 )
@@ -166,7 +166,7 @@ RATE_LIMITED = ProblemType(
     N_("Too many requests"),
     N_("The same was tried too often in a short time."),
     N_("Wrong passwords were tried again and again, from one address or from many."),
-    N_("Wait as long as the answer's Retry-After header says."),
+    N_("Wait as long as the response's Retry-After header says."),
     "Too many wrong passwords were tried. Wait a minute, then try again.",
     "/operator/login",
 )
@@ -174,11 +174,11 @@ INTERNAL = ProblemType(
     "internal",
     500,
     N_("Internal server error"),
-    N_("Something went wrong here that nobody foresaw; it has been logged."),
+    N_("An unexpected error occurred; it has been logged."),
     N_("Never, if all is well: it is a defect."),
     N_(
-        "Look whether the request took effect before sending it again; with the same Idempotency-Key an order can be"
-        " sent again without harm."
+        "Check whether the request took effect before sending it again; an order can be sent again "
+        "safely with the same Idempotency-Key."
     ),
     "something went wrong here; it has been logged",
 )
@@ -186,11 +186,11 @@ UNAVAILABLE = ProblemType(
     "unavailable",
     503,
     N_("Service unavailable"),
-    N_("The database did not answer, or gave up what it was asked."),
+    N_("The database did not respond, or aborted the statement."),
     N_("It is being restarted, or too busy."),
     N_(
-        "Send the same request again after as many seconds as the answer's Retry-After header says; an order with the"
-        " same Idempotency-Key."
+        "Send the same request again after as many seconds as the response's Retry-After header "
+        "says; an order with the same Idempotency-Key."
     ),
     "the database does not answer, try again",
 )
@@ -198,8 +198,8 @@ NOT_READY = ProblemType(
     "not-ready",
     503,
     N_("Not ready"),
-    N_("This process runs, and something that it depends on does not answer."),
-    N_("Only at /readyz, for load balancers and whoever runs the process."),
+    N_("This process runs, but something that it depends on does not respond."),
+    N_("Only at /readyz, for load balancers and administrators."),
     N_("Send requests elsewhere until it is ready."),
     "broker does not answer",
     "/readyz",
@@ -207,8 +207,8 @@ NOT_READY = ProblemType(
 )
 
 ALL: dict[str, ProblemType] = {
-    kind.slug: kind
-    for kind in (
+    problem_type.slug: problem_type
+    for problem_type in (
         BAD_REQUEST,
         UNAUTHORIZED,
         FORBIDDEN,
@@ -239,7 +239,7 @@ _BY_CLASS: dict[type[Exception], ProblemType] = {
     errors.DatabaseUnavailable: UNAVAILABLE,
 }
 
-_BY_STATUS = {kind.status: kind for kind in reversed(ALL.values())}
+_BY_STATUS = {problem_type.status: problem_type for problem_type in reversed(ALL.values())}
 
 
 def of(error: Exception) -> ProblemType:

@@ -88,7 +88,7 @@ def register(app: Flask) -> None:
 
 
 def problem(
-    kind: ProblemType,
+    problem_type: ProblemType,
     detail: str,
     *,
     status: int | None = None,
@@ -97,13 +97,13 @@ def problem(
 ) -> Response:
     """Return an error response, as a page for browsers; its status is the type's unless another one is given."""
     if _browsing():
-        page = render_template("problem.html", kind=kind, detail=detail)
-        return Response(page, status or kind.status, mimetype="text/html")
-    return document(kind, detail, status=status, errors=errors, facts=facts)
+        page = render_template("problem.html", problem_type=problem_type, detail=detail)
+        return Response(page, status or problem_type.status, mimetype="text/html")
+    return document(problem_type, detail, status=status, errors=errors, facts=facts)
 
 
 def document(
-    kind: ProblemType,
+    problem_type: ProblemType,
     detail: str,
     *,
     status: int | None = None,
@@ -111,10 +111,10 @@ def document(
     facts: Mapping[str, object] | None = None,
 ) -> Response:
     """Return a problem document, also to a browser."""
-    status = status or kind.status
-    told = Problem(
-        type=kind.reference,
-        title=kind.title,
+    status = status or problem_type.status
+    body = Problem(
+        type=problem_type.reference,
+        title=problem_type.title,
         status=status,
         detail=detail,
         instance=request.path,
@@ -122,7 +122,7 @@ def document(
         facts=dict(facts or {}),
     )
     # not pydantic's own JSON: it fails on lone surrogates, which a client's field names may contain
-    return Response(json.dumps(told.model_dump()), status, mimetype=MEDIA_TYPE)
+    return Response(json.dumps(body.model_dump()), status, mimetype=MEDIA_TYPE)
 
 
 def errors_of(error: RequestError) -> list[FieldError]:
@@ -132,8 +132,8 @@ def errors_of(error: RequestError) -> list[FieldError]:
     return [FieldError(field=error.field, reason=error.detail)] if error.field else []
 
 
-def _reason(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
+def _reason(error_type: str, message: str) -> str:
+    if error_type == "extra_forbidden":
         return "is not a known field"
     return message.removeprefix("Value error, ")
 
@@ -145,17 +145,17 @@ def _browsing() -> bool:
 
 
 def _refused(error: RequestError) -> Response:
-    kind = problem_types.of(error)
-    return problem(kind, error.detail, status=error.status, errors=errors_of(error), facts=error.facts)
+    problem_type = problem_types.of(error)
+    return problem(problem_type, error.detail, status=error.status, errors=errors_of(error), facts=error.facts)
 
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     response = problem(problem_types.of(error), error.description or error.name, status=status)
-    kept = error.get_response().headers
+    headers = error.get_response().headers
     for name in ("Allow", "Retry-After"):
-        if name in kept:
-            response.headers[name] = kept[name]
+        if name in headers:
+            response.headers[name] = headers[name]
     return response
 
 

@@ -55,45 +55,45 @@ def add_book(new: NewBook) -> Book:
         available_stock=new.stock,
         reserved_stock=0,
     )
-    taken = Conflict(f"there is a book {book.book_id} already", field="book_id")
+    conflict = Conflict(f"there is a book {book.book_id} already", field="book_id")
     try:
         with runtime.current().database.transaction() as session:
             _check_category(session, new.category_id)
             if session.get(Book, book.book_id):
-                raise taken
+                raise conflict
             session.add(book)
     except IntegrityError as error:
         # a concurrent request took the id; categories are never deleted, so no other constraint can fail
-        raise taken from error
+        raise conflict from error
     return book
 
 
 def change_book(
-    book_id: str, *, title: str, description: str, price: Decimal, category_id: str | None, seen: str
+    book_id: str, *, title: str, description: str, price: Decimal, category_id: str | None, expected_etag: str
 ) -> Book:
     """Change a book's data; existing orders keep the title and the price that they were placed with.
 
-    ``seen`` is the ``mark`` of the book that the caller's change is based on (optimistic locking). A change that is
-    already in effect succeeds whatever ``seen`` is. Raises NotFound, Invalid (unknown category) and Conflict (the book
-    was changed in the meantime).
+    ``expected_etag`` is the ``etag`` of the version that the change is based on (optimistic locking); a change that is
+    already in effect succeeds whatever it is. Raises NotFound, Invalid (unknown category) and Conflict (the book was
+    changed in the meantime).
     """
     with runtime.current().database.transaction() as session:
         book = _locked(session, book_id)
-        wanted = {"title": title, "description": description, "price": price, "category_id": category_id}
-        if all(getattr(book, name) == value for name, value in wanted.items()):
+        changes = {"title": title, "description": description, "price": price, "category_id": category_id}
+        if all(getattr(book, name) == value for name, value in changes.items()):
             return book
-        if mark(book) != seen:
-            raise Conflict("somebody has changed this book meanwhile: look at it as it is now")
+        if etag(book) != expected_etag:
+            raise Conflict("the book was changed in the meantime: load its current version")
         _check_category(session, category_id)
-        for name, value in wanted.items():
+        for name, value in changes.items():
             setattr(book, name, value)
     return book
 
 
-def mark(book: Book) -> str:
+def etag(book: Book) -> str:
     """Return an entity tag of a book: a hash of the fields that ``change_book`` changes, without the stock."""
-    said = [book.title, book.description, str(book.price), book.category_id]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    content = [book.title, book.description, str(book.price), book.category_id]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> Book:
@@ -101,18 +101,18 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
 
     Raises NotFound, Conflict (more than the stock columns hold) and Invalid (the key was used for another request).
     """
-    used = Invalid("the key was used before, for a different request", field="Idempotency-Key")
+    reused = Invalid("the key was used before, for a different request", field="Idempotency-Key")
     with runtime.current().database.transaction() as session:
         book = _locked(session, book_id)
         # a concurrent request with the same key for the same book waits for its lock
         if key and (earlier := session.get(Delivery, key)):
             if (earlier.book_id, earlier.quantity) != (book_id, quantity):
-                raise used
+                raise reused
             return book
         if book.received_stock + quantity > MAX_STOCK:
             raise Conflict(f"no more than {MAX_STOCK} copies of a book can be received", field="quantity")
         if not inventory.receive(session, book, quantity, key=key or new_id(), by=by):
-            raise used  # by a concurrent request, for another book
+            raise reused  # by a concurrent request, for another book
     return book
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.amounts import number
 from app.database import insert_if_absent, table_of
-from app.database.group_commit import GroupCommit, Member
+from app.database.group_commit import GroupCommit, Request
 from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, RequestError
 from app.fault_injection import Fault
 from app.sagas import sagas
@@ -84,8 +84,8 @@ class NewOrder:
         It covers what the client sent, before defaults are applied, so a release with one more field or another default
         computes the same fingerprint for the same request.
         """
-        said = {**_sent(self), "items": [_sent(item) for item in self.items]}
-        return f"{FINGERPRINT_VERSION}:{hashlib.blake2b(_canonical(said), digest_size=30).hexdigest()}"
+        content = {**_sent(self), "items": [_sent(item) for item in self.items]}
+        return f"{FINGERPRINT_VERSION}:{hashlib.blake2b(_canonical(content), digest_size=30).hexdigest()}"
 
     def matches(self, fingerprint: str) -> bool:
         """Return whether a stored fingerprint is this request's, in the current format or in the first one."""
@@ -125,29 +125,29 @@ def _sent(request: NewOrder | Item) -> dict[str, Any]:
     return {field.name: value for field, value in found.items() if value != field.default}
 
 
-def _canonical(said: Mapping[str, Any]) -> bytes:
+def _canonical(content: Mapping[str, Any]) -> bytes:
     # 500 and 500.00 are the same amount
-    return json.dumps(said, sort_keys=True, default=lambda amount: str(Decimal(amount).normalize())).encode()
+    return json.dumps(content, sort_keys=True, default=lambda amount: str(Decimal(amount).normalize())).encode()
 
 
 @dataclass(frozen=True)
 class PlacedOrder:
-    """The order and the saga of a request; ``repeated`` if an earlier, identical request created them."""
+    """The order and the saga of a request; ``replayed`` if an earlier, identical request created them."""
 
     order_id: str
     saga_id: str
-    repeated: bool
+    replayed: bool
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _KeyedOrder:
     """A request, and the keys by which a replay of it is recognised."""
 
     request: NewOrder
     keys: list[str]
 
 
-_Placing = Member[_Wanted, PlacedOrder]
+_PlaceRequest = Request[_KeyedOrder, PlacedOrder]
 
 
 def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
@@ -158,14 +158,14 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
     or total differs from the catalogue's) and Forbidden (fault injection is disabled).
     """
     _check_faults(request)
-    wanted = _Wanted(request, _keys(request, idempotency_key))
+    keyed = _KeyedOrder(request, _keys(request, idempotency_key))
     try:
         # not batched with a key: it may have to wait for a concurrent request with the same key
-        return _placing.alone(wanted) if wanted.keys else _placing.together(wanted)
+        return _group_commit.run_alone(keyed) if keyed.keys else _group_commit.submit(keyed)
     except orders.OrderExists:
         with runtime.current().database.transaction() as session:
             # a concurrent request with the same key committed first
-            if earlier := _earlier(session, wanted.keys, request):
+            if earlier := _find_replay(session, keyed.keys, request):
                 return earlier
         raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
@@ -200,7 +200,7 @@ def _check_faults(request: NewOrder) -> None:
     for service, fault in request.simulate:
         if service == "orders" and fault == "decline" and request.pattern is Pattern.CHOREOGRAPHY:
             raise Invalid(
-                "a choreographed order is created with its request: nobody is left to decline it",
+                "a choreographed order is created with its request, so orders cannot decline it",
                 field="simulate.orders",
             )
         if Fault.parse(fault).kind == "timeout" and service not in {"payments", "shipping"}:
@@ -212,7 +212,7 @@ def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
     return [*keys, f"order:{request.order_id}"] if request.order_id else keys
 
 
-def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrder | None:
+def _find_replay(session: Session, keys: list[str], request: NewOrder) -> PlacedOrder | None:
     if not keys:
         return None
     # columns instead of entities: an entity of a row that is being pruned would conflict in the session's identity map
@@ -228,15 +228,15 @@ def _earlier(session: Session, keys: list[str], request: NewOrder) -> PlacedOrde
         return None
     order_id = found[0].order_id
     # locked against pruning: a key must not be recorded for an order that is being deleted
-    about = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
-    saga_id = session.scalar(about.with_for_update(read=True, key_share=True))
+    query = select(SagaInstance.id).where(SagaInstance.aggregate_id == order_id)
+    saga_id = session.scalar(query.with_for_update(read=True, key_share=True))
     if saga_id is None:
         return None
-    _note_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
-    return PlacedOrder(order_id, saga_id, repeated=True)
+    _remember_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
+    return PlacedOrder(order_id, saga_id, replayed=True)
 
 
-def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
+def _remember_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
     """Record the keys for an order; a key that a concurrent request records first stays with that request."""
     now = runtime.current().now()
     for key in keys:
@@ -244,40 +244,40 @@ def _note_keys(session: Session, keys: Iterable[str], request: NewOrder, order_i
         session.execute(insert_if_absent(session, OrderRequest).values(**values).on_conflict_do_nothing())
 
 
-def _place_all(session: Session, members: Sequence[_Placing]) -> None:
+def _place_all(session: Session, queued: Sequence[_PlaceRequest]) -> None:
     """Place the orders of all new requests with one set of statements; replays get their earlier order."""
     new = []
-    for member in members:
+    for entry in queued:
         try:
-            earlier = _earlier(session, member.wanted.keys, member.wanted.request)
+            earlier = _find_replay(session, entry.payload.keys, entry.payload.request)
         except RequestError as refusal:
-            member.error = refusal
+            entry.error = refusal
             continue
         if earlier:
-            member.got = earlier
+            entry.value = earlier
         else:
-            new.append(member)
+            new.append(entry)
     _store(session, _priced(session, new))
 
 
-def _priced(session: Session, members: Sequence[_Placing]) -> list[tuple[_Placing, list[OrderItem]]]:
-    """Return the members whose orders can be placed, with their items; set the error of the others."""
-    requests = [member.wanted.request for member in members]
+def _priced(session: Session, queued: Sequence[_PlaceRequest]) -> list[tuple[_PlaceRequest, list[OrderItem]]]:
+    """Return the requests whose orders can be placed, with their items; set the error of the others."""
+    requests = [entry.payload.request for entry in queued]
     books, customers = _known(
         session,
         {item.book_id for request in requests for item in request.items},
         {request.customer for request in requests},
     )
     priced = []
-    for member in members:
-        request = member.wanted.request
+    for entry in queued:
+        request = entry.payload.request
         try:
             items = _items(request, books)
             if request.customer not in customers:
                 raise Invalid(f"there is no customer {request.customer}", field="customer_id")
-            priced.append((member, items))
+            priced.append((entry, items))
         except RequestError as refusal:
-            member.error = refusal
+            entry.error = refusal
     return priced
 
 
@@ -300,7 +300,7 @@ def _known(
 # INSERT cannot fail: PostgreSQL logs a failed statement with its values, among them the address.
 _BOOK = table_of(Book).columns
 _CUSTOMER = table_of(Customer).columns
-_HELD = (
+_LOCKED_CUSTOMERS = (
     select(_CUSTOMER.id)
     .where(_CUSTOMER.id.in_(bindparam("customers", expanding=True)))
     .with_for_update(read=True, key_share=True)
@@ -310,7 +310,7 @@ _KNOWN = union_all(
     select(literal_column("'book'").label("kind"), _BOOK.book_id.label("id"), _BOOK.title, _BOOK.price).where(
         _BOOK.book_id.in_(bindparam("books", expanding=True))
     ),
-    select(literal_column("'customer'"), _HELD.c.id, null(), null()),
+    select(literal_column("'customer'"), _LOCKED_CUSTOMERS.c.id, null(), null()),
 )
 
 
@@ -321,19 +321,19 @@ def _items(request: NewOrder, books: Mapping[str, Row[Any]]) -> list[OrderItem]:
         if book is None:
             raise Invalid(f"there is no book {item.book_id}", field=f"items.{line - 1}.book_id")
         if item.unit_price is not None and item.unit_price != book.price:
-            raise _other_price(f"the price of {book.id}", item.unit_price, book.price, f"items.{line - 1}.price")
+            raise _price_mismatch(f"the price of {book.id}", item.unit_price, book.price, f"items.{line - 1}.price")
         items.append(
             OrderItem(line=line, book_id=book.id, title=book.title, quantity=item.quantity, unit_price=book.price)
         )
     total = sum((item.unit_price * item.quantity for item in items), Decimal(0))
     if request.amount is not None and request.amount != total:
-        raise _other_price("the amount", request.amount, total, "amount")
+        raise _price_mismatch("the amount", request.amount, total, "amount")
     if total >= Decimal(10) ** 10:
         raise Invalid("the total is more than an order may cost (9,999,999,999.99)", field="items")
     return items
 
 
-def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceMismatch:
+def _price_mismatch(what: str, requested: Decimal, actual: Decimal, field: str) -> PriceMismatch:
     return PriceMismatch(
         f"{what} is {number(actual)}, not {number(requested)}",
         field=field,
@@ -342,20 +342,20 @@ def _other_price(what: str, requested: Decimal, actual: Decimal, field: str) -> 
     )
 
 
-def _store(session: Session, priced: Sequence[tuple[_Placing, list[OrderItem]]]) -> None:
+def _store(session: Session, priced: Sequence[tuple[_PlaceRequest, list[OrderItem]]]) -> None:
     """Store orders and their sagas."""
     if not priced:
         return
-    stored = [(member, _pending(member.wanted.request, items)) for member, items in priced]
-    requests = [noted for member, order in stored for noted in _noted(member.wanted, order)]
+    stored = [(entry, _new_order(entry.payload.request, items)) for entry, items in priced]
+    requests = [row for entry, order in stored for row in _key_rows(entry.payload, order)]
     orders.place(session, [order for _, order in stored], requests)
     with sagas.start_together(session):
-        for member, order in stored:
-            saga = member.run(session, _start, session, member.wanted.request, order)
-            member.got = PlacedOrder(order.id, saga.id, repeated=False)
+        for entry, order in stored:
+            saga = entry.run(session, _start, session, entry.payload.request, order)
+            entry.value = PlacedOrder(order.id, saga.id, replayed=False)
 
 
-def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
+def _new_order(request: NewOrder, items: Sequence[OrderItem]) -> Order:
     return orders.new_order(
         request.order_id or new_id(),
         request.customer,
@@ -365,11 +365,11 @@ def _pending(request: NewOrder, items: Sequence[OrderItem]) -> Order:
     )
 
 
-def _noted(wanted: _Wanted, order: Order) -> list[OrderRequest]:
+def _key_rows(keyed: _KeyedOrder, order: Order) -> list[OrderRequest]:
     """Return the rows that record an order's keys."""
     return [
-        OrderRequest(key=key, fingerprint=wanted.request.fingerprint, order_id=order.id, created_at=order.created_at)
-        for key in wanted.keys
+        OrderRequest(key=key, fingerprint=keyed.request.fingerprint, order_id=order.id, created_at=order.created_at)
+        for key in keyed.keys
     ]
 
 
@@ -383,4 +383,4 @@ def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:
     return SAGAS[request.saga_type or ORDER.name].start(session, order.id, payload)
 
 
-_placing = GroupCommit(_place_all)
+_group_commit = GroupCommit(_place_all)

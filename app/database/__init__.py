@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 import durable_sagas.database
 from app.database import observers
 from app.database.idle import IdleCloser
-from app.database.pool import ping_what_may_be_gone
+from app.database.pool import ping_stale_connections
 from app.database.redaction import keep_values_out_of_errors
 from durable_sagas import Sagas
 from durable_sagas.database import (
@@ -37,7 +37,10 @@ from durable_sagas.database import (
     table_of,
     take_callbacks,
 )
-from durable_sagas.database.faults import database_faults, reconnect_where_only_another_server_can_help
+from durable_sagas.database.faults import (
+    database_faults,
+    reconnect_after_server_faults,
+)
 from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS, Model
 from durable_sagas.errors import DatabaseUnavailable
 
@@ -188,17 +191,17 @@ class Database(durable_sagas.database.Database):
 
 def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
     # set the installed driver, whatever SQLAlchemy's default for a URL without one
-    driven = make_url(url).set(drivername="postgresql+psycopg2")
+    driver_url = make_url(url).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
-    if "target_session_attrs" not in driven.query:
+    if "target_session_attrs" not in driver_url.query:
         # after a failover the address may lead to a standby for a while: the driver rejects a read-only session
         arguments["target_session_attrs"] = "read-write"
     if timeouts:
-        given = driven.query.get("options", ())
-        options = [given] if isinstance(given, str) else given
+        url_options = driver_url.query.get("options", ())
+        options = [url_options] if isinstance(url_options, str) else url_options
         arguments["options"] = " ".join([*options, *_server_options(timeouts)])
     engine = create_engine(
-        driven,
+        driver_url,
         pool_size=10,
         pool_use_lifo=True,  # surplus connections stay idle, so that they are closed
         max_overflow=20,
@@ -210,8 +213,8 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
         executemany_mode="values_plus_batch",
     )
     keep_values_out_of_errors(engine)
-    ping_what_may_be_gone(engine)
-    reconnect_where_only_another_server_can_help(engine)
+    ping_stale_connections(engine)
+    reconnect_after_server_faults(engine)
     return engine
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 class Observer(Protocol):
     """Observes engines."""
 
-    def watch(self, engine: Engine) -> None:
+    def instrument_engine(self, engine: Engine) -> None:
         """Observe the statements of an engine."""
 
 
@@ -21,21 +21,21 @@ _observer: Observer | None = None
 
 
 def connect(observer: Observer) -> None:
-    """Register the observer, in place of an earlier one; it watches the engines that there are, and those to come."""
+    """Register the observer, in place of an earlier one; it instruments the existing engines, and later ones."""
     global _observer
     _observer = observer
     for engine in _engines:
-        observer.watch(engine)
+        observer.instrument_engine(engine)
 
 
 def disconnect() -> None:
-    """Unregister the observer, if there is one; it stops watching engines by itself."""
+    """Unregister the observer, if there is one; it uninstruments the engines itself."""
     global _observer
     _observer = None
 
 
 def engine_created(engine: Engine) -> None:
-    """Register an engine to be watched, now or once there is an observer."""
+    """Register an engine, to be instrumented now or once there is an observer."""
     _engines.add(engine)
     if _observer:
-        _observer.watch(engine)
+        _observer.instrument_engine(engine)

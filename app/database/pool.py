@@ -18,7 +18,7 @@ One that the server closed is detected without a ping, which is needed only for 
 _RETURNED_AT = "returned_at"
 
 
-def ping_what_may_be_gone(engine: Engine) -> None:
+def ping_stale_connections(engine: Engine) -> None:
     """Ping a connection at checkout if it may be stale, and replace it if the ping fails.
 
     A pool outlives a restart of the server, and the first statement after it must not fail. The pool's own ``pre_ping``
@@ -26,10 +26,10 @@ def ping_what_may_be_gone(engine: Engine) -> None:
     nothing unless it closes the connection: a check for readable data costs no round trip.
     """
 
-    def note(_connection: object, record: ConnectionPoolEntry) -> None:
+    def record_return(_connection: object, record: ConnectionPoolEntry) -> None:
         record.info[_RETURNED_AT] = time.monotonic()
 
-    def ask(connection: DBAPIConnection | None, record: ConnectionPoolEntry, _proxy: object) -> None:
+    def ping_if_stale(connection: DBAPIConnection | None, record: ConnectionPoolEntry, _proxy: object) -> None:
         returned_at = record.info.get(_RETURNED_AT)
         if returned_at is None:
             return  # a new connection
@@ -39,12 +39,12 @@ def ping_what_may_be_gone(engine: Engine) -> None:
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error  # the pool opens another
 
-    event.listen(engine, "checkin", note)
-    event.listen(engine, "checkout", ask)
+    event.listen(engine, "checkin", record_return)
+    event.listen(engine, "checkout", ping_if_stale)
 
 
 def _readable(connection: Any) -> bool:
     """Return whether a connection's socket has data, or its end, to read."""
-    waiting = select.poll()  # select() does not support descriptors above 1023
-    waiting.register(connection.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
+    poller = select.poll()  # select() does not support descriptors above 1023
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))

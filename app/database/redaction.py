@@ -22,10 +22,10 @@ def _shorten(context: ExceptionContext) -> None:
     sqlstate = getattr(original, "pgcode", None)
     if not sqlstate:
         return  # not PostgreSQL's answer to a statement: the connection broke, or it is SQLite, which quotes nothing
-    said = str(original)
-    short = said.partition("\n")[0]
+    message = str(original)
+    short = message.partition("\n")[0]
     if sqlstate.startswith(_DATA_EXCEPTION):
         short = short.partition(': "')[0]
     original.args = (short,)
     if context.sqlalchemy_exception is not None:
-        context.sqlalchemy_exception.args = (str(context.sqlalchemy_exception.args[0]).replace(said, short),)
+        context.sqlalchemy_exception.args = (str(context.sqlalchemy_exception.args[0]).replace(message, short),)

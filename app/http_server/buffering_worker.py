@@ -20,7 +20,7 @@ from typing import Any
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from app.http_server.limits import ANSWER_TIMEOUT_SECONDS, MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS
+from app.http_server.limits import MAX_REQUEST_BODY_BYTES, REQUEST_TIMEOUT_SECONDS, RESPONSE_TIMEOUT_SECONDS
 
 MAX_HEAD = 64 * 1024
 MAX_BUFFERED = 8 * MAX_REQUEST_BODY_BYTES
@@ -88,7 +88,7 @@ class ClientSocket(socket.socket):
 
     def is_stalled(self) -> bool:
         """Return whether the client has read nothing of the unsent data for too long."""
-        return bool(self.unsent) and time.monotonic() - self.last_progress > ANSWER_TIMEOUT_SECONDS
+        return bool(self.unsent) and time.monotonic() - self.last_progress > RESPONSE_TIMEOUT_SECONDS
 
 
 @dataclass
@@ -191,7 +191,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped
         self._incoming[conn] = request
         self.poller.register(conn.sock, EVENT_READ, partial(self._receive, conn))
         if request.is_ready():
-            self._hand_over(conn)
+            self._pass_to_thread(conn)
 
     def finish_request(self, conn: TConn, fs: "Future[bool]") -> None:
         """Keep or close a connection after its request, once the response is sent."""
@@ -202,13 +202,13 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped
             self.nr_conns -= 1
             return
         keep = not fs.cancelled() and fs.exception() is None and fs.result()
-        go_on = partial(super().finish_request, conn, fs) if keep else partial(self._close_gracefully, conn)
+        next_step = partial(super().finish_request, conn, fs) if keep else partial(self._close_gracefully, conn)
         if not conn.sock.unsent:
-            go_on()
+            next_step()
             return
-        self._sending[conn] = go_on
+        self._sending[conn] = next_step
         self.poller.register(conn.sock, EVENT_WRITE, partial(self._send, conn))
-        self._bound_buffers()
+        self._limit_buffers()
 
     def murder_pending(self) -> None:
         """Drop the connections of clients that took too long; the main loop calls this once a second."""
@@ -239,25 +239,25 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # untyped
         if not request.data or len(request.data) > MAX_BUFFERED:
             self._drop(conn)
         elif not data or request.is_ready():  # the application refuses a truncated request
-            self._hand_over(conn)
+            self._pass_to_thread(conn)
         elif request.expects_continue:
             request.expects_continue = False
             try:
                 conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             except OSError:  # the client has disconnected; an exception here would end the worker
                 self._drop(conn)
-        self._bound_buffers()
+        self._limit_buffers()
 
-    def _bound_buffers(self) -> None:
+    def _limit_buffers(self) -> None:
         """Drop the connections with the largest buffers until the total is at most ``MAX_BUFFERED_IN_ALL``."""
-        held = {conn: len(request.data) for conn, request in self._incoming.items()}
-        held |= {conn: len(conn.sock.unsent) for conn in self._sending}
-        while sum(held.values()) > MAX_BUFFERED_IN_ALL:
-            largest = max(held, key=lambda conn: held[conn])
-            del held[largest]
+        buffered = {conn: len(request.data) for conn, request in self._incoming.items()}
+        buffered |= {conn: len(conn.sock.unsent) for conn in self._sending}
+        while sum(buffered.values()) > MAX_BUFFERED_IN_ALL:
+            largest = max(buffered, key=lambda conn: buffered[conn])
+            del buffered[largest]
             self._drop(largest)
 
-    def _hand_over(self, conn: TConn) -> None:
+    def _pass_to_thread(self, conn: TConn) -> None:
         self.poller.unregister(conn.sock)
         conn.parser.unreader.unread(bytes(self._incoming.pop(conn).data))
         super().enqueue_req(conn)

@@ -17,20 +17,20 @@ CONTEXT = (
 """The context fields of a log line, in this order. Ids and the engine's own terms: no personal data."""
 
 
-def configure_logging(level: str, form: LogFormat = LogFormat.TEXT, stream: TextIO | None = None) -> None:
+def configure_logging(level: str, log_format: LogFormat = LogFormat.TEXT, stream: TextIO | None = None) -> None:
     """Write every log record of this level and above to standard output (or ``stream``) in one format."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.addFilter(_add_context)
-    handler.setFormatter(JsonLinesFormatter() if form is LogFormat.JSON else TextFormatter())
+    handler.setFormatter(JsonLinesFormatter() if log_format is LogFormat.JSON else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Celery logs every task received and finished; the engine's own lines cover the outcome
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "alembic", "waitress"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for name in ("celery.worker.strategy", "celery.app.trace", "alembic", "waitress"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-_OFTEN_SAID = ("saga_id", "saga_type", "step")
+_USUALLY_IN_MESSAGE = ("saga_id", "saga_type", "step")
 """Fields that messages often contain, so that the text format omits them."""
 
 
@@ -46,9 +46,9 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the base class's name)
         """Return the formatted line."""
         line = super().formatMessage(record)
-        said = {name for name in _OFTEN_SAID if str(getattr(record, name, "")) in record.message}
-        carried = ((name, getattr(record, name, None)) for name in CONTEXT if name not in said)
-        context = " ".join(f"{name}={value}" for name, value in carried if value is not None)
+        repeated = {name for name in _USUALLY_IN_MESSAGE if str(getattr(record, name, "")) in record.message}
+        values = ((name, getattr(record, name, None)) for name in CONTEXT if name not in repeated)
+        context = " ".join(f"{name}={value}" for name, value in values if value is not None)
         return f"{line}  {context}" if context else line
 
 
@@ -60,8 +60,8 @@ class JsonLinesFormatter(JsonFormatter):
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """Return the known fields only: libraries attach large or personal data to their records."""
-        said = {written: log_data.get(name) for name, written in _JSON_NAMES.items()}
-        return {name: value for name, value in said.items() if value is not None}
+        fields = {field: log_data.get(name) for name, field in _JSON_NAMES.items()}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 _JSON_NAMES = {

@@ -52,9 +52,9 @@ class ServerClock:
 
         The known offset is kept if it is consistent with that, so that time does not jitter with each comparison.
         """
-        least, most = server - after, server - before
-        if self._offset is None or not least <= self._offset <= most:
-            self._offset = (least + most) / 2
+        minimum, maximum = server - after, server - before
+        if self._offset is None or not minimum <= self._offset <= maximum:
+            self._offset = (minimum + maximum) / 2
         self._checked = after
 
     def _connect(self) -> None:

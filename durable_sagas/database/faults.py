@@ -68,7 +68,7 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
 
 
-def reconnect_where_only_another_server_can_help(engine: Engine) -> None:
+def reconnect_after_server_faults(engine: Engine) -> None:
     """Drop the engine's connections after a fault of the server that they lead to.
 
     After a failover they may lead to a read-only standby, which answers every ping and accepts no writes.

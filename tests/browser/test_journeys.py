@@ -22,21 +22,23 @@ def test_an_order_of_several_books_is_undone_before_the_readers_eyes(page: Page,
 
     place(page)
 
-    see(page, "Undone")
+    see(page, "Compensated")
     order = shop.get(f"/api/v1/orders/{shop.saga(page.url.rpartition('/')[2])['order_id']}").body
     assert [(item["book_id"], item["quantity"]) for item in order["items"]] == [("item-001", 2), ("product-1", 3)]
     expect(page.get_by_text("process_payment: declined, as simulated").first).to_be_visible()
     diagram = page.get_by_role("img", name="The steps of the saga")
     expect(diagram.locator(".failed")).to_contain_text("process payment")
     expect(diagram.locator(".undone")).to_have_count(2)
-    expect(diagram.locator(".skipped")).to_contain_text("Nothing to undo")
+    expect(diagram.locator(".skipped")).to_contain_text("Nothing to compensate")
     expect(page.locator(".ledger .verdict.right")).to_have_count(3)
 
 
 def test_more_than_there_is_in_stock_is_pointed_out(page: Page) -> None:
     choose(page, book_456=1)
 
-    expect(page.get_by_text("More than there is in stock: the order is accepted, and then undone.")).to_be_visible()
+    expect(
+        page.get_by_text("More than there is in stock: the order is accepted, and then compensated.")
+    ).to_be_visible()
 
 
 def test_an_impatient_reader_who_clicks_twice_orders_once(page: Page, shop: Shop) -> None:
@@ -147,11 +149,11 @@ def test_what_is_stuck_is_found_and_resumed_by_whoever_logs_in(page: Page, scene
     see(page, "Stuck: needs you")
     page.get_by_role("link", name="Resume …").click()
     log_in(page, "Ann")
-    expect(page.get_by_text("It goes on undoing where it stands.")).to_be_visible()
+    expect(page.get_by_text("It continues compensating where it stopped.")).to_be_visible()
     page.get_by_role("button", name="Resume it").click()
 
-    expect(page.get_by_text("Resumed: it goes on where it stood.")).to_be_visible()
-    see(page, "Undone")
+    expect(page.get_by_text("Resumed: it continues where it stopped.")).to_be_visible()
+    see(page, "Compensated")
     expect(page.get_by_role("row", name="Ann Resumed it")).to_be_visible()
 
 
@@ -160,12 +162,12 @@ def test_what_was_undone_by_hand_is_skipped_with_a_reason(operator: Page, scene:
     see(operator, "Stuck: needs you")
 
     operator.get_by_role("link", name="Skip …").click()
-    go_on = operator.get_by_role("button", name="It was done by hand: go on")
+    go_on = operator.get_by_role("button", name="It was resolved manually: continue")
     go_on.click()
     expect(go_on).to_be_visible()  # not without a reason
-    operator.get_by_label("What was done by hand, and why").fill("Paid back by bank transfer")
+    operator.get_by_label("What was resolved manually, and why").fill("Paid back by bank transfer")
     go_on.click()
 
-    see(operator, "Undone")
+    see(operator, "Compensated")
     expect(operator.get_by_role("row", name="Paid back by bank transfer").first).to_be_visible()
-    expect(operator.get_by_text("given back by hand")).to_be_visible()
+    expect(operator.get_by_text("refunded manually")).to_be_visible()

@@ -32,7 +32,7 @@ def resume(shop: Shop, saga_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "payments", "end"), [("orchestration", "decline", "Undone"), ("choreography", "fail:1", "Done")]
+    ("pattern", "payments", "end"), [("orchestration", "decline", "Compensated"), ("choreography", "fail:1", "Done")]
 )
 def test_a_saga_is_watched_to_its_end_without_reloading(
     page: Page, shop: Shop, pattern: str, payments: str, end: str
@@ -57,7 +57,7 @@ def test_updates_wait_while_they_are_paused(page: Page, shop: Shop, stuck: str) 
 
     shows(page, STUCK)
     page.get_by_role("button", name="Resume updates").click()
-    shows(page, "Undone")
+    shows(page, "Compensated")
 
 
 def test_what_happened_while_offline_is_shown_afterwards(visitor: Visitor, shop: Shop) -> None:
@@ -71,7 +71,7 @@ def test_what_happened_while_offline_is_shown_afterwards(visitor: Visitor, shop:
     shop.settle(order["saga_id"])
     page.context.set_offline(False)
 
-    shows(page, "Undone")
+    shows(page, "Compensated")
     for event in shop.events(order["order_id"]):
         expect(page.get_by_text(event, exact=True).first).to_be_attached()
 
@@ -95,9 +95,9 @@ def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Serve
     mortal.start()
     resume(shop, stuck)
 
-    shows(page, "Undone")
+    shows(page, "Compensated")
     page.goto(f"/sagas/{under_way}")
-    see(page, "Undone")
+    see(page, "Compensated")
 
 
 def test_the_focus_and_what_was_opened_survive_an_update_which_is_told_in_words(
@@ -110,12 +110,12 @@ def test_the_focus_and_what_was_opened_survive_an_update_which_is_told_in_words(
     page.keyboard.press("Enter")
 
     resume(shop, stuck)
-    shows(page, "Undone")
+    shows(page, "Compensated")
 
     expect(summary).to_be_focused()
     expect(first_event).to_have_attribute("open", "")
     words = page.locator("[data-live-words]")  # what is read out to those who do not see it change
-    expect(words).to_have_text("Undone")
+    expect(words).to_have_text("Compensated")
     expect(words).to_have_attribute("role", "status")
 
 
@@ -125,4 +125,4 @@ def test_without_scripts_the_page_renews_itself(visitor: Visitor, shop: Shop) ->
     page.goto(f"/sagas/{order['saga_id']}")
     expect(page.get_by_role("button", name="Pause updates")).to_be_hidden()
 
-    see(page, "Undone")
+    see(page, "Compensated")

@@ -90,7 +90,7 @@ def _wish(rng: random.Random, books: Sequence[str], number: int, at: float) -> W
     saga_type = SAGA_TYPES[number % len(SAGA_TYPES)]
     simulate = rng.choice((*DOOMED, *RECOVERING)) if rng.random() < 0.5 else HEALTHY
     if "orders" in simulate:
-        saga_type = "order"  # a choreographed order is created with its request: nobody is left to decline it
+        saga_type = "order"  # a choreographed order is created with its request: so orders cannot decline it
     chosen = rng.sample(books, k=rng.choice((1, 1, 2)))
     body = {
         "customer_id": "customer-001",

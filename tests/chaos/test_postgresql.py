@@ -181,7 +181,7 @@ def an_order(*, quantity: int = 1, customer_id: str = "guest", order_id: str | N
 
 def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -> list[PlacedOrder]:
     """Send a request twice such that neither finds the other when it looks."""
-    look, both, looks = orders._earlier, threading.Barrier(2), itertools.count()
+    look, both, looks = orders._find_replay, threading.Barrier(2), itertools.count()
 
     def look_and_wait(*arguments: object) -> PlacedOrder | None:
         found = look(*arguments)  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ def place_at_the_same_time(request: NewOrder, monkeypatch: pytest.MonkeyPatch) -
         return found
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as clients:
-        patch.setattr(orders, "_earlier", look_and_wait)
+        patch.setattr(orders, "_find_replay", look_and_wait)
         return list(clients.map(place, [request, request]))
 
 

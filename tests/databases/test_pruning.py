@@ -16,7 +16,7 @@ from sqlalchemy import Table, select, text
 from app.celery import app as celery
 from app.database import Money, UtcDateTime, all_tables
 from app.errors import NotFound
-from app.retention import Of, tables
+from app.retention import Owner, tables
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
@@ -52,7 +52,7 @@ def everything(here: Runtime) -> Rows:
 
 def about(rows: Rows, orders: set[str], sagas: set[str]) -> Rows:
     """Return of these rows those that belong to these orders or sagas."""
-    owners = {part.table.name: (part.column, orders if part.of is Of.AGGREGATE else sagas) for part in RETENTION}
+    owners = {part.table.name: (part.column, orders if part.owner is Owner.AGGREGATE else sagas) for part in RETENTION}
     return {
         name: [row for row in rows[name] if str(row[column]) in wanted] for name, (column, wanted) in owners.items()
     }
@@ -227,7 +227,7 @@ def test_an_order_that_goes_while_a_list_is_read_is_left_out(here: Runtime, forw
     prune_all(forward)
 
     with here.database.reading() as session:
-        left = queries.with_surroundings(session, orders)
+        left = queries.with_related(session, orders)
 
     assert {view.order.id for view in left} == {row["id"] for row in everything(here)["orders"]}
 
@@ -241,7 +241,7 @@ def test_a_key_that_is_used_again_makes_a_new_order(here: Runtime, clock: Clock)
 
     second = place(request, idempotency_key="key-1")
 
-    assert not second.repeated
+    assert not second.replayed
     assert second.saga_id != first.saga_id
     assert violations() == set()
 

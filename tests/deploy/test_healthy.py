@@ -60,8 +60,8 @@ def test_a_lost_broker_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "heartbeat"
     here.settings = here.settings.but(heartbeat_file=str(path))
     monkeypatch.setattr(healthy, "container_age", lambda: 5.0)
-    app_heartbeat.beat(20)
-    app_heartbeat.fall_silent()
+    app_heartbeat.refresh(20)
+    app_heartbeat.clear()
     assert healthy.heartbeat(str(path), "170").startswith("the last heartbeat was good until ")
 
 

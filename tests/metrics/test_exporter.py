@@ -50,7 +50,7 @@ def test_a_child_of_the_pool_does_not_keep_its_parents_port(flask_app: Flask) ->
 
     child = os.fork()
     if not child:
-        exporter.leave_it_to_the_parent()
+        exporter.close_inherited_port()
         try:
             os.fstat(listening)
         except OSError:
@@ -65,7 +65,7 @@ def test_a_pool_that_is_no_process_of_its_own_leaves_the_port_open(here: Runtime
     port = free_port()
     exporter.serve("127.0.0.1", port)
 
-    exporter.leave_it_to_the_parent()  # as Celery's solo pool has it called
+    exporter.close_inherited_port()  # as Celery's solo pool has it called
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert answer.status == 200

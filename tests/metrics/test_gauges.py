@@ -13,7 +13,7 @@ from app.celery import configuration
 from app.errors import DatabaseUnavailable
 from app.observability.metrics import gauges
 from app.observability.metrics.gauges import Gauges, queue_depths
-from app.observability.metrics.probe import Source
+from app.observability.metrics.probe import Probe
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
@@ -126,8 +126,8 @@ def test_of_a_silent_broker_and_a_silent_database_only_that_is_told(
 
 def test_what_was_read_is_kept_for_a_while() -> None:
     read = iter(range(10))
-    source = Source("counter", lambda: next(read), keep=60)
-    impatient = Source("counter", lambda: next(read), keep=0)
+    source = Probe("counter", lambda: next(read), max_age=60)
+    impatient = Probe("counter", lambda: next(read), max_age=0)
 
     assert [source.get(), source.get()] == [0, 0]
     assert [impatient.get(), impatient.get()] == [1, 2]
@@ -140,7 +140,7 @@ def test_a_failure_is_kept_for_a_while_too(caplog: pytest.LogCaptureFixture) -> 
         asked.append(1)
         raise DatabaseUnavailable("away")
 
-    source = Source("database", fail, keep=60)
+    source = Probe("database", fail, max_age=60)
 
     assert [source.get(), source.get()] == [None, None]
     assert len(asked) == 1
@@ -155,7 +155,7 @@ def test_what_hangs_is_waited_for_once_and_not_for_long(caplog: pytest.LogCaptur
         assert released.wait(60)
         return "back"
 
-    source = Source("broker", hang, keep=60, patience=0.05)
+    source = Probe("broker", hang, max_age=60, timeout=0.05)
 
     assert [source.get(), source.get()] == [None, None]
     released.set()

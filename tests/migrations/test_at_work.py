@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from app import migrations
 from app.errors import MigrationFailed
-from app.migrations import ONE_AT_A_TIME, config, migrate, status
+from app.migrations import ADVISORY_LOCK_KEY, config, migrate, status
 from app.settings import ROOT
 
 PATIENCE_SECONDS = 60
@@ -44,7 +44,7 @@ def newest(database_url: str) -> bool:
 def test_two_at_once_take_turns(empty: str) -> None:
     engine = create_engine(empty)
     with engine.connect() as first:
-        first.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ONE_AT_A_TIME})
+        first.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK_KEY})
         first.commit()
         processes = [migrating(empty) for _ in range(2)]
         for process in processes:
@@ -68,7 +68,7 @@ def waits_for_lock(engine: Engine) -> bool:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(migrations, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(migrations, "RETRY_DELAY_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -94,7 +94,7 @@ def test_a_migration_lets_others_pass_while_it_cannot_have_a_table(
 def test_a_table_that_is_never_free_is_said_and_what_was_done_is_kept(
     filled: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "TRIES", 2)
+    monkeypatch.setattr(migrations, "MAX_ATTEMPTS", 2)
     command.downgrade(config(filled), "0005")
     with engine.connect() as reader:
         reader.execute(text("SELECT 1 FROM saga_instances"))

@@ -45,7 +45,7 @@ def eager(database_url: str) -> Iterator[Runtime]:
 
 def fill() -> None:
     """Have everything happen, with Celery eager: orders of all kinds, some unfinished, and what operators do."""
-    operator_password.make()
+    operator_password.generate()
     sagas.sweep()
     catalogue.restock("item-001", 50, by="Ann", key="delivery-1")
     for saga_type in SAGA_TYPES:

@@ -12,7 +12,7 @@ ON_RABBITMQ = (
     "tests/deploy/test_worker_command.py",
     "tests/metrics/test_servers.py",
     "tests/tracing/test_servers.py",
-    "tests/workers/test_amqp_broker.py",
+    "tests/workers/test_amqp_transport.py",
     "tests/workers/test_two_versions.py",
 )
 """Modules with a shop on RabbitMQ whose tests do not say so in their names."""

@@ -26,7 +26,7 @@ def change(client: Browser, **changes: str) -> TestResponse:
     page = client.get("/catalogue/books/book-123/change")
     fields = {"name": "クラウド設計パターン集", "description": "", "price": "3500.00", "category_id": "books"}
     return client.post(
-        "/catalogue/books/book-123/change", data={**fields, "seen": hidden(page, "seen"), "key": "k", **changes}
+        "/catalogue/books/book-123/change", data={**fields, "etag": hidden(page, "etag"), "key": "k", **changes}
     )
 
 
@@ -104,14 +104,14 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(operato
             form = {**BOOK, "key": hidden(operator.get("/catalogue/new/book"), "key"), field: text}
             page = operator.post("/catalogue/new/book", data=form)
             assert page.status_code in {409, 422}
-            assert f'id="{field}-complaint"' in page.text
+            assert f'id="{field}-error"' in page.text
             assert 'value="3"' in page.text or field == "stock_quantity"
             assert ">Of course</textarea>" in page.text
     path = "/catalogue/books/book-123/restock"
     for quantity in ("0", "-1", "1.5", "", "many", "1000001"):
         page = operator.post(path, data={"quantity": quantity, "key": hidden(operator.get(path), "key")})
         assert page.status_code == 422
-        assert 'id="quantity-complaint"' in page.text
+        assert 'id="quantity-error"' in page.text
     assert len(get(operator, "/api/v1/inventory")["books"]) == 6
     assert stock(operator, "book-123")["received_stock"] == 5
 
@@ -141,23 +141,23 @@ def test_changing_a_book_leaves_the_orders_that_were_placed_alone(operator: Brow
 
 
 def test_a_change_over_somebody_elses_is_refused_and_keeps_what_was_entered(operator: Browser) -> None:
-    seen = hidden(operator.get("/catalogue/books/book-123/change"), "seen")
+    etag = hidden(operator.get("/catalogue/books/book-123/change"), "etag")
     change(operator, price="3600")
 
-    page = change(operator, price="3700", seen=seen)
+    page = change(operator, price="3700", etag=etag)
 
     assert page.status_code == 409
-    assert "somebody has changed this book meanwhile" in page.text
+    assert "the book was changed in the meantime" in page.text
     assert 'value="3700"' in page.text
     assert stock(operator, "book-123")["price"] == 3600
-    assert change(operator, price="3600", seen=seen).status_code == 303  # sent twice
+    assert change(operator, price="3600", etag=etag).status_code == 303  # sent twice
 
 
 def test_a_change_that_is_wrong_changes_nothing(operator: Browser) -> None:
     for field, text in (("name", ""), ("price", "x"), ("category_id", "none")):
         page = change(operator, **{"price": "1", field: text})
         assert page.status_code == 422
-        assert f'id="{field}-complaint"' in page.text
+        assert f'id="{field}-error"' in page.text
     assert stock(operator, "book-123")["price"] == 3500
     assert change(operator, price="9999999999.99").status_code == 303
     assert Decimal(str(stock(operator, "book-123")["price"])) == Decimal("9999999999.99")

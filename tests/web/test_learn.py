@@ -144,7 +144,7 @@ def paired(ended: SagaStatus, saga_type: str = "order") -> Summary:
 
 
 def counts(summary: Summary) -> tuple[float, float, float, float]:
-    return summary.messages, summary.transactions, summary.retries, summary.undone
+    return summary.messages, summary.transactions, summary.retries, summary.compensated
 
 
 COSTS = {
@@ -190,7 +190,7 @@ def test_an_order_undone_at_its_deadline_had_no_error_callback() -> None:
 
     took = comparison.cost("order", 0, log, [OrderCancelled])
 
-    assert (took.messages, took.undone) == (1 + 1, 0)
+    assert (took.messages, took.compensated) == (1 + 1, 0)
 
 
 def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClient) -> None:
@@ -252,8 +252,8 @@ def test_the_page_shows_the_numbers_of_each_kind(client: FlaskClient) -> None:
 
     page = client.get("/learn")
 
-    completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were undone")
+    completed, undone = rows(page, "Orders that were completed"), rows(page, "Orders that were compensated")
     assert (completed["Messages"], completed["Transactions"]) == (["7", "7"], ["7", "6"])
-    assert "Actions undone" not in completed
-    assert (undone["Messages"], undone["Actions undone"]) == (["10", "9"], ["3", "3"])
+    assert "Actions compensated" not in completed
+    assert (undone["Messages"], undone["Actions compensated"]) == (["10", "9"], ["3", "3"])
     assert all(re.fullmatch(r"[\d.,]+ (ms|s)", cell) for cell in completed["Time (median)"])

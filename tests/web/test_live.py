@@ -22,7 +22,7 @@ from tests.testkit.messages import Clock
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, post
 from web import create_app
-from web.live.stream import Live, Snapshot, StreamTimings, gone_of, message
+from web.live.stream import Live, Snapshot, StreamTimings, disconnect_check, message
 from web.pages import saga as saga_page
 from workflows.read_side import versions
 
@@ -58,7 +58,7 @@ def streams_of(app: Flask) -> Live:
 def live(flask_app: Flask) -> Live:
     """The app's streams: they look often, and end soon where nothing happens."""
     streams = streams_of(flask_app)
-    streams.pace = StreamTimings(poll=0.005, beat=60, life=0.05, retry=1, retry_if_full=5)
+    streams.timings = StreamTimings(poll=0.005, keep_alive=60, lifetime=0.05, retry=1, retry_if_full=5)
     return streams
 
 
@@ -106,12 +106,12 @@ def test_whoever_comes_gets_the_whole_live_part_at_once(
 def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient, live: Live, saga_id: str) -> None:
     (seen,) = snapshots(listen(client, saga_id))
     assert [one.event for one in messages(listen(client, saga_id, seen.id))] == ["live"]
-    live.pace = StreamTimings(poll=0.005)
+    live.timings = StreamTimings(poll=0.005)
 
     with opened(client, saga_id, seen.id) as stream:
         assert next(stream).event == "live"
         sagas.cancel(saga_id)
-        assert following(stream, "words").data == "Undone"
+        assert following(stream, "words").data == "Compensated"
         assert following(stream, "saga").id == versions.version(saga_id).tag
 
 
@@ -133,9 +133,9 @@ def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
 def test_every_process_notices_what_another_did(
     client: FlaskClient, live: Live, saga_id: str, settings: Settings
 ) -> None:
-    live.pace = StreamTimings(poll=0.005)
+    live.timings = StreamTimings(poll=0.005)
     elsewhere = create_app()
-    streams_of(elsewhere).pace = live.pace
+    streams_of(elsewhere).timings = live.timings
     (seen, other) = (client, elsewhere.test_client())
 
     with opened(seen, saga_id) as first, opened(other, saga_id) as second:
@@ -150,12 +150,12 @@ def test_every_process_notices_what_another_did(
 def test_what_takes_longer_and_longer_is_shown_anew_and_silence_shows_that_it_lives(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
-    live.pace = StreamTimings(poll=0.005, renewal=0.01)
+    live.timings = StreamTimings(poll=0.005, refresh=0.01)
     for moving in (saga_id, post(client, "/api/v1/orders", STUCK)["saga_id"]):
         with opened(client, moving) as stream:
             assert following(stream, "saga").id == following(stream, "saga").id
 
-    live.pace = StreamTimings(poll=0.005, beat=0.01)
+    live.timings = StreamTimings(poll=0.005, keep_alive=0.01)
     answer = client.get(f"/sagas/{saga_id}/live", buffered=False)
     assert b": still here\n\n" in islice(answer.iter_encoded(), 10)
     answer.close()
@@ -182,12 +182,12 @@ def test_a_saga_that_has_ended_ends_its_stream_a_little_later_and_for_good(
 def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) -> None:
     saga_id = post(client, "/api/v1/orders", STUCK)["saga_id"]
     clock.forward(LONG_AFTER)
-    live.pace = StreamTimings(poll=0.005)
+    live.timings = StreamTimings(poll=0.005)
 
     with opened(client, saga_id) as stream:
         assert following(stream, "words").data.startswith("Stuck")
         sagas.resume(saga_id)
-        assert following(stream, "words").data == "Undone"
+        assert following(stream, "words").data == "Compensated"
 
 
 def test_an_unknown_saga_has_no_stream(client: FlaskClient) -> None:
@@ -213,7 +213,7 @@ def crowded(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of a server that has room for one stream."""
     here.close()
     app = create_app(settings.but(web_threads=3))
-    streams_of(app).pace = StreamTimings(poll=0.005)
+    streams_of(app).timings = StreamTimings(poll=0.005)
     return app.test_client()
 
 
@@ -229,7 +229,7 @@ def test_who_finds_no_room_is_told_to_come_back_later_and_not_all_at_once(
         assert [one.event for one in messages(text)] == ["full", "words", "saga"]
         again = listen(crowded, saga_id, snapshots(text)[0].id)
         assert [one.event for one in messages(again)] == ["full"]
-        streams_of(crowded.application).pace = StreamTimings(poll=0.005, retry_if_full=5, apart=20)
+        streams_of(crowded.application).timings = StreamTimings(poll=0.005, retry_if_full=5, retry_spacing=20)
         later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
 
     assert later == pytest.approx([25, 45, 65], abs=10)  # after the two that came before
@@ -254,7 +254,7 @@ def test_who_finds_no_room_learns_of_the_end(
 def test_a_stream_that_waits_holds_no_connection_and_ends_when_the_process_does(
     client: FlaskClient, here: Runtime, live: Live, saga_id: str
 ) -> None:
-    live.pace = StreamTimings(poll=60)
+    live.timings = StreamTimings(poll=60)
 
     with opened(client, saga_id) as stream:
         following(stream, "saga")
@@ -264,7 +264,7 @@ def test_a_stream_that_waits_holds_no_connection_and_ends_when_the_process_does(
 
 
 def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Live, saga_id: str) -> None:
-    live.pace = StreamTimings(poll=0.005)
+    live.timings = StreamTimings(poll=0.005)
     ours, theirs = socket.socketpair()
     with ours:
         answer = client.get(f"/sagas/{saga_id}/live", environ_base={"gunicorn.socket": ours}, buffered=False)
@@ -280,15 +280,15 @@ def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Li
 def test_asking_the_server_whether_a_client_hung_up_does_not_wait(timeout: float | None) -> None:
     ours, theirs = socket.socketpair()
     ours.settimeout(timeout)
-    gone = gone_of({"gunicorn.socket": ours})
+    gone = disconnect_check({"gunicorn.socket": ours})
 
     with ours, theirs:
         assert not gone()
         theirs.sendall(b"GET")  # the client's next request waits there already
         assert not gone()
     assert gone(), "a closed socket has nobody behind it"
-    assert gone_of({"waitress.client_disconnected": lambda: True})()
-    assert not gone_of({})()
+    assert disconnect_check({"waitress.client_disconnected": lambda: True})()
+    assert not disconnect_check({})()
 
 
 # ---- a database that does not answer

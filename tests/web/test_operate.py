@@ -60,7 +60,7 @@ def test_cancelling_says_what_is_undone_and_does_it(operator: Browser, place_uns
     assert (done.status_code, done.headers["Location"]) == (303, f"/sagas/{saga_id}")
     page = operator.get(f"/sagas/{saga_id}").text
     assert (
-        '<div role="status" class="notice"><p>Cancellation requested: this page says whether it came in time.' in page
+        '<div role="status" class="notice"><p>Cancellation requested: this page shows whether it came in time.' in page
     )
     assert "Cancelled: what was" not in operator.get(f"/sagas/{saga_id}").text
     assert status(operator, saga_id) == "compensated"
@@ -73,7 +73,7 @@ def test_what_an_operator_asks_for_in_vain_is_not_kept_as_their_act(
 ) -> None:
     placed = [place_unsent({**SEED_ORDER, "pattern": pattern}) for _ in range(2)]
     once, too_late = (str(one["saga_id"]) for one in placed)
-    each_its_own = "It tells the services that this order is cancelled." in operator.get(f"/sagas/{once}/cancel").text
+    each_its_own = "It publishes the cancellation to the services." in operator.get(f"/sagas/{once}/cancel").text
     assert each_its_own is (pattern == "choreography")
     sagas.cancel(too_late)  # as a customer does
 
@@ -119,7 +119,7 @@ def test_skipping_takes_the_operators_word_and_keeps_it(operator: Browser, servi
     for note in ("", "  ", "x" * 5001, "\0"):
         page = operator.post(path, data={"note": note, "step": step})
         assert page.status_code == 422
-        assert "Say what was done by hand, and why" in page.text
+        assert "Describe what was resolved manually, and why" in page.text
     other = operator.post(path, data={"note": "done", "step": "create_order"})
     assert other.status_code == 409
     assert f"it is stuck on {step}, not on create_order" in other.text
@@ -170,7 +170,7 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
     page = operator.post(f"/sagas/{saga_id}/{act}", data={"note": "late", "step": "process_payment"})
 
     assert (page.status_code, page.mimetype) == (409, "text/html")
-    assert "Refused, nothing was done:" in page.text
+    assert "Rejected, nothing was done:" in page.text
     assert acts(operator, saga_id) == []
 
 

@@ -49,9 +49,11 @@ def test_orders_that_come_while_one_is_stored_are_stored_together(flask_app: Fla
 
     with ThreadPoolExecutor(8) as customers, here.database.transaction():  # nobody else can write
         customers.submit(place, flask_app.test_client())
-        wait_for("the first to be at it", lambda: orders._placing._led and not orders._placing._waiting)
+        wait_for(
+            "the first to be at it", lambda: orders._group_commit._has_leader and not orders._group_commit._waiting
+        )
         placed = [customers.submit(place, flask_app.test_client()) for _ in range(7)]
-        wait_for("the others to wait", lambda: len(orders._placing._waiting) == len(placed))
+        wait_for("the others to wait", lambda: len(orders._group_commit._waiting) == len(placed))
         counted.clear()
     for one in placed:
         one.result()

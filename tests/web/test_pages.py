@@ -33,7 +33,7 @@ def test_a_saga_shows_its_states_steps_and_events(client: FlaskClient) -> None:
         ("create_order", "compensation"),
     ]
     assert rows[6:9] == [("1", "OrderCreated"), ("2", "StockReserved"), ("3", "PaymentFailed")]
-    for mark in ("✓</span> Done", "✕</span> Failed", "↶✓</span> Undone"):
+    for mark in ("✓</span> Done", "✕</span> Failed", "↶✓</span> Compensated"):
         assert mark in page.text
     assert "process_payment: declined, as simulated" in page.text
 

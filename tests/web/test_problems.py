@@ -145,7 +145,7 @@ def test_every_type_has_a_page_that_explains_it(client: FlaskClient) -> None:
         page = client.get(kind.reference)
         assert (page.status_code, page.mimetype) == (200, "text/html")
         shown = unescape(page.text)
-        for text in (kind.title, kind.meaning, kind.when, kind.remedy, str(kind.status)):
+        for text in (kind.title, kind.summary, kind.cause, kind.fix, str(kind.status)):
             assert text in shown
         example = re.search(r"<pre><code>(.*?)</code></pre>", page.text, re.DOTALL)
         assert example

@@ -23,7 +23,7 @@ from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, post, reads, text_of
 from web import create_app
 from web.pages.saga import live_part
-from web.saga_view.detail import story
+from web.saga_view.detail import load
 from web.saga_view.diff import compare
 
 PATTERNS = ["orchestration", "choreography"]
@@ -59,11 +59,11 @@ def test_a_completed_saga_says_that_all_is_done_and_adds_up(client: FlaskClient,
 def test_a_compensated_saga_says_why_and_that_nothing_was_kept(client: FlaskClient, pattern: str) -> None:
     shown = words(page(client, order(client, pattern, shipping="decline")))
 
-    assert "↶✓ Undone It could not be completed, so everything was undone" in shown
+    assert "↶✓ Compensated It could not be completed, so it was compensated" in shown
     assert "declined, as simulated" in shown
     assert "charged 200 refunded 200 net 0 ✓ nothing kept" in shown
     assert "reserved 2 released 2 held 0 ✓ nothing kept" in shown
-    assert "turning back" in shown
+    assert "compensation starts" in shown
     assert "Broken on purpose: shipping: decline" in shown
 
 
@@ -74,7 +74,7 @@ def test_a_refund_of_what_was_never_charged_is_not_shown_as_done(
     shown = words(page(client, order(client, pattern, **{broken: "decline"})))
 
     assert "charged 0 refunded 0 net 0" in shown
-    assert "process_payment compensation ⊘ Nothing to undo" in shown
+    assert "process_payment compensation ⊘ Nothing to compensate" in shown
     assert "refund payment ↶✓" not in shown
 
 
@@ -97,11 +97,11 @@ def test_a_stuck_saga_says_what_is_still_out_and_what_can_be_done(client: FlaskC
 
     shown = words(text)
     assert "⚠ Stuck: needs you Stuck for" in shown
-    assert "while undoing process payment: it needs you." in shown
-    assert "✕ 200 not given back" in shown
+    assert "while compensating process payment: it needs you." in shown
+    assert "✕ 200 not refunded" in shown
     assert 'href="#operate"' in text
     assert "7 failed: unavailable, as simulated (7 of 9)" in shown
-    assert "Cancel ✕ it is being undone already" in shown
+    assert "Cancel ✕ it is being compensated already" in shown
     assert "http-equiv" not in text
 
 
@@ -129,8 +129,8 @@ def test_a_retry_says_which_attempt_when_and_why(
 
     assert f"Waiting to retry process payment: attempt 2 of 2 at {due:%H:%M:%S}, because: unavailable" in waiting
     assert "◷ Waiting to retry" in waiting
-    assert "not settled yet" in waiting
-    assert "Trying process payment again, attempt 2 of 2, because: unavailable" in trying
+    assert "still pending" in waiting
+    assert "Retrying process payment, attempt 2 of 2, because: unavailable" in trying
 
 
 def test_a_saga_under_way_says_what_it_is_at_and_whom_it_waits_for(client: FlaskClient, post: Post) -> None:
@@ -150,9 +150,9 @@ def test_a_saga_under_way_says_what_it_is_at_and_whom_it_waits_for(client: Flask
     saga_id = order(client)
     assert "○ Pending Accepted; create order is first." in words(page(client, saga_id))
     post.deliver("orders.create_order")
-    assert "▶ Running Doing reserve stock." in words(page(client, saga_id))
+    assert "▶ Running Executing reserve stock." in words(page(client, saga_id))
     sagas.cancel(saga_id)
-    assert "↶ Undoing Turned back: undoing reserve stock." in words(page(client, saga_id))
+    assert "↶ Compensating Compensating reserve stock." in words(page(client, saga_id))
 
 
 @both
@@ -162,16 +162,16 @@ def test_what_was_undone_by_hand_names_who_said_so(client: FlaskClient, pattern:
 
     shown = words(page(client, saga_id))
 
-    assert "Ann said that it was done by hand: paid back by bank transfer" in shown
-    assert "given back by hand 200 net 0 ✓ nothing kept" in shown
-    assert "☞ Undone by hand" in shown
+    assert "Ann confirmed that it was resolved manually: paid back by bank transfer" in shown
+    assert "refunded manually 200 net 0 ✓ nothing kept" in shown
+    assert "☞ Resolved manually" in shown
 
 
 SERVICES = ["orders", "inventory", "payments", "shipping", "notifications"]
 DRAWN: dict[str, tuple[list[str], list[str], list[str]]] = {
     "orchestration": (
         ["point of no return: only forward", "arrange shipping ✕ Failed", "ship stock ○ Not reached"],
-        ["Who said what to whom"],
+        ["Events and their consumers"],
         [],
     ),
     "choreography": (["1 OrderCreated", "↶✓ refund payment"], ["only forward"], SERVICES),
@@ -213,7 +213,7 @@ def test_what_changes_is_one_part_of_few_statements(flask_app: Flask, client: Fl
     assert page(client, saga_id) == whole, "it has ended: it shows the same whenever it is looked at"
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).saga_type = "retired"
-    assert "↶✓ Undone" in words(page(client, saga_id)), "no deployed code knows it: it is drawn from its log"
+    assert "↶✓ Compensated" in words(page(client, saga_id)), "no deployed code knows it: it is drawn from its log"
 
 
 def test_tasks_and_traces_are_linked_where_somebody_shows_them(
@@ -239,7 +239,7 @@ def test_tasks_and_traces_are_linked_where_somebody_shows_them(
 
 def test_cancelling_is_refused_in_words_once_the_carrier_is_booked(client: FlaskClient, post: Post) -> None:
     saga_id = order(client)
-    assert "Cancel … undo what was done so far" in words(page(client, saga_id))
+    assert "Cancel … compensate the completed steps" in words(page(client, saga_id))
     for task_name in ("orders.create_order", "inventory.reserve_stock", "payments.process_payment"):
         post.deliver(task_name)
     post.deliver("shipping.arrange_shipping")
@@ -278,8 +278,8 @@ def test_both_timelines_of_a_comparison_are_drawn_to_one_scale(flask_app: Flask,
     quick, slow = order(client), order(client, payments="fail:2", inventory="fail:2")
 
     with flask_app.test_request_context():
-        alone = [story(saga_id).timeline.scale for saga_id in (quick, slow)]
-        together = [told.timeline.scale for told in compare(story(quick), story(slow)).stories]
+        alone = [load(saga_id).timeline.scale for saga_id in (quick, slow)]
+        together = [told.timeline.scale for told in compare(load(quick), load(slow)).details]
 
     assert alone[0] != alone[1]
     assert together[0] == together[1] == min(alone)

@@ -58,7 +58,14 @@ def test_the_list_shows_what_each_saga_is_and_what_its_trouble_is(client: FlaskC
     page = ask(client, "/sagas")
 
     assert listed(page) == [undone["saga_id"], done["saga_id"]]
-    for said in (done["order_id"], "COMPLETED", "customer-123", "Undone", "declined, as simulated", "orchestration"):
+    for said in (
+        done["order_id"],
+        "COMPLETED",
+        "customer-123",
+        "Compensated",
+        "declined, as simulated",
+        "orchestration",
+    ):
         assert said in text_of(page)
 
 
@@ -170,7 +177,7 @@ def test_counts_are_a_part_of_the_page_of_their_own_and_capped(
     counts = ask(client, "/sagas/counts")
 
     assert "<html" not in counts.text
-    assert text_of(counts) == "○ Pending 0 ▶ Running 0 ✓ Done 2 ↶ Undoing 0 ↶✓ Undone 1 ⚠ Stuck: needs you 0"
+    assert text_of(counts) == "○ Pending 0 ▶ Running 0 ✓ Done 2 ↶ Compensating 0 ↶✓ Compensated 1 ⚠ Stuck: needs you 0"
     assert 'data-poll="/sagas/counts" data-every="3"' in ask(client, "/sagas").text
     place(client)
     assert "2 + or more" in text_of(ask(client, "/sagas/counts"))

@@ -166,7 +166,7 @@ def test_a_wrong_password_or_no_name_lets_nobody_in(client: Browser) -> None:
     for name in ("", "  ", "x" * 201, "\0"):
         answer = client.log_in(name=name)
         assert answer.status_code == 422, name
-        assert "Say who you are" in answer.text
+        assert "Enter your name" in answer.text
     assert not is_operator(client)
 
 
@@ -211,7 +211,7 @@ def new_address() -> str:
 
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a Redis that is there, however slow, and let other runs of the tests guess beside this one."""
-    monkeypatch.setattr(redis_client, "PATIENCE_SECONDS", 30)
+    monkeypatch.setattr(redis_client, "TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(operators, "ACCOUNT_ATTEMPTS", 1_000_000)
 
 
@@ -266,7 +266,7 @@ def test_of_guesses_sent_in_parallel_no_more_are_answered(
         refused.extend([status] if status == 429 else [])
         return status
 
-    monkeypatch.setattr(operator_password, "is_right", check_slowly)
+    monkeypatch.setattr(operator_password, "verify", check_slowly)
     with ThreadPoolExecutor(20) as guessers:
         assert sorted(guessers.map(guess_one, range(20))) == [403] * 5 + [429] * 15
 
@@ -329,13 +329,13 @@ def test_a_password_made_here_works_until_another_is_made(client: Browser, here:
     assert "no operator password yet" in client.get("/operator/login").text
     assert client.log_in().status_code == 403
 
-    made = operator_password.make_first()
+    made = operator_password.generate_first()
 
     assert made
-    assert operator_password.make_first() is None
+    assert operator_password.generate_first() is None
     assert client.log_in(password=made).status_code == 303
     assert is_operator(client)
-    assert client.log_in(password=operator_password.make()).status_code == 303
+    assert client.log_in(password=operator_password.generate()).status_code == 303
     assert client.log_in(password=made).status_code == 403
 
 
@@ -343,11 +343,13 @@ def test_shops_that_start_at_once_agree_on_the_password_and_the_key(here: Runtim
     here.settings = here.settings.but(operator_password=None)
     makers = [lambda made=made: made for made in ("one", "two", "three", "four")]
     with ThreadPoolExecutor(4) as threads:
-        made = [password for password in threads.map(lambda _: operator_password.make_first(), range(4)) if password]
+        made = [
+            password for password in threads.map(lambda _: operator_password.generate_first(), range(4)) if password
+        ]
         keys = set(threads.map(lambda make: stored_values.get_or_create("a_key", make), makers))
 
     assert len(made) == len(keys) == 1
-    assert operator_password.is_right(made[0])
+    assert operator_password.verify(made[0])
     assert stored_values.value_of("a_key") in keys
 
 

@@ -98,7 +98,7 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
         result = operator.post("/stuck/process_payment/resume").headers["Location"]
 
     page = operator.get(result)
-    assert "✓ Ended: done or undone 0 ▶ Under way 2 ⚠ Stuck again 0" in text_of(page)
+    assert "✓ Ended: done or compensated 0 ▶ Under way 2 ⚠ Stuck again 0" in text_of(page)
     assert "No saga is stuck" not in page.text
     part = re.search(r'data-poll="([^"]+)"', page.text)
     assert part
@@ -107,7 +107,7 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
         sagas.resume(saga_id)
 
     ended = operator.get(part[1].replace("&amp;", "&"))
-    assert "✓ Ended: done or undone 1 ▶ Under way 0 ⚠ Stuck again 1" in text_of(ended)
+    assert "✓ Ended: done or compensated 1 ▶ Under way 0 ⚠ Stuck again 1" in text_of(ended)
     assert "data-live-end" in ended.text
     assert f"/sagas/{stuck[1]}" in ended.text
     assert "data-poll" not in operator.get(result).text
@@ -147,11 +147,11 @@ def test_a_group_of_which_only_some_were_looked_at_says_that_all_are_resumed(
 
     for group in (path, "/stuck/process_payment"):  # that only older sagas have an error is not: it is away
         shown = text_of(operator.get(f"{group}?error=closed"))
-        assert "None of those looked at has this error." in shown
+        assert "None of the examined ones has this error." in shown
         assert "No saga is stuck" not in shown
     page = operator.get(f"{path}?error=busy")
     shown = text_of(page)
-    assert "only the newest 2 were looked at. The button also resumes the older ones that have this error." in shown
+    assert "only the newest 2 were examined. The button also resumes the older ones that have this error." in shown
     assert "At least: 2 sagas are stuck on this step with this error." in shown
     assert "Resume all with this error" in shown
     assert "Resume all 2" not in shown

@@ -71,7 +71,7 @@ class Simulate(Strict):
     payments: FaultText | None = None
     shipping: FaultText | None = None
 
-    def wanted(self) -> tuple[tuple[str, str], ...]:
+    def faults(self) -> tuple[tuple[str, str], ...]:
         """Return the requested faults, in an order that does not depend on that of the request."""
         return tuple(sorted(self.model_dump(exclude_none=True).items()))
 
@@ -205,7 +205,7 @@ def new_order(
         payment_method=body.payment_method if "payment_method" in body.model_fields_set else None,
         shipping_address=body.shipping_address,
         amount=body.amount,
-        simulate=body.simulate.wanted() if body.simulate else (),
+        simulate=body.simulate.faults() if body.simulate else (),
         order_id=body.order_id,
     )
 
@@ -233,9 +233,9 @@ class ByHand(Strict):
         json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
     )
 
-    by: Name = Field(description="Who says so.")
-    note: Description | None = Field(None, description="What was done, for whoever reads the history.")
-    step: Id | None = Field(None, description="The step that was undone; needed where several are stuck.")
+    by: Name = Field(description="Who confirms it.")
+    note: Description | None = Field(None, description="What was done, for the history.")
+    step: Id | None = Field(None, description="The step that was resolved manually; needed if several are stuck.")
 
 
 class NewCategory(Strict):

@@ -16,19 +16,19 @@ from web.api.examples import exemplify
 Number = int | float
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """Base class of all responses."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra=exemplify)
 
 
-class Camel(Answer):
+class CamelCaseModel(ResponseModel):
     """A response in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
 
 
-def answer(body: Answer, status: int = 200, *, location: str | None = None) -> Response:
+def json_response(body: ResponseModel, status: int = 200, *, location: str | None = None) -> Response:
     """Return a JSON response; unset fields of the body are omitted."""
     response = Response(body.model_dump_json(exclude_unset=True), status, mimetype="application/json")
     if location:
@@ -36,7 +36,7 @@ def answer(body: Answer, status: int = 200, *, location: str | None = None) -> R
     return response
 
 
-class StartedReply(Answer):
+class StartedReply(ResponseModel):
     """An order that was accepted and is being processed."""
 
     saga_id: str
@@ -45,7 +45,7 @@ class StartedReply(Answer):
     message: str
 
 
-class ItemReply(Answer):
+class ItemReply(ResponseModel):
     """A line of an order."""
 
     book_id: str
@@ -54,7 +54,7 @@ class ItemReply(Answer):
     unit_price: Number
 
 
-class PaymentReply(Answer):
+class PaymentReply(ResponseModel):
     """The payment of an order."""
 
     status: PaymentStatus
@@ -62,14 +62,14 @@ class PaymentReply(Answer):
     transaction_id: str | None
 
 
-class ShipmentReply(Answer):
+class ShipmentReply(ResponseModel):
     """The shipment of an order."""
 
     status: ShipmentStatus
     tracking_number: str | None
 
 
-class OrderReply(Answer):
+class OrderReply(ResponseModel):
     """An order with what the services have done for it so far."""
 
     order_id: str
@@ -92,14 +92,14 @@ class OrderReply(Answer):
     updated_at: datetime
 
 
-class OrdersReply(Answer):
+class OrdersReply(ResponseModel):
     """A page of orders, newest first."""
 
     orders: tuple[OrderReply, ...]
     next_cursor: str | None
 
 
-class CancelReply(Answer):
+class CancelReply(ResponseModel):
     """An accepted request to cancel; while ``cancel_decision`` is pending, the order shows the decision later.
 
     ``status`` is the saga's at the time of the response.
@@ -113,7 +113,7 @@ class CancelReply(Answer):
     cancel_reason: str | None
 
 
-class EventReply(Answer):
+class EventReply(ResponseModel):
     """An event that a service published."""
 
     sequence: int
@@ -123,21 +123,21 @@ class EventReply(Answer):
     timestamp: datetime
 
 
-class EventsReply(Answer):
+class EventsReply(ResponseModel):
     """An order's events, in the order in which they were written."""
 
     order_id: str
     events: tuple[EventReply, ...]
 
 
-class StateReply(Answer):
+class StateReply(ResponseModel):
     """A state that a saga reached, and when."""
 
     state: str
     at: datetime
 
 
-class SagaReply(Answer):
+class SagaReply(ResponseModel):
     """A saga; ``context`` is the input of its steps, ``trace_id`` the trace of all its operations."""
 
     saga_id: str
@@ -158,14 +158,14 @@ class SagaReply(Answer):
     updated_at: datetime
 
 
-class SagasReply(Answer):
+class SagasReply(ResponseModel):
     """A page of sagas, newest first."""
 
     sagas: tuple[SagaReply, ...]
     next_cursor: str | None
 
 
-class FailureReply(Answer):
+class FailureReply(ResponseModel):
     """An attempt that failed."""
 
     attempt: int
@@ -174,7 +174,7 @@ class FailureReply(Answer):
     error: str
 
 
-class StepReply(Answer):
+class StepReply(ResponseModel):
     """One operation of one step; without ``completed_at`` while it is under way."""
 
     step_name: str
@@ -188,11 +188,11 @@ class StepReply(Answer):
     task_id: str | None
     failures: tuple[FailureReply, ...]
     result: dict[str, Any] | None
-    done_by: str | None = Field(description="Who said that a person did it, where the operation itself could not.")
+    done_by: str | None = Field(description="Who confirmed that it was completed manually.")
     note: str | None
 
 
-class ActReply(Answer):
+class ActReply(ResponseModel):
     """An operator's action on a saga."""
 
     act: OperatorActionType
@@ -201,7 +201,7 @@ class ActReply(Answer):
     note: str | None
 
 
-class HistoryReply(Answer):
+class HistoryReply(ResponseModel):
     """A saga's operations in order: actions, then compensations; and the operators' actions on it."""
 
     saga_id: str
@@ -209,14 +209,14 @@ class HistoryReply(Answer):
     acts: tuple[ActReply, ...]
 
 
-class AskedReply(Answer):
+class AskedReply(ResponseModel):
     """An accepted operation on a saga; ``status`` is the saga's."""
 
     saga_id: str
     status: SagaStatus
 
 
-class RefusedReply(Answer):
+class RefusedReply(ResponseModel):
     """A saga that could not be resumed, and the reason."""
 
     saga_id: str
@@ -231,7 +231,7 @@ class CancelRequestedReply(AskedReply):
     cancel_reason: str | None
 
 
-class ResumedReply(Answer):
+class ResumedReply(ResponseModel):
     """The stuck sagas that were resumed."""
 
     resumed: tuple[str, ...]
@@ -239,7 +239,7 @@ class ResumedReply(Answer):
     next_cursor: str | None
 
 
-class BookReply(Answer):
+class BookReply(ResponseModel):
     """A book and its stock."""
 
     book_id: str
@@ -252,14 +252,14 @@ class BookReply(Answer):
     reserved_stock: int
 
 
-class BooksReply(Answer):
+class BooksReply(ResponseModel):
     """A page of the catalogue, by book id."""
 
     books: tuple[BookReply, ...]
     next_cursor: str | None
 
 
-class CategoryReply(Answer):
+class CategoryReply(ResponseModel):
     """A category."""
 
     id: str
@@ -267,20 +267,20 @@ class CategoryReply(Answer):
     description: str
 
 
-class CategoriesReply(Answer):
+class CategoriesReply(ResponseModel):
     """A page of the categories, by id."""
 
     categories: tuple[CategoryReply, ...]
     next_cursor: str | None
 
 
-class AliveReply(Answer):
+class AliveReply(ResponseModel):
     """The process runs."""
 
     status: str = Field(json_schema_extra={"example": "alive"})
 
 
-class ReadyReply(Answer):
+class ReadyReply(ResponseModel):
     """The process is ready: its dependencies respond."""
 
     status: str = Field(json_schema_extra={"example": "ready"})
@@ -288,23 +288,23 @@ class ReadyReply(Answer):
     broker: str
 
 
-class CamelStartedReply(Camel, StartedReply):
+class CamelStartedReply(CamelCaseModel, StartedReply):
     """An order that was accepted and is being processed."""
 
 
-class CamelItemReply(Camel, ItemReply):
+class CamelItemReply(CamelCaseModel, ItemReply):
     """A line of an order."""
 
 
-class CamelPaymentReply(Camel, PaymentReply):
+class CamelPaymentReply(CamelCaseModel, PaymentReply):
     """The payment of an order."""
 
 
-class CamelShipmentReply(Camel, ShipmentReply):
+class CamelShipmentReply(CamelCaseModel, ShipmentReply):
     """The shipment of an order."""
 
 
-class CamelOrderReply(Camel, OrderReply):
+class CamelOrderReply(CamelCaseModel, OrderReply):
     """An order with what the services have done for it so far."""
 
     items: tuple[CamelItemReply, ...]
@@ -312,18 +312,18 @@ class CamelOrderReply(Camel, OrderReply):
     shipment: CamelShipmentReply | None
 
 
-class CamelOrdersReply(Camel):
+class CamelOrdersReply(CamelCaseModel):
     """A page of orders, newest first."""
 
     orders: tuple[CamelOrderReply, ...]
     next_cursor: str | None
 
 
-class CamelCancelReply(Camel, CancelReply):
+class CamelCancelReply(CamelCaseModel, CancelReply):
     """An accepted request to cancel; while ``cancelDecision`` is pending, the status shows the decision later."""
 
 
-class FlatItemReply(Camel):
+class FlatItemReply(CamelCaseModel):
     """A number of copies of a book; ``productId`` is seed 004's name of ``bookId``."""
 
     book_id: str
@@ -331,7 +331,7 @@ class FlatItemReply(Camel):
     quantity: int
 
 
-class FlatEventReply(Camel):
+class FlatEventReply(CamelCaseModel):
     """An event in the form of seeds 002 and 004: the payload's fields next to the type; absent ones are omitted."""
 
     sequence: int
@@ -348,14 +348,14 @@ class FlatEventReply(Camel):
     timestamp: datetime
 
 
-class FlatEventsReply(Camel):
+class FlatEventsReply(CamelCaseModel):
     """An order's events, in the order in which they were written."""
 
     order_id: str
     events: tuple[FlatEventReply, ...]
 
 
-class SagaStatusReply(Camel):
+class SagaStatusReply(CamelCaseModel):
     """The status of an order's saga, and the states of seed 001 that it has reached."""
 
     saga_id: str
@@ -371,7 +371,7 @@ class SagaStatusReply(Camel):
     cancel_reason: str | None
 
 
-class StepAnswerReply(Camel):
+class StepAnswerReply(CamelCaseModel):
     """One operation of one step in seed 001's form, with its times and the number of retries."""
 
     success: bool
@@ -386,7 +386,7 @@ class StepAnswerReply(Camel):
     retry_attempt: int
 
 
-class SagaHistoryReply(Camel):
+class SagaHistoryReply(CamelCaseModel):
     """The history of an order's saga, in the states of seed 001."""
 
     saga_id: str

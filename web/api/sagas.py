@@ -9,7 +9,7 @@ from durable_sagas.manual_completion import ManualCompletion
 from web import cursors, problems
 from web.api import responses, serializers
 from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
-from web.api.responses import answer
+from web.api.responses import json_response
 from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
 from workflows.read_side import queries
 
@@ -17,7 +17,7 @@ api = APIBlueprint(
     "sagas",
     __name__,
     url_prefix="/api/v1",
-    abp_tags=[Tag(name="Sagas", description="Watch sagas, have them undone, set stuck ones moving again.")],
+    abp_tags=[Tag(name="Sagas", description="Inspect, cancel and resume sagas.")],
 )
 
 
@@ -32,7 +32,7 @@ def list_sagas(query: SagasQuery) -> Response:
         after=cursors.uuid_position(query.cursor),
         limit=query.limit,
     )
-    return answer(
+    return json_response(
         responses.SagasReply(
             sagas=tuple(map(serializers.saga, page.rows)),
             next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
@@ -43,13 +43,13 @@ def list_sagas(query: SagasQuery) -> Response:
 @api.get("/sagas/<saga_id>", responses={200: responses.SagaReply, **problems.responses(404)})
 def get_saga(path: SagaPath) -> Response:
     """Show a saga's state and its context."""
-    return answer(serializers.saga(queries.saga(path.saga_id).saga))
+    return json_response(serializers.saga(queries.saga(path.saga_id).saga))
 
 
 @api.get("/sagas/<saga_id>/history", responses={200: responses.HistoryReply, **problems.responses(404)})
 def get_history(path: SagaPath) -> Response:
     """Show a saga's actions and compensations, with every failed attempt."""
-    return answer(serializers.saga_history(queries.saga(path.saga_id)))
+    return json_response(serializers.saga_history(queries.saga(path.saga_id)))
 
 
 @api.post(
@@ -60,7 +60,7 @@ def get_history(path: SagaPath) -> Response:
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Request that a saga be compensated. The saga's cancel_decision shows whether that came in time."""
-    return answer(serializers.cancel_requested(sagas.cancel(path.saga_id, by=name_of_program())), 202)
+    return json_response(serializers.cancel_requested(sagas.cancel(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -71,7 +71,7 @@ def cancel_saga(path: SagaPath) -> Response:
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Resume a stuck saga at its current step, or re-drive an unfinished one."""
-    return answer(serializers.asked(sagas.resume(path.saga_id, by=name_of_program())), 202)
+    return json_response(serializers.accepted(sagas.resume(path.saga_id, by=name_of_program())), 202)
 
 
 @api.post(
@@ -82,8 +82,8 @@ def resume_saga(path: SagaPath) -> Response:
 @for_operators
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
-    statement = ManualCompletion(by=body.by, note=body.note, step=body.step)
-    return answer(serializers.asked(sagas.skip(path.saga_id, statement)), 202)
+    completion = ManualCompletion(by=body.by, note=body.note, step=body.step)
+    return json_response(serializers.accepted(sagas.skip(path.saga_id, completion)), 202)
 
 
 @api.post(
@@ -94,4 +94,4 @@ def resume_stuck_sagas(query: ResumeQuery) -> Response:
     """Resume the sagas that are stuck on one step, one batch per request."""
     after = cursors.uuid_position(query.cursor)
     done = sagas.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
-    return answer(serializers.resumed(done), 202)
+    return json_response(serializers.resumed(done), 202)

@@ -44,25 +44,27 @@ def flat_events(order_id: str, events: Sequence[StoredEvent]) -> FlatEventsReply
 
 
 def _flat(event: StoredEvent, created: Mapping[str, Any]) -> FlatEventReply:
-    said = event.payload
+    payload = event.payload
     # a StockUnavailable event lists no books: it concerns all items of the order
-    moved = (
-        created.get("items", ()) if event.event_type == StockUnavailable else said.get("stock", said.get("items", ()))
+    lines = (
+        created.get("items", ())
+        if event.event_type == StockUnavailable
+        else payload.get("stock", payload.get("items", ()))
     )
-    facts = {name: said[name] for name in ("customer_id", "amount", "total_amount", "reason") if said.get(name)}
-    if "total_amount" in facts:
-        facts["amount"] = facts["total_amount"]
+    fields = {name: payload[name] for name in ("customer_id", "amount", "total_amount", "reason") if payload.get(name)}
+    if "total_amount" in fields:
+        fields["amount"] = fields["total_amount"]
     items = [
-        {"book_id": item["book_id"], "product_id": item["book_id"], "quantity": item["quantity"]} for item in moved
+        {"book_id": item["book_id"], "product_id": item["book_id"], "quantity": item["quantity"]} for item in lines
     ]
     if len(items) == 1:
-        facts.update(items[0])
+        fields.update(items[0])
     elif items:
-        facts["items"] = tuple(FlatItemReply(**item) for item in items)
+        fields["items"] = tuple(FlatItemReply(**item) for item in items)
     return FlatEventReply(
         sequence=event.sequence,
         event_type=event.event_type,
         order_id=event.aggregate_id,
         timestamp=event.timestamp,
-        **facts,
+        **fields,
     )

@@ -8,7 +8,7 @@ from app.sagas import sagas
 from web import problems
 from web.api import responses, seed_forms, serializers
 from web.api.requests import ChangeShortOrder, IdempotencyHeader, OrderPath, ShortOrder, ShortOrdersQuery
-from web.api.responses import answer
+from web.api.responses import json_response
 from web.order_placement import place
 from workflows import orders
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
@@ -49,7 +49,7 @@ def show_order(path: OrderPath) -> Response:
 def change_order(path: OrderPath, body: ChangeShortOrder) -> Response:
     """Change the shipping address of an order, as long as it is not being shipped."""
     orders.change_address(path.order_id, body.shipping_address)
-    return answer(responses.CamelOrderReply.model_validate(serializers.order(queries.order(path.order_id))))
+    return json_response(responses.CamelOrderReply.model_validate(serializers.order(queries.order(path.order_id))))
 
 
 @api.delete("/orders/<order_id>", responses={202: responses.CamelCancelReply, **problems.responses(404, 409)})
@@ -61,7 +61,7 @@ def cancel_order(path: OrderPath) -> Response:
 @api.get("/orders/<order_id>/events", responses={200: responses.FlatEventsReply, **problems.responses(404)})
 def list_events(path: OrderPath) -> Response:
     """List the events of an order, in the flat form of seeds 002 and 004."""
-    return answer(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
+    return json_response(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
 
 
 @api.post("/saga/start", responses={202: responses.CamelStartedReply, **problems.responses(400, 403, 409, 413, 415)})
@@ -73,7 +73,7 @@ def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
 @api.get("/saga/<order_id>/status", responses={200: responses.SagaStatusReply, **problems.responses(404)})
 def show_status(path: OrderPath) -> Response:
     """Show the status of an order's saga."""
-    return answer(serializers.short_status(queries.saga(sagas.saga_of(path.order_id))))
+    return json_response(serializers.short_status(queries.saga(sagas.saga_of(path.order_id))))
 
 
 @api.post("/saga/<order_id>/cancel", responses={202: responses.CamelCancelReply, **problems.responses(404, 409)})
@@ -85,25 +85,25 @@ def cancel_saga(path: OrderPath) -> Response:
 @api.get("/saga/<order_id>/history", responses={200: responses.SagaHistoryReply, **problems.responses(404)})
 def show_history(path: OrderPath) -> Response:
     """Show the states that an order's saga has reached, and every step's reply."""
-    return answer(serializers.short_history(queries.saga(sagas.saga_of(path.order_id))))
+    return json_response(serializers.short_history(queries.saga(sagas.saga_of(path.order_id))))
 
 
 def _place(body: ShortOrder, saga_type: str, idempotency_key: str | None, place_of: str) -> Response:
     placed = place(body, body.to_order(saga_type), idempotency_key)
     started = responses.CamelStartedReply.model_validate(serializers.started(placed))
-    return answer(started, 202, location=place_of.format(placed.order_id))
+    return json_response(started, 202, location=place_of.format(placed.order_id))
 
 
 def _cancel(order_id: str) -> Response:
-    return answer(responses.CamelCancelReply.model_validate(serializers.cancelled(orders.cancel(order_id))), 202)
+    return json_response(responses.CamelCancelReply.model_validate(serializers.cancelled(orders.cancel(order_id))), 202)
 
 
-def _for_browsers(page: str, body: responses.Answer) -> Response:
+def _for_browsers(page: str, body: responses.ResponseModel) -> Response:
     """Return the body, or a redirect to the page if the client prefers HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = Response(status=303)
         response.headers["Location"] = page
     else:
-        response = answer(body)
+        response = json_response(body)
     response.vary.add("Accept")
     return response

@@ -113,7 +113,7 @@ def cancel_requested(saga: SagaInstance) -> responses.CancelRequestedReply:
     )
 
 
-def asked(saga: SagaInstance) -> responses.AskedReply:
+def accepted(saga: SagaInstance) -> responses.AskedReply:
     """Return the response to an accepted operation on a saga."""
     return responses.AskedReply(saga_id=saga.id, status=saga.status)
 
@@ -152,7 +152,7 @@ def saga_history(view: SagaView) -> responses.HistoryReply:
     return responses.HistoryReply(
         saga_id=view.saga.id,
         history=tuple(map(_step, view.operations)),
-        acts=tuple(map(responses.ActReply.model_validate, view.acts)),
+        acts=tuple(map(responses.ActReply.model_validate, view.operator_actions)),
     )
 
 

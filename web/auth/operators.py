@@ -55,27 +55,27 @@ _tokens = HTTPTokenAuth("Bearer", realm="CloudMart operators")
 class Operator(UserMixin):  # type: ignore[misc]
     """A logged-in operator, identified by the name entered; valid as long as the password stays the same."""
 
-    def __init__(self, name: str, since: int, mark: str) -> None:
+    def __init__(self, name: str, since: int, fingerprint: str) -> None:
         self.name = name
         self.since = since
-        self.mark = mark
+        self.fingerprint = fingerprint
 
     def get_id(self) -> str:
         """Return the value that the session stores."""
-        return f"{self.since}:{self.mark}:{self.name}"
+        return f"{self.since}:{self.fingerprint}:{self.name}"
 
     @classmethod
-    def of_session(cls, kept: str) -> Self | None:
+    def of_session(cls, stored: str) -> Self | None:
         """Return the operator of a session's stored value; None if the session has expired or cannot be verified."""
-        since, _, rest = kept.partition(":")
-        mark, _, name = rest.partition(":")
+        since, _, rest = stored.partition(":")
+        fingerprint, _, name = rest.partition(":")
         if not since.isdigit() or time.time() - int(since) > SESSION_SECONDS:
             return None
         try:
-            now = operator_password.mark(_key())
+            now = operator_password.fingerprint(_key())
         except (DatabaseUnavailable, SQLAlchemyError):
             return None  # not verifiable now; the page that reports the database's failure must still be rendered
-        return cls(name, int(since), mark) if now and compare_digest(now, mark) else None
+        return cls(name, int(since), fingerprint) if now and compare_digest(now, fingerprint) else None
 
 
 def register(app: Flask) -> None:
@@ -100,14 +100,14 @@ def log_in(name: str, password: str) -> bool:
     if wait := attempts.acquire(limits):
         detail = gettext("Too many wrong passwords were tried. Wait a minute, then try again.")
         raise TooManyRequests(detail, retry_after=math.ceil(wait))
-    if not operator_password.is_right(password):
+    if not operator_password.verify(password):
         return False
     attempts.release(limits)
-    mark = operator_password.mark(_key())
-    assert mark is not None  # there is a password: it was right
+    fingerprint = operator_password.fingerprint(_key())
+    assert fingerprint is not None  # there is a password: it was right
     session.clear()  # against session fixation
     session.permanent = True
-    login_user(Operator(name, int(time.time()), mark))
+    login_user(Operator(name, int(time.time()), fingerprint))
     return True
 
 
@@ -166,8 +166,8 @@ def _comes_from_this_machine() -> bool:
 
 
 def _to_login() -> Response:
-    wanted = request.full_path.rstrip("?") if request.method in SAFE else request.path
-    return _plain(redirect(url_for(LOGIN, next=wanted), 303))
+    target = request.full_path.rstrip("?") if request.method in SAFE else request.path
+    return _plain(redirect(url_for(LOGIN, next=target), 303))
 
 
 def _limits() -> Sequence[Limit]:
@@ -186,8 +186,8 @@ def _address() -> str:
     return address
 
 
-def _equal(given: str, wanted: str) -> bool:
-    return compare_digest(given.encode(errors="surrogateescape"), wanted.encode())
+def _equal(given: str, expected: str) -> bool:
+    return compare_digest(given.encode(errors="surrogateescape"), expected.encode())
 
 
 def _key() -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from limits.storage import MemoryStorage, RedisStorage, Storage
 
-from app.redis_client import CircuitBreaker, fail_fast_options, faults
+from app.redis_client import CircuitBreaker, fail_fast_options, redis_errors
 
 T = TypeVar("T")
 
@@ -51,27 +51,27 @@ class RateLimiter:
                 self._count(limit, -1)
 
     def _current(self, limit: Limit) -> int:
-        return self._ask(lambda counts: counts.get(limit.key))
+        return self._call(lambda counts: counts.get(limit.key))
 
     def _count(self, limit: Limit, amount: int) -> int:
         # what this process counted while Redis was unavailable stays valid when Redis is back
-        apart = self._local.get(limit.key) if self._shared else 0
-        return max(apart, self._ask(lambda counts: counts.incr(limit.key, limit.seconds, amount), written=True))
+        local_count = self._local.get(limit.key) if self._shared else 0
+        return max(local_count, self._call(lambda counts: counts.incr(limit.key, limit.seconds, amount), writes=True))
 
     def _window_end(self, limit: Limit) -> float:
-        return max(self._local.get_expiry(limit.key), self._ask(lambda counts: counts.get_expiry(limit.key)))
+        return max(self._local.get_expiry(limit.key), self._call(lambda counts: counts.get_expiry(limit.key)))
 
-    def _ask(self, question: Callable[[Storage], T], *, written: bool = False) -> T:
-        if self._shared is None or not self._circuit.closed:
-            return question(self._local)
+    def _call(self, operation: Callable[[Storage], T], *, writes: bool = False) -> T:
+        if self._shared is None or not self._circuit.allows_calls:
+            return operation(self._local)
         try:
-            answer = question(self._shared)
-        except faults() as error:
-            self._circuit.failed(error)
-            return question(self._local)
-        if written:  # a successful read does not prove that Redis can be written
-            self._circuit.answered()
-        return answer
+            result = operation(self._shared)
+        except redis_errors() as error:
+            self._circuit.record_failure(error)
+            return operation(self._local)
+        if writes:  # a successful read does not prove that Redis can be written
+            self._circuit.record_success()
+        return result
 
 
 class _LocalCounts(MemoryStorage):

@@ -136,7 +136,7 @@ def _too_old(error: CSRFError) -> Response:
     shown = [(name, text) for name, text in request.form.items(multi=True) if name not in NEVER_SHOWN_AGAIN]
     page = render_template(
         "form_too_old.html",
-        entered=shown if own else (),
+        values=shown if own else (),
         again=request.path if own and "password" not in request.form else None,
     )
     return Response(page, 400, mimetype="text/html")

@@ -49,13 +49,13 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Interval:
     seconds: float
     busy: bool
     cut: bool
 
     @property
-    def least(self) -> float:
+    def min_width(self) -> float:
         return MIN_WIDTH if self.busy else GAP
 
     @property
@@ -78,38 +78,40 @@ def axis(
     moments = sorted({*marked, *(moment for span in busy for moment in span)})
     if len(moments) == 1:
         return Axis(moments, [x], [])
-    stretches = _stretches(moments, busy)
+    intervals = _intervals(moments, busy)
     if scale is None:
-        cut = sum(one.cut_width for one in stretches if one.cut)
+        cut = sum(interval.cut_width for interval in intervals if interval.cut)
         # with many cuts the axis gets wider, so that the rest stays legible
-        scale = _scale([one for one in stretches if not one.cut], max(width - cut, width / 2))
+        scale = _scale([interval for interval in intervals if not interval.cut], max(width - cut, width / 2))
     positions, cuts = [x], []
-    for stretch in stretches:
-        drawn = stretch.cut_width if stretch.cut else max(stretch.seconds * scale, stretch.least)
-        if stretch.cut:
-            cuts.append(Cut(positions[-1], drawn, stretch.seconds))
+    for interval in intervals:
+        drawn = interval.cut_width if interval.cut else max(interval.seconds * scale, interval.min_width)
+        if interval.cut:
+            cuts.append(Cut(positions[-1], drawn, interval.seconds))
         positions.append(positions[-1] + drawn)
     return Axis(moments, positions, cuts, scale)
 
 
-def _stretches(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datetime]]) -> list[_Stretch]:
+def _intervals(moments: Sequence[datetime], busy: Sequence[tuple[datetime, datetime]]) -> list[_Interval]:
     starts, ends = sorted(start for start, _ in busy), sorted(end for _, end in busy)
     between = list(pairwise(moments))
     # something runs between two adjacent moments if more periods have started than ended by the first of them
     running = [bisect_right(starts, start) > bisect_right(ends, start) for start, _ in between]
     lengths = [(end - start).total_seconds() for start, end in between]
     worked = sum(length for length, runs in zip(lengths, running, strict=True) if runs)
-    return [_Stretch(length, runs, not runs and length > worked) for length, runs in zip(lengths, running, strict=True)]
+    return [
+        _Interval(length, runs, not runs and length > worked) for length, runs in zip(lengths, running, strict=True)
+    ]
 
 
-def _scale(stretches: Sequence[_Stretch], width: float) -> float:
+def _scale(intervals: Sequence[_Interval], width: float) -> float:
     """Return the pixels per second with which these stretches, none below its minimum width, fill the width."""
     scale, narrow = 0.0, set[int]()
     while True:
-        left = width - sum(stretches[index].least for index in narrow)
-        seconds = sum(one.seconds for index, one in enumerate(stretches) if index not in narrow)
+        left = width - sum(intervals[index].min_width for index in narrow)
+        seconds = sum(interval.seconds for index, interval in enumerate(intervals) if index not in narrow)
         scale = max(left, 0.0) / seconds if seconds else 0.0
-        found = {index for index, one in enumerate(stretches) if one.seconds * scale < one.least}
+        found = {index for index, interval in enumerate(intervals) if interval.seconds * scale < interval.min_width}
         if found <= narrow:
             return scale
         narrow |= found

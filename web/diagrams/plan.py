@@ -11,11 +11,11 @@ from workflows.read_side.saga_history import HistoryEntry
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step, reached or not; ``undoing`` is its compensation, None if it has none or it is not known."""
+    """A step, reached or not; ``compensation`` is None if it has none, or if it is not known."""
 
     name: str
     service: str | None = None
-    undoing: str | None = None
+    compensation: str | None = None
     pivot: bool = False
 
 
@@ -24,11 +24,13 @@ def planned(saga: SagaInstance, operations: Sequence[HistoryEntry]) -> list[Plan
     if plan := sagas.plan_of(saga):
         return [_declared(step) for step in plan.steps]
     # an orchestrated saga without a plan may have started before a deploy that removed a step: its log stays valid
-    undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
+    compensated = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
     names = dict.fromkeys([*saga.steps, *(logged.step for logged in sorted(operations, key=lambda o: o.started_at))])
-    return [PlannedStep(name, sagas.service_of(name), f"undo_{name}" if name in undone else None) for name in names]
+    return [
+        PlannedStep(name, sagas.service_of(name), f"undo_{name}" if name in compensated else None) for name in names
+    ]
 
 
 def _declared(step: Step) -> PlannedStep:
-    undoing = step.compensation.short_name if step.compensation else None
-    return PlannedStep(step.name, step.action.service, undoing, step.pivot)
+    compensation = step.compensation.short_name if step.compensation else None
+    return PlannedStep(step.name, step.action.service, compensation, step.pivot)

@@ -7,10 +7,10 @@ from web.diagrams.text import plain, width_of
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
-from workflows.read_side.event_flow import Heard, Outcome, Said
+from workflows.read_side.event_flow import EventDelivery, Outcome, PublishedEvent
 
 GUTTER, MARGIN = 64.0, 10.0
-NARROWEST, GAP = 128.0, 22.0
+MIN_WIDTH, GAP = 128.0, 22.0
 TOP = 56.0
 PILL, CHIP = 24.0, 22.0
 SLOT, BETWEEN = 40.0, 14.0
@@ -28,38 +28,38 @@ class Lifeline:
 
 @dataclass(frozen=True)
 class Chip:
-    """A service's reaction to an event; ``says`` describes it in words."""
+    """A service's reaction to an event; ``description`` describes it in words."""
 
     x: float
     y: float
     width: float
     text: str
     style: str
-    says: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Message:
-    """An event's delivery to one subscriber; ``itself`` if the subscriber is also the publisher."""
+    """An event's delivery to one subscriber; ``to_self`` if the subscriber is also the publisher."""
 
     x1: float
     x2: float
     y: float
-    itself: bool
+    to_self: bool
     chip: Chip
 
 
 @dataclass(frozen=True)
-class Utterance:
+class EventBox:
     """A published event: its position, its time, and its deliveries."""
 
     x: float
     y: float
     width: float
     text: str
-    after: str
+    elapsed: str
     messages: Sequence[Message]
-    no_return_y: float | None
+    pivot_y: float | None
 
 
 @dataclass(frozen=True)
@@ -69,81 +69,92 @@ class SequenceDiagram:
     width: float
     height: float
     lifelines: Sequence[Lifeline]
-    utterances: Sequence[Utterance]
+    events: Sequence[EventBox]
 
 
-def sequence_diagram(said: Sequence[Said]) -> SequenceDiagram:
+def sequence_diagram(published: Sequence[PublishedEvent]) -> SequenceDiagram:
     """Lay out a saga's events from top to bottom, in the order in which they were recorded."""
-    column = max([NARROWEST, *(width_of(text, SIZE) + 18 for text in _texts(said))]) + GAP
-    services = _services(said)
+    column = max([MIN_WIDTH, *(width_of(text, SIZE) + 18 for text in _texts(published))]) + GAP
+    services = _services(published)
     places = {service: GUTTER + column * (index + 0.5) for index, service in enumerate(services)}
-    utterances, y = [], TOP
-    for one in said:
-        drawn, y = _utterance(one, said[0], places, y)
-        utterances.append(drawn)
+    boxes, y = [], TOP
+    for event in published:
+        box, y = _event_box(event, published[0], places, y)
+        boxes.append(box)
     lifelines = [Lifeline(x, service) for service, x in places.items()]
-    return SequenceDiagram(GUTTER + column * len(services) + MARGIN, y + MARGIN, lifelines, utterances)
+    return SequenceDiagram(GUTTER + column * len(services) + MARGIN, y + MARGIN, lifelines, boxes)
 
 
-def mark_of(heard: Heard) -> Mark:
+def mark_of(delivery: EventDelivery) -> Mark:
     """Return the icon of a service's reaction to an event."""
-    if heard.outcome is Outcome.ACTED and heard.logged:
-        return icons.of_operation(heard.logged)
-    return _MARKS[heard.outcome]
+    if delivery.outcome is Outcome.ACTED and delivery.logged:
+        return icons.of_operation(delivery.logged)
+    return _MARKS[delivery.outcome]
 
 
 _MARKS = {
     Outcome.ACTED: icons.DONE,
-    Outcome.AGAIN: icons.SAID_AGAIN,
+    Outcome.DUPLICATE: icons.ALREADY_DONE,
     Outcome.NOTHING: icons.NOTHING_TO_DO,
-    Outcome.AWAITED: icons.PENDING,
-    Outcome.TOLD: icons.TOLD,
+    Outcome.PENDING: icons.PENDING,
+    Outcome.NOTIFIED: icons.NOTIFIED,
 }
 
 
-def _services(said: Sequence[Said]) -> list[str]:
+def _services(published: Sequence[PublishedEvent]) -> list[str]:
     # in order of occurrence: the publisher of the first event is on the left
-    found = [service for one in said for service in (one.service, *(heard.service for heard in one.heard))]
+    found = [
+        service
+        for event in published
+        for service in (event.service, *(delivery.service for delivery in event.deliveries))
+    ]
     return list(dict.fromkeys(found))
 
 
-def _texts(said: Sequence[Said]) -> list[str]:
-    return [_title(one) + " " for one in said] + [_words(heard) for one in said for heard in one.heard]
+def _texts(published: Sequence[PublishedEvent]) -> list[str]:
+    return [_title(event) + " " for event in published] + [
+        _words(delivery) for event in published for delivery in event.deliveries
+    ]
 
 
-def _title(said: Said) -> str:
-    return f"{said.event.sequence} {said.event.event_type}"
+def _title(published: PublishedEvent) -> str:
+    return f"{published.event.sequence} {published.event.event_type}"
 
 
-def _words(heard: Heard) -> str:
-    mark = mark_of(heard)
-    if heard.outcome is Outcome.NOTHING:
+def _words(delivery: EventDelivery) -> str:
+    mark = mark_of(delivery)
+    if delivery.outcome is Outcome.NOTHING:
         return f"{mark.glyph} {mark.word}"
-    attempts = heard.logged.attempts if heard.logged and heard.outcome is Outcome.ACTED else 0
-    name = plain(heard.command or heard.task_name.partition(".")[2])
+    attempts = delivery.logged.attempts if delivery.logged and delivery.outcome is Outcome.ACTED else 0
+    name = plain(delivery.command or delivery.task_name.partition(".")[2])
     return f"{mark.glyph} {name}{f' ×{attempts}' if attempts > 1 else ''}"
 
 
-def _utterance(said: Said, first: Said, places: dict[str, float], y: float) -> tuple[Utterance, float]:
-    x = places[said.service]
-    messages = [_message(heard, x, places[heard.service], y + PILL + SLOT * n) for n, heard in enumerate(said.heard)]
+def _event_box(
+    published: PublishedEvent, first: PublishedEvent, places: dict[str, float], y: float
+) -> tuple[EventBox, float]:
+    x = places[published.service]
+    messages = [
+        _message(delivery, x, places[delivery.service], y + PILL + SLOT * n)
+        for n, delivery in enumerate(published.deliveries)
+    ]
     end = y + PILL + SLOT * len(messages) + BETWEEN
-    passed = (said.event.timestamp - first.event.timestamp).total_seconds()
-    text = _title(said)
-    utterance = Utterance(
+    elapsed = (published.event.timestamp - first.event.timestamp).total_seconds()
+    text = _title(published)
+    box = EventBox(
         x=x,
         y=y,
         width=width_of(text, BOLD) + 16,
         text=text,
-        after=f"+{duration(passed)}" if passed > 0 else "0",
+        elapsed=f"+{duration(elapsed)}" if elapsed > 0 else "0",
         messages=messages,
-        no_return_y=end - BETWEEN / 2 if said.no_return else None,
+        pivot_y=end - BETWEEN / 2 if published.is_pivot else None,
     )
-    return utterance, end
+    return box, end
 
 
-def _message(heard: Heard, x1: float, x2: float, y: float) -> Message:
-    text, mark = _words(heard), mark_of(heard)
-    says = f"{heard.task_name}: {mark.word}"
-    chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, says)
+def _message(delivery: EventDelivery, x1: float, x2: float, y: float) -> Message:
+    text, mark = _words(delivery), mark_of(delivery)
+    description = f"{delivery.task_name}: {mark.word}"
+    chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, description)
     return Message(x1, x2, y + 9, x1 == x2, chip)

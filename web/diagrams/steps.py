@@ -13,10 +13,10 @@ from web.saga_view.icons import Mark
 from workflows.read_side.saga_history import HistoryEntry
 
 MARGIN = 8
-NARROWEST, GAP = 132, 30
+MIN_WIDTH, GAP = 132, 30
 ACTION_Y, ACTION_HEIGHT = 34, 78
-UNDOING_Y, UNDOING_HEIGHT = 152, 66
-HEIGHT = UNDOING_Y + UNDOING_HEIGHT + 8
+COMPENSATION_Y, COMPENSATION_HEIGHT = 152, 66
+HEIGHT = COMPENSATION_Y + COMPENSATION_HEIGHT + 8
 PADDING = 10
 
 
@@ -24,7 +24,7 @@ PADDING = 10
 class Box:
     """An operation: its name, its service, the icon of its status, and its attempts.
 
-    ``most`` is the maximum number of attempts while it waits for a retry.
+    ``max_attempts`` is the maximum number of attempts while it waits for a retry.
     """
 
     x: float
@@ -35,7 +35,7 @@ class Box:
     service: str | None
     mark: Mark
     attempts: int
-    most: int | None
+    max_attempts: int | None
     current: bool
 
     @property
@@ -57,62 +57,62 @@ class Arrow:
 
 @dataclass(frozen=True)
 class StepDiagram:
-    """The whole diagram; ``no_return_x`` is the position of the point of no return."""
+    """The whole diagram; ``pivot_x`` is the position of the point of no return."""
 
     width: float
     height: float
     actions: Sequence[Box]
-    undoings: Sequence[Box]
+    compensations: Sequence[Box]
     arrows: Sequence[Arrow]
-    no_return_x: float | None
+    pivot_x: float | None
 
 
 def step_diagram(saga: SagaInstance, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> StepDiagram:
     """Lay out a saga's steps, including those that it has not reached."""
-    known = {logged.key: logged for logged in operations}
-    turned = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
-    drawn = _Drawn(saga, known, turned, _column(plan, operations))
+    by_operation = {logged.key: logged for logged in operations}
+    compensating = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
+    drawn = _Drawn(saga, by_operation, compensating, _column(plan, operations))
     actions = [drawn.action(index, step) for index, step in enumerate(plan)]
-    undoings = {index: drawn.undoing(index, step) for index, step in enumerate(plan) if step.undoing}
+    compensations = {index: drawn.compensation(index, step) for index, step in enumerate(plan) if step.compensation}
     pivots = [box.x + box.width + GAP / 2 for box, step in zip(actions, plan, strict=True) if step.pivot]
     return StepDiagram(
         width=2 * MARGIN + len(plan) * (drawn.width + GAP) - GAP,
-        height=HEIGHT if undoings else ACTION_Y + ACTION_HEIGHT + 8,
+        height=HEIGHT if compensations else ACTION_Y + ACTION_HEIGHT + 8,
         actions=actions,
-        undoings=list(undoings.values()),
-        arrows=[*_forward(actions), *_back(actions, undoings, known, plan, turned)],
-        no_return_x=pivots[0] if pivots else None,
+        compensations=list(compensations.values()),
+        arrows=[*_forward(actions), *_back(actions, compensations, by_operation, plan, compensating)],
+        pivot_x=pivots[0] if pivots else None,
     )
 
 
 def _column(plan: Sequence[PlannedStep], operations: Sequence[HistoryEntry]) -> float:
-    titles = [plain(name) for step in plan for name in (step.name, step.undoing) if name]
+    titles = [plain(name) for step in plan for name in (step.name, step.compensation) if name]
     marks = [f"{mark.glyph} {mark.word}" for mark in map(icons.of_operation, operations)]
     widest = [width_of(title, 13) for title in titles] + [width_of(text, 12) for text in marks]
-    return max(NARROWEST, *widest) + 2 * PADDING
+    return max(MIN_WIDTH, *widest) + 2 * PADDING
 
 
 @dataclass(frozen=True)
 class _Drawn:
     saga: SagaInstance
-    known: Mapping[tuple[str, Operation], HistoryEntry]
-    turned: bool
+    by_operation: Mapping[tuple[str, Operation], HistoryEntry]
+    compensating: bool
     width: float
 
     def action(self, index: int, step: PlannedStep) -> Box:
         """Return the box of a step's action."""
         return self._box(index, ACTION_Y, ACTION_HEIGHT, step.name, step.service, (step.name, Operation.ACTION))
 
-    def undoing(self, index: int, step: PlannedStep) -> Box:
+    def compensation(self, index: int, step: PlannedStep) -> Box:
         """Return the box of a step's compensation."""
-        title = step.undoing or step.name
-        return self._box(index, UNDOING_Y, UNDOING_HEIGHT, title, None, (step.name, Operation.COMPENSATION))
+        title = step.compensation or step.name
+        return self._box(index, COMPENSATION_Y, COMPENSATION_HEIGHT, title, None, (step.name, Operation.COMPENSATION))
 
     def _box(
         self, index: int, y: float, height: float, title: str, service: str | None, key: tuple[str, Operation]
     ) -> Box:
-        logged = self.known.get(key)
-        here = self.saga.current_step == key[0] and self.turned == (key[1] is Operation.COMPENSATION)
+        logged = self.by_operation.get(key)
+        is_current = self.saga.current_step == key[0] and self.compensating == (key[1] is Operation.COMPENSATION)
         return Box(
             x=MARGIN + index * (self.width + GAP),
             y=y,
@@ -120,51 +120,55 @@ class _Drawn:
             height=height,
             title=plain(title),
             service=service,
-            mark=self._mark(key, logged, here),
+            mark=self._mark(key, logged, is_current),
             attempts=logged.attempts if logged else 0,
-            most=logged.max_attempts if logged and logged.retry_at else None,
-            current=here,
+            max_attempts=logged.max_attempts if logged and logged.retry_at else None,
+            current=is_current,
         )
 
-    def _mark(self, key: tuple[str, Operation], logged: HistoryEntry | None, here: bool) -> Mark:
-        if here and self.saga.status == SagaStatus.STUCK:
+    def _mark(self, key: tuple[str, Operation], logged: HistoryEntry | None, is_current: bool) -> Mark:
+        if is_current and self.saga.status == SagaStatus.STUCK:
             return icons.STUCK
         if logged:
             return icons.of_operation(logged)
         if key[1] is Operation.ACTION:
-            return icons.NOT_REACHED if self.turned or self.saga.status == SagaStatus.COMPENSATED else icons.PENDING
-        awaited = self.turned and (key[0], Operation.ACTION) in self.known
-        return icons.PENDING if awaited else icons.NOT_NEEDED
+            return (
+                icons.NOT_REACHED if self.compensating or self.saga.status == SagaStatus.COMPENSATED else icons.PENDING
+            )
+        pending = self.compensating and (key[0], Operation.ACTION) in self.by_operation
+        return icons.PENDING if pending else icons.NOT_NEEDED
 
 
 def _forward(actions: Sequence[Box]) -> list[Arrow]:
     arrows = []
-    for box, following in pairwise(actions):
-        passed = box.mark is icons.DONE and following.mark not in (icons.PENDING, icons.NOT_REACHED)
+    for box, next_box in pairwise(actions):
+        passed = box.mark is icons.DONE and next_box.mark not in (icons.PENDING, icons.NOT_REACHED)
         y = box.y + box.height / 2
-        arrows.append(Arrow(box.x + box.width, y, following.x, y, "passed" if passed else "ghost"))
+        arrows.append(Arrow(box.x + box.width, y, next_box.x, y, "passed" if passed else "ghost"))
     return arrows
 
 
 def _back(
     actions: Sequence[Box],
-    undoings: Mapping[int, Box],
-    known: Mapping[tuple[str, Operation], HistoryEntry],
+    compensations: Mapping[int, Box],
+    by_operation: Mapping[tuple[str, Operation], HistoryEntry],
     plan: Sequence[PlannedStep],
-    turned: bool,
+    compensating: bool,
 ) -> list[Arrow]:
     """Return the arrows of the compensation: down from the step where it started, then from right to left."""
-    begun = [index for index, step in enumerate(plan) if (step.name, Operation.ACTION) in known]
-    turn = max(begun, default=0) if turned else -1
+    started = [index for index, step in enumerate(plan) if (step.name, Operation.ACTION) in by_operation]
+    turning_index = max(started, default=0) if compensating else -1
     arrows = []
-    if turn in undoings:
-        box = undoings[turn]
-        arrows.append(Arrow(box.middle, actions[turn].y + actions[turn].height, box.middle, box.y, "undoing"))
-    for index in sorted(undoings, reverse=True):
-        if index - 1 in undoings:
-            box, earlier = undoings[index], undoings[index - 1]
+    if turning_index in compensations:
+        box = compensations[turning_index]
+        arrows.append(
+            Arrow(box.middle, actions[turning_index].y + actions[turning_index].height, box.middle, box.y, "undoing")
+        )
+    for index in sorted(compensations, reverse=True):
+        if index - 1 in compensations:
+            box, earlier = compensations[index], compensations[index - 1]
             y = box.y + box.height / 2
-            passed = index <= turn and (plan[index - 1].name, Operation.COMPENSATION) in known
+            passed = index <= turning_index and (plan[index - 1].name, Operation.COMPENSATION) in by_operation
             style = "undoing" if passed else "ghost"
             arrows.append(Arrow(box.x, y, earlier.x + earlier.width, y, style))
     return arrows

@@ -9,7 +9,7 @@ from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams.axis import Axis, Cut, axis
 from web.diagrams.plan import PlannedStep
 from web.diagrams.text import plain, width_of
-from web.i18n import say as _
+from web.i18n import translate as _
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
@@ -26,12 +26,12 @@ WAIT, BARE = "wait", "bare"
 
 @dataclass(frozen=True)
 class Segment:
-    """One attempt, or the wait for the next one; ``says`` describes it in words."""
+    """One attempt, or the wait for the next one; ``description`` describes it in words."""
 
     x: float
     width: float
     style: str
-    says: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Lane:
 
     y: float
     title: str
-    undoing: bool
+    is_compensation: bool
     segments: Sequence[Segment]
     label: Label | None
 
@@ -94,21 +94,21 @@ class Idle:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The whole diagram. ``turning`` is the start of compensation; ``now`` the present, while the saga is active."""
+    """The whole diagram. ``compensation_start`` is when it began to compensate; ``now`` is set while it is active."""
 
     width: float
     height: float
     left: float
     right: float
     rows: Sequence[Row]
-    turning: Tick | None
+    compensation_start: Tick | None
     now: Tick | None
     ticks: Sequence[Tick]
     idle: Sequence[Idle]
-    acts: Sequence[Tick]
+    operator_actions: Sequence[Tick]
     scale: float
     """Pixels per second; see web.diagrams.axis."""
-    acts_y: float
+    operator_actions_y: float
     """The position of the operators' actions, below the lanes of the steps."""
 
 
@@ -117,7 +117,7 @@ def timeline(
     operations: Sequence[HistoryEntry],
     plan: Sequence[PlannedStep],
     now: datetime,
-    acts: Sequence[OperatorAction] = (),
+    operator_actions: Sequence[OperatorAction] = (),
     scale: float | None = None,
 ) -> Timeline:
     """Lay out a saga's attempts, up to ``now`` while it is active, and the operators' actions on it.
@@ -126,28 +126,30 @@ def timeline(
     """
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
     spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
-    turned_at = _turned_at(saga)
-    marked = [*_marked(saga, operations, turned_at, now), *(act.at for act in acts)]
+    compensation_started_at = _compensation_started_at(saga)
+    marked = [*_marked(saga, operations, compensation_started_at, now), *(act.at for act in operator_actions)]
     drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
     rows = drawn.rows(operations, plan)
     labels = [lane.label for row in rows for lane in row.lanes if lane.label]
     ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
     below = TOP + sum(_height(row) for row in rows)
-    told = [Tick(drawn.axis.x(act.at), act.by) for act in acts]
-    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in told]
+    operator_ticks = [Tick(drawn.axis.x(act.at), act.by) for act in operator_actions]
+    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in operator_ticks]
     return Timeline(
         width=max([drawn.axis.end + 60, *ends]) + MARGIN,
-        height=below + (LANE + 8 if acts else 0) + BOTTOM,
+        height=below + (LANE + 8 if operator_actions else 0) + BOTTOM,
         left=GUTTER,
         right=drawn.axis.end,
         rows=rows,
-        turning=Tick(drawn.axis.x(turned_at), _("turning back")) if turned_at else None,
+        compensation_start=Tick(drawn.axis.x(compensation_started_at), _("compensation starts"))
+        if compensation_started_at
+        else None,
         now=Tick(drawn.axis.x(now), _("now")) if saga.status in ACTIVE else None,
-        ticks=drawn.ticks(turned_at),
+        ticks=drawn.ticks(compensation_started_at),
         idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
-        acts=told,
+        operator_actions=operator_ticks,
         scale=drawn.axis.scale,
-        acts_y=below + LANE / 2 + 4,
+        operator_actions_y=below + LANE / 2 + 4,
     )
 
 
@@ -156,9 +158,9 @@ def _span(attempt: Attempt, now: datetime) -> tuple[datetime, datetime]:
 
 
 def _marked(
-    saga: SagaInstance, operations: Iterable[HistoryEntry], turned_at: datetime | None, now: datetime
+    saga: SagaInstance, operations: Iterable[HistoryEntry], compensation_started_at: datetime | None, now: datetime
 ) -> list[datetime]:
-    marked = [saga.created_at, *([turned_at] if turned_at else [])]
+    marked = [saga.created_at, *([compensation_started_at] if compensation_started_at else [])]
     if saga.status in ACTIVE:
         marked.append(max(now, saga.created_at))
     else:
@@ -166,7 +168,7 @@ def _marked(
     return marked + [due for logged in operations if (due := logged.retry_at)]
 
 
-def _turned_at(saga: SagaInstance) -> datetime | None:
+def _compensation_started_at(saga: SagaInstance) -> datetime | None:
     return next(
         (
             datetime.fromisoformat(reached["at"])
@@ -193,85 +195,91 @@ class _Drawn:
 
     def rows(self, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> list[Row]:
         """Return a row for every step, in the order of ``plan``."""
-        known = {logged.key: logged for logged in operations}
-        undone = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
+        by_operation = {logged.key: logged for logged in operations}
+        compensated = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
         rows: list[Row] = []
         y = TOP
         for step in plan:
-            action = self._lane(y, plain(step.name), known.get((step.name, Operation.ACTION)), False)
+            action = self._lane(y, plain(step.name), by_operation.get((step.name, Operation.ACTION)), False)
             lanes = [action]
-            if step.undoing or step.name in undone:
-                title = plain(step.undoing) if step.undoing else _("undo %(step)s", step=plain(step.name))
-                lanes.append(self._lane(y + LANE, title, known.get((step.name, Operation.COMPENSATION)), True))
+            if step.compensation or step.name in compensated:
+                title = (
+                    plain(step.compensation) if step.compensation else _("compensate %(step)s", step=plain(step.name))
+                )
+                lanes.append(self._lane(y + LANE, title, by_operation.get((step.name, Operation.COMPENSATION)), True))
             rows.append(Row(y, step.service, lanes))
             y += _height(rows[-1])
         return rows
 
-    def ticks(self, turned_at: datetime | None) -> list[Tick]:
+    def ticks(self, compensation_started_at: datetime | None) -> list[Tick]:
         """Return ticks for the start, the start of compensation and the end, labelled with the elapsed time."""
-        began = self.saga.created_at
-        shown = [(self.axis.x(began), began), (self.axis.end, self.axis.moments[-1])]
-        if turned_at:
-            shown.insert(1, (self.axis.x(turned_at), turned_at))
+        started_at = self.saga.created_at
+        shown = [(self.axis.x(started_at), started_at), (self.axis.end, self.axis.moments[-1])]
+        if compensation_started_at:
+            shown.insert(1, (self.axis.x(compensation_started_at), compensation_started_at))
         ticks: list[Tick] = []
         for x, moment in shown:
-            text = f"+{duration((moment - began).total_seconds())}" if moment > began else "0"
+            text = f"+{duration((moment - started_at).total_seconds())}" if moment > started_at else "0"
             if not ticks or x - ticks[-1].x > width_of(text, 11) + 12:
                 ticks.append(Tick(x, text))
         return ticks
 
-    def _lane(self, y: float, title: str, logged: HistoryEntry | None, undoing: bool) -> Lane:
+    def _lane(self, y: float, title: str, logged: HistoryEntry | None, is_compensation: bool) -> Lane:
         if logged is None:
-            return Lane(y, title, undoing, [], None)
+            return Lane(y, title, is_compensation, [], None)
         segments = list(self._segments(logged))
-        return Lane(y, title, undoing, segments, self._label(logged, segments))
+        return Lane(y, title, is_compensation, segments, self._label(logged, segments))
 
     def _segments(self, logged: HistoryEntry) -> Iterable[Segment]:
         tries = logged.tries()
-        followers: list[Attempt | None] = [*tries[1:], None]
-        for attempt, following in zip(tries, followers, strict=True):
+        next_attempts: list[Attempt | None] = [*tries[1:], None]
+        for attempt, next_attempt in zip(tries, next_attempts, strict=True):
             yield self._attempt(logged, attempt)
-            if attempt.finished_at and (following or logged.retry_at):
-                until = following.started_at if following else logged.retry_at
+            if attempt.finished_at and (next_attempt or logged.retry_at):
+                until = next_attempt.started_at if next_attempt else logged.retry_at
                 if until and until > attempt.finished_at:
                     yield self._wait(attempt.finished_at, until, attempt.number + 1)
         if logged.retry_at and logged.retry_at < self.now:
-            mark = icons.under_way(logged.operation)
+            mark = icons.running(logged.operation)
             yield self._drawn(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
 
     def _attempt(self, logged: HistoryEntry, attempt: Attempt) -> Segment:
         mark = icons.of_attempt(attempt)
-        took = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
-        said = [_("attempt %(n)s", n=attempt.number) if attempt.number else plain(logged.step), str(mark.word), took]
-        says = ", ".join(word for word in said if word)
+        duration_text = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
+        parts = [
+            _("attempt %(n)s", n=attempt.number) if attempt.number else plain(logged.step),
+            str(mark.word),
+            duration_text,
+        ]
+        description = ", ".join(word for word in parts if word)
         start, end = _span(attempt, self.now)
-        return self._drawn(start, end, mark.style, f"{says}: {attempt.error}" if attempt.error else says)
+        return self._drawn(start, end, mark.style, f"{description}: {attempt.error}" if attempt.error else description)
 
     def _wait(self, start: datetime, end: datetime, number: int) -> Segment:
         seconds = duration((end - start).total_seconds())
         return self._drawn(start, end, WAIT, _("%(time)s of waiting for attempt %(n)s", time=seconds, n=number))
 
-    def _drawn(self, start: datetime, end: datetime, style: str, says: str) -> Segment:
+    def _drawn(self, start: datetime, end: datetime, style: str, description: str) -> Segment:
         x = self.axis.x(start)
-        least = 0.0 if style == WAIT else 4.0
-        return Segment(x, max(self.axis.x(end) - x, least), style, says)
+        min_width = 0.0 if style == WAIT else 4.0
+        return Segment(x, max(self.axis.x(end) - x, min_width), style, description)
 
     def _label(self, logged: HistoryEntry, segments: Sequence[Segment]) -> Label:
         mark = self._mark(logged)
         text = f"{mark.glyph} {self._words(logged, mark)}"
         last = segments[-1] if segments else Segment(GUTTER, 0, BARE, "")
         first = segments[0] if segments else last
-        taken = width_of(text, LABEL_SIZE)
+        text_width = width_of(text, LABEL_SIZE)
         right = last.x + last.width + 6
-        if right + taken > self.axis.end + BESIDE and first.x - 6 - taken > GUTTER:
+        if right + text_width > self.axis.end + BESIDE and first.x - 6 - text_width > GUTTER:
             return Label(first.x - 6, "end", text, mark.style)
         return Label(right, "start", text, mark.style)
 
     def _mark(self, logged: HistoryEntry) -> Mark:
         if logged.retry_at and logged.retry_at <= self.now and logged.status == StepStatus.RETRYING:
-            return icons.under_way(logged.operation)
-        given_up = logged.status == StepStatus.FAILED and logged.operation is Operation.ACTION
-        if given_up and self.saga.status == SagaStatus.STUCK and self.saga.state != COMPENSATION_STARTED:
+            return icons.running(logged.operation)
+        has_failed = logged.status == StepStatus.FAILED and logged.operation is Operation.ACTION
+        if has_failed and self.saga.status == SagaStatus.STUCK and self.saga.state != COMPENSATION_STARTED:
             return icons.STUCK
         return icons.of_operation(logged)
 
@@ -283,11 +291,11 @@ class _Drawn:
                 most=logged.max_attempts,
                 time=logged.retry_at.strftime("%H:%M:%S"),
             )
-        tried = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
+        attempts = _("%(n)s attempts", n=logged.attempts) if logged.attempts > 1 else ""
         if mark.style == "skipped":
             return str(mark.word)
-        if mark is icons.BY_HAND:
-            return f"{mark.word} · {tried}"
-        took = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
-        word = "" if mark in (icons.DONE, icons.UNDONE, icons.STUCK) else str(mark.word)
-        return " · ".join(part for part in (word, took, tried) if part)
+        if mark is icons.RESOLVED_MANUALLY:
+            return f"{mark.word} · {attempts}"
+        duration_text = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
+        word = "" if mark in (icons.DONE, icons.COMPENSATED, icons.STUCK) else str(mark.word)
+        return " · ".join(part for part in (word, duration_text, attempts) if part)

@@ -15,45 +15,45 @@ from web.problems import FieldError
 from workflows import catalogue
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,10})?", re.ASCII)
-_FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "seen")
+_FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "etag")
 
 
 class ChangeBook(BaseModel):
-    """The editable fields of a book; ``seen`` is the version that was edited."""
+    """The editable fields of a book; ``etag`` is the version that was edited."""
 
     name: Title
     description: Description
     price: Amount
     category_id: Id | None
-    seen: Id
+    etag: Id
 
 
-class Keyed(BaseModel):
+class HasIdempotencyKey(BaseModel):
     """A form with an idempotency key."""
 
     key: OwnId = Field(min_length=1)
 
 
-class TakeDelivery(Keyed):
+class TakeDelivery(HasIdempotencyKey):
     """A delivery of new copies of a book."""
 
     quantity: Delivered
 
 
-def entered(form: Mapping[str, str]) -> dict[str, str]:
+def form_values(form: Mapping[str, str]) -> dict[str, str]:
     """Return the field values of a submitted form, as text."""
     return {name: form.get(name, "").replace("\r\n", "\n") for name in _FIELDS}
 
 
-def blank() -> dict[str, str]:
+def empty() -> dict[str, str]:
     """Return the fields of a new form, with a new idempotency key: a form that is sent twice is processed once."""
-    return {**entered({}), "key": new_id()}
+    return {**form_values({}), "key": new_id()}
 
 
 def of_book(book: Book) -> dict[str, str]:
     """Return the initial fields of a book's form."""
-    said = {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
-    return {**entered({}), **said, "category_id": book.category_id or "", "seen": catalogue.mark(book)}
+    values = {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
+    return {**form_values({}), **values, "category_id": book.category_id or "", "etag": catalogue.etag(book)}
 
 
 def new_book(fields: Mapping[str, str]) -> NewProduct:
@@ -72,8 +72,8 @@ def new_book(fields: Mapping[str, str]) -> NewProduct:
 
 def changed_book(fields: Mapping[str, str]) -> ChangeBook:
     """Return the changes to a book that a form describes. Raises ValidationError."""
-    said = {**fields, "name": fields["name"].strip(), "price": _number(fields["price"])}
-    return ChangeBook.model_validate({**said, "category_id": fields["category_id"] or None})
+    values = {**fields, "name": fields["name"].strip(), "price": _number(fields["price"])}
+    return ChangeBook.model_validate({**values, "category_id": fields["category_id"] or None})
 
 
 def new_category(fields: Mapping[str, str]) -> NewCategory:
@@ -83,7 +83,7 @@ def new_category(fields: Mapping[str, str]) -> NewCategory:
 
 def key_of(fields: Mapping[str, str]) -> str:
     """Return the idempotency key of a form. Raises ValidationError."""
-    return Keyed.model_validate({"key": fields["key"]}).key
+    return HasIdempotencyKey.model_validate({"key": fields["key"]}).key
 
 
 def delivery(fields: Mapping[str, str]) -> TakeDelivery:
@@ -91,12 +91,12 @@ def delivery(fields: Mapping[str, str]) -> TakeDelivery:
     return TakeDelivery.model_validate({"quantity": _number(fields["quantity"]), "key": fields["key"]})
 
 
-def complaints(errors: list[FieldError]) -> dict[str, str]:
+def form_errors(errors: list[FieldError]) -> dict[str, str]:
     """Return the errors by form field; those of hidden fields under ``form``, which is displayed above the fields."""
-    return {error.field if error.field not in {"key", "seen"} else "form": error.reason for error in errors}
+    return {error.field if error.field not in {"key", "etag"} else "form": error.reason for error in errors}
 
 
-def complaint(refusal: RequestError) -> dict[str, str]:
+def form_error(refusal: RequestError) -> dict[str, str]:
     """Return a refusal's message by form field."""
     return {refusal.field if refusal.field in _FIELDS else "form": refusal.detail}
 

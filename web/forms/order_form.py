@@ -11,7 +11,7 @@ from app.errors import RequestError
 from tasks.payments import PaymentMethod
 from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
 from web.fields import MAX_COPIES
-from web.i18n import say as _
+from web.i18n import translate as _
 from web.problems import FieldError
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
@@ -56,8 +56,8 @@ class OrderForm:
         It covers the entered values: a double click repeats the key, while a form that was changed after the back
         button is a new order although the browser restored the page with its old key.
         """
-        entered = json.dumps([page_key, self.fields()], sort_keys=True)
-        return f"form:{hashlib.sha256(entered.encode()).hexdigest()}"
+        values = json.dumps([page_key, self.fields()], sort_keys=True)
+        return f"form:{hashlib.sha256(values.encode()).hexdigest()}"
 
     def to_body(self) -> PlaceOrder:
         """Return the form as an API request. Raises pydantic.ValidationError."""
@@ -81,13 +81,13 @@ class OrderForm:
         orchestrated = replace(self, saga_type=ORDER.name) if self.saga_type == ORDER_CHOREOGRAPHY.name else self
         return choreographed, orchestrated
 
-    def complaints(self, errors: list[FieldError]) -> dict[str, str]:
+    def form_errors(self, errors: list[FieldError]) -> dict[str, str]:
         """Return the errors by form field."""
-        return {self._own(error.field): self._plain(error) for error in errors}
+        return {self._form_field(error.field): self._message(error) for error in errors}
 
-    def complaint(self, refusal: RequestError) -> dict[str, str]:
+    def form_error(self, refusal: RequestError) -> dict[str, str]:
         """Return a refusal's message by form field."""
-        name = self._own(refusal.field or "")
+        name = self._form_field(refusal.field or "")
         if name == "customer_id":
             text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")
         elif name.startswith(COPIES):
@@ -96,7 +96,7 @@ class OrderForm:
             text = refusal.detail
         return {name: text}
 
-    def _own(self, name: str) -> str:
+    def _form_field(self, name: str) -> str:
         """Return the form field of an API field; ``form`` if there is none."""
         first, _dot, rest = name.partition(".")
         if first == "items":
@@ -106,9 +106,9 @@ class OrderForm:
             return BREAK + rest
         return name if name in _SINGLE else "form"
 
-    def _plain(self, error: FieldError) -> str:
+    def _message(self, error: FieldError) -> str:
         """Return an error's message, in user terms where the API's are too technical."""
-        name = self._own(error.field)
+        name = self._form_field(error.field)
         if error.field == "Idempotency-Key":
             return _("The form had lost its key. Send it again.")
         if name == "basket":

@@ -10,18 +10,18 @@ Class = TypeVar("Class")
 
 
 @dataclass_transform(kw_only_default=True)
-def output(cls: type[Class]) -> type[Class]:
+def output_type(cls: type[Class]) -> type[Class]:
     """Make a class a GraphQL type."""
-    return _described(strawberry.type(cls, description=inspect.getdoc(cls)))
+    return _with_field_descriptions(strawberry.type(cls, description=inspect.getdoc(cls)))
 
 
 @dataclass_transform(kw_only_default=True)
-def entered(cls: type[Class]) -> type[Class]:
+def input_type(cls: type[Class]) -> type[Class]:
     """Make a class a GraphQL input type."""
     return strawberry.input(cls, description=inspect.getdoc(cls))
 
 
-def _described(cls: type[Class]) -> type[Class]:
+def _with_field_descriptions(cls: type[Class]) -> type[Class]:
     for field in get_object_definition(cls, strict=True).fields:
         if field.base_resolver and not field.description:
             field.description = inspect.getdoc(_function(field.base_resolver))

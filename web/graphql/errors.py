@@ -15,8 +15,12 @@ logger = logging.getLogger(__name__)
 
 def formatted(error: GraphQLError) -> dict[str, Any]:
     """Return an error in GraphQL's response format; unexpected ones are logged, and their cause is not disclosed."""
-    message, kind, fields, facts = _explained(error)
-    extensions: dict[str, Any] = {"type": kind.reference, "title": kind.title, "status": kind.status}
+    message, problem_type, fields, facts = _explained(error)
+    extensions: dict[str, Any] = {
+        "type": problem_type.reference,
+        "title": problem_type.title,
+        "status": problem_type.status,
+    }
     if fields:
         extensions["field"] = fields[0].field
         extensions["errors"] = [field.model_dump() for field in fields]

@@ -99,7 +99,7 @@ mutation CreateOrder {
         safe=True,
     ),
     Example(
-        _("What stands still and needs somebody"),
+        _("Stuck sagas, which need an operator"),
         """\
 {
   sagas(status: stuck) {

@@ -11,17 +11,17 @@ from pydantic.alias_generators import to_camel
 from app.errors import RequestError
 from web.problems import FieldError, ValidationProblem, field_errors
 
-Checked = TypeVar("Checked", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def checked(model: type[Checked], said: Mapping[str, Any]) -> Checked:
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Return the validated model of the given values; None counts as not given. Raises ValidationError."""
-    return model.model_validate({name: value for name, value in said.items() if value is not None})
+    return model.model_validate({name: value for name, value in values.items() if value is not None})
 
 
-def said(entered: object, **names: str) -> dict[str, Any]:
+def to_dict(input_object: object, **names: str) -> dict[str, Any]:
     """Return the non-null fields of an input object; ``names`` maps them to the model's names."""
-    fields = strawberry.asdict(entered)
+    fields = strawberry.asdict(input_object)
     return {names.get(name, name): value for name, value in fields.items() if value is not None}
 
 
@@ -31,18 +31,18 @@ def with_graphql_names(**names: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise ValidationProblem(_respelled(field_errors(error), names)) from error
+        raise ValidationProblem(_renamed(field_errors(error), names)) from error
     except ValidationProblem as refusal:
-        raise ValidationProblem(_respelled(refusal.errors, names)) from refusal
+        raise ValidationProblem(_renamed(refusal.errors, names)) from refusal
     except RequestError as refusal:
         if refusal.field:
-            refusal.field = _spell(refusal.field, names)
+            refusal.field = _graphql_name(refusal.field, names)
         raise
 
 
-def _respelled(errors: list[FieldError], names: Mapping[str, str]) -> list[FieldError]:
-    return [FieldError(field=_spell(error.field, names), reason=error.reason) for error in errors]
+def _renamed(errors: list[FieldError], names: Mapping[str, str]) -> list[FieldError]:
+    return [FieldError(field=_graphql_name(error.field, names), reason=error.reason) for error in errors]
 
 
-def _spell(field: str, names: Mapping[str, str]) -> str:
+def _graphql_name(field: str, names: Mapping[str, str]) -> str:
     return ".".join(names.get(part) or (to_camel(part) if "_" in part else part) for part in field.split("."))

@@ -2,12 +2,12 @@
 
 from strawberry import ID
 
-from web.graphql.descriptions import entered
+from web.graphql.descriptions import input_type
 from web.graphql.enums import Pattern, PaymentMethod
 from web.graphql.scalars import Amount
 
 
-@entered
+@input_type
 class CreateCategoryInput:
     """A new category."""
 
@@ -15,7 +15,7 @@ class CreateCategoryInput:
     description: str | None = None
 
 
-@entered
+@input_type
 class CreateProductInput:
     """A new book; `id` is an id of your own, if you have one."""
 
@@ -27,7 +27,7 @@ class CreateProductInput:
     id: ID | None = None
 
 
-@entered
+@input_type
 class OrderItemInput:
     """A number of copies of a book. A `unitPrice` other than the catalogue's is refused; `productName` is ignored."""
 
@@ -37,7 +37,7 @@ class OrderItemInput:
     unit_price: Amount | None = None
 
 
-@entered
+@input_type
 class SimulateInput:
     """Which services to break for this order: `decline`, `timeout`, `hang`, `fail:N` or `undo-fail:N`."""
 
@@ -47,7 +47,7 @@ class SimulateInput:
     shipping: str | None = None
 
 
-@entered
+@input_type
 class CreateOrderInput:
     """An order. Without `userId` it is a guest's; the same `idempotencyKey` with the same order is one order."""
 

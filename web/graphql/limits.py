@@ -41,7 +41,7 @@ ROWS = {
 For lists and JSON it is more than an order usually has, because some orders have a hundred items.
 """
 
-VAGUE = "the document has several operations: say in operationName which one is meant"
+AMBIGUOUS = "the document has several operations: say in operationName which one is meant"
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Limits(SchemaExtension):
         assert document is not None
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
         # Strawberry would execute the first of several operations
-        vague = len(operations) > 1 and self.execution_context._provided_operation_name is None
-        excess = VAGUE if vague else _excess(self._measure(document), operations)
+        ambiguous = len(operations) > 1 and self.execution_context._provided_operation_name is None
+        excess = AMBIGUOUS if ambiguous else _excess(self._measure(document), operations)
         if excess:
             self.execution_context.pre_execution_errors = [GraphQLError(excess)]
         yield

@@ -11,7 +11,7 @@ from workflows.read_side.queries import OrderView
 from workflows.read_side.saga_history import HistoryEntry
 
 
-class SagaNeighbours:
+class SagaLoader:
     """Loads the related rows of one page's sagas, or of the sagas of one page's orders."""
 
     def __init__(self, sagas: Sequence[SagaInstance]) -> None:
@@ -34,7 +34,7 @@ class SagaNeighbours:
         return batches.orders(self._order_ids)
 
 
-class BookNeighbours:
+class BookLoader:
     """Loads the related rows of one page's books."""
 
     def __init__(self, books: Sequence[Book]) -> None:

@@ -6,8 +6,8 @@ import strawberry
 
 from web.api.requests import IdempotencyHeader, NewCategory, NewProduct, PlaceOrder
 from web.auth.operators import require_operator
-from web.graphql.descriptions import output
-from web.graphql.field_names import checked, said, with_graphql_names
+from web.graphql.descriptions import output_type
+from web.graphql.field_names import to_dict, validate, with_graphql_names
 from web.graphql.inputs import CreateCategoryInput, CreateOrderInput, CreateProductInput
 from web.graphql.types import Category, Order, Product
 from web.order_placement import place
@@ -18,7 +18,7 @@ KEY = "Idempotency-Key"
 ORDER_NAMES = {"customer_id": "userId", "price": "unitPrice", "amount": "totalAmount", KEY: "idempotencyKey"}
 
 
-@output
+@output_type
 class Mutation:
     """The mutations of the shop."""
 
@@ -27,7 +27,7 @@ class Mutation:
         """Open a new category. For operators only."""
         require_operator()
         with with_graphql_names():
-            body = checked(NewCategory, said(input))
+            body = validate(NewCategory, to_dict(input))
         return Category.of(catalogue.add_category(body.name, body.description))
 
     @strawberry.mutation
@@ -35,7 +35,7 @@ class Mutation:
         """Put a new book on sale. For operators only."""
         require_operator()
         with with_graphql_names(book_id="id"):
-            body = checked(NewProduct, said(input, id="book_id"))
+            body = validate(NewProduct, to_dict(input, id="book_id"))
             book = catalogue.add_book(body.to_book())
         return Product.page([book])[0]
 
@@ -43,22 +43,22 @@ class Mutation:
     def create_order(self, input: CreateOrderInput) -> Order:  # noqa: A002
         """Place an order: it is stored and its saga is started; the response does not wait for the saga to end."""
         with with_graphql_names(**ORDER_NAMES):
-            key = checked(IdempotencyHeader, {KEY: input.idempotency_key}).key
-            body = checked(PlaceOrder, _as_body(input))
+            key = validate(IdempotencyHeader, {KEY: input.idempotency_key}).key
+            body = validate(PlaceOrder, _as_body(input))
             placed = place(body, body.to_order(), key)
         return Order.page([queries.order(placed.order_id)])[0]
 
 
 def _as_body(order: CreateOrderInput) -> dict[str, Any]:
-    body = said(order, user_id="customer_id", total_amount="amount")
+    body = to_dict(order, user_id="customer_id", total_amount="amount")
     body.pop("idempotency_key", None)
     body["items"] = [_item(item) for item in order.items]
     if order.simulate:
-        body["simulate"] = said(order.simulate)
+        body["simulate"] = to_dict(order.simulate)
     return body
 
 
 def _item(item: object) -> dict[str, Any]:
-    line = said(item, unit_price="price")
+    line = to_dict(item, unit_price="price")
     line.pop("product_name", None)  # informative only: the order has the catalogue's title
     return line

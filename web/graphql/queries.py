@@ -9,9 +9,9 @@ from strawberry import ID
 from web import cursors
 from web.api.requests import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
 from web.fields import DEFAULT_PAGE
-from web.graphql.descriptions import output
+from web.graphql.descriptions import output_type
 from web.graphql.enums import OrderStatus, SagaStatus
-from web.graphql.field_names import checked, with_graphql_names
+from web.graphql.field_names import validate, with_graphql_names
 from web.graphql.types import Category, Event, Order, Page, PageInfo, Product, Saga
 from workflows.read_side import queries
 
@@ -21,7 +21,7 @@ Node = TypeVar("Node")
 NAMES = {"limit": "first", "cursor": "after", "customer_id": "userId", "saga_id": "id", "book_id": "id"}
 
 
-@output
+@output_type
 class Query:
     """The queries of the shop. `first` is at most 100; `after` is the `endCursor` of the previous page."""
 
@@ -31,9 +31,9 @@ class Query:
     ) -> Page[Product]:
         """List the books on sale, ordered by id."""
         with with_graphql_names(**NAMES):
-            asked = checked(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
+            query = validate(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
             page = queries.books(
-                category_id=asked.category_id, after=cursors.text_position(asked.cursor), limit=asked.limit
+                category_id=query.category_id, after=cursors.text_position(query.cursor), limit=query.limit
             )
         return _page(page, Product.page, lambda book: (book.book_id,))
 
@@ -41,14 +41,14 @@ class Query:
     def product(self, id: ID) -> Product:  # noqa: A002
         """Show one book."""
         with with_graphql_names(**NAMES):
-            return Product.page([queries.book(checked(BookPath, {"book_id": id}).book_id)])[0]
+            return Product.page([queries.book(validate(BookPath, {"book_id": id}).book_id)])[0]
 
     @strawberry.field
     def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
         """List the categories, ordered by id."""
         with with_graphql_names(**NAMES):
-            asked = checked(PageQuery, {"limit": first, "cursor": after})
-            page = queries.categories(after=cursors.text_position(asked.cursor), limit=asked.limit)
+            query = validate(PageQuery, {"limit": first, "cursor": after})
+            page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
         return _page(page, lambda rows: list(map(Category.of, rows)), lambda category: (category.id,))
 
     @strawberry.field
@@ -60,14 +60,14 @@ class Query:
         after: str | None = None,
     ) -> Page[Order]:
         """List orders, newest first."""
-        said = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
+        arguments = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            asked = checked(OrdersQuery, said)
+            query = validate(OrdersQuery, arguments)
             page = queries.orders(
-                status=asked.status,
-                customer_id=asked.customer_id,
-                after=cursors.time_position(asked.cursor),
-                limit=asked.limit,
+                status=query.status,
+                customer_id=query.customer_id,
+                after=cursors.time_position(query.cursor),
+                limit=query.limit,
             )
         return _page(page, Order.page, lambda view: (view.order.created_at.isoformat(), view.order.id))
 
@@ -75,7 +75,7 @@ class Query:
     def order(self, id: ID) -> Order:  # noqa: A002
         """Show one order."""
         with with_graphql_names(order_id="id"):
-            return Order.page([queries.order(checked(OrderPath, {"order_id": id}).order_id)])[0]
+            return Order.page([queries.order(validate(OrderPath, {"order_id": id}).order_id)])[0]
 
     @strawberry.field
     def sagas(
@@ -87,15 +87,15 @@ class Query:
         after: str | None = None,
     ) -> Page[Saga]:
         """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""
-        said = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
+        arguments = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            asked = checked(SagasQuery, said)
+            query = validate(SagasQuery, arguments)
             page = queries.sagas(
-                status=asked.status,
-                saga_type=asked.saga_type,
-                step=asked.step,
-                after=cursors.uuid_position(asked.cursor),
-                limit=asked.limit,
+                status=query.status,
+                saga_type=query.saga_type,
+                step=query.step,
+                after=cursors.uuid_position(query.cursor),
+                limit=query.limit,
             )
         return _page(page, Saga.page, lambda saga: (saga.id,))
 
@@ -103,17 +103,17 @@ class Query:
     def saga(self, id: ID) -> Saga:  # noqa: A002
         """Show one saga."""
         with with_graphql_names(**NAMES):
-            return Saga.page([queries.saga(checked(SagaPath, {"saga_id": id}).saga_id).saga])[0]
+            return Saga.page([queries.saga(validate(SagaPath, {"saga_id": id}).saga_id).saga])[0]
 
     @strawberry.field
     def events(self, order_id: ID) -> list[Event]:
         """List the events of an order, in the order in which the services published them."""
         with with_graphql_names():
-            return list(map(Event.of, queries.events_of(checked(OrderPath, {"order_id": order_id}).order_id)))
+            return list(map(Event.of, queries.events_of(validate(OrderPath, {"order_id": order_id}).order_id)))
 
 
 def _page(
-    page: queries.Page[Row], shown: Callable[[Sequence[Row]], list[Node]], position: Callable[[Row], tuple[str, ...]]
+    page: queries.Page[Row], convert: Callable[[Sequence[Row]], list[Node]], position: Callable[[Row], tuple[str, ...]]
 ) -> Page[Node]:
     end = cursors.encode(*position(page.rows[-1])) if page.rows else None
-    return Page(nodes=shown(page.rows), page_info=PageInfo(end_cursor=end, has_next_page=page.more))
+    return Page(nodes=convert(page.rows), page_info=PageInfo(end_cursor=end, has_next_page=page.more))

@@ -12,7 +12,7 @@ from durable_sagas.events import StoredEvent
 from durable_sagas.models import SagaInstance
 from tasks import inventory, payments, shipping
 from web.api import serializers
-from web.graphql.descriptions import output
+from web.graphql.descriptions import output_type
 from web.graphql.enums import (
     CancelDecision,
     Operation,
@@ -23,7 +23,7 @@ from web.graphql.enums import (
     ShipmentStatus,
     StepStatus,
 )
-from web.graphql.loaders import BookNeighbours, SagaNeighbours
+from web.graphql.loaders import BookLoader, SagaLoader
 from web.graphql.scalars import Amount
 from workflows.read_side.queries import OrderView
 from workflows.read_side.saga_history import HistoryEntry
@@ -31,7 +31,7 @@ from workflows.read_side.saga_history import HistoryEntry
 Node = TypeVar("Node")
 
 
-@output
+@output_type
 class PageInfo:
     """The end of a page: pass `endCursor` as `after` to get the next one."""
 
@@ -39,7 +39,7 @@ class PageInfo:
     has_next_page: bool
 
 
-@output
+@output_type
 class Page(Generic[Node]):
     """A page of a longer list."""
 
@@ -47,7 +47,7 @@ class Page(Generic[Node]):
     page_info: PageInfo
 
 
-@output
+@output_type
 class Category:
     """A category of books."""
 
@@ -61,7 +61,7 @@ class Category:
         return cls(id=ID(row.id), name=row.name, description=row.description)
 
 
-@output
+@output_type
 class Product:
     """A book and its stock: `stockQuantity` can be ordered, `reservedQuantity` is kept for orders under way."""
 
@@ -73,16 +73,16 @@ class Product:
     stock_quantity: int
     reserved_quantity: int
     received_quantity: int
-    neighbours: Private[BookNeighbours]
+    loader: Private[BookLoader]
 
     @strawberry.field
     def category(self) -> Category | None:
         """Return its category."""
-        found = self.neighbours.categories.get(self.category_id) if self.category_id else None
+        found = self.loader.categories.get(self.category_id) if self.category_id else None
         return Category.of(found) if found else None
 
     @classmethod
-    def of(cls, row: inventory.Book, neighbours: BookNeighbours) -> "Product":
+    def of(cls, row: inventory.Book, loader: BookLoader) -> "Product":
         """Return a book of a page."""
         return cls(
             id=ID(row.book_id),
@@ -93,17 +93,17 @@ class Product:
             stock_quantity=row.available_stock,
             reserved_quantity=row.reserved_stock,
             received_quantity=row.received_stock,
-            neighbours=neighbours,
+            loader=loader,
         )
 
     @classmethod
     def page(cls, rows: Sequence[inventory.Book]) -> list["Product"]:
         """Return the books of a page."""
-        neighbours = BookNeighbours(rows)
-        return [cls.of(row, neighbours) for row in rows]
+        loader = BookLoader(rows)
+        return [cls.of(row, loader) for row in rows]
 
 
-@output
+@output_type
 class OrderItem:
     """A line of an order, with the title and the price that the catalogue had when it was placed."""
 
@@ -113,7 +113,7 @@ class OrderItem:
     unit_price: Amount
 
 
-@output
+@output_type
 class Payment:
     """The payment of an order."""
 
@@ -127,7 +127,7 @@ class Payment:
         return cls(status=row.status, amount=Amount(row.amount), transaction_id=row.transaction_id)
 
 
-@output
+@output_type
 class Shipment:
     """The shipment of an order."""
 
@@ -140,7 +140,7 @@ class Shipment:
         return cls(status=row.status, tracking_number=row.tracking_number)
 
 
-@output
+@output_type
 class Event:
     """An event that a service published about an order; an order's events are numbered from 1."""
 
@@ -162,7 +162,7 @@ class Event:
         )
 
 
-@output
+@output_type
 class Failure:
     """An attempt that failed."""
 
@@ -172,7 +172,7 @@ class Failure:
     error: str
 
 
-@output
+@output_type
 class Step:
     """One operation of one step: its action, or its compensation."""
 
@@ -208,7 +208,7 @@ class Step:
         )
 
 
-@output
+@output_type
 class Milestone:
     """A state that a saga reached, and when."""
 
@@ -216,7 +216,7 @@ class Milestone:
     at: datetime
 
 
-@output
+@output_type
 class Saga:
     """A saga, which completes an order or compensates it; `context` is the input of its steps."""
 
@@ -235,25 +235,25 @@ class Saga:
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    neighbours: Private[SagaNeighbours]
+    loader: Private[SagaLoader]
 
     @strawberry.field
     def steps(self) -> list[Step]:
         """Return its actions and compensations, in the order in which they happened."""
-        return list(map(Step.of, self.neighbours.operations[self.id]))
+        return list(map(Step.of, self.loader.operations[self.id]))
 
     @strawberry.field
     def events(self) -> list[Event]:
         """Return the events of its order."""
-        return list(map(Event.of, self.neighbours.events[self.order_id]))
+        return list(map(Event.of, self.loader.events[self.order_id]))
 
     @strawberry.field
     def order(self) -> "Order":
         """Return its order."""
-        return Order.of(self.neighbours.orders[self.order_id], self.neighbours)
+        return Order.of(self.loader.orders[self.order_id], self.loader)
 
     @classmethod
-    def of(cls, row: SagaInstance, neighbours: SagaNeighbours) -> "Saga":
+    def of(cls, row: SagaInstance, loader: SagaLoader) -> "Saga":
         """Return a saga of a page."""
         return cls(
             id=ID(row.id),
@@ -269,17 +269,17 @@ class Saga:
             deadline_at=row.deadline_at,
             created_at=row.created_at,
             updated_at=row.updated_at,
-            neighbours=neighbours,
+            loader=loader,
         )
 
     @classmethod
     def page(cls, rows: Sequence[SagaInstance]) -> list["Saga"]:
         """Return the sagas of a page."""
-        neighbours = SagaNeighbours(rows)
-        return [cls.of(row, neighbours) for row in rows]
+        loader = SagaLoader(rows)
+        return [cls.of(row, loader) for row in rows]
 
 
-@output
+@output_type
 class Order:
     """An order with what the services have done for it so far."""
 
@@ -295,20 +295,20 @@ class Order:
     created_at: datetime
     updated_at: datetime
     its_saga: Private[SagaInstance]
-    neighbours: Private[SagaNeighbours]
+    loader: Private[SagaLoader]
 
     @strawberry.field
     def saga(self) -> Saga:
         """Return its saga."""
-        return Saga.of(self.its_saga, self.neighbours)
+        return Saga.of(self.its_saga, self.loader)
 
     @strawberry.field
     def events(self) -> list[Event]:
         """Return its events."""
-        return list(map(Event.of, self.neighbours.events[self.id]))
+        return list(map(Event.of, self.loader.events[self.id]))
 
     @classmethod
-    def of(cls, view: OrderView, neighbours: SagaNeighbours) -> "Order":
+    def of(cls, view: OrderView, loader: SagaLoader) -> "Order":
         """Return an order of a page."""
         placed = view.order
         return cls(
@@ -332,15 +332,15 @@ class Order:
             created_at=placed.created_at,
             updated_at=placed.updated_at,
             its_saga=view.saga,
-            neighbours=neighbours,
+            loader=loader,
         )
 
     @classmethod
     def page(cls, views: Iterable[OrderView]) -> list["Order"]:
         """Return the orders of a page."""
         shown = list(views)
-        neighbours = SagaNeighbours([view.saga for view in shown])
-        return [cls.of(view, neighbours) for view in shown]
+        loader = SagaLoader([view.saga for view in shown])
+        return [cls.of(view, loader) for view in shown]
 
 
 def _failure(failure: dict[str, object]) -> Failure:

@@ -24,7 +24,7 @@ blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
 SCHEMA_TEXT = schema.as_str()
 
 
-class Asked(BaseModel):
+class OperationRequest(BaseModel):
     """An operation in the format of GraphQL over HTTP; other fields are ignored."""
 
     query: str = Field(min_length=1)
@@ -51,38 +51,41 @@ class View(GraphQLView[None, None]):
 
     def parse_http_body(self, request: SyncHTTPRequestAdapter) -> GraphQLRequestData:  # noqa: ARG002
         """Return the requested operation; batches and uploads are not supported."""
-        asked = _asked()
+        operation = _operation_request()
         return GraphQLRequestData(
-            query=asked.query, variables=asked.variables, operation_name=asked.operation_name, extensions=None
+            query=operation.query,
+            variables=operation.variables,
+            operation_name=operation.operation_name,
+            extensions=None,
         )
 
     def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:  # noqa: ARG002
         """Return the response, with formatted errors."""
-        answer: GraphQLHTTPResponse = {"data": result.data}
+        response: GraphQLHTTPResponse = {"data": result.data}
         if result.errors:
-            answer["errors"] = list(map(formatted, result.errors))
-        return answer
+            response["errors"] = list(map(formatted, result.errors))
+        return response
 
     def encode_json(self, data: object) -> bytes:
         """Return JSON in UTF-8; a lone surrogate stays an escape, as it was received."""
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
-def _asked() -> Asked:
-    said = request.get_json() if request.method == "POST" else _in_address()
+def _operation_request() -> OperationRequest:
+    values = request.get_json() if request.method == "POST" else _from_query_string()
     try:
-        return Asked.model_validate(said)
+        return OperationRequest.model_validate(values)
     except ValidationError as error:
         raise_validation_problem(error)
 
 
-def _in_address() -> dict[str, Any]:
-    said: dict[str, Any] = dict(request.args)
-    if said.get("variables"):
-        said["variables"] = json_object(said["variables"], "variables")
+def _from_query_string() -> dict[str, Any]:
+    values: dict[str, Any] = dict(request.args)
+    if values.get("variables"):
+        values["variables"] = json_object(values["variables"], "variables")
     else:
-        said.pop("variables", None)
-    return said
+        values.pop("variables", None)
+    return values
 
 
 def _page() -> str:

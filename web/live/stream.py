@@ -20,13 +20,13 @@ from flask import Flask
 
 from app import runtime
 from app.errors import DatabaseUnavailable
-from web.live.subscriber import ChangeSubscriber, Ear
+from web.live.subscriber import ChangeSubscriber, Subscription
 from workflows.read_side import versions
 from workflows.read_side.versions import Version
 
 logger = logging.getLogger(__name__)
 
-MAX_KEPT = 64
+MAX_CACHED = 64
 CACHE_TTL_SECONDS = 3  # pages show elapsed times
 
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -38,21 +38,21 @@ class StreamTimings:
 
     poll: float = 0.5
     """The interval of database polls, and of checks whether the client is still connected."""
-    seldom: float = 3
+    connected_poll: float = 3
     """The poll interval while the change feed delivers: a few changes are not announced, and announcements get lost."""
-    apart_at_least: float = 0.1
+    min_poll_interval: float = 0.1
     """The minimum time between two polls, however many changes are announced."""
-    renewal: float = 5
+    refresh: float = 5
     """The interval of new snapshots of an unchanged active saga, whose page shows elapsed times."""
-    beat: float = 7
+    keep_alive: float = 7
     """The interval of keep-alive comments, so that no proxy closes the connection as idle."""
-    life: float = 45
+    lifetime: float = 45
     """The lifetime of a stream: the browser reconnects by itself, and other clients can get the thread meanwhile."""
     retry: float = 1
     """The delay of a reconnect after a stream has ended."""
     retry_if_full: float = 5
     """The minimum delay of a reconnect when all streams are taken."""
-    apart: float = 0.05
+    retry_spacing: float = 0.05
     """The time between the reconnects of two clients when all streams are taken."""
 
 
@@ -61,46 +61,46 @@ class Snapshot:
     """The live part of a page, and a short summary of it."""
 
     html: str
-    words: str
+    summary: str
 
 
 @dataclass
-class _Kept:
+class _CacheEntry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     snapshot: Snapshot | None = None
-    since: float = 0
+    rendered_at: float = 0
 
 
 class SnapshotCache:
     """An LRU cache of rendered snapshots: one is rendered once for all clients that watch the same saga."""
 
-    def __init__(self, most: int = MAX_KEPT) -> None:
-        self._most = most
+    def __init__(self, max_entries: int = MAX_CACHED) -> None:
+        self._max_entries = max_entries
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, ...], _CacheEntry] = OrderedDict()
 
     def get(self, key: tuple[str, ...], render: Callable[[], Snapshot]) -> Snapshot:
         """Return the snapshot cached under a key; render it if there is none, or if it has expired."""
         with self._lock:
-            kept = self._kept.setdefault(key, _Kept())
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        with kept.lock:
+            entry = self._entries.setdefault(key, _CacheEntry())
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+        with entry.lock:
             now = time.monotonic()
-            if kept.snapshot is None or now - kept.since > CACHE_TTL_SECONDS:
-                kept.snapshot, kept.since = render(), now
-            return kept.snapshot
+            if entry.snapshot is None or now - entry.rendered_at > CACHE_TTL_SECONDS:
+                entry.snapshot, entry.rendered_at = render(), now
+            return entry.snapshot
 
 
 @dataclass(frozen=True)
-class Reader:
-    """The client of a stream: the version that it has ``seen`` last, and a check whether it is ``gone``."""
+class Client:
+    """The client of a stream: the version that it has ``seen`` last, and a check whether it is ``disconnected``."""
 
     saga_id: str
     language: str
     seen: str | None
-    gone: Callable[[], bool]
+    disconnected: Callable[[], bool]
 
 
 class RetrySlots:
@@ -110,86 +110,86 @@ class RetrySlots:
         self._lock = threading.Lock()
         self._last = 0.0
 
-    def make(self, soonest: float, apart: float) -> float:
+    def next_delay(self, minimum: float, retry_spacing: float) -> float:
         """Return the delay in seconds of the next client's reconnect."""
         with self._lock:
             now = time.monotonic()
-            self._last = max(now + soonest, self._last + apart)
+            self._last = max(now + minimum, self._last + retry_spacing)
             return self._last - now
 
 
 class Live:
-    """Serves the streams of one process; at most ``most`` at a time."""
+    """Serves the streams of one process; at most ``max_streams`` at a time."""
 
-    def __init__(self, app: Flask, most: int, render: Callable[[str, Version], Snapshot]) -> None:
-        self.pace = StreamTimings()
-        here = runtime.current()
-        self.hearing = ChangeSubscriber(here.settings.shared_redis, here.stopping)
+    def __init__(self, app: Flask, max_streams: int, render: Callable[[str, Version], Snapshot]) -> None:
+        self.timings = StreamTimings()
+        current = runtime.current()
+        self.subscriber = ChangeSubscriber(current.settings.shared_redis, current.stopping)
         self._app = app
-        self._free = threading.Semaphore(most)
+        self._slots = threading.Semaphore(max_streams)
         self._render = render
         self._snapshots = SnapshotCache()
-        self._appointments = RetrySlots()
+        self._retry_slots = RetrySlots()
 
-    def stream(self, reader: Reader, found: Version) -> Iterator[bytes]:
+    def stream(self, client: Client, found: Version) -> Iterator[bytes]:
         """Yield a client's messages, given the current version: all further changes, or only the newest snapshot."""
-        free = self._free.acquire(blocking=False)
+        has_slot = self._slots.acquire(blocking=False)
         try:
-            yield from (self._follow if free else self._briefly)(reader, found)
-        except DatabaseUnavailable as fault:
+            yield from (self._follow if has_slot else self._snapshot_only)(client, found)
+        except DatabaseUnavailable as error:
             # the client reconnects, and gets a snapshot once the database responds again
-            logger.warning("a live page ended: the database does not answer", extra={"reason": fault})
+            logger.warning("a live page ended: the database does not answer", extra={"reason": error})
         finally:
-            if free:
-                self._free.release()
+            if has_slot:
+                self._slots.release()
 
-    def later(self) -> bytes:
+    def retry_later(self) -> bytes:
         """Return the message with the delay after which a client is to reconnect."""
-        retry = self._appointments.make(self.pace.retry_if_full, self.pace.apart)
+        retry = self._retry_slots.next_delay(self.timings.retry_if_full, self.timings.retry_spacing)
         return message("full", f"{retry:.1f}", retry=retry)
 
-    def _briefly(self, reader: Reader, found: Version) -> Iterator[bytes]:
-        yield self.later()
-        if found.tag != reader.seen:
-            yield self._snapshot(reader, found)
-        if found.settled:
+    def _snapshot_only(self, client: Client, found: Version) -> Iterator[bytes]:
+        yield self.retry_later()
+        if found.tag != client.seen:
+            yield self._snapshot(client, found)
+        if found.final:
             yield message("end")
 
-    def _follow(self, reader: Reader, found: Version) -> Iterator[bytes]:
-        yield message("live", retry=self.pace.retry)
-        with self.hearing.of(reader.saga_id) as ear:
-            yield from self._tell(reader, found, ear)
+    def _follow(self, client: Client, found: Version) -> Iterator[bytes]:
+        yield message("live", retry=self.timings.retry)
+        with self.subscriber.subscribe(client.saga_id) as subscription:
+            yield from self._send_changes(client, found, subscription)
 
-    def _tell(self, reader: Reader, found: Version, ear: Ear) -> Iterator[bytes]:
-        began = shown = spoke = looked = time.monotonic()
-        seen = reader.seen
+    def _send_changes(self, client: Client, found: Version, subscription: Subscription) -> Iterator[bytes]:
+        started = rendered_at = sent_at = polled_at = time.monotonic()
+        seen = client.seen
         while True:
             now = time.monotonic()
-            if found.tag != seen or (found.ages and now - shown > self.pace.renewal):
-                yield self._snapshot(reader, found)
-                seen, shown, spoke = found.tag, now, now
-            if found.settled:
+            if found.tag != seen or (found.has_running_clock and now - rendered_at > self.timings.refresh):
+                yield self._snapshot(client, found)
+                seen, rendered_at, sent_at = found.tag, now, now
+            if found.final:
                 yield message("end")
                 return
-            if now - began > self.pace.life or reader.gone():
+            if now - started > self.timings.lifetime or client.disconnected():
                 return
-            if now - spoke > self.pace.beat:
+            if now - sent_at > self.timings.keep_alive:
                 yield b": still here\n\n"
-                spoke = now
-            told = ear.wait(self.pace.poll, not_before=looked + self.pace.apart_at_least)
+                sent_at = now
+            notified = subscription.wait(self.timings.poll, not_before=polled_at + self.timings.min_poll_interval)
             if runtime.current().stopping.is_set():
                 return
-            if told or not self.hearing.delivers or time.monotonic() - looked > self.pace.seldom:
-                found, looked = versions.version(reader.saga_id), time.monotonic()
+            if notified or not self.subscriber.connected or time.monotonic() - polled_at > self.timings.connected_poll:
+                found, polled_at = versions.version(client.saga_id), time.monotonic()
 
-    def _snapshot(self, reader: Reader, found: Version) -> bytes:
+    def _snapshot(self, client: Client, found: Version) -> bytes:
         def render() -> Snapshot:
             # an anonymous request context: the snapshot is shared, and must not contain one client's data
-            with self._app.test_request_context(headers={"Accept-Language": reader.language}):
-                return self._render(reader.saga_id, found)
+            with self._app.test_request_context(headers={"Accept-Language": client.language}):
+                return self._render(client.saga_id, found)
 
-        snapshot = self._snapshots.get((reader.saga_id, found.tag, reader.language), render)
-        return message("words", snapshot.words) + message("saga", snapshot.html, version=found.tag)
+        snapshot = self._snapshots.get((client.saga_id, found.tag, client.language), render)
+        return message("words", snapshot.summary) + message("saga", snapshot.html, version=found.tag)
 
 
 def message(event: str, data: str | None = None, *, version: str | None = None, retry: float | None = None) -> bytes:
@@ -203,18 +203,18 @@ def message(event: str, data: str | None = None, *, version: str | None = None, 
     return ("\n".join(lines) + "\n\n").encode()
 
 
-def gone_of(environ: dict[str, object]) -> Callable[[], bool]:
+def disconnect_check(environ: dict[str, object]) -> Callable[[], bool]:
     """Return a check whether this request's client has disconnected, which works without sending anything."""
     check = environ.get("waitress.client_disconnected")
     if callable(check):
         return lambda: bool(check())
     connection = environ.get("gunicorn.socket")
     if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):  # TLS has no MSG_PEEK
-        return lambda: _hung_up(connection)
+        return lambda: _is_closed(connection)
     return lambda: False
 
 
-def _hung_up(connection: socket.socket) -> bool:
+def _is_closed(connection: socket.socket) -> bool:
     # poll first: recv() of a socket with a timeout waits even with MSG_DONTWAIT
     poller = select.poll()
     try:

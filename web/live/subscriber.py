@@ -11,39 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.change_feed import CHANNEL
-from app.redis_client import CircuitBreaker, connect, faults
+from app.redis_client import CircuitBreaker, connect, redis_errors
 
 logger = logging.getLogger(__name__)
 
-LISTENING_SECONDS = 0.5
+READ_TIMEOUT_SECONDS = 0.5
 """The timeout of a read, and so the maximum delay until the thread notices that the process is stopping."""
 PING_SECONDS = 5
 """The interval of pings; after two intervals without any message the connection is considered dead."""
 MAX_BACK_OFF = 15.0
 
 
-class Ear:
+class Subscription:
     """The subscription of one stream to the changes of one saga; its waits also end when the process stops."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
-        self._told = threading.Event()
+        self._notified = threading.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """End the current wait, or the next one."""
-        self._told.set()
+        self._notified.set()
 
     def wait(self, seconds: float, not_before: float) -> bool:
         """Wait up to ``seconds`` for a change, then until ``not_before`` (monotonic); return whether one came."""
-        if not self._told.wait(seconds):
+        if not self._notified.wait(seconds):
             return False
         self._stopping.wait(max(0.0, not_before - time.monotonic()))
         # cleared before the poll that follows: a change announced during that poll must cause another one
-        self._told.clear()
+        self._notified.clear()
         return True
 
 
-class NullSubscription(Ear):
+class NullSubscription(Subscription):
     """A subscription without Redis: it never receives a change."""
 
     def wait(self, seconds: float, not_before: float) -> bool:  # noqa: ARG002
@@ -59,76 +59,78 @@ class ChangeSubscriber:
         self._redis = connect(url) if url else None
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._ears: defaultdict[str, set[Ear]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._thread: threading.Thread | None = None
         self._circuit = CircuitBreaker("live pages look at the database more often")
-        self.delivers = False
-        """Whether announcements currently arrive; while they do not, streams must poll more often."""
+        self.connected = False
+        """Whether the change feed is connected; while it is not, streams must poll more often."""
 
     @contextmanager
-    def of(self, saga_id: str) -> Iterator[Ear]:
+    def subscribe(self, saga_id: str) -> Iterator[Subscription]:
         """Yield a subscription to one saga's changes for the block; the first one starts the thread."""
         if self._redis is None:
             yield NullSubscription(self._stopping)
             return
-        ear = Ear(self._stopping)
+        subscription = Subscription(self._stopping)
         with self._lock:
-            self._ears[saga_id].add(ear)
+            self._subscriptions[saga_id].add(subscription)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="change-subscriber", daemon=True)
                 self._thread.start()
         try:
-            ear.tell()  # the saga may have changed between the stream's first poll and the subscription
-            yield ear
+            subscription.notify()  # the saga may have changed between the stream's first poll and the subscription
+            yield subscription
         finally:
             with self._lock:
-                self._ears[saga_id].discard(ear)
-                if not self._ears[saga_id]:
-                    del self._ears[saga_id]
+                self._subscriptions[saga_id].discard(subscription)
+                if not self._subscriptions[saga_id]:
+                    del self._subscriptions[saga_id]
 
     def _run(self) -> None:
         back_off = 0.5
         while not self._stopping.is_set():
             try:
-                self._listen()
-            except faults() as error:  # UnicodeError: any Redis client may publish bytes that are not UTF-8
-                back_off = 0.5 if self.delivers else min(2 * back_off, MAX_BACK_OFF)
-                self.delivers = False
-                self._circuit.failed(error)
+                self._receive()
+            except redis_errors() as error:  # UnicodeError: any Redis client may publish bytes that are not UTF-8
+                back_off = 0.5 if self.connected else min(2 * back_off, MAX_BACK_OFF)
+                self.connected = False
+                self._circuit.record_failure(error)
                 self._stopping.wait(back_off)
-        self.delivers = False
-        self._tell_all()
+        self.connected = False
+        self._notify_all()
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         assert self._redis
         with self._redis.pubsub() as listener:  # type: ignore[no-untyped-call]
             listener.subscribe(CHANNEL)
-            heard = asked = time.monotonic()
+            last_message = last_ping = time.monotonic()
             while not self._stopping.is_set():
-                message = listener.get_message(timeout=LISTENING_SECONDS)
+                message = listener.get_message(timeout=READ_TIMEOUT_SECONDS)
                 now = time.monotonic()
                 if message:
-                    heard = now
-                    self._understand(message["type"], message["data"])
-                elif now - heard > 2 * PING_SECONDS:
+                    last_message = now
+                    self._handle(message["type"], message["data"])
+                elif now - last_message > 2 * PING_SECONDS:
                     raise ConnectionError("no sign of life")
-                if now - asked > PING_SECONDS:
+                if now - last_ping > PING_SECONDS:
                     listener.ping()
-                    asked = now
+                    last_ping = now
 
-    def _understand(self, kind: str, data: str) -> None:
-        if kind == "subscribe":
-            self._circuit.answered()
-            self.delivers = True
-            self._tell_all()  # announcements before the subscription are lost
-        elif kind == "message":
+    def _handle(self, message_type: str, data: str) -> None:
+        if message_type == "subscribe":
+            self._circuit.record_success()
+            self.connected = True
+            self._notify_all()  # announcements before the subscription are lost
+        elif message_type == "message":
             with self._lock:
-                ears = [ear for saga_id in data.split() for ear in self._ears.get(saga_id, ())]
-            for ear in ears:
-                ear.tell()
+                subscriptions = [
+                    subscription for saga_id in data.split() for subscription in self._subscriptions.get(saga_id, ())
+                ]
+            for subscription in subscriptions:
+                subscription.notify()
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         with self._lock:
-            ears = [ear for watching in self._ears.values() for ear in watching]
-        for ear in ears:
-            ear.tell()
+            subscriptions = [subscription for of_saga in self._subscriptions.values() for subscription in of_saga]
+        for subscription in subscriptions:
+            subscription.notify()

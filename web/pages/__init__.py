@@ -33,7 +33,7 @@ def _vocabulary() -> dict[str, object]:
     return {
         "saga_mark": icons.of_saga,
         "operation_mark": icons.of_operation,
-        "heard_mark": sequence.mark_of,
+        "delivery_mark": sequence.mark_of,
         "duration": duration,
         "site_pages": lambda: SITE,
     }

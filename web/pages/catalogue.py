@@ -32,13 +32,13 @@ Fields = dict[str, str]
 def index() -> Page:
     """Show the books of the shop, or of one category, ordered by id."""
     category_id = request.args.get("category", "")
-    wanted = category_id if _may_be_an_id(category_id) else ""
+    selected = category_id if _may_be_an_id(category_id) else ""
     after = cursors.text_position(request.args.get("cursor"))
-    page = queries.books(category_id=wanted or None, after=after, limit=BOOKS_ON_A_PAGE)
+    page = queries.books(category_id=selected or None, after=after, limit=BOOKS_ON_A_PAGE)
     return render_template(
         "catalogue/index.html",
         books=page.rows,
-        category_id=wanted,
+        category_id=selected,
         at_first=after is None,
         next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
         **_categories(),
@@ -73,7 +73,7 @@ def add_book() -> Page:
             return redirect(url_for("pages.catalogue.show", book_id=body.book_id), 303)  # the form was sent twice
         return _done(gettext("%(title)s is on sale now.", title=book.title), book.book_id)
 
-    return _form("catalogue/new_book.html", catalogue_form.blank, add)
+    return _form("catalogue/new_book.html", catalogue_form.empty, add)
 
 
 @blueprint.route("/new/category", methods=["GET", "POST"])
@@ -92,7 +92,7 @@ def add_category() -> Page:
             flash(gettext("The category %(name)s is open.", name=body.name))
         return redirect(url_for("pages.catalogue.index", category=key), 303)
 
-    return _form("catalogue/new_category.html", catalogue_form.blank, add)
+    return _form("catalogue/new_category.html", catalogue_form.empty, add)
 
 
 @blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
@@ -109,7 +109,7 @@ def change(book_id: str) -> Page:
             description=body.description,
             price=body.price,
             category_id=body.category_id,
-            seen=body.seen,
+            expected_etag=body.etag,
         )
         return _done(gettext("Changed. Orders placed before keep the price that they were placed at."), book_id)
 
@@ -125,25 +125,25 @@ def restock(book_id: str) -> Page:
     def take(fields: Fields) -> Page:
         body = catalogue_form.delivery(fields)
         catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
-        taken = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
-        return _done(taken, book_id)
+        message = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
+        return _done(message, book_id)
 
-    return _form("catalogue/restock.html", catalogue_form.blank, take, book=book)
+    return _form("catalogue/restock.html", catalogue_form.empty, take, book=book)
 
 
 def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], Page], **shown: Any) -> Page:
     """Show a form, and process it when submitted; on errors show it again with messages and the entered values."""
     if request.method == "GET":
-        return render_template(template, fields=at_first(), complaints={}, **shown, **_categories())
-    fields = catalogue_form.entered(request.form)
+        return render_template(template, fields=at_first(), errors={}, **shown, **_categories())
+    fields = catalogue_form.form_values(request.form)
     try:
         return do(fields)
     except ValidationError as error:
-        complaints, status = catalogue_form.complaints(problems.field_errors(error)), 422
+        errors, status = catalogue_form.form_errors(problems.field_errors(error)), 422
     except RequestError as refusal:
-        complaints, status = catalogue_form.complaint(refusal), refusal.status
+        errors, status = catalogue_form.form_error(refusal), refusal.status
         fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
-    return render_template(template, fields=fields, complaints=complaints, **shown, **_categories()), status
+    return render_template(template, fields=fields, errors=errors, **shown, **_categories()), status
 
 
 def _done(words: str, book_id: str) -> Page:

@@ -36,33 +36,45 @@ class Blurb:
     """The title and the description of a scenario."""
 
     title: str
-    says: str
+    description: str
 
 
 BLURBS = {
     "success": Blurb(_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
     "out-of-stock": Blurb(
         _("Out of stock"),
-        _("The limited edition is sold out, and inventory says no. What was begun is undone; nobody is charged."),
+        _(
+            "The limited edition is sold out, and inventory rejects the order. Completed steps are "
+            "compensated; nothing is charged."
+        ),
     ),
     "payment-declined": Blurb(
-        _("Payment declined"), _("The bank says no. The reserved book goes back to the shelf, the order is cancelled.")
+        _("Payment declined"), _("The bank declines. The reservation is released, and the order is cancelled.")
     ),
     "carrier-failure": Blurb(
         _("Carrier failure"),
-        _("The book is reserved and paid for, but no carrier is to be had. The money goes back, then the book."),
+        _(
+            "The book is reserved and paid for, but no carrier is available. The payment is refunded, "
+            "then the reservation is released."
+        ),
     ),
     "retried": Blurb(
         _("Faults that pass"),
-        _("Inventory fails twice at each of its steps, payments once. Each is tried again, and works."),
+        _("Inventory fails twice at each of its steps, payments once. Each is retried, and succeeds."),
     ),
     "answer-lost": Blurb(
-        _("A lost answer"),
-        _("The bank takes the money, but its answer is lost. Nobody knows: so the charge is voided, made or not."),
+        _("A lost response"),
+        _(
+            "The bank takes the money, but its response is lost. The outcome is unknown, so the charge "
+            "is voided in either case."
+        ),
     ),
     "hanging": Blurb(
         _("A service that hangs"),
-        _("Payments gives no answer at all. When the deadline has passed, everything is undone without it."),
+        _(
+            "Payments does not respond at all. When the deadline has passed, everything is compensated "
+            "without waiting for it."
+        ),
     ),
     "several-items": Blurb(
         _("Several books"), _("Two different books in one order: both are reserved, or neither. Here both are.")
@@ -160,5 +172,5 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
 def _compared() -> Mapping[str, Sequence[Pairs]]:
     """Return the comparison by the orders' outcome, without outcomes that have no data."""
     found = comparison.compare()
-    ends = {"completed": SagaStatus.COMPLETED, "undone": SagaStatus.COMPENSATED}
+    ends = {"completed": SagaStatus.COMPLETED, "compensated": SagaStatus.COMPENSATED}
     return {name: found[status] for name, status in ends.items() if found[status]}

@@ -9,7 +9,7 @@ from flask_babel import get_locale, gettext
 from app import runtime
 from app.errors import DatabaseUnavailable
 from web.live import stream
-from web.live.stream import Live, Reader, Snapshot
+from web.live.stream import Client, Live, Snapshot
 from web.pages import saga as saga_page
 from web.saga_view import icons
 from workflows.read_side import versions
@@ -22,8 +22,8 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second
 
 def register(app: Flask) -> None:
     """Set up the streams, which may use half of the server's threads."""
-    most = runtime.current().settings.web_threads // 2
-    app.extensions["live"] = Live(app, most, _render)
+    max_streams = runtime.current().settings.web_threads // 2
+    app.extensions["live"] = Live(app, max_streams, _render)
 
 
 @blueprint.get("/<saga_id>/live")
@@ -36,13 +36,13 @@ def saga(saga_id: str) -> Response:
         found = versions.version(saga_id)
     except DatabaseUnavailable:
         # browsers do not reconnect after any status other than 200
-        return _stream([streams.later()])
-    if found.settled and found.tag == seen:
+        return _stream([streams.retry_later()])
+    if found.final and found.tag == seen:
         return Response(status=204, headers=HEADERS)
     if request.environ["REQUEST_METHOD"] == "HEAD":  # request.method is GET for HEAD, see StrictRequest
         return _stream([])
-    reader = Reader(saga_id, str(get_locale()), seen, stream.gone_of(request.environ))
-    return _stream(streams.stream(reader, found))
+    client = Client(saga_id, str(get_locale()), seen, stream.disconnect_check(request.environ))
+    return _stream(streams.stream(client, found))
 
 
 def _stream(messages: Iterable[bytes]) -> Response:
@@ -51,5 +51,5 @@ def _stream(messages: Iterable[bytes]) -> Response:
 
 def _render(saga_id: str, found: Version) -> Snapshot:
     word = icons.of_saga(found.status).word
-    words = gettext("%(status)s: %(step)s", status=word, step=found.current_step) if found.current_step else str(word)
-    return Snapshot(saga_page.live_part(saga_id), words)
+    summary = gettext("%(status)s: %(step)s", status=word, step=found.current_step) if found.current_step else str(word)
+    return Snapshot(saga_page.live_part(saga_id), summary)

@@ -16,7 +16,7 @@ from web.auth import operators
 from web.fields import is_blank, is_storable, own_path
 from web.saga_view.manual_completion import consequences
 from workflows.operations import operator_password
-from workflows.operations.preview import review
+from workflows.operations.preview import preview
 
 blueprint = Blueprint("operate", __name__)
 
@@ -24,9 +24,9 @@ MAX_NAME_LENGTH = 200
 MAX_NOTE_LENGTH = 5000
 
 DONE = {
-    OperatorActionType.CANCEL: _("Cancellation requested: this page says whether it came in time."),
-    OperatorActionType.RESUME: _("Resumed: it goes on where it stood."),
-    OperatorActionType.SKIP: _("Skipped on your word: it goes on with what comes next."),
+    OperatorActionType.CANCEL: _("Cancellation requested: this page shows whether it came in time."),
+    OperatorActionType.RESUME: _("Resumed: it continues where it stopped."),
+    OperatorActionType.SKIP: _("Skipped as resolved manually: it continues with the next step."),
 }
 
 Page = str | tuple[str, int] | Response
@@ -40,7 +40,7 @@ def log_in() -> Page:
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
     name = request.form.get("name", "").strip()
     if is_blank(name) or len(name) > MAX_NAME_LENGTH or not is_storable(name):
-        return _login(onward, name, name=gettext("Say who you are, in 1 to 200 characters.")), 422
+        return _login(onward, name, name=gettext("Enter your name, in 1 to 200 characters.")), 422
     if not operators.log_in(name, request.form.get("password", "")):
         return _login(onward, name, password=gettext("This is not the password.")), 403
     return redirect(onward, 303)
@@ -74,46 +74,47 @@ def skip(saga_id: str) -> Page:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
-        complaint = gettext("Say what was done by hand, and why, in 1 to 5,000 characters.")
-        return _review(OperatorActionType.SKIP, saga_id, complaints={"note": complaint}), 422
+        error = gettext("Describe what was resolved manually, and why, in 1 to 5,000 characters.")
+        return _show_preview(OperatorActionType.SKIP, saga_id, errors={"note": error}), 422
     if request.method == "POST" and not step:
         # without it the confirmation could be recorded for another step than the displayed one
-        return _review(OperatorActionType.SKIP, saga_id, complaints={"step": gettext("Say which step you mean.")}), 422
-    statement = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
-    return _act(OperatorActionType.SKIP, saga_id, lambda: sagas.skip(saga_id, statement))
+        errors = {"step": gettext("Choose a step.")}
+        return _show_preview(OperatorActionType.SKIP, saga_id, errors=errors), 422
+    completion = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
+    return _act(OperatorActionType.SKIP, saga_id, lambda: sagas.skip(saga_id, completion))
 
 
-def _act(act: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
+def _act(action: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
     """Preview an operator action; on confirmation perform it and redirect to the saga."""
     if request.method == "GET":
-        return _review(act, saga_id)
+        return _show_preview(action, saga_id)
     try:
         do()
     except Conflict as refusal:
-        return _review(act, saga_id, refusal=refusal.detail), refusal.status
-    flash(str(DONE[act]))
+        return _show_preview(action, saga_id, refusal=refusal.detail), refusal.status
+    flash(str(DONE[action]))
     return redirect(url_for("pages.saga.show", saga_id=saga_id), 303)
 
 
-def _review(
-    act: OperatorActionType, saga_id: str, *, refusal: str | None = None, complaints: dict[str, str] | None = None
+def _show_preview(
+    action: OperatorActionType, saga_id: str, *, refusal: str | None = None, errors: dict[str, str] | None = None
 ) -> str:
     return render_template(
-        f"operate/{act}.html",
-        it=review(saga_id),
+        f"operate/{action}.html",
+        preview=preview(saga_id),
         refusal=refusal,
-        complaints=complaints or {},
+        errors=errors or {},
         note=request.form.get("note", ""),
         chosen=request.form.get("step"),
         consequences=consequences,
     )
 
 
-def _login(onward: str, entered: str = "", **complaints: str) -> str:
+def _login(onward: str, entered_name: str = "", **errors: str) -> str:
     return render_template(
         "operate/login.html",
         next=onward,
-        name=entered,
-        complaints=complaints,
+        name=entered_name,
+        errors=errors,
         password_exists=operator_password.exists(),
     )

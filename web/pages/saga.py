@@ -4,7 +4,7 @@ from flask import Blueprint, render_template
 from markupsafe import Markup
 
 from durable_sagas.definition import ACTIVE
-from web.saga_view.detail import SagaDetail, story
+from web.saga_view.detail import SagaDetail, load
 from workflows.read_side import versions
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
@@ -13,16 +13,17 @@ blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
 @blueprint.get("/<saga_id>")
 def show(saga_id: str) -> str:
     """Show a saga; without JavaScript the page refreshes itself until the saga has ended."""
-    seen = versions.version(saga_id)  # read before the rest: otherwise a change between the two reads would be missed
-    told = story(saga_id)
-    moving = told.saga.status in ACTIVE
-    return render_template("saga.html", told=told, live=Markup(_live(told)), moving=moving, seen=seen)  # noqa: S704
+    # read before the rest: otherwise a change between the two reads would be missed
+    version = versions.version(saga_id)
+    detail = load(saga_id)
+    active = detail.saga.status in ACTIVE
+    return render_template("saga.html", detail=detail, live=Markup(_live(detail)), active=active, version=version)  # noqa: S704
 
 
 def live_part(saga_id: str) -> str:
     """Return the part of the page that changes while the saga is active. Raises NotFound."""
-    return _live(story(saga_id))
+    return _live(load(saga_id))
 
 
-def _live(told: SagaDetail) -> str:
-    return render_template("saga/live.html", told=told)
+def _live(detail: SagaDetail) -> str:
+    return render_template("saga/live.html", detail=detail)

@@ -25,13 +25,13 @@ MAX_INCIDENTS = 5
 Page = str | tuple[str, int] | Response
 
 
-class Listed(SagasQuery):
+class ListQuery(SagasQuery):
     """Filters and page of the list of sagas."""
 
     limit: int = Field(50, ge=1, le=100)
 
 
-class Sought(BaseModel):
+class SearchQuery(BaseModel):
     """The search by id."""
 
     q: Annotated[Text, BeforeValidator(str.strip), Field(max_length=200)] = ""
@@ -40,23 +40,23 @@ class Sought(BaseModel):
 @blueprint.get("")
 def index() -> Page:
     """Show the sagas that match the filters, newest first, and above them the incidents."""
-    wanted = _wanted()
+    query = _query()
     page = queries.sagas(
-        status=wanted.status,
-        saga_type=wanted.saga_type,
-        step=wanted.step,
-        customer_id=wanted.customer_id,
-        after=cursors.uuid_position(wanted.cursor),
-        limit=wanted.limit,
+        status=query.status,
+        saga_type=query.saga_type,
+        step=query.step,
+        customer_id=query.customer_id,
+        after=cursors.uuid_position(query.cursor),
+        limit=query.limit,
     )
     return render_template(
         "sagas/index.html",
         sagas=page.rows,
-        filters=wanted.model_dump(exclude_none=True, exclude_unset=True, exclude={"cursor"}),
-        at_newest=wanted.cursor is None,
+        filters=query.model_dump(exclude_none=True, exclude_unset=True, exclude={"cursor"}),
+        at_newest=query.cursor is None,
         next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
         types=PATTERN_OF,
-        steps=_steps(wanted.step),
+        steps=_steps(query.step),
         **_counts(),
         **_incidents(),
     )
@@ -78,16 +78,16 @@ def incidents() -> Page:
 def find() -> Page:
     """Redirect to the saga that an id identifies; list the matches if there are several, or none."""
     try:
-        sought = Sought.model_validate(request.args.to_dict()).q
+        identifier = SearchQuery.model_validate(request.args.to_dict()).q
     except ValidationError as error:
         problems.raise_validation_problem(error)
-    if not sought:
+    if not identifier:
         return redirect(url_for("pages.sagas.index"), 303)
-    found = saga_search.find_by_id(sought)
+    found = saga_search.find_by_id(identifier)
     if len(found) == 1:
         return redirect(url_for("pages.saga.show", saga_id=found[0].id), 303)
     return render_template(
-        "sagas/found.html", sought=sought, sagas=found, most=saga_search.MAX_FOUND
+        "sagas/found.html", identifier=identifier, sagas=found, most=saga_search.MAX_FOUND
     ), 200 if found else 404
 
 
@@ -110,11 +110,11 @@ def pattern(saga_type: str) -> str | None:
     return PATTERN_OF.get(saga_type)
 
 
-def _wanted() -> Listed:
+def _query() -> ListQuery:
     # forms also send their empty fields
     given = {name: value for name, value in request.args.items() if value}
     try:
-        return Listed.model_validate(given)
+        return ListQuery.model_validate(given)
     except ValidationError as error:
         problems.raise_validation_problem(error)
 

@@ -47,11 +47,11 @@ class BookSearch:
     @classmethod
     def read(cls, form: Mapping[str, str]) -> Self:
         """Return the search of a form or of a URL's query. Raises Invalid if it cannot be executed."""
-        finding = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
-        if not is_storable(finding.text + finding.category_id):
+        search = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
+        if not is_storable(search.text + search.category_id):
             raise Invalid("no book could be called that", field="q")
-        cursors.text_position(finding.after)
-        return finding
+        cursors.text_position(search.after)
+        return search
 
     def fields(self) -> dict[str, str]:
         """Return the fields as query parameters."""
@@ -68,7 +68,7 @@ class BookSearch:
 
 
 @dataclass(frozen=True)
-class Line:
+class BasketLine:
     """A line of the basket: the entered copies, and the book; None if it is not in the catalogue."""
 
     book_id: str
@@ -99,19 +99,19 @@ class Line:
 @blueprint.get("/")
 def home() -> Page:
     """Show the order form, the books that match the search, and the latest sagas."""
-    form, finding = OrderForm.prefilled(request.args), BookSearch.read(request.args)
+    form, search = OrderForm.prefilled(request.args), BookSearch.read(request.args)
     if not form.copies and "customer_id" not in request.args:
-        form = replace(form, copies=_first_choice(finding))
-    return _home(form, finding)
+        form = replace(form, copies=_first_choice(search))
+    return _home(form, search)
 
 
 @blueprint.post("/basket")
 def find_books() -> Page:
     """Search for books or recalculate the basket, and keep the entered values."""
-    form, finding = OrderForm.read(request.form), BookSearch.read(request.form)
-    fields: dict[str, Any] = {**form.fields(), **finding.fields()}
+    form, search = OrderForm.read(request.form), BookSearch.read(request.form)
+    fields: dict[str, Any] = {**form.fields(), **search.fields()}
     address = url_for("pages.shop.home", **fields, _anchor="books")
-    return redirect(address, 303) if len(address) <= MAX_PATH_LENGTH else _home(form, finding)
+    return redirect(address, 303) if len(address) <= MAX_PATH_LENGTH else _home(form, search)
 
 
 @blueprint.post("/place")
@@ -124,17 +124,17 @@ def place_order() -> Page:
             return _place_both(form, key)
         placed = _place(form, key)
     except ValidationError as error:
-        return _refused(form, form.complaints(problems.field_errors(error)), 422)
+        return _refused(form, form.form_errors(problems.field_errors(error)), 422)
     except RequestError as refusal:
-        return _refused(form, form.complaint(refusal), refusal.status)
+        return _refused(form, form.form_error(refusal), refusal.status)
     flash_if_replayed([placed])
     return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
 
 
 def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
     """Flash a notice if all of these orders had been placed by an earlier request."""
-    if all(order.repeated for order in placed):
-        flash(gettext("This was sent before: you see what it placed then, and nothing was placed again."))
+    if all(order.replayed for order in placed):
+        flash(gettext("This was sent before: you see the order that it placed, and no new order was placed."))
 
 
 def _place(form: OrderForm, key: str) -> PlacedOrder:
@@ -148,30 +148,30 @@ def _place_both(form: OrderForm, key: str) -> Page:
     try:
         orchestrated = _place(second, f"{key}:orchestration")
     except RequestError as refusal:
-        complaints = {**form.complaint(refusal), "form": gettext("Only the choreographed order was placed.")}
-        return _refused(form, complaints, refusal.status, placed=choreographed)
+        errors = {**form.form_error(refusal), "form": gettext("Only the choreographed order was placed.")}
+        return _refused(form, errors, refusal.status, placed=choreographed)
     flash_if_replayed([choreographed, orchestrated])
     first_id, second_id = orchestrated.saga_id, choreographed.saga_id
     return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
 
 
-def _refused(form: OrderForm, complaints: Mapping[str, str], status: int, placed: PlacedOrder | None = None) -> Page:
+def _refused(form: OrderForm, errors: Mapping[str, str], status: int, placed: PlacedOrder | None = None) -> Page:
     try:
-        finding = BookSearch.read(request.form)
+        search = BookSearch.read(request.form)
     except Invalid:
-        finding = BookSearch()
-    return _home(form, finding, complaints, placed), status
+        search = BookSearch()
+    return _home(form, search, errors, placed), status
 
 
-def _first_choice(finding: BookSearch) -> dict[str, str]:
+def _first_choice(search: BookSearch) -> dict[str, str]:
     """Return the initial basket: one copy of the first available book."""
-    return next(({book.book_id: "1"} for book in finding.books().rows if book.available_stock), {})
+    return next(({book.book_id: "1"} for book in search.books().rows if book.available_stock), {})
 
 
 def _home(
-    form: OrderForm, finding: BookSearch, complaints: Mapping[str, str] | None = None, placed: PlacedOrder | None = None
+    form: OrderForm, search: BookSearch, errors: Mapping[str, str] | None = None, placed: PlacedOrder | None = None
 ) -> str:
-    page = finding.books()
+    page = search.books()
     shown = {book.book_id: book for book in page.rows}
     lines = _lines(form, shown)
     categories = queries.categories(limit=MAX_CHOICES).rows
@@ -179,9 +179,9 @@ def _home(
         "home.html",
         form=form,
         key=new_id(),
-        complaints=complaints or {},
+        errors=errors or {},
         placed=placed,
-        finding=finding,
+        search=search,
         books=page.rows,
         next_page=cursors.encode(page.rows[-1].book_id) if page.more else None,
         lines=lines,
@@ -192,17 +192,17 @@ def _home(
         customers=queries.customers(limit=MAX_CHOICES).rows,
         payment_methods=_PAYMENT_METHODS,
         ways=WAYS,
-        most_copies=MAX_COPIES,
+        max_copies=MAX_COPIES,
         faults_allowed=runtime.current().settings.faults_allowed,
         faults=_faults(),
         sagas=queries.sagas(limit=LATEST).rows,
     )
 
 
-def _lines(form: OrderForm, shown: Mapping[str, Book]) -> list[Line]:
+def _lines(form: OrderForm, shown: Mapping[str, Book]) -> list[BasketLine]:
     missing = [book_id for book_id in form.copies if book_id not in shown and is_storable(book_id)]
     known = {**shown, **(queries.books_named(missing) if missing else {})}
-    return [Line(book_id, copies, known.get(book_id)) for book_id, copies in form.copies.items()]
+    return [BasketLine(book_id, copies, known.get(book_id)) for book_id, copies in form.copies.items()]
 
 
 _PAYMENT_METHODS = {PaymentMethod.CREDIT_CARD: _("Credit card"), PaymentMethod.E_MONEY: _("E-money")}
@@ -217,11 +217,11 @@ def _faults() -> dict[str, dict[str, str]]:
 def _faults_of(action: Command) -> Iterable[tuple[str, str]]:
     deadline = runtime.current().settings.step_timeout_seconds
     survived = action.retry.attempts - 1 if action.retry else 0
-    yield "decline", gettext("says no")
-    yield f"fail:{survived}", gettext("fails, then works (%(times)s×)", times=survived)
-    yield "fail:9", gettext("fails until it is given up")
+    yield "decline", gettext("rejects")
+    yield f"fail:{survived}", gettext("fails, then succeeds (%(times)s×)", times=survived)
+    yield "fail:9", gettext("fails until its retries are exhausted")
     if action.call:
-        yield "timeout", gettext("does it, but the answer is lost")
+        yield "timeout", gettext("succeeds, but the response is lost")
     yield "hang", gettext("hangs past its deadline (%(seconds)s s)", seconds=f"{deadline:g}")
-    yield "undo-fail:2", gettext("cannot be undone at first")
-    yield "undo-fail:9", gettext("cannot be undone: gets stuck")
+    yield "undo-fail:2", gettext("compensation fails at first")
+    yield "undo-fail:9", gettext("compensation keeps failing: gets stuck")

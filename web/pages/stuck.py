@@ -85,12 +85,12 @@ def _resume(step: str, error: str | None) -> Page:
 
 def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
     """Resume batch after batch, and flash which sagas were refused and whether some are left."""
-    give_up = time.monotonic() + BULK_SECONDS
+    deadline = time.monotonic() + BULK_SECONDS
     refused, after = dict[str, str](), None
     while True:
         done = batch(after)
         refused, after = refused | done.refused, done.next_after
-        if after is None or time.monotonic() > give_up:
+        if after is None or time.monotonic() > deadline:
             break
     if refused:
         flash(

@@ -6,55 +6,60 @@ from flask import url_for
 
 from durable_sagas.definition import COMPENSATION_STARTED, FORWARD, TERMINAL, SagaStatus
 from durable_sagas.models import SagaInstance
-from web.i18n import say as _
-from workflows.operations.preview import past_return
+from web.i18n import translate as _
+from workflows.operations.preview import past_pivot
 from workflows.read_side.queries import SagaView
 
 
 @dataclass(frozen=True)
-class Request:
+class Action:
     """An operator action: its description, its preview page, and why it is unavailable (None if it is available)."""
 
     name: str
-    says: str
-    review: str
-    refusal: str | None
+    description: str
+    preview_url: str
+    unavailable_because: str | None
 
 
-def requests(view: SagaView) -> list[Request]:
+def available_actions(view: SagaView) -> list[Action]:
     """Return all operator actions on a saga, including unavailable ones."""
     saga = view.saga
 
-    def page(act: str) -> str:
-        return url_for(f"pages.operate.{act}", saga_id=saga.id)
+    def preview_of(name: str) -> str:
+        return url_for(f"pages.operate.{name}", saga_id=saga.id)
 
     return [
-        Request(_("Cancel"), _("undo what was done so far"), page("cancel"), _cancel_refusal(view)),
-        Request(_("Resume"), _("try again where it stands"), page("resume"), _resume_refusal(saga)),
-        Request(_("Skip"), _("say that you did by hand what it is stuck on"), page("skip"), _skip_refusal(saga)),
+        Action(_("Cancel"), _("compensate the completed steps"), preview_of("cancel"), _why_not_cancel(view)),
+        Action(_("Resume"), _("retry where it stopped"), preview_of("resume"), _why_not_resume(saga)),
+        Action(
+            _("Skip"),
+            _("record that you resolved manually what it is stuck on"),
+            preview_of("skip"),
+            _why_not_skip(saga),
+        ),
     ]
 
 
-def _cancel_refusal(view: SagaView) -> str | None:
+def _why_not_cancel(view: SagaView) -> str | None:
     saga = view.saga
     if saga.status in TERMINAL:
         return _("it has ended")
     if saga.state == COMPENSATION_STARTED:
-        return _("it is being undone already")
-    if past_return(view):
+        return _("it is being compensated already")
+    if past_pivot(view):
         return _("too late: it is past the point of no return, the carrier is booked")
     return None
 
 
-def _resume_refusal(saga: SagaInstance) -> str | None:
+def _why_not_resume(saga: SagaInstance) -> str | None:
     if saga.status == SagaStatus.STUCK:
         return None
-    return _("it goes on by itself") if saga.status in FORWARD | {SagaStatus.COMPENSATING} else _("it has ended")
+    return _("it continues by itself") if saga.status in FORWARD | {SagaStatus.COMPENSATING} else _("it has ended")
 
 
-def _skip_refusal(saga: SagaInstance) -> str | None:
+def _why_not_skip(saga: SagaInstance) -> str | None:
     if saga.status != SagaStatus.STUCK:
         return _("it is not stuck")
     if saga.state != COMPENSATION_STARTED:
-        return _("only an undoing can be done by hand, and this is past the point of no return")
+        return _("only a compensation can be resolved manually, and this is past the point of no return")
     return None

@@ -14,10 +14,10 @@ from web.diagrams.sequence import SequenceDiagram, sequence_diagram
 from web.diagrams.steps import StepDiagram, step_diagram
 from web.diagrams.timeline import Timeline, timeline
 from web.saga_view import icons, status_text
-from web.saga_view.actions import Request, requests
+from web.saga_view.actions import Action, available_actions
 from web.saga_view.icons import Mark
 from workflows.read_side import event_flow, queries, reconciliation
-from workflows.read_side.event_flow import Said
+from workflows.read_side.event_flow import PublishedEvent
 from workflows.read_side.reconciliation import Balance
 from workflows.read_side.saga_history import HistoryEntry
 
@@ -29,8 +29,8 @@ class SagaDetail:
     saga: SagaInstance
     sentence: str
     choreographed: bool
-    ledger: Balance | None
-    requests: Sequence[Request]
+    balance: Balance | None
+    actions: Sequence[Action]
     steps: StepDiagram | None
     sequence: SequenceDiagram | None
     timeline: Timeline
@@ -39,8 +39,8 @@ class SagaDetail:
     legend: Sequence[Mark]
     plan: Sequence[PlannedStep]
     operations: Sequence[HistoryEntry]
-    said: Sequence[Said]
-    acts: Sequence[OperatorAction]
+    events: Sequence[PublishedEvent]
+    operator_actions: Sequence[OperatorAction]
     flower: str | None
     jaeger: str | None
 
@@ -55,37 +55,37 @@ class SagaDetail:
         return self.saga.payload.get("simulate", {})
 
     @property
-    def open_requests(self) -> bool:
+    def needs_operator(self) -> bool:
         """Whether the saga is stuck, and so waits for an operator action."""
         return self.saga.status == SagaStatus.STUCK
 
 
-def story(saga_id: str) -> SagaDetail:
+def load(saga_id: str) -> SagaDetail:
     """Load the data of a saga's page. Raises NotFound."""
-    here = runtime.current()
+    current = runtime.current()
     view = queries.saga(saga_id)
-    now = here.now()
-    said = event_flow.of(view)
-    operations = [*view.operations, *event_flow.under_way(view, said)]
+    now = current.now()
+    events = event_flow.of(view)
+    operations = [*view.operations, *event_flow.pending_operations(view, events)]
     plan = planned(view.saga, operations)
     choreographed = event_flow.is_choreographed(view.saga.saga_type)
-    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.acts)
-    jaeger, trace_id = here.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
+    draw_timeline = partial(timeline, view.saga, operations, plan, now, view.operator_actions)
+    jaeger, trace_id = current.settings.jaeger_url, tracing.trace_id_of(view.saga.traceparent)
     return SagaDetail(
         saga=view.saga,
-        sentence=status_text.sentence(view, said, now),
+        sentence=status_text.sentence(view, events, now),
         choreographed=choreographed,
-        ledger=reconciliation.of(view),
-        requests=requests(view),
+        balance=reconciliation.of(view),
+        actions=available_actions(view),
         steps=None if choreographed else step_diagram(view.saga, operations, plan),
-        sequence=sequence_diagram(said) if choreographed else None,
+        sequence=sequence_diagram(events) if choreographed else None,
         timeline=draw_timeline(),
         draw_timeline=draw_timeline,
-        legend=(*icons.LEGEND, *icons.SAID) if choreographed else icons.LEGEND,
+        legend=(*icons.LEGEND, *icons.DELIVERY_LEGEND) if choreographed else icons.LEGEND,
         plan=plan,
         operations=operations,
-        said=said,
-        acts=view.acts,
-        flower=here.settings.flower_url,
+        events=events,
+        operator_actions=view.operator_actions,
+        flower=current.settings.flower_url,
         jaeger=f"{jaeger}/trace/{trace_id}" if jaeger and trace_id else None,
     )

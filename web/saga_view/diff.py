@@ -37,14 +37,14 @@ class Step:
 class Comparison:
     """Two sagas, their steps side by side, and the total number of messages of each."""
 
-    stories: tuple[SagaDetail, SagaDetail]
+    details: tuple[SagaDetail, SagaDetail]
     steps: Sequence[Step]
     messages: tuple[int, int]
 
     @property
     def same_order(self) -> bool:
         """Whether both sagas have the same items and the same simulated faults."""
-        first, second = self.stories
+        first, second = self.details
         return bool(first.items == second.items and first.simulated == second.simulated)
 
 
@@ -52,46 +52,46 @@ def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
     """Align two sagas by step, and lay out both timelines to one scale."""
     first, second = _to_one_scale(first, second)
     sides = _done(first), _done(second)
-    names = dict.fromkeys(name for story in (first, second) for name in _names(story))
+    names = dict.fromkeys(name for detail in (first, second) for name in _names(detail))
     steps = [Step(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
 
 
 def _to_one_scale(first: SagaDetail, second: SagaDetail) -> tuple[SagaDetail, SagaDetail]:
     # the smaller of the two scales, so that neither timeline gets much wider than the page
-    scale = min((told.timeline.scale for told in (first, second) if told.timeline.scale), default=None)
-    one, other = (replace(told, timeline=told.draw_timeline(scale=scale)) for told in (first, second))
+    scale = min((detail.timeline.scale for detail in (first, second) if detail.timeline.scale), default=None)
+    one, other = (replace(detail, timeline=detail.draw_timeline(scale=scale)) for detail in (first, second))
     return one, other
 
 
-def _names(story: SagaDetail) -> list[str]:
-    return [*story.saga.steps, *(logged.step for logged in story.operations)]
+def _names(detail: SagaDetail) -> list[str]:
+    return [*detail.saga.steps, *(logged.step for logged in detail.operations)]
 
 
-def _done(story: SagaDetail) -> Mapping[str, list[Done]]:
+def _done(detail: SagaDetail) -> Mapping[str, list[Done]]:
     found: dict[str, list[Done]] = {}
-    tasks = _tasks(story)
-    heard = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.AGAIN]
-    again = [one.logged.key for one in heard if one.logged]
-    for logged in story.operations:
-        messages = logged.attempts + again.count(logged.key) if logged.task_id else 0
+    tasks = _tasks(detail)
+    deliveries = [delivery for published in detail.events for delivery in published.deliveries]
+    duplicates = [one.logged.key for one in deliveries if one.logged and one.outcome is Outcome.DUPLICATE]
+    for logged in detail.operations:
+        messages = logged.attempts + duplicates.count(logged.key) if logged.task_id else 0
         found.setdefault(logged.step, []).append(Done(logged, tasks.get(logged.key, ""), messages))
     return found
 
 
-def _tasks(story: SagaDetail) -> dict[tuple[str, Operation], str]:
+def _tasks(detail: SagaDetail) -> dict[tuple[str, Operation], str]:
     """Return the task of each operation: a command of an orchestrated saga, or a reaction to an event."""
-    if story.choreographed:
-        acted = [heard for said in story.said for heard in said.heard if heard.outcome is Outcome.ACTED]
-        return {heard.logged.key: heard.task_name for heard in acted if heard.logged}
+    if detail.choreographed:
+        deliveries = [delivery for published in detail.events for delivery in published.deliveries]
+        return {one.logged.key: one.task_name for one in deliveries if one.logged and one.outcome is Outcome.ACTED}
     tasks = {}
-    for step in story.plan:
+    for step in detail.plan:
         tasks[step.name, Operation.ACTION] = f"{step.service}.{step.name}"
-        tasks[step.name, Operation.COMPENSATION] = f"{step.service}.{step.undoing}"
+        tasks[step.name, Operation.COMPENSATION] = f"{step.service}.{step.compensation}"
     return tasks
 
 
-def _messages(story: SagaDetail) -> int:
+def _messages(detail: SagaDetail) -> int:
     """Return the number of a saga's messages so far, counted as on the Learn page."""
-    log = [Logged(one.step, one.operation, one.status, one.attempts) for one in story.operations]
-    return cost(story.saga.saga_type, 0, log, [said.event.event_type for said in story.said]).messages
+    log = [Logged(one.step, one.operation, one.status, one.attempts) for one in detail.operations]
+    return cost(detail.saga.saga_type, 0, log, [published.event.event_type for published in detail.events]).messages

@@ -1,6 +1,6 @@
 """Format durations."""
 
-from web.i18n import say as _
+from web.i18n import translate as _
 
 
 def duration(seconds: float) -> str:

@@ -23,30 +23,30 @@ WAITING = Mark("◷", _("Waiting to retry"), "waiting")
 UNKNOWN = Mark("?", _("Unknown"), "unknown")
 DONE = Mark("✓", _("Done"), "done")
 FAILED = Mark("✕", _("Failed"), "failed")
-UNDOING = Mark("↶", _("Undoing"), "undoing")
-UNDONE = Mark("↶✓", _("Undone"), "undone")
+COMPENSATING = Mark("↶", _("Compensating"), "undoing")
+COMPENSATED = Mark("↶✓", _("Compensated"), "undone")
 CLOSED = Mark("⊘", _("Closed: took no effect"), "skipped")
 """The icon of a blocked action. The log does not show whether it was attempted and rejected before or after that."""
-NOTHING_TO_UNDO = Mark("⊘", _("Nothing to undo"), "skipped")
-BY_HAND = Mark("☞", _("Undone by hand"), "undone")
+NOTHING_TO_COMPENSATE = Mark("⊘", _("Nothing to compensate"), "skipped")
+RESOLVED_MANUALLY = Mark("☞", _("Resolved manually"), "undone")
 NOT_REACHED = Mark("○", _("Not reached"), "ghost")
 NOT_NEEDED = Mark("○", _("Only if needed"), "ghost")
-SAID_AGAIN = Mark("□", _("Done before"), "again")
+ALREADY_DONE = Mark("□", _("Already done"), "again")
 NOTHING_TO_DO = Mark("·", _("Nothing to do (yet)"), "nothing")
-TOLD = Mark("◦", _("Told"), "nothing")
+NOTIFIED = Mark("◦", _("Notified"), "nothing")
 STUCK = Mark("⚠", _("Stuck: needs you"), "stuck")
 
-LEGEND = (RUNNING, WAITING, DONE, FAILED, UNDOING, UNDONE, CLOSED, UNKNOWN, STUCK)
+LEGEND = (RUNNING, WAITING, DONE, FAILED, COMPENSATING, COMPENSATED, CLOSED, UNKNOWN, STUCK)
 """The legend of every diagram."""
-SAID = (SAID_AGAIN, NOTHING_TO_DO, TOLD)
+DELIVERY_LEGEND = (ALREADY_DONE, NOTHING_TO_DO, NOTIFIED)
 """The additional legend of choreographed sagas."""
 
 _OF_SAGA = {
     SagaStatus.PENDING: PENDING,
     SagaStatus.RUNNING: RUNNING,
     SagaStatus.COMPLETED: DONE,
-    SagaStatus.COMPENSATING: UNDOING,
-    SagaStatus.COMPENSATED: UNDONE,
+    SagaStatus.COMPENSATING: COMPENSATING,
+    SagaStatus.COMPENSATED: COMPENSATED,
     SagaStatus.STUCK: STUCK,
 }
 _OF_ACTION = {
@@ -59,11 +59,11 @@ _OF_ACTION = {
 }
 _OF_COMPENSATION = {
     **_OF_ACTION,
-    StepStatus.RUNNING: UNDOING,
-    StepStatus.COMPLETED: UNDONE,
+    StepStatus.RUNNING: COMPENSATING,
+    StepStatus.COMPLETED: COMPENSATED,
     StepStatus.FAILED: STUCK,
-    StepStatus.SKIPPED: NOTHING_TO_UNDO,
-    StepStatus.BY_HAND: BY_HAND,
+    StepStatus.SKIPPED: NOTHING_TO_COMPENSATE,
+    StepStatus.BY_HAND: RESOLVED_MANUALLY,
 }
 
 
@@ -75,7 +75,7 @@ def of_saga(status: SagaStatus) -> Mark:
 def of_operation(logged: HistoryEntry) -> Mark:
     """Return the icon of an operation's status."""
     if logged.nothing_to_undo:
-        return NOTHING_TO_UNDO
+        return NOTHING_TO_COMPENSATE
     marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
     return marks[logged.status]
 
@@ -85,11 +85,11 @@ def of_attempt(attempt: Attempt) -> Mark:
     if attempt.outcome == StepStatus.FAILED:
         return FAILED
     if attempt.nothing_to_undo:
-        return NOTHING_TO_UNDO
+        return NOTHING_TO_COMPENSATE
     marks = _OF_ACTION if attempt.operation is Operation.ACTION else _OF_COMPENSATION
     return marks[StepStatus(attempt.outcome)]
 
 
-def under_way(operation: Operation) -> Mark:
+def running(operation: Operation) -> Mark:
     """Return the icon of an operation that is being attempted."""
-    return RUNNING if operation is Operation.ACTION else UNDOING
+    return RUNNING if operation is Operation.ACTION else COMPENSATING

@@ -16,7 +16,7 @@ class Way:
     saga_type: str
     pattern: str
     variant: str
-    says: str
+    description: str
     steps: Sequence[str]
 
 
@@ -25,21 +25,21 @@ WAYS = (
         ORDER.name,
         _("Orchestration"),
         _("stock first"),
-        _("A conductor tells each service what to do, one after the other, and undoes it all in reverse if one fails."),
+        _("A coordinator commands each service in turn, and compensates in reverse order if one fails."),
         (_("create"), _("reserve"), _("pay"), _("ship"), _("complete")),
     ),
     Way(
         ORDER_PAYMENT_FIRST.name,
         _("Orchestration"),
         _("payment first"),
-        _("The same conductor in another order: the money is taken before the books are reserved."),
+        _("The same coordinator, in another order: the money is taken before the books are reserved."),
         (_("create"), _("pay"), _("reserve"), _("ship"), _("complete")),
     ),
     Way(
         ORDER_CHOREOGRAPHY.name,
         _("Choreography"),
-        _("nobody conducts"),
-        _("Each service listens to the others' events and knows itself what to do, and what to undo."),
+        _("no coordinator"),
+        _("Each service reacts to the others' events, and decides itself what to do and what to compensate."),
         (_("create"), _("reserve + pay at once"), _("ship when both are done"), _("complete")),
     ),
 )

@@ -165,9 +165,9 @@ GRACE_SECONDS = 30
 
 def audit() -> Iterator[Violation]:
     """Yield every violation of every invariant, as of one snapshot of the database."""
-    here = runtime.current()
-    overdue = here.now() - timedelta(seconds=GRACE_SECONDS)
-    with here.database.snapshot() as session:
+    current = runtime.current()
+    overdue = current.now() - timedelta(seconds=GRACE_SECONDS)
+    with current.database.snapshot() as session:
         for check, statement in _STATEMENTS.items():
             parameters = {"overdue": overdue} if ":overdue" in statement else {}
             query = text(statement)
@@ -181,8 +181,8 @@ def audit() -> Iterator[Violation]:
 def _folded(session: Session) -> Iterator[Violation]:
     """Fold each order's events and compare the result with its row."""
     # only the compared field of each payload is read: parsing a million payloads would take most of the time
-    tells_address = StoredEvent.event_type.in_([OrderCreated, OrderAddressChanged])
-    address = case((tells_address, StoredEvent.payload["shipping_address"].as_string())).label("address")
+    has_address = StoredEvent.event_type.in_([OrderCreated, OrderAddressChanged])
+    address = case((has_address, StoredEvent.payload["shipping_address"].as_string())).label("address")
     query = (
         select(Order.id, Order.status, Order.shipping_address, StoredEvent.sequence, StoredEvent.event_type, address)
         .join(StoredEvent, StoredEvent.aggregate_id == Order.id)

@@ -25,40 +25,40 @@ def exists() -> bool:
     return _credential() is not None
 
 
-def make() -> str:
+def generate() -> str:
     """Generate a password, replace the previously generated one, and return it; only its hash is stored."""
     password = _random()
-    stored_values.put(_HASH, generate_password_hash(password))
+    stored_values.set_value(_HASH, generate_password_hash(password))
     return password
 
 
-def make_first() -> str | None:
+def generate_first() -> str | None:
     """Generate and return a password if there is none yet; return None otherwise, or if another process was faster."""
     if exists():
         return None
     password = _random()
-    mine = generate_password_hash(password)
-    return password if stored_values.get_or_create(_HASH, lambda: mine) == mine else None
+    password_hash = generate_password_hash(password)
+    return password if stored_values.get_or_create(_HASH, lambda: password_hash) == password_hash else None
 
 
-def is_right(password: str) -> bool:
+def verify(password: str) -> bool:
     """Return whether this is the password; the comparison takes constant time."""
     if len(password) > MAX_LENGTH:
         return False
     configured = runtime.current().settings.operator_password
     if configured is not None:
-        return hmac.compare_digest(_mixed(password, "guess"), _mixed(configured.get_secret_value(), "guess"))
-    made = stored_values.value_of(_HASH)
-    return made is not None and check_password_hash(made, password)
+        return hmac.compare_digest(_keyed_hash(password, "guess"), _keyed_hash(configured.get_secret_value(), "guess"))
+    stored = stored_values.value_of(_HASH)
+    return stored is not None and check_password_hash(stored, password)
 
 
-def mark(key: str) -> str | None:
+def fingerprint(key: str) -> str | None:
     """Return a keyed hash of the password, or None if there is no password.
 
     Sessions carry it, so that they end when the password changes. Without the key it reveals nothing of the password.
     """
     credential = _credential()
-    return _mixed(credential, key).hex()[:32] if credential else None
+    return _keyed_hash(credential, key).hex()[:32] if credential else None
 
 
 def _random() -> str:
@@ -70,5 +70,5 @@ def _credential() -> str | None:
     return configured.get_secret_value() if configured else stored_values.value_of(_HASH)
 
 
-def _mixed(text: str, key: str) -> bytes:
+def _keyed_hash(text: str, key: str) -> bytes:
     return hmac.digest(key.encode(), text.encode(errors="surrogatepass"), "sha256")

@@ -14,7 +14,7 @@ from workflows.read_side.saga_history import HistoryEntry
 
 
 @dataclass(frozen=True)
-class Task:
+class PlannedTask:
     """A task that would be run, and its step."""
 
     step: str
@@ -25,7 +25,7 @@ class Task:
 class ActionPreview:
     """A saga, and what cancelling, resuming or skipping would do to it.
 
-    ``undoing`` and ``going_on`` are the tasks that would be run, in this order, if the saga were compensated from its
+    ``to_compensate`` and ``to_run`` are the tasks that would run, in this order, if the saga were compensated from its
     current step, or continued there; both are empty for a choreographed saga, where each service decides for itself.
     """
 
@@ -33,14 +33,14 @@ class ActionPreview:
     known: bool
     """Whether this process can drive the saga; otherwise only a process of another version can."""
     choreographed: bool
-    turned_back: bool
-    past_return: bool
+    compensating: bool
+    past_pivot: bool
     """Whether it is past its point of no return, so that it can no longer be compensated."""
-    undoing: tuple[Task, ...]
-    going_on: tuple[Task, ...]
-    stuck_undoing: Mapping[str, Sequence[Operation]]
+    to_compensate: tuple[PlannedTask, ...]
+    to_run: tuple[PlannedTask, ...]
+    exhausted: Mapping[str, Sequence[Operation]]
     """The operations that a stuck saga has given up, by step: an operator may complete them manually."""
-    ledger: Balance | None
+    balance: Balance | None
     """The balance of the order so far; None if the order does not exist."""
 
     @property
@@ -49,29 +49,29 @@ class ActionPreview:
         return self.saga.status in TERMINAL
 
 
-def review(saga_id: str) -> ActionPreview:
+def preview(saga_id: str) -> ActionPreview:
     """Return the preview of a saga. Raises NotFound."""
     view = queries.saga(saga_id)
     saga = view.saga
     plan = sagas.plan_of(saga)
-    here = saga.current_step if plan else None
+    current_step = saga.current_step if plan else None
+    undoing = plan.to_compensate(current_step) if plan and current_step else ()
+    remaining = plan.from_step(current_step) if plan and current_step else ()
     choreographed = event_flow.is_choreographed(saga.saga_type)
     return ActionPreview(
         saga=saga,
         known=choreographed or plan is not None,
         choreographed=choreographed,
-        turned_back=saga.state == COMPENSATION_STARTED,
-        past_return=past_return(view),
-        undoing=tuple(Task(s.name, s.compensation.name) for s in plan.to_compensate(here) if s.compensation)
-        if plan and here
-        else (),
-        going_on=tuple(Task(s.name, s.action.name) for s in plan.from_step(here)) if plan and here else (),
-        stuck_undoing=_given_up(view.operations) if saga.status == SagaStatus.STUCK else {},
-        ledger=reconciliation.of(view),
+        compensating=saga.state == COMPENSATION_STARTED,
+        past_pivot=past_pivot(view),
+        to_compensate=tuple(PlannedTask(step.name, step.compensation.name) for step in undoing if step.compensation),
+        to_run=tuple(PlannedTask(step.name, step.action.name) for step in remaining),
+        exhausted=_exhausted(view.operations) if saga.status == SagaStatus.STUCK else {},
+        balance=reconciliation.of(view),
     )
 
 
-def past_return(view: SagaView) -> bool:
+def past_pivot(view: SagaView) -> bool:
     """Return whether a saga is past its point of no return; False if the deployed code does not know where that is."""
     driver = sagas.saga_types.get(view.saga.saga_type)
     if isinstance(driver, Choreography):
@@ -80,10 +80,10 @@ def past_return(view: SagaView) -> bool:
     return plan is not None and plan.past_pivot(view.saga.current_step)
 
 
-def _given_up(operations: Iterable[HistoryEntry]) -> Mapping[str, Sequence[Operation]]:
-    found: dict[str, list[Operation]] = {}
+def _exhausted(operations: Iterable[HistoryEntry]) -> Mapping[str, Sequence[Operation]]:
+    by_step: dict[str, list[Operation]] = {}
     for logged in operations:
         compensation = logged.operation is Operation.COMPENSATION
         if logged.status == StepStatus.CLOSING or (compensation and logged.status == StepStatus.FAILED):
-            found.setdefault(logged.step, []).append(logged.operation)
-    return found
+            by_step.setdefault(logged.step, []).append(logged.operation)
+    return by_step

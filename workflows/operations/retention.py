@@ -15,7 +15,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.retention import Of, RetentionRule
+from app.retention import Owner, RetentionRule
 from durable_sagas import events
 from durable_sagas.definition import TERMINAL
 from durable_sagas.events import StoredEvent
@@ -23,7 +23,7 @@ from durable_sagas.ids import first_id_of
 from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
 from tasks import gateways, inventory, notifications, orders, payments, shipping
 from workflows.operations.archive import Archive
-from workflows.read_side.saga_search import FIRST, STRETCH, IndexRange, Wanted, stretches
+from workflows.read_side.saga_search import FIRST, INDEX_COLUMNS, IndexRange, SagaFilter, index_ranges
 
 MIN_AGE = timedelta(hours=1)
 """The minimum age of a pruned order: late messages of a younger one may still arrive, and its page may be open."""
@@ -38,9 +38,9 @@ RETENTION: tuple[RetentionRule, ...] = (
     *notifications.RETENTION,
     RetentionRule(StoredEvent, "aggregate_id"),  # their outbox is empty by then
     *gateways.RETENTION,
-    RetentionRule(SagaStep, "saga_id", Of.SAGA),
-    RetentionRule(OperatorAction, "saga_id", Of.SAGA),
-    RetentionRule(SagaInstance, "id", Of.SAGA),
+    RetentionRule(SagaStep, "saga_id", Owner.SAGA),
+    RetentionRule(OperatorAction, "saga_id", Owner.SAGA),
+    RetentionRule(SagaInstance, "id", Owner.SAGA),
     *inventory.RETENTION,  # last: it locks books, for which new orders would otherwise have to wait longer
 )
 """The rules for all rows that belong to a saga, in the order of deletion."""
@@ -55,7 +55,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Old:
+class _Prunable:
     """A saga to be pruned, its order, and the head of its archive record."""
 
     saga_id: str
@@ -67,7 +67,7 @@ class _Old:
 class _Found:
     """Prunable sagas of an index range; ``last`` is the id to continue after, None at the end of the range."""
 
-    old: Sequence[_Old]
+    prunable: Sequence[_Prunable]
     last: str | None
 
 
@@ -77,52 +77,54 @@ def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATC
     Waits between batches for as long as the last one took. Can be interrupted at any time and run again; several can
     run at once. An order whose customer notification is still pending is skipped.
     """
-    for stretch in _ended():
+    for index_range in _ended():
         last: str | None = FIRST
         while last is not None:
-            began = time.monotonic()
+            started = time.monotonic()
             with runtime.current().database.transaction() as session:
-                found = _find(session, stretch, last, before, batch, lock=True)
-                taken = _take_out(session, found.old, archive) if found.old else None
+                found = _find(session, index_range, last, before, batch, lock=True)
+                deleted = _delete(session, found.prunable, archive) if found.prunable else None
             last = found.last
-            if taken:
-                yield taken
-                runtime.current().stopping.wait(max(MIN_PAUSE_SECONDS, time.monotonic() - began))
+            if deleted:
+                yield deleted
+                runtime.current().stopping.wait(max(MIN_PAUSE_SECONDS, time.monotonic() - started))
 
 
 def count(before: datetime) -> int:
     """Return how many sagas ``prune`` would delete."""
-    counted = 0
-    for stretch in _ended():
+    total = 0
+    for index_range in _ended():
         last: str | None = FIRST
         while last is not None:
             with runtime.current().database.reading() as session:
-                found = _find(session, stretch, last, before, 10 * BATCH, lock=False)
-            counted += len(found.old)
+                found = _find(session, index_range, last, before, 10 * BATCH, lock=False)
+            total += len(found.prunable)
             last = found.last
-    return counted
+    return total
 
 
 def _ended() -> Sequence[IndexRange]:
     with runtime.current().database.reading() as session:
-        return [stretch for status in sorted(TERMINAL) for stretch in stretches(session, Wanted(status))]
+        return [index_range for status in sorted(TERMINAL) for index_range in index_ranges(session, SagaFilter(status))]
 
 
-def _find(session: Session, stretch: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
+def _find(session: Session, index_range: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
     # A saga that ended before a moment was created before it, and ids are ordered by time, so newer ids are not read.
     # Compared and sorted by all columns of the index, as in saga_search.
     saga = SagaInstance
     query = (
         select(saga.id, saga.aggregate_id, saga.saga_type, saga.status, saga.created_at, saga.updated_at)
-        .where(tuple_(*STRETCH) > (*stretch, after), tuple_(*STRETCH) < (*stretch, first_id_of(before)))
+        .where(
+            tuple_(*INDEX_COLUMNS) > (*index_range, after), tuple_(*INDEX_COLUMNS) < (*index_range, first_id_of(before))
+        )
         .where(saga.updated_at < before)
-        .order_by(*STRETCH)
+        .order_by(*INDEX_COLUMNS)
         .limit(limit)
     )
     rows = session.execute(query.with_for_update(skip_locked=True) if lock else query).all()
     awaited = events.with_pending_outbox(session, [row.aggregate_id for row in rows])
-    old = [
-        _Old(
+    prunable = [
+        _Prunable(
             row.id,
             row.aggregate_id,
             {
@@ -137,21 +139,23 @@ def _find(session: Session, stretch: IndexRange, after: str, before: datetime, l
         for row in rows
         if row.aggregate_id not in awaited
     ]
-    return _Found(old, rows[-1].id if rows else None)
+    return _Found(prunable, rows[-1].id if rows else None)
 
 
-def _take_out(session: Session, old: Sequence[_Old], archive: Archive | None) -> Batch:
-    owners = {Of.SAGA: [saga.saga_id for saga in old], Of.AGGREGATE: [saga.order_id for saga in old]}
+def _delete(session: Session, prunable: Sequence[_Prunable], archive: Archive | None) -> Batch:
+    owners = {Owner.SAGA: [saga.saga_id for saga in prunable], Owner.AGGREGATE: [saga.order_id for saga in prunable]}
     if archive:
         # synced to disk before the commit: a crash in between leaves an order in both places, never in neither
-        archive.add(_records(session, old, owners))
-    return Batch(len(old), sum(part.delete(session, owners[part.of]) for part in RETENTION))
+        archive.add(_records(session, prunable, owners))
+    return Batch(len(prunable), sum(rule.delete(session, owners[rule.owner]) for rule in RETENTION))
 
 
-def _records(session: Session, old: Sequence[_Old], owners: Mapping[Of, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    exported = [(part, part.export(session, owners[part.of])) for part in RETENTION]
+def _records(
+    session: Session, prunable: Sequence[_Prunable], owners: Mapping[Owner, Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    exported = [(rule, rule.export(session, owners[rule.owner])) for rule in RETENTION]
     archived_at = runtime.current().now().isoformat()
-    for saga in old:
-        owner = {Of.SAGA: saga.saga_id, Of.AGGREGATE: saga.order_id}
-        rows = {part.table.name: found.get(owner[part.of], []) for part, found in exported}
+    for saga in prunable:
+        owner = {Owner.SAGA: saga.saga_id, Owner.AGGREGATE: saga.order_id}
+        rows = {rule.table.name: found.get(owner[rule.owner], []) for rule, found in exported}
         yield {**saga.head, "archived_at": archived_at, "rows": rows}

@@ -11,7 +11,7 @@ from durable_sagas.models import SagaInstance, SagaStep
 from tasks.inventory import Category
 from tasks.orders import Order
 from workflows.read_side import saga_history as timeline
-from workflows.read_side.queries import OrderView, with_surroundings
+from workflows.read_side.queries import OrderView, with_related
 from workflows.read_side.saga_history import HistoryEntry
 
 
@@ -19,7 +19,7 @@ def orders(order_ids: Iterable[str]) -> Mapping[str, OrderView]:
     """Return the existing orders among these ids."""
     with runtime.current().database.reading() as session:
         found = session.scalars(select(Order).where(Order.id.in_(order_ids))).all()
-        return {view.order.id: view for view in with_surroundings(session, found)}
+        return {view.order.id: view for view in with_related(session, found)}
 
 
 def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEntry]]:
@@ -34,11 +34,11 @@ def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEn
 def events(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
     """Return each order's events by order id, in the order in which they were written."""
     query = select(StoredEvent).where(StoredEvent.aggregate_id.in_(order_ids)).order_by(StoredEvent.sequence)
-    stated: dict[str, list[StoredEvent]] = {order_id: [] for order_id in order_ids}
+    by_order: dict[str, list[StoredEvent]] = {order_id: [] for order_id in order_ids}
     with runtime.current().database.reading() as session:
         for event in session.scalars(query):
-            stated[event.aggregate_id].append(event)
-    return stated
+            by_order[event.aggregate_id].append(event)
+    return by_order
 
 
 def categories(category_ids: Iterable[str]) -> Mapping[str, Category]:

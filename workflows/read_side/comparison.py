@@ -18,7 +18,7 @@ transactions
     transaction that opens its saga.
 seconds
     time from placing the order until its saga reached its last state.
-undone
+compensated
     actions that had taken effect and were then compensated, by a service or manually.
 retries
     attempts beyond the first of each operation.
@@ -50,8 +50,8 @@ from workflows.scenarios import SAGA_TYPES
 LATEST = 50
 """How many sagas of each type and outcome are read."""
 
-CHANGED = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.BY_HAND})
-UNDONE = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
+COMMITTED = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.BY_HAND})
+SUCCEEDED = frozenset({StepStatus.COMPLETED, StepStatus.BY_HAND})
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Cost:
     messages: int
     transactions: int
     seconds: float
-    undone: int
+    compensated: int
     retries: int
 
 
@@ -73,7 +73,7 @@ class Summary:
     messages: float
     transactions: float
     seconds: float
-    undone: float
+    compensated: float
     retries: float
 
 
@@ -100,18 +100,19 @@ def compare() -> dict[SagaStatus, list[Pairs]]:
 def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
     """Return the cost of one order, from its log and its events."""
     retries = sum(max(0, entry.attempts - 1) for entry in log)
-    told = sum(len(sagas.subscribers(event, scope)) for event in events for scope in (saga_type, None))
+    delivered = sum(len(sagas.subscribers(event, scope)) for event in events for scope in (saga_type, None))
     if is_choreographed(saga_type):
         sent, stored = retries, 0  # stored by the transaction of the saga's first action, which is in the log
     else:
         sent, stored = sum(entry.attempts for entry in log) + _callbacks(log), 1
     done = {entry.step for entry in log if (entry.operation, entry.status) == (Operation.ACTION, StepStatus.COMPLETED)}
     return Cost(
-        messages=told + sent,
-        transactions=stored + sum(entry.status in CHANGED for entry in log),
+        messages=delivered + sent,
+        transactions=stored + sum(entry.status in COMMITTED for entry in log),
         seconds=lasted,
-        undone=sum(
-            entry.operation is Operation.COMPENSATION and entry.status in UNDONE and entry.step in done for entry in log
+        compensated=sum(
+            entry.operation is Operation.COMPENSATION and entry.status in SUCCEEDED and entry.step in done
+            for entry in log
         ),
         retries=retries,
     )
@@ -126,14 +127,14 @@ def _pairs(session: Session, ended: SagaStatus) -> list[Pairs]:
     sagas = [saga for found in latest.values() for saga in found]
     logs = _logs(session, [saga.id for saga in sagas])
     events = _events(session, [saga.aggregate_id for saga in sagas])
-    touched = _touched_by_people(session, sagas, events)
-    choreographed = [saga for saga in latest[ORDER_CHOREOGRAPHY.name] if saga.id not in touched]
+    excluded = _influenced_by_people(session, sagas, events)
+    choreographed = [saga for saga in latest[ORDER_CHOREOGRAPHY.name] if saga.id not in excluded]
     compared: list[Pairs] = []
     for saga_type, found in latest.items():
         pairs = (
             []
             if is_choreographed(saga_type)
-            else _matched([saga for saga in found if saga.id not in touched], choreographed)
+            else _matched([saga for saga in found if saga.id not in excluded], choreographed)
         )
         if pairs:
             costs = [[_cost(saga, logs[saga.id], events[saga.aggregate_id]) for saga in pair] for pair in pairs]
@@ -156,7 +157,7 @@ def _scenario(saga: Row[Any]) -> str:
     return json.dumps([items, saga.payload.get("simulate", {})], sort_keys=True)
 
 
-def _touched_by_people(
+def _influenced_by_people(
     session: Session, sagas: Sequence[Row[Any]], events: Mapping[str, Sequence[EventType]]
 ) -> frozenset[str]:
     """Return the ids of the sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
@@ -212,6 +213,6 @@ def _summary(costs: Sequence[Cost]) -> Summary:
         messages=fmean(cost.messages for cost in costs),
         transactions=fmean(cost.transactions for cost in costs),
         seconds=median(cost.seconds for cost in costs),
-        undone=fmean(cost.undone for cost in costs),
+        compensated=fmean(cost.compensated for cost in costs),
         retries=fmean(cost.retries for cost in costs),
     )

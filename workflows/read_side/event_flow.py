@@ -23,18 +23,18 @@ class Outcome(StrEnum):
 
     ACTED = "acted"
     """It executed an operation, or is retrying it: see the log entry."""
-    AGAIN = "again"
+    DUPLICATE = "duplicate"
     """Its operation had already been executed, for another event."""
     NOTHING = "nothing"
     """There was nothing to do, or another event is still to come."""
-    AWAITED = "awaited"
+    PENDING = "pending"
     """It has an operation to execute, and the log has no attempt of it yet."""
-    TOLD = "told"
+    NOTIFIED = "notified"
     """It is a subscriber outside the saga, such as the notifications."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class EventDelivery:
     """The delivery of one event to one subscriber.
 
     ``command`` is what the subscriber executed or is to execute, ``logged`` the log entry of that. ``task_id`` is the
@@ -54,13 +54,13 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Said:
+class PublishedEvent:
     """An event, the service that published it, and its deliveries."""
 
     event: StoredEvent
     service: str
-    heard: Sequence[Heard]
-    no_return: bool
+    deliveries: Sequence[EventDelivery]
+    is_pivot: bool
     """Whether this event is the saga's point of no return."""
 
 
@@ -69,70 +69,78 @@ def is_choreographed(saga_type: str) -> bool:
     return isinstance(sagas.saga_types.get(saga_type), Choreography)
 
 
-def of(view: SagaView) -> list[Said]:
+def of(view: SagaView) -> list[PublishedEvent]:
     """Return a saga's events with their deliveries, in the recorded order, in which a cause precedes its effects."""
     driver = sagas.saga_types.get(view.saga.saga_type)
     choreography = driver if isinstance(driver, Choreography) else None
     by_event = {logged.event_id: logged for logged in view.operations if logged.event_id}
-    listening = _Listening(choreography, view)
-    told: list[Said] = []
+    finder = _DeliveryFinder(choreography, view)
+    published: list[PublishedEvent] = []
     for position, event in enumerate(view.events, start=1):
         logged = by_event.get(event.id)
         service = sagas.service_of(logged.step) if logged else None
         # an event of no operation (a deadline or a cancel request) is attributed to the service that opened the saga
-        keeper = told[0].service if told else "?"
-        heard = listening.to(event, History(view.events[:position]))
-        no_return = choreography is not None and event.event_type == choreography.point_of_no_return
-        told.append(Said(event, service or keeper, heard, no_return))
-    return told
+        opener = published[0].service if published else "?"
+        deliveries = finder.deliveries_of(event, History(view.events[:position]))
+        is_pivot = choreography is not None and event.event_type == choreography.point_of_no_return
+        published.append(PublishedEvent(event, service or opener, deliveries, is_pivot))
+    return published
 
 
-def under_way(view: SagaView, said: Sequence[Said]) -> list[HistoryEntry]:
+def pending_operations(view: SagaView, published: Sequence[PublishedEvent]) -> list[HistoryEntry]:
     """Return the operations of an active saga that are due but not in the log yet."""
     if view.saga.status not in ACTIVE:
         return []
-    awaited = [heard.logged for one in said for heard in one.heard if heard.outcome is Outcome.AWAITED and heard.logged]
-    return list({logged.key: logged for logged in awaited}.values())
+    pending = [
+        delivery.logged
+        for event in published
+        for delivery in event.deliveries
+        if delivery.outcome is Outcome.PENDING and delivery.logged
+    ]
+    return list({logged.key: logged for logged in pending}.values())
 
 
-class _Listening:
+class _DeliveryFinder:
     def __init__(self, choreography: Choreography | None, view: SagaView) -> None:
         self.choreography = choreography
         self.by_delivery: Mapping[str | None, HistoryEntry] = {
             logged.delivery_id or logged.task_id: logged for logged in view.operations
         }
-        self.by_key = {logged.key: logged for logged in view.operations}
-        self.all_that_happened = History(view.events)
+        self.by_operation = {logged.key: logged for logged in view.operations}
+        self.history = History(view.events)
 
-    def to(self, event: StoredEvent, past: History) -> list[Heard]:
-        heard = [
-            Heard(name, delivery_of(event.id, name), Outcome.TOLD) for name in sagas.subscribers(event.event_type, None)
+    def deliveries_of(self, event: StoredEvent, past: History) -> list[EventDelivery]:
+        notified = [
+            EventDelivery(name, delivery_of(event.id, name), Outcome.NOTIFIED)
+            for name in sagas.subscribers(event.event_type, None)
         ]
         if self.choreography is None:
-            return heard
+            return notified
         reactions = sagas.subscribers(event.event_type, self.choreography.name)
-        return [*(self._reaction(self.choreography, name, event, past) for name in reactions), *heard]
+        return [*(self._reaction(self.choreography, name, event, past) for name in reactions), *notified]
 
-    def _reaction(self, choreography: Choreography, task_name: str, event: StoredEvent, past: History) -> Heard:
+    def _reaction(self, choreography: Choreography, task_name: str, event: StoredEvent, past: History) -> EventDelivery:
         task_id = delivery_of(event.id, task_name)
-        meant = _meant(choreography.decision(task_name, past))
-        mine = self.by_delivery.get(task_id)
-        if mine:
+        target = _command_of(choreography.decision(task_name, past))
+        entry = self.by_delivery.get(task_id)
+        if entry:
             # later events may already have been recorded when the reaction was evaluated
-            meant = meant or _meant(choreography.decision(task_name, self.all_that_happened))
-            return Heard(task_name, mine.task_id or task_id, Outcome.ACTED, meant[2] if meant else mine.step, mine)
-        if meant is None:
-            return Heard(task_name, task_id, Outcome.NOTHING)
-        step, operation, command = meant
-        if done := self.by_key.get((step, operation)):
-            return Heard(task_name, task_id, Outcome.AGAIN, command, done)
+            target = target or _command_of(choreography.decision(task_name, self.history))
+            return EventDelivery(
+                task_name, entry.task_id or task_id, Outcome.ACTED, target[2] if target else entry.step, entry
+            )
+        if target is None:
+            return EventDelivery(task_name, task_id, Outcome.NOTHING)
+        step, operation, command = target
+        if done := self.by_operation.get((step, operation)):
+            return EventDelivery(task_name, task_id, Outcome.DUPLICATE, command, done)
         # the log has no row before the first attempt has ended, so the operation may be running
         since = event.timestamp
-        awaited = HistoryEntry(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
-        return Heard(task_name, task_id, Outcome.AWAITED, command, awaited)
+        pending = HistoryEntry(step, operation, StepStatus.RUNNING, started_at=since, last_started_at=since)
+        return EventDelivery(task_name, task_id, Outcome.PENDING, command, pending)
 
 
-def _meant(decision: Decision) -> tuple[str, Operation, str] | None:
+def _command_of(decision: Decision) -> tuple[str, Operation, str] | None:
     match decision:
         case Execute(command):
             return command.short_name, Operation.ACTION, command.short_name

@@ -53,14 +53,14 @@ class SagaView:
     saga: SagaInstance
     operations: Sequence[HistoryEntry]
     events: Sequence[StoredEvent]
-    acts: Sequence[OperatorAction]
+    operator_actions: Sequence[OperatorAction]
 
 
 def order(order_id: str) -> OrderView:
     """Return one order. Raises NotFound."""
     with runtime.current().database.reading() as session:
         found = session.get(Order, order_id)
-        views = with_surroundings(session, [found]) if found else []
+        views = with_related(session, [found]) if found else []
     if not views:
         raise NotFound(f"there is no order {order_id}")
     return views[0]
@@ -83,7 +83,7 @@ def orders(
         query = query.where(tuple_(Order.created_at, Order.id) < after)
     with runtime.current().database.reading() as session:
         page = _page(session, query, limit)
-        return Page(with_surroundings(session, page.rows), page.more)
+        return Page(with_related(session, page.rows), page.more)
 
 
 def events_of(order_id: str) -> Sequence[StoredEvent]:
@@ -103,10 +103,10 @@ def saga(saga_id: str) -> SagaView:
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
         events = history(session, found.aggregate_id).events
         operations = _with_effects(timeline.operations(found, rows), events)
-        acts = session.scalars(
+        operator_actions = session.scalars(
             select(OperatorAction).where(OperatorAction.saga_id == saga_id).order_by(OperatorAction.id)
         ).all()
-        return SagaView(found, operations, events, acts)
+        return SagaView(found, operations, events, operator_actions)
 
 
 def _with_effects(operations: Iterable[HistoryEntry], events: Iterable[StoredEvent]) -> list[HistoryEntry]:
@@ -139,9 +139,9 @@ def sagas(
 
     ``step`` is the current step, ``after`` the id of the previous page's last saga.
     """
-    wanted = saga_search.Wanted(status, saga_type, step, customer_id)
+    filters = saga_search.SagaFilter(status, saga_type, step, customer_id)
     with runtime.current().database.reading() as session:
-        ids = saga_search.newest(session, wanted, after=after, limit=limit + 1)
+        ids = saga_search.page(session, filters, after=after, limit=limit + 1)
         rows = session.scalars(_about(SagaInstance, SagaInstance.id, ids).order_by(SagaInstance.id.desc())).all()
     return Page(rows[:limit], len(rows) > limit)
 
@@ -201,7 +201,7 @@ def _page(session: Session, query: Select[Row], limit: int) -> Page[Row]:
     return Page(rows[:limit], len(rows) > limit)
 
 
-def with_surroundings(session: Session, found: Sequence[Order]) -> list[OrderView]:
+def with_related(session: Session, found: Sequence[Order]) -> list[OrderView]:
     """Return orders with their sagas, payments and shipments; each table is read once."""
     ids = [order.id for order in found]
     sagas = {row.aggregate_id: row for row in session.scalars(_about(SagaInstance, SagaInstance.aggregate_id, ids))}

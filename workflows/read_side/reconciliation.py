@@ -28,28 +28,28 @@ from workflows.read_side.saga_history import HistoryEntry
 class BalanceStatus(StrEnum):
     """Whether a balance is as the saga's outcome requires."""
 
-    OPEN = "open"
+    PENDING = "pending"
     """The saga is still active, so the balance is not final."""
-    RIGHT = "right"
-    OUT = "out"
+    BALANCED = "balanced"
+    OUTSTANDING = "outstanding"
     """The saga is stuck, and something is still to be executed or compensated."""
-    WRONG = "wrong"
+    MISMATCH = "mismatch"
 
 
 @dataclass(frozen=True)
 class Money:
-    """Captured and refunded amounts; ``by_hand`` is the amount recorded as refunded manually."""
+    """Captured and refunded amounts; ``refunded_manually`` is the amount recorded as refunded manually."""
 
     total: Decimal
     charged: Decimal
     refunded: Decimal
-    by_hand: Decimal
-    verdict: BalanceStatus
+    refunded_manually: Decimal
+    status: BalanceStatus
 
     @property
     def net(self) -> Decimal:
         """The amount that the customer has paid in the end."""
-        return self.charged - self.refunded - self.by_hand
+        return self.charged - self.refunded - self.refunded_manually
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Stock:
     reserved: int
     released: int
     shipped: int
-    verdict: BalanceStatus
+    status: BalanceStatus
 
     @property
     def held(self) -> int:
@@ -70,98 +70,103 @@ class Stock:
 
 @dataclass(frozen=True)
 class Parcel:
-    """Numbers of carrier bookings; ``by_hand`` counts those recorded as cancelled manually."""
+    """Numbers of carrier bookings; ``cancelled_manually`` counts those recorded as cancelled manually."""
 
     booked: int
     cancelled: int
-    by_hand: int
-    verdict: BalanceStatus
+    cancelled_manually: int
+    status: BalanceStatus
 
     @property
-    def live(self) -> int:
+    def active(self) -> int:
         """The bookings still in effect, whose parcels the carrier will fetch."""
-        return self.booked - self.cancelled - self.by_hand
+        return self.booked - self.cancelled - self.cancelled_manually
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Money, stock and parcel of an order; if ``undoing``, the saga compensates, and each must net to zero."""
+    """Money, stock and parcel of an order; if ``compensating``, the saga compensates, and each must net to zero."""
 
     money: Money
     stock: Stock
     parcel: Parcel
-    undoing: bool
+    compensating: bool
 
     @property
-    def verdict(self) -> BalanceStatus:
-        """The worst of the three verdicts."""
-        verdicts = {self.money.verdict, self.stock.verdict, self.parcel.verdict}
+    def status(self) -> BalanceStatus:
+        """The worst of the three statuses."""
+        statuses = {self.money.status, self.stock.status, self.parcel.status}
         return next(
             found
-            for found in (BalanceStatus.WRONG, BalanceStatus.OUT, BalanceStatus.OPEN, BalanceStatus.RIGHT)
-            if found in verdicts
+            for found in (
+                BalanceStatus.MISMATCH,
+                BalanceStatus.OUTSTANDING,
+                BalanceStatus.PENDING,
+                BalanceStatus.BALANCED,
+            )
+            if found in statuses
         )
 
 
 def of(view: SagaView) -> Balance | None:
     """Return the balance of a saga's order, or None if the order does not exist."""
     saga = view.saga
-    undoing = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
-    paid_by_hand = _by_hand(view.operations, process_payment.short_name)
-    unbooked_by_hand = _by_hand(view.operations, arrange_shipping.short_name)
+    compensating = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
+    refunded_manually = _completed_manually(view.operations, process_payment.short_name)
+    cancelled_manually = _completed_manually(view.operations, arrange_shipping.short_name)
     with runtime.current().database.reading() as session:
         ordered = session.execute(_ORDERED.where(Order.id == saga.aggregate_id)).one_or_none()
         if ordered is None:
             return None
         total, copies = ordered
         return Balance(
-            money=_money(session, saga, total, undoing, paid_by_hand),
-            stock=_stock(session, saga, copies, undoing),
-            parcel=_parcel(session, saga, undoing, unbooked_by_hand),
-            undoing=undoing,
+            money=_money(session, saga, total, compensating, refunded_manually),
+            stock=_stock(session, saga, copies, compensating),
+            parcel=_parcel(session, saga, compensating, cancelled_manually),
+            compensating=compensating,
         )
 
 
 _ORDERED = select(Order.total_amount, func.sum(OrderItem.quantity)).join(OrderItem).group_by(Order.id)
 
 
-def _by_hand(operations: Iterable[HistoryEntry], step: str) -> bool:
+def _completed_manually(operations: Iterable[HistoryEntry], step: str) -> bool:
     return any(logged.step == step and logged.done_by for logged in operations)
 
 
-def _money(session: Session, saga: SagaInstance, total: Decimal, undoing: bool, by_hand: bool) -> Money:
+def _money(session: Session, saga: SagaInstance, total: Decimal, compensating: bool, refunded_manually: bool) -> Money:
     entries = select(PaymentProviderEntry.kind, PaymentProviderEntry.amount)
     moved = {"capture": Decimal(0), "refund": Decimal(0), "void": Decimal(0)}
     for kind, amount in session.execute(entries.where(PaymentProviderEntry.order_id == saga.aggregate_id)):
         moved[kind] += amount
     left = moved["capture"] - moved["refund"]
-    given = left if by_hand else Decimal(0)
-    right = left - given == (0 if undoing else total)
-    return Money(total, moved["capture"], moved["refund"], given, _verdict(saga, right))
+    refunded = left if refunded_manually else Decimal(0)
+    balanced = left - refunded == (0 if compensating else total)
+    return Money(total, moved["capture"], moved["refund"], refunded, _status(saga, balanced))
 
 
-def _stock(session: Session, saga: SagaInstance, ordered: int, undoing: bool) -> Stock:
+def _stock(session: Session, saga: SagaInstance, ordered: int, compensating: bool) -> Stock:
     quantities = dict.fromkeys(ReservationStatus, 0)
-    kept = select(StockReservation.status, StockReservation.quantity)
-    for status, quantity in session.execute(kept.where(StockReservation.order_id == saga.aggregate_id)):
+    reservations = select(StockReservation.status, StockReservation.quantity)
+    for status, quantity in session.execute(reservations.where(StockReservation.order_id == saga.aggregate_id)):
         quantities[ReservationStatus(status)] += quantity
     held, shipped = quantities[ReservationStatus.RESERVED], quantities[ReservationStatus.SHIPPED]
-    right = held == 0 and shipped == (0 if undoing else ordered)
+    balanced = held == 0 and shipped == (0 if compensating else ordered)
     released = quantities[ReservationStatus.RELEASED]
-    return Stock(ordered, sum(quantities.values()), released, shipped, _verdict(saga, right))
+    return Stock(ordered, sum(quantities.values()), released, shipped, _status(saga, balanced))
 
 
-def _parcel(session: Session, saga: SagaInstance, undoing: bool, by_hand: bool) -> Parcel:
-    told = list(session.scalars(select(CarrierEntry.kind).where(CarrierEntry.order_id == saga.aggregate_id)))
-    left = told.count("book") - told.count("cancel")
-    cancelled = left if by_hand else 0
-    right = left - cancelled == (0 if undoing else 1)
-    return Parcel(told.count("book"), told.count("cancel"), cancelled, _verdict(saga, right))
+def _parcel(session: Session, saga: SagaInstance, compensating: bool, cancelled_manually: bool) -> Parcel:
+    kinds = list(session.scalars(select(CarrierEntry.kind).where(CarrierEntry.order_id == saga.aggregate_id)))
+    left = kinds.count("book") - kinds.count("cancel")
+    cancelled = left if cancelled_manually else 0
+    balanced = left - cancelled == (0 if compensating else 1)
+    return Parcel(kinds.count("book"), kinds.count("cancel"), cancelled, _status(saga, balanced))
 
 
-def _verdict(saga: SagaInstance, right: bool) -> BalanceStatus:
+def _status(saga: SagaInstance, balanced: bool) -> BalanceStatus:
     if saga.status in ACTIVE:
-        return BalanceStatus.OPEN
-    if right:
-        return BalanceStatus.RIGHT
-    return BalanceStatus.OUT if saga.status == SagaStatus.STUCK else BalanceStatus.WRONG
+        return BalanceStatus.PENDING
+    if balanced:
+        return BalanceStatus.BALANCED
+    return BalanceStatus.OUTSTANDING if saga.status == SagaStatus.STUCK else BalanceStatus.MISMATCH

@@ -55,7 +55,7 @@ customer_of: ColumnElement[str] = literal_column("(payload ->> 'customer_id')", 
 """The customer of a saga's order. The engine has no such column, but an order's saga has it in its payload."""
 
 _AT_A_STEP = text("current_step IS NOT NULL")
-STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+INDEX_COLUMNS = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
 """The columns, in order, of the index that the search scans."""
 
 SHOWN_COLUMNS = (
@@ -74,11 +74,11 @@ SHOWN_COLUMNS = (
 """The columns that a table of sagas displays."""
 
 # the last column allows the other filter to be checked in the index, without reading the row
-Index("ix_saga_instances_customer", customer_of, *STRETCH, SagaInstance.current_step)
+Index("ix_saga_instances_customer", customer_of, *INDEX_COLUMNS, SagaInstance.current_step)
 Index(
     "ix_saga_instances_current_step",
     SagaInstance.current_step,
-    *STRETCH,
+    *INDEX_COLUMNS,
     customer_of,
     postgresql_where=_AT_A_STEP,
     sqlite_where=_AT_A_STEP,
@@ -86,7 +86,7 @@ Index(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SagaFilter:
     """Filters on sagas, None for no filter; ``step`` is the current step."""
 
     status: SagaStatus | None = None
@@ -149,19 +149,20 @@ class Incidents:
     """The number of groups beyond the limit, which are not in ``groups``."""
 
 
-def newest(session: Session, wanted: Wanted, *, after: str | None, limit: int) -> Sequence[str]:
+def page(session: Session, filters: SagaFilter, *, after: str | None, limit: int) -> Sequence[str]:
     """Return the ids of the newest sagas that match; ``after`` is the last id of the previous page."""
     # saga ids are UUIDs of version 7, so they are ordered by creation time
     before = after or LAST
-    if wanted == Wanted():
-        everything = select(SagaInstance.id).where(SagaInstance.id < before)
-        return session.scalars(everything.order_by(SagaInstance.id.desc()).limit(limit)).all()
+    if filters == SagaFilter():
+        unfiltered = select(SagaInstance.id).where(SagaInstance.id < before)
+        return session.scalars(unfiltered.order_by(SagaInstance.id.desc()).limit(limit)).all()
     on_sqlite = session.get_bind().dialect.name == "sqlite"
-    parts = [_newest_of(stretch, wanted, before, limit, on_sqlite) for stretch in stretches(session, wanted)]
+    ranges = index_ranges(session, filters)
+    parts = [_page_of_range(index_range, filters, before, limit, on_sqlite) for index_range in ranges]
     if not parts:
         return []
-    together = union_all(*(select(part.c.id) for part in parts)).subquery()
-    return session.scalars(select(together.c.id).order_by(together.c.id.desc()).limit(limit)).all()
+    merged = union_all(*(select(part.c.id) for part in parts)).subquery()
+    return session.scalars(select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)).all()
 
 
 def counts() -> Mapping[SagaStatus, Count]:
@@ -194,9 +195,9 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
     """Return the group of sagas stuck on a step with a class of error, with at most ``limit`` of its sagas."""
     columns = select(SagaInstance.id, SagaInstance.stuck_reason, SagaInstance.updated_at)
     stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == step)
-    here = runtime.current()
-    until: datetime | None = here.now()  # includes the sagas beyond SAMPLE_SIZE, which are not read
-    with here.database.reading() as session:
+    current = runtime.current()
+    until: datetime | None = current.now()  # includes the sagas beyond SAMPLE_SIZE, which are not read
+    with current.database.reading() as session:
         rows = session.execute(stuck.order_by(SagaInstance.id.desc()).limit(SAMPLE_SIZE + 1)).all()
         found = [row for row in rows[:SAMPLE_SIZE] if error_class(row.stuck_reason, step) == error]
         shown = select(SagaInstance).where(SagaInstance.id.in_([row.id for row in found[:limit]]))
@@ -250,7 +251,7 @@ def find_by_id(identifier: str) -> Sequence[SagaInstance]:
         orders = {identifier, *_orders_with(session, identifier)}
         about = select(SagaInstance.id).where(SagaInstance.aggregate_id.in_(orders))
         ids.update(session.scalars(about))
-        ids.update(newest(session, Wanted(customer_id=identifier), after=None, limit=MAX_FOUND))
+        ids.update(page(session, SagaFilter(customer_id=identifier), after=None, limit=MAX_FOUND))
         found = select(SagaInstance).where(SagaInstance.id.in_(ids)).order_by(SagaInstance.id.desc())
         return session.scalars(found.limit(MAX_FOUND)).all()
 
@@ -280,14 +281,14 @@ def _as_uuid(identifier: str) -> str | None:
         return None
 
 
-def stretches(session: Session, wanted: Wanted) -> Sequence[IndexRange]:
+def index_ranges(session: Session, filters: SagaFilter) -> Sequence[IndexRange]:
     """Return the pairs of status and type that match the filters and of which there are sagas."""
-    possible = UNFINISHED if wanted.step else SagaStatus  # a terminal saga has no current step
-    statuses = [status for status in possible if wanted.status in {None, status}]
+    possible = UNFINISHED if filters.step else SagaStatus  # a terminal saga has no current step
+    statuses = [status for status in possible if filters.status in {None, status}]
     if not statuses:
         return []
-    if wanted.saga_type:
-        return [(status, wanted.saga_type) for status in statuses]
+    if filters.saga_type:
+        return [(status, filters.saga_type) for status in statuses]
     # skip from each type to the next with one index lookup; this also finds types that no code declares any more
     next_type = select(func.min(SagaInstance.saga_type))
     of_status = union_all(*(select(literal(status, String).label("status")) for status in statuses)).subquery()
@@ -299,29 +300,31 @@ def stretches(session: Session, wanted: Wanted) -> Sequence[IndexRange]:
     return [(SagaStatus(status), saga_type) for status, saga_type in rows]
 
 
-def _newest_of(stretch: IndexRange, wanted: Wanted, before: str, limit: int, on_sqlite: bool) -> FromClause:
+def _page_of_range(
+    index_range: IndexRange, filters: SagaFilter, before: str, limit: int, on_sqlite: bool
+) -> FromClause:
     # Row comparison, sorted by all of its columns: only an index with these leading columns can serve it, so no
     # statistics can make PostgreSQL scan all newer ids instead. SQLite needs no such prefix to choose the right index.
-    columns, prefix = ((), ()) if on_sqlite else _narrowest(wanted)
-    sorted_by = (*columns, *STRETCH)
+    columns, prefix = ((), ()) if on_sqlite else _index_prefix(filters)
+    sorted_by = (*columns, *INDEX_COLUMNS)
     query = select(SagaInstance.id).where(
-        tuple_(*sorted_by) > (*prefix, *stretch, FIRST), tuple_(*sorted_by) < (*prefix, *stretch, before)
+        tuple_(*sorted_by) > (*prefix, *index_range, FIRST), tuple_(*sorted_by) < (*prefix, *index_range, before)
     )
-    if wanted.step:
-        query = query.where(SagaInstance.current_step == wanted.step)
-    if wanted.customer_id:
+    if filters.step:
+        query = query.where(SagaInstance.current_step == filters.step)
+    if filters.customer_id:
         # without statistics SQLite would read all of a customer's sagas; concat hides the index on the customer from it
-        whose = customer_of.concat("") if wanted.step and on_sqlite else customer_of
-        query = query.where(whose == wanted.customer_id)
+        customer = customer_of.concat("") if filters.step and on_sqlite else customer_of
+        query = query.where(customer == filters.customer_id)
     return query.order_by(*(column.desc() for column in sorted_by)).limit(limit).subquery()
 
 
-def _narrowest(wanted: Wanted) -> tuple[Sequence[ColumnElement[Any]], Sequence[str]]:
-    """Return the columns that precede ``STRETCH`` in the most selective index for the filters, and their values."""
-    if wanted.step:
-        return (SagaInstance.current_step.expression,), (wanted.step,)
-    if wanted.customer_id:
-        return (customer_of,), (wanted.customer_id,)
+def _index_prefix(filters: SagaFilter) -> tuple[Sequence[ColumnElement[Any]], Sequence[str]]:
+    """Return the columns before ``INDEX_COLUMNS`` in the most selective index for the filters, and their values."""
+    if filters.step:
+        return (SagaInstance.current_step.expression,), (filters.step,)
+    if filters.customer_id:
+        return (customer_of,), (filters.customer_id,)
     return (), ()
 
 
@@ -330,7 +333,7 @@ def _count(status: SagaStatus) -> ColumnElement[int]:
     return select(func.count()).select_from(counted.subquery()).scalar_subquery()
 
 
-def _of_status(query: Select[*Columns], status: SagaStatus, most: int) -> Select[*Columns]:
+def _of_status(query: Select[*Columns], status: SagaStatus, limit: int) -> Select[*Columns]:
     # One extra row shows whether there are more. Sorted so that the index is used: by stale statistics the planner may
     # take a status for common that is rare by now, and scan the table.
-    return query.where(SagaInstance.status == status).order_by(*STRETCH).limit(most + 1)
+    return query.where(SagaInstance.status == status).order_by(*INDEX_COLUMNS).limit(limit + 1)

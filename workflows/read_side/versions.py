@@ -29,11 +29,11 @@ class Version:
     tag: str
     status: SagaStatus
     current_step: str | None
-    settled: bool
+    final: bool
     """Whether no further change is expected."""
 
     @property
-    def ages(self) -> bool:
+    def has_running_clock(self) -> bool:
         """Return whether the saga has a running clock: the time that it takes, or for which it has been stuck."""
         return self.status not in TERMINAL
 
@@ -57,7 +57,7 @@ def _number_of(entries: type[DeclarativeBase], column: str, owner: ColumnElement
 # timestamp are not enough: every column that can change is compared. Texts change only together with one of these
 # columns. Events, operator actions and the gateways' ledgers (which are written before the saga log) are append-only,
 # so their number is enough.
-_LOOK = (
+_QUERY = (
     select(
         _saga.c.status,
         _saga.c.current_step,
@@ -89,16 +89,16 @@ _LOOK = (
 
 def version(saga_id: str) -> Version:
     """Return the current version of a saga. Raises NotFound."""
-    here = runtime.current()
+    current = runtime.current()
     rows: list[tuple[Any, ...]] = []
     if is_uuid(saga_id):
-        with here.database.reading() as session:
-            rows = [tuple(row) for row in session.execute(_LOOK, {"saga_id": saga_id})]
+        with current.database.reading() as session:
+            rows = [tuple(row) for row in session.execute(_QUERY, {"saga_id": saga_id})]
     if not rows:
         raise NotFound(f"there is no saga {saga_id}")
     status, current_step, updated_at = SagaStatus(rows[0][0]), rows[0][1], rows[0][2]
-    settled = status in TERMINAL and _quiet_since(updated_at, here.now())
-    return Version(_fingerprint(rows), status, current_step, settled)
+    final = status in TERMINAL and _quiet_since(updated_at, current.now())
+    return Version(_fingerprint(rows), status, current_step, final)
 
 
 def _quiet_since(change: datetime, now: datetime) -> bool:
@@ -106,5 +106,5 @@ def _quiet_since(change: datetime, now: datetime) -> bool:
 
 
 def _fingerprint(rows: Sequence[tuple[Any, ...]]) -> str:
-    seen = repr([tuple(map(str, row)) for row in rows])
-    return blake2b(seen.encode(), digest_size=12).hexdigest()
+    text = repr([tuple(map(str, row)) for row in rows])
+    return blake2b(text.encode(), digest_size=12).hexdigest()

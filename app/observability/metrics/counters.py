@@ -24,20 +24,20 @@ MAX_WAIT_SECONDS = 30 * 24 * 3600.0
 
 COUNTED = {
     SignalType.SAGA_STARTED: ("saga_started", "Sagas that were started."),
-    SignalType.SAGA_COMPLETED: ("saga_completed", "Sagas that ended well."),
+    SignalType.SAGA_COMPLETED: ("saga_completed", "Sagas that completed."),
     SignalType.SAGA_TURNED_BACK: (
         "saga_failed",
-        "Sagas that turned back (state COMPENSATION_STARTED): a step failed for good, or time was up, or somebody"
-        " cancelled. Whether they have been undone is another matter: saga_compensated, saga_stuck.",
+        "Sagas whose compensation was started (state COMPENSATION_STARTED): a step failed finally, a deadline passed,"
+        " or the saga was cancelled. See saga_compensated and saga_stuck for how the compensation ended.",
     ),
-    SignalType.SAGA_COMPENSATED: ("saga_compensated", "Sagas that turned back and have been undone entirely."),
-    SignalType.SAGA_REDRIVEN: ("saga_redriven", "How often the sweep drove on a saga that had made no progress."),
-    SignalType.STEP_COMPLETED: ("step_completed", "Actions and compensations that were done."),
+    SignalType.SAGA_COMPENSATED: ("saga_compensated", "Sagas that were compensated completely."),
+    SignalType.SAGA_REDRIVEN: ("saga_redriven", "Re-drives, by the sweep, of sagas that had made no progress."),
+    SignalType.STEP_COMPLETED: ("step_completed", "Actions and compensations that completed."),
     SignalType.STEP_FAILED: (
         "step_failed",
-        "Actions and compensations that were given up: refused, or out of retries.",
+        "Actions and compensations that failed finally: rejected, or out of retries.",
     ),
-    SignalType.STEP_RETRIED: ("step_retried", "Failed attempts at an action or compensation that are tried again."),
+    SignalType.STEP_RETRIED: ("step_retried", "Failed attempts at an action or compensation that are retried."),
 }
 ENDS = {SignalType.SAGA_COMPLETED: "completed", SignalType.SAGA_COMPENSATED: "compensated"}
 ATTEMPTS = frozenset({SignalType.STEP_COMPLETED, SignalType.STEP_FAILED, SignalType.STEP_RETRIED})
@@ -74,8 +74,8 @@ class Counts:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; drops the unused ``_created`` series
         self.registry = CollectorRegistry()
         self._counters = {
-            kind: Counter(name, says, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)
-            for kind, (name, says) in COUNTED.items()
+            kind: Counter(name, text, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)
+            for kind, (name, text) in COUNTED.items()
         }
         self._sagas = Histogram(
             "saga_duration_seconds",
@@ -86,39 +86,39 @@ class Counts:
         )
         self._steps = Histogram(
             "step_duration_seconds",
-            "How long attempts at an action or compensation took in their worker, whatever came of them.",
+            "How long attempts at an action or compensation took in their worker, whatever their outcome.",
             STEP_LABELS,
             buckets=STEP_SECONDS,
             registry=self.registry,
         )
         waits = Histogram(
             "queue_wait_seconds",
-            "How long messages waited from being sent, or from when they were wanted, until a worker began with them.",
+            "How long messages waited from being sent, or from their ETA, until a worker started them.",
             ("queue",),
             buckets=WAIT_SECONDS,
             registry=self.registry,
         )
         self._waits = {queue: waits.labels(queue) for queue in sagas.services}
-        self._series = {key: self._resolve(key) for key in _foreseen()}
+        self._series = {key: self._resolve(key) for key in _predictable_keys()}
 
-    def count(self, happening: SagaSignal) -> None:
+    def count(self, signal: SagaSignal) -> None:
         """Count a signal; a listener of ``durable_sagas.signals``."""
-        if happening.kind not in COUNTED:
+        if signal.kind not in COUNTED:
             return
-        key = _Key(happening.kind, happening.saga_type, happening.pattern, happening.step, happening.operation)
+        key = _Key(signal.kind, signal.saga_type, signal.pattern, signal.step, signal.operation)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._resolve(key)
         series.counter.inc()
-        if series.seconds and happening.seconds is not None:
-            series.seconds.observe(max(0.0, happening.seconds))  # another machine's clock may be ahead
+        if series.seconds and signal.seconds is not None:
+            series.seconds.observe(max(0.0, signal.seconds))  # another machine's clock may be ahead
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
         """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""
         sent, waits = getattr(task.request, "sent_at", None), self._waits.get(service_of(task.name))
         if waits is None or not isinstance(sent, int | float):
             return  # not from a queue: the task was called directly
-        waited = time.time() - max(sent, _wanted_at(getattr(task.request, "eta", None)))
+        waited = time.time() - max(sent, _due_at(getattr(task.request, "eta", None)))
         if waited <= MAX_WAIT_SECONDS:  # also false for NaN, which JSON can carry
             waits.observe(max(0.0, waited))
 
@@ -132,14 +132,14 @@ class Counts:
         return _Series(self._counters[key.kind].labels(*labels), seconds)
 
 
-def _wanted_at(eta: str | datetime | None) -> float:
+def _due_at(eta: str | datetime | None) -> float:
     """Return the earliest time at which a message may be processed: a retry is sent at once, with an ETA."""
     if eta is None:
         return 0.0
     return (eta if isinstance(eta, datetime) else datetime.fromisoformat(eta)).timestamp()
 
 
-def _foreseen() -> Iterable[_Key]:
+def _predictable_keys() -> Iterable[_Key]:
     """Yield the series of all saga types registered in this process."""
     known = sagas.saga_types.values()
     orchestrated = {driver.name: driver.definition for driver in known if isinstance(driver, OrchestratedSaga)}
@@ -147,12 +147,12 @@ def _foreseen() -> Iterable[_Key]:
     any_step = {operation: None for saga in orchestrated.values() for operation in _operations(saga)}
     for driver in known:
         saga = orchestrated.get(driver.name)
-        whose = (driver.name, "orchestration" if saga else "choreography")
+        labels = (driver.name, "orchestration" if saga else "choreography")
         for kind in COUNTED:
             if kind in ATTEMPTS:
-                yield from (_Key(kind, *whose, *one) for one in (_operations(saga) if saga else any_step))
+                yield from (_Key(kind, *labels, *operation) for operation in (_operations(saga) if saga else any_step))
             else:
-                yield _Key(kind, *whose)
+                yield _Key(kind, *labels)
 
 
 def _operations(saga: Saga) -> list[tuple[str, Operation]]:

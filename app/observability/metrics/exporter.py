@@ -18,17 +18,17 @@ _owner = 0
 
 
 @worker_init.connect
-def begin(**_: object) -> None:
+def start(**_: object) -> None:
     """Start counting before the pool forks, and serving before the broker is connected, which it may not be."""
-    here = runtime.current()
-    if here.settings.embedded:
+    current = runtime.current()
+    if current.settings.embedded:
         return  # the web does both in the same process
-    if here.settings.metrics_port and here.settings.prometheus_multiproc_dir is None:
-        here.settings = here.settings.but(prometheus_multiproc_dir=make_folder())
-    if here.settings.prometheus_multiproc_dir:
+    if current.settings.metrics_port and current.settings.prometheus_multiproc_dir is None:
+        current.settings = current.settings.but(prometheus_multiproc_dir=make_folder())
+    if current.settings.prometheus_multiproc_dir:
         registry.start()
-    if here.settings.metrics_port:
-        serve(here.settings.metrics_host, here.settings.metrics_port)
+    if current.settings.metrics_port:
+        serve(current.settings.metrics_host, current.settings.metrics_port)
 
 
 def serve(host: str, port: int) -> None:
@@ -45,7 +45,7 @@ def serve(host: str, port: int) -> None:
 
 
 @worker_process_init.connect
-def leave_it_to_the_parent(**_: object) -> None:
+def close_inherited_port(**_: object) -> None:
     """Close the inherited port in a child of the pool: an orphaned child would block it for the next worker."""
     if _server and os.getpid() != _owner:
         _server.server_close()

@@ -18,7 +18,7 @@ def make_folder() -> Path:
 
     Its content is useless by then: the next family counts from 0, as Prometheus expects after a restart.
     """
-    _remove_those_of_the_dead()
+    _remove_orphaned()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     atexit.register(partial(_remove, folder, os.getpid()))
     return folder
@@ -29,7 +29,7 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_those_of_the_dead() -> None:
+def _remove_orphaned() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if owner.isdecimal() and not _alive(int(owner)):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as celery
-from app.observability.metrics.probe import Source
+from app.observability.metrics.probe import Probe
 from app.sagas import sagas
 from durable_sagas.definition import TERMINAL, SagaStatus
 from durable_sagas.models import SagaInstance
@@ -23,18 +23,18 @@ from durable_sagas.models import SagaInstance
 UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
 MAX_COUNTED = 10_000
 """The sagas of one type and status are counted up to this number."""
-BROKER_SECONDS = 3
+BROKER_TIMEOUT_SECONDS = 3
 """The broker's timeout, so that a reading always ends."""
 
 NOT_FOUND = "404"
 
 _LIMITS = {
-    "amqp": {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS},
-    "redis": {"socket_timeout": BROKER_SECONDS},
+    "amqp": {"read_timeout": BROKER_TIMEOUT_SECONDS, "write_timeout": BROKER_TIMEOUT_SECONDS},
+    "redis": {"socket_timeout": BROKER_TIMEOUT_SECONDS},
 }
 """The transport options for this timeout, by broker."""
 
-_STRETCH = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
+_INDEX_COLUMNS = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
 """The index order: sagas of one status and type are contiguous, oldest first: ids of version 7 grow with time."""
 
 
@@ -52,11 +52,11 @@ class Unfinished:
 class Gauges(Collector):
     """Gauges of database and broker. Only the web exports them, because all processes would report the same values."""
 
-    def __init__(self, keep: float = 5) -> None:
+    def __init__(self, max_age: float = 5) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._sagas = Source("database", sagas_and_sweep, keep=keep)
-        self._depths = Source("broker", queue_depths, keep=keep)
+        self._sagas = Probe("database", sagas_and_sweep, max_age=max_age)
+        self._depths = Probe("broker", queue_depths, max_age=max_age)
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Return nothing, so that registration does not query database and broker."""
@@ -85,7 +85,7 @@ class Gauges(Collector):
 def _of_sagas(unfinished: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetricFamily]:
     found = {(one.saga_type, one.status): one for one in unfinished}
     types = {driver.name for driver in sagas.saga_types.values()} | {one.saga_type for one in unfinished}
-    stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for a person.", labels=("type",))
+    stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for an operator.", labels=("type",))
     number = GaugeMetricFamily(
         "saga_unfinished",
         f"Sagas that have not ended, counted up to {MAX_COUNTED} of each type and status.",
@@ -118,34 +118,34 @@ def unfinished_sagas() -> Sequence[Unfinished]:
     Its cost does not grow with the number of finished sagas.
     """
     with runtime.current().database.reading() as session:
-        stretches = list(_stretches(session))
-        if not stretches:
+        ranges = list(_index_ranges(session))
+        if not ranges:
             return []
-        rows: Sequence[Row[Any]] = session.execute(union_all(*(_about(*stretch) for stretch in stretches))).all()
+        rows: Sequence[Row[Any]] = session.execute(union_all(*(_summary(*pair) for pair in ranges))).all()
     return [Unfinished(SagaStatus(row.status), row.saga_type, row.number, row.oldest) for row in rows]
 
 
-def _stretches(session: Session) -> Iterator[tuple[SagaStatus, str]]:
+def _index_ranges(session: Session) -> Iterator[tuple[SagaStatus, str]]:
     """Yield the existing pairs of status and type, including types that no code declares any more."""
     for status in UNFINISHED:
         saga_type = ""
         while True:
-            following = select(SagaInstance.saga_type).where(
+            next_types = select(SagaInstance.saga_type).where(
                 SagaInstance.status == status, SagaInstance.saga_type > saga_type
             )
             # sorted by the whole index, so that it is used even if the planner's statistics are outdated
-            found = session.scalar(following.order_by(*_STRETCH).limit(1))
+            found = session.scalar(next_types.order_by(*_INDEX_COLUMNS).limit(1))
             if found is None:
                 break
             saga_type = found
             yield status, found
 
 
-def _about(status: SagaStatus, saga_type: str) -> Select[Any]:
-    inside = (SagaInstance.status == status, SagaInstance.saga_type == saga_type)
-    counted = select(literal(1)).where(*inside).order_by(*_STRETCH).limit(MAX_COUNTED).subquery()
+def _summary(status: SagaStatus, saga_type: str) -> Select[Any]:
+    in_range = (SagaInstance.status == status, SagaInstance.saga_type == saga_type)
+    counted = select(literal(1)).where(*in_range).order_by(*_INDEX_COLUMNS).limit(MAX_COUNTED).subquery()
     number = select(func.count()).select_from(counted).scalar_subquery()
-    oldest = select(SagaInstance.created_at).where(*inside).order_by(*_STRETCH).limit(1).scalar_subquery()
+    oldest = select(SagaInstance.created_at).where(*in_range).order_by(*_INDEX_COLUMNS).limit(1).scalar_subquery()
     return select(
         literal(status.value).label("status"),
         literal(saga_type).label("saga_type"),
@@ -156,8 +156,8 @@ def _about(status: SagaStatus, saga_type: str) -> Select[Any]:
 
 def queue_depths() -> Mapping[str, int]:
     """Return the number of waiting messages of each queue. Errors of the broker's client propagate."""
-    with _impatient_connection() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_SECONDS)
+    with _connection_with_timeouts() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_TIMEOUT_SECONDS)
         return {queue: _depth(connection, queue) for queue in sagas.services}
 
 
@@ -173,7 +173,7 @@ def _depth(connection: Connection, queue: str) -> int:
         return int(declared.message_count)
 
 
-def _impatient_connection() -> Connection:
+def _connection_with_timeouts() -> Connection:
     url = str(celery.conf.broker_url)
     limits = next((limits for scheme, limits in _LIMITS.items() if url.startswith(scheme)), {})
     return celery.connection_for_read(transport_options=limits)

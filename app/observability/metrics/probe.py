@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-class Source(Generic[Value]):
-    """Reads a source at most every ``keep`` seconds; no caller waits longer than ``patience`` seconds.
+class Probe(Generic[Value]):
+    """Reads a source at most every ``max_age`` seconds; no caller waits longer than ``timeout`` seconds.
 
     Each reading has a background thread, one at a time: a source that never answers blocks only that thread.
     """
 
-    def __init__(self, name: str, read: Callable[[], Value], *, keep: float = 5, patience: float = 2) -> None:
-        self._name, self._read, self._keep, self._patience = name, read, keep, patience
+    def __init__(self, name: str, read: Callable[[], Value], *, max_age: float = 5, timeout: float = 2) -> None:
+        self._name, self._read, self._max_age, self._timeout = name, read, max_age, timeout
         self._lock = threading.Lock()
         self._value: Value | None = None
         self._read_at: float | None = None
@@ -33,14 +33,14 @@ class Source(Generic[Value]):
                 self._running = threading.Event()
                 threading.Thread(target=self._refresh, args=(self._running,), name=self._name, daemon=True).start()
             running = self._running
-        if not running.wait(self._patience):
-            logger.warning(f"no metrics of the {self._name}: it has not answered in {self._patience} s")
+        if not running.wait(self._timeout):
+            logger.warning(f"no metrics of the {self._name}: it has not answered in {self._timeout} s")
             return None
         with self._lock:
             return self._value
 
     def _fresh(self) -> bool:
-        return self._read_at is not None and time.monotonic() - self._read_at < self._keep
+        return self._read_at is not None and time.monotonic() - self._read_at < self._max_age
 
     def _refresh(self, done: threading.Event) -> None:
         value = None

@@ -33,7 +33,7 @@ def start() -> None:
         folder = runtime.current().settings.prometheus_multiproc_dir
         try:
             if folder:
-                _share(folder.absolute())
+                _count_in_folder(folder.absolute())
             counts = Counts()
         except OSError as error:
             logger.error(f"nothing is counted: {FOLDER}={folder} cannot be used", extra={"reason": error})
@@ -49,12 +49,12 @@ def registry() -> CollectorRegistry:
         return CollectorRegistry()
     if _folder is None:
         return _counts.registry
-    together = CollectorRegistry()
-    SlotCollector(_folder.absolute(), together)
-    return together
+    combined = CollectorRegistry()
+    SlotCollector(_folder.absolute(), combined)
+    return combined
 
 
-def _share(folder: Path) -> None:
+def _count_in_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER] = str(folder)
     values.ValueClass = values.MultiProcessValue(Slots(folder))  # type: ignore[no-untyped-call]  # it has no types

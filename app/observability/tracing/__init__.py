@@ -50,10 +50,10 @@ def prepare(settings: Settings) -> None:
 def stop() -> None:
     """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live
-    ending, _live = _live, None
+    stopped, _live = _live, None
     observers.disconnect()
-    if ending is not None and ending.pid == os.getpid():
-        ending.stop()
+    if stopped is not None and stopped.pid == os.getpid():
+        stopped.stop()
 
 
 def provider() -> "TracerProvider | None":
@@ -71,13 +71,13 @@ def start_saga_span(session: Session, saga: "SagaInstance") -> AbstractContextMa
     return _live.sagas.start_saga_span(session, saga) if _live else nullcontext()
 
 
-def continue_saga_span(session: Session, saga: "SagaInstance", what: str) -> AbstractContextManager[Any]:
-    """Continue the trace of a saga that is driven from outside its tasks, in a span named ``what``."""
-    return _live.sagas.continue_saga_span(session, saga, what) if _live else nullcontext()
+def continue_saga_span(session: Session, saga: "SagaInstance", name: str) -> AbstractContextManager[Any]:
+    """Continue the trace of a saga that is driven from outside its tasks, in a span of this name."""
+    return _live.sagas.continue_saga_span(session, saga, name) if _live else nullcontext()
 
 
 def resend_span(session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
-    """Return the callback, which sends an event again, such that it continues the saga's trace."""
+    """Return the callback, which resends an event, wrapped in a span that continues the saga's trace."""
     return _live.sagas.resend_span(session, saga_id, callback) if _live else callback
 
 

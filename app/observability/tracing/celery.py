@@ -38,18 +38,18 @@ class TracedCelery(CeleryInstrumentor):
     def _trace_prerun(self, *args: Any, **kwargs: Any) -> None:
         saga_id = (kwargs.get("kwargs") or {}).get("saga_id")
         if saga_id and is_uuid(saga_id):
-            _join(kwargs["task"].request, saga_id)
+            _join_saga_trace(kwargs["task"].request, saga_id)
         super()._trace_prerun(*args, **kwargs)
         if saga_id:
             trace.get_current_span().set_attribute("saga.id", saga_id)
 
 
-def _join(request: Any, saga_id: str) -> None:
+def _join_saga_trace(request: Any, saga_id: str) -> None:
     # an eager task has no message: it runs in its sender's context
     if request.is_eager or getattr(request, "traceparent", None):
         return
     try:
         with runtime.current().database.reading() as session:
             request.traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
-    except DatabaseUnavailable as fault:
-        logger.warning("the task is not in its saga's trace", extra={"saga_id": saga_id, "reason": fault})
+    except DatabaseUnavailable as error:
+        logger.warning("the task is not in its saga's trace", extra={"saga_id": saga_id, "reason": error})

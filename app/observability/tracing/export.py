@@ -32,9 +32,9 @@ Anything else may be personal data: requested URLs with search terms, visitors' 
 a later version of an instrumentation adds.
 """
 
-_FROM_THE_LIBRARY = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-_FROM_THE_QUEUE = logging.getLogger("opentelemetry.sdk._shared_internal")
-_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?(\w+)", re.IGNORECASE)
+_LIBRARY_LOGGER = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_QUEUE_LOGGER = logging.getLogger("opentelemetry.sdk._shared_internal")
+_TABLE_NAME = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?(\w+)", re.IGNORECASE)
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
@@ -47,21 +47,21 @@ class RedactingExporter(SpanExporter):
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
-        self._said_at: float | None = None
-        self._heard = _LastLine()
-        _FROM_THE_LIBRARY.addFilter(self._heard)
-        _FROM_THE_QUEUE.addFilter(_once_in_a_while)
+        self._reported_at: float | None = None
+        self._last_line = _LastLine()
+        _LIBRARY_LOGGER.addFilter(self._last_line)
+        _QUEUE_LOGGER.addFilter(_rate_limit)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch."""
         result = self._inner.export([without_personal_data(span) for span in spans])
         if result is SpanExportResult.SUCCESS:
-            if self._said_at is not None:
+            if self._reported_at is not None:
                 logger.info("the collector takes traces again")
-            self._said_at = None
-        elif self._said_at is None or time.monotonic() - self._said_at >= QUIET_SECONDS:
-            self._said_at = time.monotonic()
-            logger.warning("traces are lost, the collector does not take them", extra={"reason": self._heard.line})
+            self._reported_at = None
+        elif self._reported_at is None or time.monotonic() - self._reported_at >= QUIET_SECONDS:
+            self._reported_at = time.monotonic()
+            logger.warning("traces are lost, the collector does not take them", extra={"reason": self._last_line.line})
         return result
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -71,9 +71,9 @@ class RedactingExporter(SpanExporter):
     def shutdown(self) -> None:
         """Stop exporting."""
         self._inner.shutdown()
-        _FROM_THE_LIBRARY.removeFilter(self._heard)
+        _LIBRARY_LOGGER.removeFilter(self._last_line)
 
-    give_up = shutdown
+    cancel_retries = shutdown
     """Also interrupts the wait before a retry of the current batch."""
 
 
@@ -100,19 +100,19 @@ class _RateLimitFilter(logging.Filter):
         return True
 
 
-_once_in_a_while = _RateLimitFilter()
+_rate_limit = _RateLimitFilter()
 
 
 def without_personal_data(span: ReadableSpan) -> ReadableSpan:
     """Return a copy of the span that has only the exported attributes, and no free text."""
-    attributes = _leaving(span.attributes)
+    attributes = _exported(span.attributes)
     return ReadableSpan(
         name=_name(span, attributes),
         context=span.get_span_context(),
         parent=span.parent,
         resource=span.resource,
         attributes=attributes,
-        events=[Event(event.name, _leaving(event.attributes), event.timestamp) for event in span.events],
+        events=[Event(event.name, _exported(event.attributes), event.timestamp) for event in span.events],
         links=span.links,
         kind=span.kind,
         status=Status(span.status.status_code),
@@ -122,14 +122,14 @@ def without_personal_data(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def _leaving(attributes: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
+def _exported(attributes: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
     return {name: value for name, value in (attributes or {}).items() if name in EXPORTED_ATTRIBUTES}
 
 
 def _name(span: ReadableSpan, attributes: Mapping[str, AttributeValue]) -> str:
     statement = attributes.get("db.statement") or attributes.get("db.query.text")
     if statement:  # the instrumentation names it by verb and database
-        table = _TABLE.search(str(statement))
+        table = _TABLE_NAME.search(str(statement))
         verb = str(statement).split(maxsplit=1)[0].upper()
         return f"{verb} {table[1]}" if table else verb
     if (span.attributes or {}).keys() & {"http.target", "http.url", "url.path"} and "http.route" not in attributes:

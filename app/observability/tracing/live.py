@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from app.observability.tracing.celery import TracedCelery
 from app.observability.tracing.export import RedactingExporter, otlp_exporter
-from app.observability.tracing.sagas import SagaTraces, note
+from app.observability.tracing.sagas import SagaTraces, record_signal
 from app.observability.tracing.sampling import DropIdleSpans
 
 FLUSH_TIMEOUT_SECONDS = 2.0
@@ -32,7 +32,7 @@ class LiveTraces:
         self.provider.sampler = DropIdleSpans(self.provider.sampler)
         self._exporter = RedactingExporter(otlp_exporter(endpoint))
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self.record_signal = note
+        self.record_signal = record_signal
         self.sagas = SagaTraces(self.provider.get_tracer("cloudmart"))
         self._statements = self.provider.get_tracer("cloudmart.statements")
         self._usage = NoOpMeterProvider().get_meter("cloudmart").create_up_down_counter("connections")
@@ -47,13 +47,13 @@ class LiveTraces:
         atexit.unregister(self.stop)
         TracedCelery().uninstrument()
         EngineTracer.remove_all_event_listeners()
-        last_words = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
-        last_words.start()
-        last_words.join(FLUSH_TIMEOUT_SECONDS)
-        if last_words.is_alive():
-            self._exporter.give_up()
+        shutdown = threading.Thread(target=self.provider.shutdown, name="last spans", daemon=True)
+        shutdown.start()
+        shutdown.join(FLUSH_TIMEOUT_SECONDS)
+        if shutdown.is_alive():
+            self._exporter.cancel_retries()
 
-    def watch(self, engine: Engine) -> None:
+    def instrument_engine(self, engine: Engine) -> None:
         """Trace the engine's statements.
 
         The library-wide instrumentor is not used: it does not declare support for SQLAlchemy 2.1, whose functions it
@@ -70,8 +70,8 @@ class LiveTraces:
 
 def _resource(role: str) -> Resource:
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these values
-    said = dict(Resource.create().attributes)
-    if str(said["service.name"]).startswith("unknown_service"):
-        said["service.name"] = role
+    attributes = dict(Resource.create().attributes)
+    if str(attributes["service.name"]).startswith("unknown_service"):
+        attributes["service.name"] = role
     instance = f"{socket.gethostname()}-{os.getpid()}"
-    return Resource({"service.namespace": "cloudmart", "service.instance.id": instance, **said})
+    return Resource({"service.namespace": "cloudmart", "service.instance.id": instance, **attributes})

@@ -27,8 +27,8 @@ _role = "worker"
 def _name_worker(options: dict[str, Any], **_: object) -> None:
     global _role
     queues = options.get("queues") or ()
-    named = queues.split(",") if isinstance(queues, str) else list(queues)
-    _role = named[0] if len(named) == 1 else "worker"
+    names = queues.split(",") if isinstance(queues, str) else list(queues)
+    _role = names[0] if len(names) == 1 else "worker"
     tracing.prepare(runtime.current().settings)
 
 
@@ -49,5 +49,5 @@ def _start_in_beat(**_: object) -> None:
 
 
 @worker_process_shutdown.connect
-def _send_the_rest(**_: object) -> None:
+def _export_pending_spans(**_: object) -> None:
     tracing.stop()

@@ -38,24 +38,24 @@ class SagaTraces:
         """See ``app.observability.tracing.start_saga_span``."""
         span = self._tracer.start_span(f"saga {saga.saga_type}", attributes=_attributes(saga))
         saga.traceparent = _traceparent(span)
-        with _told_after_commit(session, span):
+        with _ended_after_commit(session, span):
             yield
 
     @contextmanager
-    def continue_saga_span(self, session: Session, saga: SagaInstance, what: str) -> Iterator[None]:
+    def continue_saga_span(self, session: Session, saga: SagaInstance, name: str) -> Iterator[None]:
         """See ``tracing.continue_saga_span``. A saga without a trace, begun while tracing was off, gets one."""
-        asked = trace.get_current_span()
-        link = asked.get_span_context()
+        current = trace.get_current_span()
+        link = current.get_span_context()
         span = self._tracer.start_span(
-            what,
+            name,
             context=_context(saga.traceparent) or Context(),
             attributes=_attributes(saga),
             links=[Link(link)] if link.is_valid and link.trace_flags.sampled else [],
         )
         saga.traceparent = saga.traceparent or _traceparent(span)
         # the request that causes this has a trace of its own: each links to the other
-        asked.add_link(span.get_span_context())
-        with _told_after_commit(session, span):
+        current.add_link(span.get_span_context())
+        with _ended_after_commit(session, span):
             yield
 
     def resend_span(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
@@ -71,23 +71,23 @@ class SagaTraces:
         return send
 
 
-def note(happening: SagaSignal) -> None:
+def record_signal(signal: SagaSignal) -> None:
     """Add a signal to the current span: that of the task, or of what drives the saga from outside."""
     span = trace.get_current_span()
     if not span.is_recording():
         return
-    attributes = _attributes_of(happening)
-    span.add_event(happening.kind, attributes)
-    if happening.kind in ERRORS:
+    attributes = _attributes_of(signal)
+    span.add_event(signal.kind, attributes)
+    if signal.kind in ERRORS:
         span.set_status(Status(StatusCode.ERROR))
-    if happening.step is not None and getattr(span, "kind", None) is SpanKind.CONSUMER:
+    if signal.step is not None and getattr(span, "kind", None) is SpanKind.CONSUMER:
         span.set_attributes(attributes)
-        if happening.operation is Operation.COMPENSATION:
-            span.update_name(f"compensate/{happening.step}")
+        if signal.operation is Operation.COMPENSATION:
+            span.update_name(f"compensate/{signal.step}")
 
 
 @contextmanager
-def _told_after_commit(session: Session, span: Span) -> Iterator[None]:
+def _ended_after_commit(session: Session, span: Span) -> Iterator[None]:
     """Make a span current in the block. It ends after the commit: rolled-back work is never exported."""
     with trace.use_span(span, record_exception=False, set_status_on_exception=False):
         yield
@@ -103,19 +103,19 @@ def _attributes(saga: SagaInstance) -> dict[str, str]:
     }
 
 
-def _attributes_of(happening: SagaSignal) -> dict[str, str | int | float]:
-    said: dict[str, str | int | float | None] = {
-        "saga.id": happening.saga_id,
-        "order.id": happening.order_id,
-        "saga.type": happening.saga_type,
-        "saga.pattern": happening.pattern,
-        "step": happening.step or happening.current_step,
-        "operation": happening.operation,
-        "attempt": happening.attempt,
+def _attributes_of(signal: SagaSignal) -> dict[str, str | int | float]:
+    values: dict[str, str | int | float | None] = {
+        "saga.id": signal.saga_id,
+        "order.id": signal.order_id,
+        "saga.type": signal.saga_type,
+        "saga.pattern": signal.pattern,
+        "step": signal.step or signal.current_step,
+        "operation": signal.operation,
+        "attempt": signal.attempt,
         # the lines after the first of an unexpected error may contain personal data
-        "reason": happening.reason.partition("\n")[0][:MAX_REASON_LENGTH] if happening.reason else None,
+        "reason": signal.reason.partition("\n")[0][:MAX_REASON_LENGTH] if signal.reason else None,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _traceparent(span: Span) -> str | None:

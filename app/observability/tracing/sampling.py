@@ -15,8 +15,8 @@ SWEEP = frozenset({"apply_async/orchestrator.sweep", "run/orchestrator.sweep"})
 class DropIdleSpans(Sampler):
     """Drops the sweep, and statements outside any request or task; delegates the rest to another sampler."""
 
-    def __init__(self, otherwise: Sampler) -> None:
-        self.otherwise = otherwise
+    def __init__(self, inner: Sampler) -> None:
+        self.inner = inner
 
     def should_sample(
         self,
@@ -29,11 +29,11 @@ class DropIdleSpans(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """Decide by the span's name, kind and parent."""
-        alone = not trace.get_current_span(parent_context).get_span_context().is_valid
-        if name in SWEEP or (alone and kind is SpanKind.CLIENT):
+        is_root = not trace.get_current_span(parent_context).get_span_context().is_valid
+        if name in SWEEP or (is_root and kind is SpanKind.CLIENT):
             return SamplingResult(Decision.DROP)
-        return self.otherwise.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        return self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
         """Return the sampler's description."""
-        return f"DropIdleSpans({self.otherwise.get_description()})"
+        return f"DropIdleSpans({self.inner.get_description()})"

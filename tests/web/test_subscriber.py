@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from app import redis_client
-from app.change_feed import CHANNEL, Announcer
+from app.change_feed import CHANNEL, ChangePublisher
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
@@ -46,10 +46,12 @@ def await_that(true: Callable[[], bool]) -> None:
 def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
     monkeypatch.setattr(subscriber, "MAX_BACK_OFF", BRIEFLY)
-    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(subscriber, "READ_TIMEOUT_SECONDS", BRIEFLY / 2)
     monkeypatch.setattr(redis_client, "OPEN_SECONDS", BRIEFLY)
     streams = streams_of(flask_app)
-    streams.pace = StreamTimings(poll=0.05, seldom=NEVER, renewal=NEVER, beat=0, life=NEVER, apart_at_least=0)
+    streams.timings = StreamTimings(
+        poll=0.05, connected_poll=NEVER, refresh=NEVER, keep_alive=0, lifetime=NEVER, min_poll_interval=0
+    )
     return streams
 
 
@@ -66,7 +68,7 @@ class Page:
 
     def wait(self, live: Live) -> None:
         """Return when the stream waits, and has no reason left to look; Redis must deliver."""
-        await_that(lambda: live.hearing.delivers)
+        await_that(lambda: live.subscriber.connected)
         before = self.rounds
         await_that(lambda: self.rounds > before + 2)
 
@@ -120,15 +122,15 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
     open_page: Open, live: Live, saga_id: str, here: Runtime
 ) -> None:
     elsewhere = create_app()
-    streams_of(elsewhere).pace = live.pace
+    streams_of(elsewhere).timings = live.timings
     pages = open_page(saga_id), open_page(saga_id, elsewhere.test_client())
     for page, streams in zip(pages, (live, streams_of(elsewhere)), strict=True):
         page.wait(streams)
 
     sagas.cancel(saga_id)
 
-    await_that(lambda: all(page.words[-1] == "Undone" for page in pages))
-    live.pace = replace(live.pace, seldom=BRIEFLY)
+    await_that(lambda: all(page.words[-1] == "Compensated" for page in pages))
+    live.timings = replace(live.timings, connected_poll=BRIEFLY)
     page = open_page(saga_id)
     page.wait(live)
     with here.database.transaction() as session:  # not signalled, so it is not announced
@@ -155,8 +157,8 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 
     private_redis.process.send_signal(way)
     sagas.cancel(saga_id)
-    await_that(lambda: page.words[-1] == "Undone")
-    assert not live.hearing.delivers
+    await_that(lambda: page.words[-1] == "Compensated")
+    assert not live.subscriber.connected
 
     if way == signal.SIGKILL:
         private_redis.process.wait()
@@ -167,9 +169,9 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
     sagas.cancel(unsent)
 
     def heard() -> bool:
-        assert here.announcer
-        here.announcer.announce(unsent)  # for a moment it still leaves Redis alone
-        return other.words[-1] == "Undone"
+        assert here.change_publisher
+        here.change_publisher.announce(unsent)  # for a moment it still leaves Redis alone
+        return other.words[-1] == "Compensated"
 
     await_that(heard)
 
@@ -177,15 +179,15 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
     private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "LISTENING_SECONDS", BRIEFLY / 2)
+    monkeypatch.setattr(subscriber, "READ_TIMEOUT_SECONDS", BRIEFLY / 2)
     stopping = threading.Event()
     hears = subscriber.ChangeSubscriber(private_redis.url, stopping)
     speaker = redis_client.connect(private_redis.url)
-    with hears.of("a saga"):
-        await_that(lambda: hears.delivers)
+    with hears.subscribe("a saga"):
+        await_that(lambda: hears.connected)
         speaker.publish(CHANNEL, b"\xff")
-        await_that(lambda: not hears.delivers)
-        await_that(lambda: hears.delivers)
+        await_that(lambda: not hears.connected)
+        await_that(lambda: hears.connected)
     stopping.set()
     speaker.close()
 
@@ -193,7 +195,7 @@ def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
 def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live: Live, saga_id: str) -> None:
     page = open_page(saga_id)
     page.wait(live)
-    live.pace = replace(live.pace, poll=NEVER)
+    live.timings = replace(live.timings, poll=NEVER)
     rounds = page.rounds
     await_that(lambda: page.rounds > rounds)
 
@@ -208,7 +210,7 @@ def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live:
 
 def test_who_announces_waits_for_nobody(private_redis: PrivateRedis, caplog: pytest.LogCaptureFixture) -> None:
     assert private_redis.process
-    announcer = Announcer(private_redis.url)
+    announcer = ChangePublisher(private_redis.url)
     private_redis.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     with caplog.at_level(logging.INFO):
@@ -221,14 +223,14 @@ def test_who_announces_waits_for_nobody(private_redis: PrivateRedis, caplog: pyt
         took = time.monotonic() - called
         announcer.close()
 
-    assert took < 1000 * redis_client.PATIENCE_SECONDS / 50  # each of them would have waited that long
+    assert took < 1000 * redis_client.TIMEOUT_SECONDS / 50  # each of them would have waited that long
     assert caplog.messages == ["Redis does not answer: pages look for changes themselves"]
 
 
 def test_what_changed_last_is_announced_before_the_process_ends(private_redis: PrivateRedis) -> None:
     with redis_client.connect(private_redis.url) as client, client.pubsub() as listener:
         listener.subscribe(CHANNEL)
-        announcer = Announcer(private_redis.url)
+        announcer = ChangePublisher(private_redis.url)
         announcer.announce("one")
         announcer.announce("another")
         announcer.close()
@@ -239,11 +241,11 @@ def test_what_changed_last_is_announced_before_the_process_ends(private_redis: P
 
 
 def test_without_a_redis_nothing_is_announced(settings: Settings) -> None:
-    assert Runtime(settings.but(redis_url=None)).announcer is None
+    assert Runtime(settings.but(redis_url=None)).change_publisher is None
 
 
 def test_what_is_closed_while_it_waits_for_an_answer_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    announcer = Announcer("redis://127.0.0.1:1")
+    announcer = ChangePublisher("redis://127.0.0.1:1")
     asked = threading.Event()
 
     def closed_meanwhile(*_: object) -> None:

@@ -153,7 +153,7 @@ def test_a_saga_is_settled_some_time_after_its_end(here: Runtime, clock: Clock) 
     clock.forward(versions.AFTERMATH.total_seconds() + 1)
     later = versions.version(placed.saga_id)
 
-    assert (just_now.status, just_now.settled, later.settled) == (SagaStatus.COMPLETED, False, True)
+    assert (just_now.status, just_now.final, later.final) == (SagaStatus.COMPLETED, False, True)
     assert just_now.tag == later.tag
 
 
@@ -161,7 +161,7 @@ def test_what_is_stuck_is_never_settled(here: Runtime, clock: Clock) -> None:
     placed = order("order", shipping="decline", payments="undo-fail:7")
     clock.forward(3600)
 
-    assert not versions.version(placed.saga_id).settled
+    assert not versions.version(placed.saga_id).final
 
 
 @pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "no id", ""])

@@ -24,53 +24,53 @@ def order(pattern: Pattern, **simulate: str) -> PlacedOrder:
     return place(NewOrder(BOOKS, pattern, simulate=tuple(simulate.items())))
 
 
-def ledger_of(placed: PlacedOrder) -> Balance:
+def balance_of(placed: PlacedOrder) -> Balance:
     found = reconciliation.of(queries.saga(placed.saga_id))
     assert found is not None
     return found
 
 
-def verdicts(found: Balance) -> tuple[BalanceStatus, BalanceStatus, BalanceStatus]:
-    return found.money.verdict, found.stock.verdict, found.parcel.verdict
+def statuses(found: Balance) -> tuple[BalanceStatus, BalanceStatus, BalanceStatus]:
+    return found.money.status, found.stock.status, found.parcel.status
 
 
 @both
 def test_a_completed_order_is_paid_handed_over_and_fetched(here: Runtime, pattern: Pattern) -> None:
-    found = ledger_of(order(pattern))
+    found = balance_of(order(pattern))
 
     assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, NOTHING, TOTAL)
     assert (found.stock.reserved, found.stock.shipped, found.stock.held) == (3, 3, 0)
-    assert (found.parcel.booked, found.parcel.live) == (1, 1)
-    assert (found.verdict, found.undoing) == (BalanceStatus.RIGHT, False)
+    assert (found.parcel.booked, found.parcel.active) == (1, 1)
+    assert (found.status, found.compensating) == (BalanceStatus.BALANCED, False)
 
 
 @both
 def test_a_compensated_order_leaves_nothing_behind(here: Runtime, pattern: Pattern) -> None:
-    found = ledger_of(order(pattern, shipping="decline"))
+    found = balance_of(order(pattern, shipping="decline"))
 
     assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, TOTAL, NOTHING)
     assert (found.stock.reserved, found.stock.released, found.stock.held) == (3, 3, 0)
-    assert found.parcel.live == 0
-    assert (found.verdict, found.undoing) == (BalanceStatus.RIGHT, True)
+    assert found.parcel.active == 0
+    assert (found.status, found.compensating) == (BalanceStatus.BALANCED, True)
 
 
 @both
 def test_a_charge_whose_answer_was_lost_is_seen_and_given_back(here: Runtime, pattern: Pattern) -> None:
-    found = ledger_of(order(pattern, payments="timeout"))
+    found = balance_of(order(pattern, payments="timeout"))
 
-    assert (found.money.charged, found.money.net, found.verdict) == (TOTAL, NOTHING, BalanceStatus.RIGHT)
+    assert (found.money.charged, found.money.net, found.status) == (TOTAL, NOTHING, BalanceStatus.BALANCED)
 
 
 @both
 def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -> None:
-    found = ledger_of(order(pattern, shipping="decline", payments="undo-fail:99"))
+    found = balance_of(order(pattern, shipping="decline", payments="undo-fail:99"))
 
-    assert (found.money.verdict, found.money.net) == (BalanceStatus.OUT, TOTAL)
-    assert found.parcel.verdict is BalanceStatus.RIGHT
+    assert (found.money.status, found.money.net) == (BalanceStatus.OUTSTANDING, TOTAL)
+    assert found.parcel.status is BalanceStatus.BALANCED
     # a conductor undoes in reverse, and has not come to the stock; without one nobody waits for the other
     conducted = pattern is Pattern.ORCHESTRATION
-    assert found.stock.verdict is (BalanceStatus.OUT if conducted else BalanceStatus.RIGHT)
-    assert found.verdict is BalanceStatus.OUT
+    assert found.stock.status is (BalanceStatus.OUTSTANDING if conducted else BalanceStatus.BALANCED)
+    assert found.status is BalanceStatus.OUTSTANDING
 
 
 @both
@@ -78,10 +78,10 @@ def test_money_given_back_by_hand_counts_as_given_back(here: Runtime, pattern: P
     placed = order(pattern, shipping="decline", payments="undo-fail:99")
     sagas.skip(placed.saga_id, ManualCompletion(by="Ann"))
 
-    found = ledger_of(placed)
+    found = balance_of(placed)
 
-    assert (found.money.refunded, found.money.by_hand, found.money.net) == (NOTHING, TOTAL, NOTHING)
-    assert found.verdict is BalanceStatus.RIGHT
+    assert (found.money.refunded, found.money.refunded_manually, found.money.net) == (NOTHING, TOTAL, NOTHING)
+    assert found.status is BalanceStatus.BALANCED
 
 
 def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(here: Runtime) -> None:
@@ -90,20 +90,20 @@ def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(
             text("CREATE TRIGGER no_more BEFORE UPDATE ON stock_reservations BEGIN SELECT RAISE(FAIL, 'no'); END")
         )
 
-    found = ledger_of(order(Pattern.ORCHESTRATION))
+    found = balance_of(order(Pattern.ORCHESTRATION))
 
-    assert verdicts(found) == (BalanceStatus.RIGHT, BalanceStatus.OUT, BalanceStatus.RIGHT)
-    assert (found.stock.held, found.undoing) == (3, False)
+    assert statuses(found) == (BalanceStatus.BALANCED, BalanceStatus.OUTSTANDING, BalanceStatus.BALANCED)
+    assert (found.stock.held, found.compensating) == (3, False)
 
 
 @both
 def test_while_it_moves_nothing_is_said(post: Post, pattern: Pattern) -> None:
     placed = order(pattern)
-    assert ledger_of(placed).verdict is BalanceStatus.OPEN
+    assert balance_of(placed).status is BalanceStatus.PENDING
 
     post.deliver_all()
 
-    assert ledger_of(placed).verdict is BalanceStatus.RIGHT
+    assert balance_of(placed).status is BalanceStatus.BALANCED
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_what_does_not_add_up_is_seen(here: Runtime, tampered: str, wrong: int) 
     with runtime.current().database.transaction() as session:
         session.execute(text(tampered))
 
-    found = ledger_of(placed)
+    found = balance_of(placed)
 
-    assert [verdict is BalanceStatus.WRONG for verdict in verdicts(found)] == [place == wrong for place in range(3)]
-    assert found.verdict is BalanceStatus.WRONG
+    assert [status is BalanceStatus.MISMATCH for status in statuses(found)] == [place == wrong for place in range(3)]
+    assert found.status is BalanceStatus.MISMATCH
 
 
 def test_a_saga_about_no_order_has_no_ledger(here: Runtime) -> None:

@@ -89,7 +89,7 @@ def lanes(drawing: Timeline) -> dict[str, Lane]:
 
 
 def marks(drawing: StepDiagram) -> dict[str, icons.Mark]:
-    return {box.title: box.mark for box in (*drawing.actions, *drawing.undoings)}
+    return {box.title: box.mark for box in (*drawing.actions, *drawing.compensations)}
 
 
 def test_later_moments_stand_further_right_and_nothing_is_too_narrow() -> None:
@@ -134,8 +134,8 @@ def test_steps_not_reached_are_ghosts_and_the_pivot_is_the_point_of_no_return() 
     assert {shown[name] for name in ("cancel order", "refund payment")} == {icons.NOT_NEEDED}
     assert [box.title for box in drawing.actions if box.current] == ["reserve stock"]
     shipping, handing_over = drawing.actions[3:5]
-    assert drawing.no_return_x is not None
-    assert shipping.x + shipping.width < drawing.no_return_x < handing_over.x
+    assert drawing.pivot_x is not None
+    assert shipping.x + shipping.width < drawing.pivot_x < handing_over.x
 
 
 def test_undoings_stand_below_their_actions_and_lead_back_from_where_it_failed() -> None:
@@ -143,18 +143,18 @@ def test_undoings_stand_below_their_actions_and_lead_back_from_where_it_failed()
 
     for box, following in pairwise(drawing.actions):
         assert box.x + box.width < following.x
-    for action, undoing in zip(drawing.actions, drawing.undoings, strict=False):
+    for action, undoing in zip(drawing.actions, drawing.compensations, strict=False):
         assert undoing.x == action.x
         assert undoing.y > action.y + action.height
-    for box in (*drawing.actions, *drawing.undoings):
+    for box in (*drawing.actions, *drawing.compensations):
         assert box.x + box.width <= drawing.width
         assert box.y + box.height <= drawing.height
         # wide enough for what it says
         assert box.mark is icons.NOT_NEEDED or width_of(f"{box.mark.glyph} {box.mark.word}", 12) < box.width
     assert width_of("補償中", 10) > width_of("abc", 10)
     shown = marks(drawing)
-    assert (shown["process payment"], shown["refund payment"]) == (icons.FAILED, icons.NOTHING_TO_UNDO)
-    assert (shown["release stock"], shown["cancel order"]) == (icons.UNDONE, icons.UNDONE)
+    assert (shown["process payment"], shown["refund payment"]) == (icons.FAILED, icons.NOTHING_TO_COMPENSATE)
+    assert (shown["release stock"], shown["cancel order"]) == (icons.COMPENSATED, icons.COMPENSATED)
     assert (shown["arrange shipping"], shown["cancel shipment"]) == (icons.NOT_REACHED, icons.NOT_NEEDED)
     first, *back = [arrow for arrow in drawing.arrows if arrow.style == "undoing"]
     assert first.x1 == first.x2 == drawing.actions[2].middle
@@ -168,7 +168,7 @@ def test_a_step_that_is_stuck_says_so_where_it_is() -> None:
 
     assert marks(drawing)["refund payment"] is icons.STUCK
     assert marks(drawing)["process payment"] is icons.FAILED
-    assert [box.title for box in drawing.undoings if box.current] == ["refund payment"]
+    assert [box.title for box in drawing.compensations if box.current] == ["refund payment"]
     assert marks(drawing)["release stock"] is icons.PENDING
     assert [arrow.style for arrow in drawing.arrows if arrow.x2 < arrow.x1] == ["ghost"] * 3
 
@@ -179,21 +179,21 @@ def test_the_time_line_has_a_row_for_every_step_with_undoing_below_and_right_of_
     assert [len(row.lanes) for row in drawing.rows] == [2, 2, 2, 2, 1, 1]
     assert not lanes(drawing)["arrange shipping"].segments
     assert drawing.now is None
-    assert drawing.turning is not None
+    assert drawing.compensation_start is not None
     for row in drawing.rows:
-        assert [lane.undoing for lane in row.lanes] == [False, True][: len(row.lanes)]
+        assert [lane.is_compensation for lane in row.lanes] == [False, True][: len(row.lanes)]
         for lane, below in pairwise(row.lanes):
             assert below.y > lane.y
     for lane in lanes(drawing).values():
         for segment in lane.segments:
-            assert (segment.x + segment.width <= drawing.turning.x) is not lane.undoing
+            assert (segment.x + segment.width <= drawing.compensation_start.x) is not lane.is_compensation
         if lane.label:  # beside the bars of its lane
             wide = width_of(lane.label.text, 12)
             begin = lane.label.x - wide if lane.label.anchor == "end" else lane.label.x
             assert GUTTER <= begin <= drawing.width - wide
             for segment in lane.segments:
                 assert begin >= segment.x + segment.width or begin + wide <= segment.x
-    assert timeline(saga("completed"), COMPENSATED[:2], PLAN, at(9)).turning is None
+    assert timeline(saga("completed"), COMPENSATED[:2], PLAN, at(9)).compensation_start is None
     pending = saga("pending", current_step="create_order", until=0)  # only just accepted
     assert timeline(pending, [], PLAN, at(0)).rows
     assert step_diagram(pending, [], PLAN).actions[0].current
@@ -210,8 +210,8 @@ def test_every_attempt_is_a_segment_and_waiting_shows_between_them() -> None:
     assert [segment.style for segment in segments] == ["failed", "wait", "failed", "wait", "done"]
     for segment, following in pairwise(segments):
         assert segment.x + segment.width <= following.x + 1e-6
-    assert "attempt 1" in segments[0].says
-    assert "unavailable" in segments[0].says
+    assert "attempt 1" in segments[0].description
+    assert "unavailable" in segments[0].description
     assert all(segment.width >= 4 for segment in segments)
     assert [segment.style for segment in lanes(trying)["reserve stock"].segments] == ["failed", "wait", "running"]
     by_hand = undone("process_payment", 0.5, 0.5, status=StepStatus.BY_HAND, done_by="Ann")
@@ -244,18 +244,18 @@ def test_waiting_for_a_retry_says_which_and_when_and_reaches_into_the_future() -
 
 
 def test_what_operators_did_stands_on_a_lane_of_its_own() -> None:
-    acts = [
+    operator_actions = [
         OperatorAction(by="Ann", act=OperatorActionType.RESUME, at=at(60)),
         OperatorAction(by="Bob", act=OperatorActionType.RESUME, at=at(90)),
     ]
     stuck = saga("stuck", current_step="process_payment", turned=0.07)
-    drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), acts)
+    drawing = timeline(stuck, COMPENSATED[:4], PLAN, at(99), operator_actions)
 
-    assert [tick.text for tick in drawing.acts] == ["Ann", "Bob"]
-    assert drawing.turning is not None
-    assert drawing.turning.x < drawing.acts[0].x < drawing.acts[1].x < drawing.width
+    assert [tick.text for tick in drawing.operator_actions] == ["Ann", "Bob"]
+    assert drawing.compensation_start is not None
+    assert drawing.compensation_start.x < drawing.operator_actions[0].x < drawing.operator_actions[1].x < drawing.width
     last = drawing.rows[-1].lanes[-1]
-    assert last.y < drawing.acts_y < drawing.height
+    assert last.y < drawing.operator_actions_y < drawing.height
 
 
 def test_durations_are_said_as_people_say_them() -> None:

@@ -12,20 +12,20 @@ from tests.testkit.messages import Clock, Post, run
 from web.diagrams.sequence import sequence_diagram
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import event_flow, queries
-from workflows.read_side.event_flow import Outcome, Said
+from workflows.read_side.event_flow import Outcome, PublishedEvent
 
 
 def order(pattern: Pattern = Pattern.CHOREOGRAPHY, **simulate: str) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), pattern, simulate=tuple(simulate.items())))
 
 
-def said_in(placed: PlacedOrder) -> list[Said]:
+def said_in(placed: PlacedOrder) -> list[PublishedEvent]:
     return event_flow.of(queries.saga(placed.saga_id))
 
 
-def heard(said: list[Said], event_type: str) -> dict[str, tuple[Outcome, str | None]]:
+def heard(said: list[PublishedEvent], event_type: str) -> dict[str, tuple[Outcome, str | None]]:
     found = next(one for one in said if one.event.event_type == event_type)
-    return {one.service: (one.outcome, one.command) for one in found.heard}
+    return {one.service: (one.outcome, one.command) for one in found.deliveries}
 
 
 def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here: Runtime) -> None:
@@ -43,10 +43,10 @@ def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here:
         told = sagas.events.subscribers(one.event.event_type, "order-choreography") + sagas.events.subscribers(
             one.event.event_type, None
         )
-        assert [found.task_name for found in one.heard] == told
-        assert [found.task_id for found in one.heard] == [delivery_of(one.event.id, name) for name in told]
+        assert [found.task_name for found in one.deliveries] == told
+        assert [found.task_id for found in one.deliveries] == [delivery_of(one.event.id, name) for name in told]
     assert [one.event.sequence for one in said] == [1, 2, 3, 4, 5, 6]
-    assert [one.event.event_type for one in said if one.no_return] == ["ShippingArranged"]
+    assert [one.event.event_type for one in said if one.is_pivot] == ["ShippingArranged"]
     assert heard(said, "OrderCreated") == {
         "inventory": (Outcome.ACTED, "reserve_stock"),
         "payments": (Outcome.ACTED, "process_payment"),
@@ -54,23 +54,23 @@ def test_every_event_is_said_by_its_service_and_told_to_whoever_subscribed(here:
     # who waited for the other event did nothing
     joined = [heard(said, name)["shipping"][0] for name in ("StockReserved", "PaymentCompleted")]
     assert sorted(joined) == [Outcome.ACTED, Outcome.NOTHING]
-    assert heard(said, "OrderCompleted") == {"notifications": (Outcome.TOLD, None)}
+    assert heard(said, "OrderCompleted") == {"notifications": (Outcome.NOTIFIED, None)}
     orchestrated = said_in(order(Pattern.ORCHESTRATION))
-    assert {one.task_name for found in orchestrated for one in found.heard} == {"notifications.notify_customer"}
+    assert {one.task_name for found in orchestrated for one in found.deliveries} == {"notifications.notify_customer"}
 
 
 def test_what_nobody_has_done_yet_is_awaited(post: Post) -> None:
     placed = order()
-    assert {outcome for outcome, _ in heard(said_in(placed), "OrderCreated").values()} == {Outcome.AWAITED}
+    assert {outcome for outcome, _ in heard(said_in(placed), "OrderCreated").values()} == {Outcome.PENDING}
 
     post.deliver("inventory.reserve_on_order_created")
 
     assert heard(said_in(placed), "OrderCreated")["inventory"] == (Outcome.ACTED, "reserve_stock")
-    assert heard(said_in(placed), "OrderCreated")["payments"] == (Outcome.AWAITED, "process_payment")
+    assert heard(said_in(placed), "OrderCreated")["payments"] == (Outcome.PENDING, "process_payment")
     view = queries.saga(placed.saga_id)
-    assert [logged.step for logged in event_flow.under_way(view, event_flow.of(view))] == ["process_payment"]
+    assert [logged.step for logged in event_flow.pending_operations(view, event_flow.of(view))] == ["process_payment"]
     post.deliver_all()
-    assert not [one for said in said_in(placed) for one in said.heard if one.outcome is Outcome.AWAITED]
+    assert not [one for said in said_in(placed) for one in said.deliveries if one.outcome is Outcome.PENDING]
 
 
 def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_acted(post: Post, clock: Clock) -> None:
@@ -81,7 +81,7 @@ def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_
     sagas.sweep()
     post.deliver("inventory.reserve_on_order_created")
 
-    [reserved] = [one for one in said_in(placed)[0].heard if one.service == "inventory"]
+    [reserved] = [one for one in said_in(placed)[0].deliveries if one.service == "inventory"]
     [logged] = [one for one in queries.saga(placed.saga_id).operations if one.step == "reserve_stock"]
 
     assert reserved.outcome is Outcome.ACTED
@@ -99,7 +99,7 @@ def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Pos
 
     told = [heard(said_in(placed), name)["orders"] for name in ("PaymentRefunded", "StockReleased")]
 
-    assert sorted(told) == [(Outcome.ACTED, "cancel_order"), (Outcome.AGAIN, "cancel_order")]
+    assert sorted(told) == [(Outcome.ACTED, "cancel_order"), (Outcome.DUPLICATE, "cancel_order")]
 
 
 def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> None:
@@ -113,7 +113,7 @@ def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> N
         ("OrderCreated", "orders"),
         ("OrderTimedOut", "orders"),  # by the service that opened the saga
     ]
-    assert heard(timed_out, "OrderTimedOut")["shipping"][0] is Outcome.AWAITED
+    assert heard(timed_out, "OrderTimedOut")["shipping"][0] is Outcome.PENDING
     assert [one.event.event_type for one in said_in(cancelled)][:2] == ["OrderCreated", "OrderCancelRequested"]
 
 
@@ -127,7 +127,7 @@ def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytes
     drawing = sequence_diagram(said_in(placed))
 
     assert drawing.lifelines[-1].service == "archive"
-    shipped = drawing.utterances[-1]
+    shipped = drawing.events[-1]
     assert [message.x2 for message in shipped.messages] == [drawing.lifelines[-1].x]
 
 
@@ -137,8 +137,8 @@ def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtim
 
     services = [line.service for line in drawing.lifelines]
     assert services == ["orders", "inventory", "payments", "shipping", "notifications"]
-    chips = [message.chip for one in drawing.utterances for message in one.messages]
-    assert len(chips) == sum(len(one.heard) for one in said), "each subscriber has an arrow of its own"
+    chips = [message.chip for one in drawing.events for message in one.messages]
+    assert len(chips) == sum(len(one.deliveries) for one in said), "each subscriber has an arrow of its own"
     assert {"✕ arrange shipping", "↶✓ refund payment ×3"} <= {chip.text for chip in chips}
     assert heard(said, "ShippingFailed") == {
         "payments": (Outcome.ACTED, "refund_payment"),
@@ -147,7 +147,7 @@ def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtim
     widest = max(chip.width for chip in chips)
     for line, following in pairwise(drawing.lifelines):
         assert following.x - line.x > widest
-    ys = [y for one in drawing.utterances for y in (one.y, *(message.chip.y for message in one.messages))]
+    ys = [y for one in drawing.events for y in (one.y, *(message.chip.y for message in one.messages))]
     assert ys == sorted(ys)
     assert ys[-1] < drawing.height
     assert all(line.x < drawing.width for line in drawing.lifelines)

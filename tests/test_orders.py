@@ -24,14 +24,14 @@ def request(**changes: object) -> NewOrder:
 def test_the_same_key_is_the_same_order(here: Runtime) -> None:
     first, second = place(request(), "key"), place(request(), "key")
 
-    assert (second.order_id, second.saga_id, second.repeated) == (first.order_id, first.saga_id, True)
+    assert (second.order_id, second.saga_id, second.replayed) == (first.order_id, first.saga_id, True)
     with pytest.raises(Invalid, match="the key was used before"):
         place(request(items=(Item("item-001", 2),)), "key")
 
 
 def test_a_repetition_under_a_second_key_takes_that_key_too(here: Runtime) -> None:
     place(request(order_id="mine"), "first")
-    assert place(request(order_id="mine"), "second").repeated
+    assert place(request(order_id="mine"), "second").replayed
 
     with pytest.raises(Invalid, match="the key was used before"):
         place(request(order_id="another"), "second")
@@ -40,7 +40,7 @@ def test_a_repetition_under_a_second_key_takes_that_key_too(here: Runtime) -> No
 def test_the_same_amount_written_differently_is_the_same_request(here: Runtime) -> None:
     place(request(amount=Decimal(500)), "key")
 
-    assert place(request(amount=Decimal("500.00")), "key").repeated
+    assert place(request(amount=Decimal("500.00")), "key").replayed
 
 
 def test_an_id_that_the_shop_gave_out_itself_is_taken(here: Runtime) -> None:
@@ -58,7 +58,7 @@ def test_an_unknown_customer_is_named_before_anything_else_and_leaves_nothing(he
             place(wrong, "key")
         assert refusal.value.field == "customer_id"
 
-    assert not place(request(), "key").repeated
+    assert not place(request(), "key").replayed
 
 
 def test_those_who_order_at_the_same_time_as_nobody_get_their_orders(post: Post) -> None:
@@ -71,7 +71,7 @@ def test_those_who_order_at_the_same_time_as_nobody_get_their_orders(post: Post)
         if customer == "nobody":
             assert str(placed.exception()) == "there is no customer nobody"
         else:
-            assert not placed.result().repeated
+            assert not placed.result().replayed
     post.deliver_all()
     assert list(audit()) == []
 
@@ -81,7 +81,7 @@ def test_one_order_is_made_of_many_requests_at_once(here: Runtime) -> None:
         placed = list(clients.map(lambda _: place(request(order_id="mine"), "key"), range(16)))
 
     assert {order.order_id for order in placed} == {"mine"}
-    assert [order.repeated for order in placed].count(False) == 1
+    assert [order.replayed for order in placed].count(False) == 1
     assert list(audit()) == []
 
 
