@@ -4,7 +4,7 @@ from flask.testing import FlaskClient
 
 from app import runtime
 from tasks.inventory import Book
-from tests.testkit.web import get, post, stock
+from tests.testkit.web import fields_of, get, post, stock
 
 PHONE = {"name": "スマートフォン", "description": "最新モデル", "price": 80000, "stock_quantity": 5}
 """The product that seed 000 creates."""
@@ -58,22 +58,15 @@ def test_categories_are_listed_page_by_page(client: FlaskClient) -> None:
     assert second["next_cursor"] is None
 
 
-def test_a_product_may_have_an_id_of_the_clients_own_once(client: FlaskClient) -> None:
-    body = {**PHONE, "book_id": "phone-1"}
+def test_a_product_may_have_an_id_of_the_clients_own_once_and_keeps_its_cents(client: FlaskClient) -> None:
+    body = {**PHONE, "book_id": "phone-1", "price": 19.99}
 
     assert post(client, "/api/v1/products", body, 201)["book_id"] == "phone-1"
+    assert fields_of(post(client, "/api/v1/products", {**body, "price": 1}, 409)) == ["book_id"]
 
-    problem = post(client, "/api/v1/products", {**body, "price": 1}, 409)
-    assert [error["field"] for error in problem["errors"]] == ["book_id"]
-    assert stock(client, "phone-1")["price"] == 80000
-
-
-def test_a_price_keeps_its_cents(client: FlaskClient) -> None:
-    book_id = post(client, "/api/v1/products", {**PHONE, "price": 19.99}, 201)["book_id"]
-
-    assert stock(client, book_id)["price"] == 19.99
+    assert stock(client, "phone-1")["price"] == 19.99
     with runtime.current().database.reading() as session:
-        assert session.get_one(Book, book_id).price == Decimal("19.99")
+        assert session.get_one(Book, "phone-1").price == Decimal("19.99")
 
 
 def test_new_copies_are_for_sale_at_once(client: FlaskClient) -> None:

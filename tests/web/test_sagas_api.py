@@ -24,25 +24,6 @@ def steps(client: FlaskClient, saga_id: str) -> list[tuple[str, str, str]]:
     return [(step["step_name"], step["operation"], step["status"]) for step in history]
 
 
-def test_a_saga_is_shown_in_seed_003s_form(client: FlaskClient, order: dict[str, Any]) -> None:
-    saga = get(client, f"/api/v1/sagas/{order['saga_id']}")
-
-    assert (saga["saga_id"], saga["order_id"]) == (order["saga_id"], order["order_id"])
-    assert (saga["status"], saga["state"], saga["current_step"]) == ("completed", "COMPLETED", None)
-    assert saga["context"]["order_id"] == order["order_id"]
-    assert saga["context"]["customer_id"] == "customer-123"
-    item = saga["context"]["items"][0]
-    assert (item["product_id"], item["quantity"], item["price"]) == ("product-1", 2, 100)
-    assert [reached["state"] for reached in saga["state_history"]] == [
-        "STARTED",
-        "ORDER_CREATED",
-        "STOCK_RESERVED",
-        "PAYMENT_COMPLETED",
-        "COMPLETED",
-    ]
-    assert saga["error"] is None
-
-
 def test_a_saga_under_way_says_what_it_is_at_and_until_when(client: FlaskClient, no_messages: None) -> None:
     path = f"/api/v1/sagas/{post(client, '/api/v1/orders', SEED_ORDER)['saga_id']}"
 
@@ -58,9 +39,18 @@ def test_a_saga_under_way_says_what_it_is_at_and_until_when(client: FlaskClient,
     assert steps(client, saga["saga_id"]) == [("create_order", "compensation", "running")]
 
 
-def test_a_step_of_the_history_has_all_that_seed_003_shows(client: FlaskClient, order: dict[str, Any]) -> None:
+def test_a_saga_and_its_history_are_shown_in_seed_003s_form(client: FlaskClient, order: dict[str, Any]) -> None:
+    saga = get(client, f"/api/v1/sagas/{order['saga_id']}")
     told = get(client, f"/api/v1/sagas/{order['saga_id']}/history")
 
+    assert (saga["saga_id"], saga["order_id"]) == (order["saga_id"], order["order_id"])
+    assert (saga["status"], saga["state"], saga["current_step"]) == ("completed", "COMPLETED", None)
+    assert (saga["context"]["order_id"], saga["context"]["customer_id"]) == (order["order_id"], "customer-123")
+    item = saga["context"]["items"][0]
+    assert (item["product_id"], item["quantity"], item["price"]) == ("product-1", 2, 100)
+    states = [reached["state"] for reached in saga["state_history"]]
+    assert states == ["STARTED", "ORDER_CREATED", "STOCK_RESERVED", "PAYMENT_COMPLETED", "COMPLETED"]
+    assert saga["error"] is None
     assert told["saga_id"] == order["saga_id"]
     assert steps(client, order["saga_id"]) == [(step, "action", "completed") for step in FORWARD_STEPS]
     paid = told["history"][2]

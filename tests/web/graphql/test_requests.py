@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from graphql import build_schema, get_introspection_query
 
 from tests.testkit.web import BROWSES, ask, data, error, get
-from tests.web.graphql import seed_000
+from tests.web.graphql.test_seed_000 import CREATE_CATEGORY, CREATE_ORDER
 from web.graphql.examples import EXAMPLES
 
 
@@ -18,7 +18,7 @@ def test_a_query_may_be_sent_by_get_and_a_mutation_may_not(client: FlaskClient) 
     asked = {"query": two, "variables": '{"first": 1}', "operationName": "A"}
 
     found = client.get("/graphql", query_string=asked)
-    mutation = client.get("/graphql", query_string={"query": seed_000.CREATE_CATEGORY})
+    mutation = client.get("/graphql", query_string={"query": CREATE_CATEGORY})
 
     assert (found.status_code, found.get_json()) == (200, {"data": {"products": {"nodes": [{"id": "book-123"}]}}})
     assert (mutation.status_code, mutation.mimetype) == (400, "application/problem+json")
@@ -222,7 +222,7 @@ def test_every_example_on_the_page_works(client: FlaskClient) -> None:
 
 def test_mangled_documents_are_refused_and_never_fail(client: FlaskClient) -> None:
     rng = random.Random(20260101)
-    whole = [seed_000.CREATE_CATEGORY, seed_000.CREATE_ORDER, EXAMPLES[-1].document, EXAMPLES[-2].document]
+    whole = [CREATE_CATEGORY, CREATE_ORDER, EXAMPLES[-1].document, EXAMPLES[-2].document]
     odd = [*'{}()[]":$@!#-\0\ud800', '"""', "...", "null", "1e", "\\u", ""]
     for _ in range(200):
         text = rng.choice(whole)

@@ -1,4 +1,4 @@
-"""Seed 000's documents and its four test scenarios, by GraphQL alone."""
+"""Seed 000's documents, word for word but for the ids, and its four test scenarios, by GraphQL alone."""
 
 from typing import Any
 
@@ -8,8 +8,66 @@ from flask.testing import FlaskClient
 from app.sagas import sagas
 from tests.testkit.messages import Clock, Post
 from tests.testkit.web import data
-from tests.web.graphql import seed_000
 from workflows.operations.audit import audit
+
+CREATE_CATEGORY = """\
+# カテゴリ作成
+mutation {
+  createCategory(input: { name: "電子機器", description: "電子機器カテゴリ" }) {
+    id
+    name
+  }
+}
+"""
+
+CREATE_PRODUCT = """\
+# 商品作成（カテゴリIDを使用）
+mutation {
+  createProduct(
+    input: {
+      name: "スマートフォン"
+      description: "最新モデル"
+      price: 80000
+      categoryId: "上で作成したカテゴリID"
+      stockQuantity: 5
+    }
+  ) {
+    id
+    name
+    stockQuantity
+  }
+}
+"""
+
+CREATE_ORDER = """\
+mutation CreateOrder {
+  createOrder(
+    input: {
+      userId: "user-123"
+      items: [
+        {
+          productId: "上で作成した商品ID"
+          productName: "スマートフォン"
+          quantity: 2
+          unitPrice: 80000
+        }
+      ]
+    }
+  ) {
+    id
+    status
+    totalAmount
+    items {
+      productName
+      quantity
+      unitPrice
+    }
+  }
+}
+"""
+
+CATEGORY_ID = "上で作成したカテゴリID"
+PRODUCT_ID = "上で作成した商品ID"
 
 ORDER = """
 query ($id: ID!) {
@@ -27,9 +85,9 @@ query ($id: ID!) {
 @pytest.fixture
 def product(client: FlaskClient) -> str:
     """The seed's smartphone, on sale."""
-    category = data(client, seed_000.CREATE_CATEGORY)["createCategory"]
+    category = data(client, CREATE_CATEGORY)["createCategory"]
     assert category["name"] == "電子機器"
-    document = seed_000.CREATE_PRODUCT.replace(seed_000.CATEGORY_ID, category["id"])
+    document = CREATE_PRODUCT.replace(CATEGORY_ID, category["id"])
     product = data(client, document)["createProduct"]
     assert (product["name"], product["stockQuantity"]) == ("スマートフォン", 5)
     return str(product["id"])
@@ -37,7 +95,7 @@ def product(client: FlaskClient) -> str:
 
 def order(client: FlaskClient, product: str, **changes: str) -> dict[str, Any]:
     """Place the seed's order."""
-    document = seed_000.CREATE_ORDER.replace(seed_000.PRODUCT_ID, product)
+    document = CREATE_ORDER.replace(PRODUCT_ID, product)
     for said, instead in changes.items():
         document = document.replace(said, instead)
     return dict(data(client, document)["createOrder"])
