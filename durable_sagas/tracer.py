@@ -18,8 +18,8 @@ class Tracer(Protocol):
     def start_saga_span(self, session: Session, saga: SagaInstance) -> AbstractContextManager[Any]:
         """Start the root span of a new saga; messages of the block continue it."""
 
-    def continue_saga_span(self, session: Session, saga: SagaInstance, what: str) -> AbstractContextManager[Any]:
-        """Continue the trace of a saga that is driven from outside its tasks, in a span named ``what``."""
+    def continue_saga_span(self, session: Session, saga: SagaInstance, name: str) -> AbstractContextManager[Any]:
+        """Continue the trace of a saga that is driven from outside its tasks, in a span of this name."""
 
     def resend_span(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
         """Return the callback, which sends an event again, such that it continues the saga's trace."""
@@ -36,7 +36,7 @@ class NoTracer:
         """Return a context without effect."""
         return nullcontext()
 
-    def continue_saga_span(self, session: Session, saga: SagaInstance, what: str) -> AbstractContextManager[Any]:  # noqa: ARG002  (the protocol's)
+    def continue_saga_span(self, session: Session, saga: SagaInstance, name: str) -> AbstractContextManager[Any]:  # noqa: ARG002  (the protocol's)
         """Return a context without effect."""
         return nullcontext()
 

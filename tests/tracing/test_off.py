@@ -18,7 +18,7 @@ celery.conf.task_always_eager = True
 order = {"customer_id": "customer-001", "items": [{"product_id": "book-123", "quantity": 1}]}
 saga_id = client.post("/api/v1/orders", json=order).get_json()["saga_id"]
 print(client.get(f"/api/v1/sagas/{saga_id}").get_json()["status"])
-tracers = ("opentelemetry", "app.observability.tracing.live", "app.observability.tracing.sagas")
+tracers = ("opentelemetry", "app.observability.tracing.live", "durable_sagas.tracing")
 print([name for name in sys.modules if name.startswith(tracers)])
 """
 

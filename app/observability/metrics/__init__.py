@@ -1,6 +1,5 @@
 """Metrics for Prometheus: counted in each process, or read from database and broker at scrape time.
 
-``counters``      counters and durations: a listener of the saga engine's signals, and of Celery's tasks
 ``multiprocess``  combines the counts of several processes, even if some were killed
 ``folders``       the default folder for these counts
 ``registry``      starts counting in a process, and exports its counts and its siblings'

@@ -9,15 +9,15 @@ from celery.signals import task_prerun
 from prometheus_client import CollectorRegistry, values
 
 from app import runtime
-from app.observability.metrics.counters import Counts
 from app.observability.metrics.folders import FOLDER
 from app.observability.metrics.multiprocess import SlotCollector, Slots
 from app.sagas import sagas
+from durable_sagas.metrics import SagaMetrics
 
 logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_counts: Counts | None = None
+_counts: SagaMetrics | None = None
 _folder: Path | None = None
 
 
@@ -34,7 +34,7 @@ def start() -> None:
         try:
             if folder:
                 _count_in_folder(folder.absolute())
-            counts = Counts()
+            counts = SagaMetrics(sagas)
         except OSError as error:
             logger.error(f"nothing is counted: {FOLDER}={folder} cannot be used", extra={"reason": error})
             return

@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 
 from app.observability.tracing.celery import TracedCelery
 from app.observability.tracing.export import RedactingExporter, otlp_exporter
-from app.observability.tracing.sagas import SagaTraces, record_signal
 from app.observability.tracing.sampling import DropIdleSpans
+from durable_sagas.tracing import SagaTracer, record_signal
 
 FLUSH_TIMEOUT_SECONDS = 2.0
 """How long a process that ends waits for its last spans to be exported."""
@@ -33,7 +33,7 @@ class LiveTraces:
         self._exporter = RedactingExporter(otlp_exporter(endpoint))
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.record_signal = record_signal
-        self.sagas = SagaTraces(self.provider.get_tracer("cloudmart"))
+        self.sagas = SagaTracer(self.provider.get_tracer("cloudmart"))
         self._statements = self.provider.get_tracer("cloudmart.statements")
         self._usage = NoOpMeterProvider().get_meter("cloudmart").create_up_down_counter("connections")
         if "OTEL_PROPAGATORS" not in os.environ:

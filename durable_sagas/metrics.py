@@ -1,4 +1,7 @@
-"""Count and time signals of sagas, and the waiting time of messages."""
+"""Prometheus metrics: count and time the signals of sagas, and the waiting time of messages.
+
+Needs the extra ``prometheus``.
+"""
 
 import time
 from collections.abc import Iterable
@@ -9,10 +12,10 @@ from typing import Any, NamedTuple
 from celery import Task
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from app.sagas import sagas
 from durable_sagas.definition import Operation, Saga
 from durable_sagas.messaging.publisher import service_of
 from durable_sagas.orchestrator import OrchestratedSaga
+from durable_sagas.sagas import Sagas
 from durable_sagas.signals import SagaSignal, SignalType
 
 SAGA_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -64,13 +67,14 @@ class _Series:
     seconds: Histogram | None
 
 
-class Counts:
-    """Counters and histograms of this process. Every predictable series exists from the start, at 0.
+class SagaMetrics:
+    """Counters and histograms of this process, in a ``registry`` of their own. Every predictable series exists from the start, at 0.
 
-    Otherwise Prometheus would miss the first increment, with which the series appears.
+    Otherwise Prometheus would miss the first increment, with which the series appears. Create it once all sagas are
+    declared, and connect ``count`` to their signals and ``time_wait`` to Celery's signal ``task_prerun``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sagas: Sagas) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped; drops the unused ``_created`` series
         self.registry = CollectorRegistry()
         self._counters = {
@@ -99,7 +103,7 @@ class Counts:
             registry=self.registry,
         )
         self._waits = {queue: waits.labels(queue) for queue in sagas.services}
-        self._series = {key: self._resolve(key) for key in _predictable_keys()}
+        self._series = {key: self._resolve(key) for key in _predictable_keys(sagas)}
 
     def count(self, signal: SagaSignal) -> None:
         """Count a signal; a listener of ``durable_sagas.signals``."""
@@ -139,8 +143,8 @@ def _due_at(eta: str | datetime | None) -> float:
     return (eta if isinstance(eta, datetime) else datetime.fromisoformat(eta)).timestamp()
 
 
-def _predictable_keys() -> Iterable[_Key]:
-    """Yield the series of all saga types registered in this process."""
+def _predictable_keys(sagas: Sagas) -> Iterable[_Key]:
+    """Yield the series of all declared saga types."""
     known = sagas.saga_types.values()
     orchestrated = {driver.name: driver.definition for driver in known if isinstance(driver, OrchestratedSaga)}
     # a choreographed saga has no list of its steps; it has much the same ones

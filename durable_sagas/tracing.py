@@ -1,4 +1,4 @@
-"""Spans and span events of sagas: one trace per saga.
+"""Spans and span events of sagas with OpenTelemetry: one trace per saga. Needs the extra ``otel``.
 
 A saga's trace is that of the request which starts it. It begins with a span of its own, so that two sagas started by
 one request are distinct, and that span is stored on the saga's row: whatever drives the saga later continues from it.
@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.database import after_commit
+from durable_sagas.database import after_commit
 from durable_sagas.definition import Operation
 from durable_sagas.models import SagaInstance
 from durable_sagas.signals import SagaSignal, SignalType
@@ -27,15 +27,22 @@ ERRORS = frozenset({SignalType.STEP_FAILED, SignalType.SAGA_STUCK})
 MAX_REASON_LENGTH = 200
 
 
-class SagaTraces:
-    """The spans of sagas as a whole; Celery's instrumentation creates those of steps."""
+class SagaTracer:
+    """The spans of sagas as a whole; OpenTelemetry's instrumentation of Celery creates those of steps.
+
+    Implements ``tracer.Tracer``. Connect ``record_signal`` to the sagas' signals.
+    """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
+    def is_enabled(self) -> bool:
+        """Return True."""
+        return True
+
     @contextmanager
     def start_saga_span(self, session: Session, saga: SagaInstance) -> Iterator[None]:
-        """See ``app.observability.tracing.start_saga_span``."""
+        """Start the root span of a new saga, in the current trace if there is one; messages of the block continue it."""
         span = self._tracer.start_span(f"saga {saga.saga_type}", attributes=_attributes(saga))
         saga.traceparent = _traceparent(span)
         with _ended_after_commit(session, span):
@@ -43,7 +50,10 @@ class SagaTraces:
 
     @contextmanager
     def continue_saga_span(self, session: Session, saga: SagaInstance, name: str) -> Iterator[None]:
-        """See ``tracing.continue_saga_span``. A saga without a trace, begun while tracing was off, gets one."""
+        """Continue the trace of a saga that is driven from outside its tasks, in a span of this name.
+
+        A saga without a trace, begun while tracing was off, gets one.
+        """
         current = trace.get_current_span()
         link = current.get_span_context()
         span = self._tracer.start_span(
