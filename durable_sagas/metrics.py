@@ -68,7 +68,9 @@ class _Series:
 
 
 class SagaMetrics:
-    """Counters and histograms of this process, in a ``registry`` of their own. Every predictable series exists from the start, at 0.
+    """Counters and histograms of this process, in a ``registry`` of their own.
+
+    Every predictable series exists from the start, at 0.
 
     Otherwise Prometheus would miss the first increment, with which the series appears. Create it once all sagas are
     declared, and connect ``count`` to their signals and ``time_wait`` to Celery's signal ``task_prerun``.

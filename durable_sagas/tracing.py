@@ -42,7 +42,7 @@ class SagaTracer:
 
     @contextmanager
     def start_saga_span(self, session: Session, saga: SagaInstance) -> Iterator[None]:
-        """Start the root span of a new saga, in the current trace if there is one; messages of the block continue it."""
+        """Start the root span of a new saga, in the current trace if there is one; the block's messages continue it."""
         span = self._tracer.start_span(f"saga {saga.saga_type}", attributes=_attributes(saga))
         saga.traceparent = _traceparent(span)
         with _ended_after_commit(session, span):
@@ -69,7 +69,7 @@ class SagaTracer:
             yield
 
     def resend_span(self, session: Session, saga_id: str, callback: Callable[[], object]) -> Callable[[], object]:
-        """See ``app.observability.tracing.resend_span``."""
+        """Return the callback, which resends an event, wrapped in a span that continues the saga's trace."""
         traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
 
         def send() -> None:
