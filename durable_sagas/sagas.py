@@ -230,6 +230,6 @@ class Sagas:
     def _consume_queues(self, instance: Any, **_: object) -> None:
         """Have a worker that was started without ``-Q`` consume the declared queues."""
         queues = instance.app.amqp.queues
-        if instance.app is self.engine.celery and not queues._consume_from:
+        if instance.app is self.engine.celery and queues._consume_from is None:
             for name in self.queues:
-                queues[name]  # added where it is missing
+                queues.select_add(name)

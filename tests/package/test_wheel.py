@@ -119,7 +119,7 @@ def test_a_project_of_its_own_runs_a_saga_and_foreign_tasks_on_the_same_worker(
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=90,
+                timeout=60,
             )
             assert (done.stdout, done.returncode) == ("(1+5j)\n", 0), done.stderr
             statuses = wait_for_ends(database)
@@ -131,9 +131,9 @@ def wait_for_ends(database: str) -> dict[str, str]:
     """Wait until every saga has ended; return their statuses and that a flight is booked for the completed one only."""
     engine = create_engine(database)
     found: dict[str, str] = {}
-    for _ in range(600):
+    for _ in range(300):
         with engine.connect() as connection:
-            found = dict(connection.execute(text("SELECT order_id, status FROM saga_instances")).all())  # type: ignore[arg-type]
+            found = dict(connection.execute(text("SELECT order_id, status FROM saga_instances")).all())
             flights = set(connection.scalars(text("SELECT trip_id FROM flights")))
             if set(found.values()) <= {"completed", "compensated", "stuck"}:
                 break
