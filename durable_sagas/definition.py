@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
+from inspect import signature
 from typing import Any
 
 from durable_sagas.errors import DefinitionError
@@ -125,11 +126,18 @@ RETRY_UNTIL_STUCK = RetryPolicy.exponential(7)
 """The default policy of compensations and of steps after the pivot; once it is exhausted the saga is stuck."""
 
 
+@cache
+def takes_reason(function: Callable[..., Any]) -> bool:
+    """Return whether a handler asks for the reason of a compensation, by a parameter named ``reason``."""
+    return "reason" in signature(function).parameters
+
+
 @dataclass(frozen=True, eq=False)
 class Command:
     """A command of a service: its handler, its gateway calls, and how the engine runs them.
 
-    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish.
+    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish. That of
+    a compensation, and ``on_manual_completion``, may have a parameter ``reason``: why the saga is compensated, or None.
     ``call(message, key)`` and ``void(message, key)`` call a gateway, outside any transaction.
     """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, Task
 
 from durable_sagas.database import Database
+from durable_sagas.gateway_calls import GatewayCalls
 from durable_sagas.log_context import log_context
 from durable_sagas.messaging.batching import Batches
 from durable_sagas.messaging.publisher import Publisher
@@ -45,6 +46,7 @@ class Engine:
         self.signals = Signals()
         self.publisher = Publisher(celery)
         self.batches = Batches()
+        self.gateway_calls = GatewayCalls(database, options)
         self.state_machine = StateMachine(options, self.signals)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []

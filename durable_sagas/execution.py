@@ -35,7 +35,7 @@ from durable_sagas.decisions import (
     Void,
     decide_failure,
 )
-from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus
+from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus, takes_reason
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
 from durable_sagas.events import History
@@ -117,6 +117,12 @@ class Attempt:
     def choreographed(self) -> bool:
         """Whether the saga is choreographed."""
         return self.past is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the saga is compensated, or None."""
+        reason = self.past.data.get("reason") if self.past else self.saga.error
+        return None if reason is None else str(reason)
 
     @cached_property
     def message(self) -> Any:
@@ -325,7 +331,7 @@ class Execution:
             session.flush()
             before = effects(session)
             try:
-                attempt.event = invoke(attempt.command, session, attempt.message, delivery.called)
+                attempt.event = invoke(attempt.command, session, attempt.message, delivery.called, attempt.reason)
             except StepRejected as rejection:
                 wrote = pending_writes(session) or effects(session) != before
                 if attempt.operation is not Operation.ACTION or wrote:
@@ -430,7 +436,7 @@ class Execution:
         if not isinstance(attempt.verdict, Void):
             log_attempt_started(attempt)
         try:
-            with self._interceptor(attempt) or nullcontext():
+            with self.engine.gateway_calls.under_way(attempt.saga.id), self._interceptor(attempt) or nullcontext():
                 answer = function(attempt.message, attempt.key) if function else None
         except DatabaseUnavailable:
             raise
@@ -519,11 +525,13 @@ def log_attempt_started(attempt: Attempt) -> None:
     logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
 
 
-def invoke(command: Command, session: Session, message: Any, called: GatewayResult | None = None) -> Event | None:
+def invoke(
+    command: Command, session: Session, message: Any, called: GatewayResult | None = None, reason: str | None = None
+) -> Event | None:
     """Call a command's handler in the transaction, with the gateway's answer if the command calls a gateway."""
-    if command.call:
-        return command.handler(session, message, called.answer if called else None)
-    return command.handler(session, message)
+    arguments = [called.answer if called else None] if command.call else []
+    options = {"reason": reason} if takes_reason(command.handler) else {}
+    return command.handler(session, message, *arguments, **options)
 
 
 def record_rejection(command: Command, session: Session, message: Any, reason: str | None, voided: Any = None) -> Event:

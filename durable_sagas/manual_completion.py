@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from durable_sagas.definition import Command, Operation, StepStatus
+from durable_sagas.definition import Command, Operation, StepStatus, takes_reason
 from durable_sagas.errors import Conflict, StepError
 from durable_sagas.execution import record_rejection
 from durable_sagas.messages import Event
@@ -31,9 +31,12 @@ class ManualCompletion:
     step: str | None = None
 
 
-def call_handler(compensation: Command, session: Session, message: Any) -> Event | None:
+def call_handler(compensation: Command, session: Session, message: Any, reason: str | None) -> Event | None:
     """Let the service record a compensation that was completed manually, if it has a handler for that."""
-    return compensation.on_manual_completion(session, message) if compensation.on_manual_completion else None
+    handler = compensation.on_manual_completion
+    if handler is None:
+        return None
+    return handler(session, message, reason=reason) if takes_reason(handler) else handler(session, message)
 
 
 def record_completion(entry: SagaStep, status: StepStatus, report: ManualCompletion, now: datetime) -> None:
@@ -106,7 +109,7 @@ def _compensated(
     data: dict[str, Any],
 ) -> Event | None:
     record.block_action(entry.step, now)
-    event = call_handler(decision.compensation, session, decision.compensation.message(data))
+    event = call_handler(decision.compensation, session, decision.compensation.message(data), data.get("reason"))
     nothing_done = decision.event_if_nothing_done
     return event or (Event(nothing_done) if nothing_done else None)
 

@@ -250,9 +250,6 @@ class CommandDeliveries:
         verdict = decide_step(ref, self.command, record.log, delivery.task_id)
         if isinstance(verdict, Drop | Ignore | PutBack):
             return dismiss(delivery, verdict, ref.step.name)
-        data = saga.payload
-        if ref.operation is Operation.COMPENSATION:
-            data = {**data, "reason": saga.error}
         return Attempt(
             delivery,
             record,
@@ -260,7 +257,7 @@ class CommandDeliveries:
             self.command,
             ref.step.name,
             ref.operation,
-            data=data,
+            data=saga.payload,
             policy=ref.policy,
             irreversible=ref.plan.past_pivot(ref.step.name),
             plan=ref.plan,
@@ -407,8 +404,8 @@ class OrchestratedSaga:
         now = self.orchestrator.engine.now()
         record.block_action(step.name, now)
         with manual_completion.recording(saga):
-            message = step.compensation.message({**saga.payload, "reason": saga.error})
-            event = manual_completion.call_handler(step.compensation, session, message)
+            message = step.compensation.message(saga.payload)
+            event = manual_completion.call_handler(step.compensation, session, message, saga.error)
         if event:
             self.orchestrator.append_results(session, [(saga, entry, event)])
         manual_completion.record_completion(entry, StepStatus.BY_HAND, report, now)

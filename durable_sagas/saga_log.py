@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Select, Table, Update, bindparam, insert, inspect, select, update
+from sqlalchemy import BindParameter, Select, Table, Update, and_, bindparam, case, insert, inspect, select, update
 from sqlalchemy.orm import InstanceState, Session
 
 from durable_sagas.database import Base, as_loaded, table_of
@@ -176,6 +176,14 @@ def write(session: Session, records: Iterable[SagaRecord]) -> None:
     _update(session, [entry for record in records for entry in record.log.values() if id(entry) not in new])
     for record in records:
         record.added.clear()
+
+
+def postpone_check(session: Session, saga_ids: Collection[str], until: datetime) -> None:
+    """Postpone the sweep's next check of unfinished sagas, but not beyond their deadlines."""
+    saga = table_of(SagaInstance).c
+    later = case((and_(saga.deadline_at.is_not(None), saga.deadline_at < until), saga.deadline_at), else_=until)
+    unfinished = (saga.id.in_(saga_ids), saga.wake_at.is_not(None), saga.wake_at < until)
+    session.execute(update(table_of(SagaInstance)).where(*unfinished).values(wake_at=later))
 
 
 _TOGETHER = "durable_sagas.new"

@@ -104,12 +104,6 @@ class OrderRef(BaseModel):
     order_id: str
 
 
-class Cancellation(OrderRef):
-    """An order to be cancelled, and why."""
-
-    reason: str | None = None
-
-
 @sagas.command("orders.create_order", retry=RETRY)
 def create_order(session: Session, ref: OrderRef) -> Event:
     """Confirm the stored order, so that the other services process it. Raises StepRejected if it is not pending."""
@@ -119,18 +113,18 @@ def create_order(session: Session, ref: OrderRef) -> Event:
     return Event(OrderCreated, order_payload(order))
 
 
-def cancel(session: Session, cancellation: Cancellation) -> Event:
+def cancel(session: Session, ref: OrderRef, reason: str | None = None) -> Event:
     """Record the order's cancellation."""
-    customer_id = _close(session, cancellation.order_id, OrderStatus.CANCELLED)
-    reason = cancellation.reason or "cancelled"
-    return Event(OrderCancelled, {"order_id": cancellation.order_id, "customer_id": customer_id, "reason": reason})
+    customer_id = _close(session, ref.order_id, OrderStatus.CANCELLED)
+    payload = {"order_id": ref.order_id, "customer_id": customer_id, "reason": reason or "cancelled"}
+    return Event(OrderCancelled, payload)
 
 
 # the order is stored before its saga starts, so it must be cancelled even if create_order never ran
 @sagas.command("orders.cancel_order", unconditional=True, on_manual_completion=cancel)
-def cancel_order(session: Session, cancellation: Cancellation) -> Event:
+def cancel_order(session: Session, ref: OrderRef, reason: str | None) -> Event:
     """Cancel the order, after the other services have compensated theirs."""
-    return cancel(session, cancellation)
+    return cancel(session, ref, reason)
 
 
 # past the point of no return: retried until it succeeds or is stuck

@@ -60,6 +60,13 @@ def test_a_command_that_is_never_done_together_has_no_locks() -> None:
         declare("shipping.never", lambda *_: None, call=lambda *_: None, lock_shared_rows=lambda *_: None)
 
 
+def test_a_coroutine_function_is_refused_where_nothing_awaits_it() -> None:
+    async def charge(*_: object) -> None: ...
+
+    with pytest.raises(DefinitionError, match="which nothing awaits"):
+        declare("bank.charge", lambda *_: None, call=charge)
+
+
 def test_a_saga_in_flight_keeps_its_steps() -> None:
     old, new = Step(command("hotel.book_room")), Step(command("hotel.book_suite"))
 

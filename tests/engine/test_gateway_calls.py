@@ -1,0 +1,66 @@
+"""A gateway call that takes long is made once: the sweep leaves its saga alone while it is under way."""
+
+import threading
+
+import pytest
+
+from app.runtime import Runtime
+from app.sagas import sagas
+from durable_sagas import Options
+from tests.engine import trip
+from tests.testkit.messages import Clock, Post
+
+pytestmark = pytest.mark.usefixtures("agency")
+
+
+def due_in(saga_id: str, clock: Clock) -> float:
+    wake_at = trip.saga(saga_id).wake_at
+    assert wake_at is not None
+    return round((wake_at - clock()).total_seconds(), 1)
+
+
+def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
+    here: Runtime, clock: Clock, post: Post
+) -> None:
+    here.saga_options = Options(step_timeout_seconds=30, stall_seconds=10)
+    saga_id = trip.start()
+    deadline = trip.saga(saga_id).deadline_at
+
+    clock.forward(9)
+    sagas.engine.gateway_calls.renew({saga_id})
+    assert due_in(saga_id, clock) == 10
+    clock.forward(9)
+    assert sagas.sweep().driven == 0
+
+    clock.forward(8)
+    sagas.engine.gateway_calls.renew({saga_id})
+    assert trip.saga(saga_id).wake_at == deadline
+    clock.forward(5)
+    assert sagas.sweep().timed_out == 1
+
+
+def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock, agency: None) -> None:
+    saga_id = trip.start()
+    assert trip.saga(saga_id).status == "completed"
+
+    sagas.engine.gateway_calls.renew({saga_id})
+
+    assert trip.saga(saga_id).wake_at is None
+
+
+def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.saga_options = Options(stall_seconds=0.03)
+    renewed = threading.Semaphore(0)
+    calls = sagas.engine.gateway_calls
+    seen: list[set[str]] = []
+    monkeypatch.setattr(calls, "renew", lambda saga_ids: (seen.append(saga_ids), renewed.release()))
+
+    with calls.under_way("one"):
+        assert renewed.acquire(timeout=30)
+        assert renewed.acquire(timeout=30)
+
+    thread = calls._thread
+    if thread:
+        thread.join(30)
+    assert calls._thread is None
+    assert seen[0] == {"one"}
