@@ -136,8 +136,8 @@ def takes_reason(function: Callable[..., Any]) -> bool:
 class Command:
     """A command of a service: its handler, its gateway calls, and how the engine runs them.
 
-    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish. That of
-    a compensation, and ``on_manual_completion``, may have a parameter ``reason``: why the saga is compensated, or None.
+    ``handler(session, message[, answer])`` runs inside the engine's transaction and returns the event to publish. A
+    compensation's, and ``on_manual_completion``, may have a parameter ``reason``: why the saga is compensated, or None.
     ``call(message, key)`` and ``void(message, key)`` call a gateway, outside any transaction.
     """
 

@@ -35,8 +35,6 @@ def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
     clock.forward(8)
     sagas.engine.gateway_calls.renew({saga_id})
     assert trip.saga(saga_id).wake_at == deadline
-    clock.forward(5)
-    assert sagas.sweep().timed_out == 1
 
 
 def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock, agency: None) -> None:
@@ -53,7 +51,12 @@ def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: p
     renewed = threading.Semaphore(0)
     calls = sagas.engine.gateway_calls
     seen: list[set[str]] = []
-    monkeypatch.setattr(calls, "renew", lambda saga_ids: (seen.append(saga_ids), renewed.release()))
+
+    def renew(saga_ids: set[str]) -> None:
+        seen.append(saga_ids)
+        renewed.release()
+
+    monkeypatch.setattr(calls, "renew", renew)
 
     with calls.under_way("one"):
         assert renewed.acquire(timeout=30)
