@@ -1,6 +1,7 @@
 """The files that run the shop in containers, held against what they promise; only Docker itself can do more."""
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -96,6 +97,8 @@ def test_the_image_is_small_and_nobody_in_it_is_root() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     assert not any(line.startswith(("!.env", "!tests", "!.git", "!var")) for line in ignored)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    assert {f"!{package}" for package in packages} <= set(ignored)
 
 
 def test_what_only_tests_need_stays_out_of_the_image() -> None:
