@@ -70,6 +70,12 @@ class Runtime:
 
 _lock = threading.Lock()
 _current: Runtime | None = None
+_listeners: list[Callable[[], None]] = []
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Call ``listener`` whenever another runtime takes the place of this process's."""
+    _listeners.append(listener)
 
 
 def current() -> Runtime:
@@ -86,4 +92,6 @@ def use(runtime: Runtime) -> Runtime:
     global _current
     with _lock:
         _current = runtime
+    for listener in _listeners:
+        listener()
     return runtime

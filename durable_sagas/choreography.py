@@ -145,7 +145,7 @@ class Choreography:
         )
         record = SagaRecord(saga)
         with current(session), self.engine.tracer.start_saga_span(session, saga):
-            self.state_machine.begin(saga, now, self.engine.options().saga_timeout_seconds)
+            self.state_machine.begin(saga, now, self.engine.options.saga_timeout_seconds)
             saga.status = SagaStatus.RUNNING
             self.state_machine.enter_state(saga, state, now)
             entry = record.enter(create.short_name, Operation.ACTION, now)
@@ -163,7 +163,7 @@ class Choreography:
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Republish the events of an unfinished saga; every reaction is idempotent."""
         saga, past = record.saga, history(session, record.saga.aggregate_id)
-        now, options = self.engine.now(), self.engine.options()
+        now, options = self.engine.now(), self.engine.options
         saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=options.stall_seconds)
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
@@ -234,7 +234,7 @@ class Choreography:
                 self.state_machine.mark_stuck(saga, now, f"{other.entry.step}: {other.entry.error}", other.entry.step)
 
     def _unstick(self, saga: SagaInstance) -> None:
-        self.state_machine.resume(saga, self.engine.now(), self.engine.options().saga_timeout_seconds)
+        self.state_machine.resume(saga, self.engine.now(), self.engine.options.saga_timeout_seconds)
         saga.current_step = None
 
     def _pending_compensations(self, record: SagaRecord, past: History) -> list[PendingCompensation]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
@@ -39,23 +40,33 @@ class Engine:
         coordinator: str,
     ) -> None:
         self.celery = celery
-        self._database = database
-        self.options = options
+        self._find_database = database
+        self._find_options = options
         self.tracer = tracer
         self.coordinator = coordinator
         self.signals = Signals()
         self.publisher = Publisher(celery)
         self.batches = Batches()
-        self.gateway_calls = GatewayCalls(database, options)
-        self.state_machine = StateMachine(options, self.signals)
+        self.gateway_calls = GatewayCalls(lambda: self.database, lambda: self.options)
+        self.state_machine = StateMachine(lambda: self.options, self.signals)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []
         self.task_names: list[str] = []
 
-    @property
+    @cached_property
     def database(self) -> Database:
-        """The application's database."""
-        return self._database()
+        """The application's database, found at its first use."""
+        return self._find_database()
+
+    @cached_property
+    def options(self) -> Options:
+        """The application's options, found at their first use."""
+        return self._find_options()
+
+    def forget(self) -> None:
+        """Find database and options anew at their next use."""
+        for name in ("database", "options"):
+            self.__dict__.pop(name, None)
 
     def now(self) -> datetime:
         """Return the time of the database's clock."""

@@ -152,7 +152,7 @@ class Events:
 
     def _enqueue(self, session: Session, written: Iterable[tuple[StoredEvent, NewEvent]], now: datetime) -> None:
         """Write the outbox entries of events, and notify their subscribers after the commit."""
-        wake_at = now + timedelta(seconds=self.engine.options().stall_seconds)
+        wake_at = now + timedelta(seconds=self.engine.options.stall_seconds)
         entries = []
         for stored, new in written:
             if task_names := self.subscribers(stored.event_type, None):
@@ -194,7 +194,7 @@ class Events:
         due = session.scalars(query.with_for_update(skip_locked=True)).all()
         for entry in due:
             entry.resent += 1  # the interval doubles: a subscriber that is down has its messages in the queue already
-            wait = self.engine.options().stall_seconds * 2 ** min(entry.resent, 8)
+            wait = self.engine.options.stall_seconds * 2 ** min(entry.resent, 8)
             entry.wake_at = now + timedelta(seconds=wait)
             redeliver = partial(self.deliver, [entry.subscriber], entry.event_id, entry.saga_id, again=True)
             after_commit(session, self.engine.tracer.resend_span(session, entry.saga_id, redeliver))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
-from durable_sagas.database import effects, pending_writes
+from durable_sagas.database import watched_effects
 from durable_sagas.decisions import (
     AlreadyFailed,
     Consequence,
@@ -108,10 +108,8 @@ class Attempt:
     entry: SagaStep | None = None
     """The log entry written."""
 
-    @property
-    def saga(self) -> SagaInstance:
-        """The saga."""
-        return self.record.saga
+    def __post_init__(self) -> None:
+        self.saga: SagaInstance = self.record.saga
 
     @property
     def choreographed(self) -> bool:
@@ -328,15 +326,13 @@ class Execution:
             if isinstance(attempt.verdict, Skip) and not attempt.command.unconditional:
                 attempt.event = attempt.verdict.event
                 return
-            session.flush()
-            before = effects(session)
-            try:
-                attempt.event = invoke(attempt.command, session, attempt.message, delivery.called, attempt.reason)
-            except StepRejected as rejection:
-                wrote = pending_writes(session) or effects(session) != before
-                if attempt.operation is not Operation.ACTION or wrote:
-                    raise
-                attempt.delivery = replace(delivery, error=rejection)
+            with watched_effects(session) as has_effects:
+                try:
+                    attempt.event = invoke(attempt.command, session, attempt.message, delivery.called, attempt.reason)
+                except StepRejected as rejection:
+                    if attempt.operation is not Operation.ACTION or has_effects():
+                        raise
+                    attempt.delivery = replace(delivery, error=rejection)
 
     def _record(self, session: Session, attempt: Attempt | Dismissal, now: datetime) -> Result:
         """Write down what came of a delivery; return what its task does."""

@@ -59,7 +59,7 @@ class OtherVersion:
         """Resume a stuck saga, and schedule a sweep at once."""
         now, saga = self.engine.now(), record.saga
         if saga.status == SagaStatus.STUCK:
-            self.engine.state_machine.resume(saga, now, self.engine.options().step_timeout_seconds)
+            self.engine.state_machine.resume(saga, now, self.engine.options.step_timeout_seconds)
             if saga.steps and saga.current_step:
                 operation = Operation.ACTION if saga.status in FORWARD else Operation.COMPENSATION
                 record.reset(saga.current_step, operation)

@@ -113,7 +113,7 @@ class Recovery:
         swept_at = self.last_swept()
         # half an interval, because the scheduler is not exact; a time in the future is from before the clock was set
         # back
-        interval = timedelta(seconds=self.engine.options().sweep_seconds / 2)
+        interval = timedelta(seconds=self.engine.options.sweep_seconds / 2)
         return swept_at is not None and abs(self.engine.now() - swept_at) < interval
 
     def _claim(self, session: Session) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Select, Table, Update, and_, bindparam, case, insert, inspect, select, update
 from sqlalchemy.orm import InstanceState, Session
 
-from durable_sagas.database import Base, as_loaded, table_of
+from durable_sagas.database import Base, all_as_loaded, as_loaded, table_of
 from durable_sagas.definition import RETRY_UNTIL_STUCK, Operation, StepStatus
 from durable_sagas.errors import NotFound
 from durable_sagas.ids import is_uuid
@@ -146,9 +146,8 @@ def _records(session: Session, query: Select[Any], saga_ids: Iterable[str]) -> l
     return list(records.values())
 
 
-def _loaded(model: type[Model], rows: Iterable[Sequence[Any]]) -> Iterator[Model]:
-    names = _attributes(model)
-    return (as_loaded(model, dict(zip(names, row, strict=True))) for row in rows)
+def _loaded(model: type[Model], rows: Iterable[Sequence[Any]]) -> list[Model]:
+    return all_as_loaded(model, _attributes(model), rows)
 
 
 @cache

@@ -91,6 +91,10 @@ class Sagas:
         """The application's database, as the engine uses it."""
         return self.engine.database
 
+    def forget_binding(self) -> None:
+        """Ask the functions that were given as ``sessions`` and ``options`` again, at the next use."""
+        self.engine.forget()
+
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues of the declared services, and the coordinator's."""

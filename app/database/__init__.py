@@ -33,7 +33,6 @@ from durable_sagas.database import (
     dialect_of,
     insert_if_absent,
     insert_in,
-    pending_writes,
     table_of,
     take_callbacks,
 )
@@ -61,7 +60,6 @@ __all__ = [
     "dialect_of",
     "insert_if_absent",
     "insert_in",
-    "pending_writes",
     "prepare_sqlite",
     "table_of",
     "take_callbacks",

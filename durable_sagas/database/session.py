@@ -1,7 +1,7 @@
 """Transactions over the application's own sessions, and what is called after their commit."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
@@ -25,7 +25,6 @@ WRITER_TIMEOUT_SECONDS = 30
 """How long a transaction on SQLite waits for the writers before it."""
 
 _CALLBACKS = "durable_sagas.after_commit"
-_WRITES = "durable_sagas.writes"
 
 
 class Database:
@@ -156,24 +155,27 @@ def acting_in(session: Session, function: Callable[Parameters, Result]) -> Calla
     return act
 
 
-def pending_writes(session: Session) -> bool:
-    """Return whether the session has unflushed changes."""
-    return bool(session.new or session.dirty or session.deleted)
-
-
-def effects(session: Session) -> tuple[int, int]:
-    """Return the number of writing statements since the first call, and of after-commit callbacks, of a transaction."""
+@contextmanager
+def watched_effects(session: Session) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether the block has written anything, or registered an after-commit callback."""
+    session.flush()
+    writes: list[str] = []
+    callbacks = len(session.info.get(_CALLBACKS, ()))
     connection = session.connection()
-    writes = session.info.get(_WRITES)
-    if writes is None or writes[0] is not connection:
-        writes = session.info[_WRITES] = [connection, 0]
-        event.listen(connection, "before_cursor_execute", partial(_count_write, writes))
-    return writes[1], len(session.info.get(_CALLBACKS, ()))
 
+    def note_write(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("SELECT"):
+            writes.append(statement)
 
-def _count_write(writes: list[Any], _connection: object, _cursor: object, statement: str, *_: object) -> None:
-    if not statement.startswith("SELECT"):
-        writes[1] += 1
+    def has_effects() -> bool:
+        is_dirty = bool(session.new or session.dirty or session.deleted)
+        return bool(writes) or is_dirty or len(session.info.get(_CALLBACKS, ())) > callbacks
+
+    event.listen(connection, "before_cursor_execute", note_write)
+    try:
+        yield has_effects
+    finally:
+        event.remove(connection, "before_cursor_execute", note_write)
 
 
 def insert_if_absent(session: Session, model: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
@@ -206,8 +208,16 @@ def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
     It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
     not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
     """
+    return all_as_loaded(model, tuple(values), [tuple(values.values())])[0]
+
+
+def all_as_loaded(model: type[Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Model]:
+    """Return an instance per row like ``as_loaded``; ``names`` are the attributes in the order of the rows' values."""
     mapper = model.__mapper__
     mapper.attrs  # noqa: B018  (its first use configures the mapper, which a query would have done)
-    made: Model = mapper.class_manager.new_instance()
-    instance_dict(made).update(values)
-    return made
+    instances: list[Model] = []
+    for row in rows:
+        instance: Model = mapper.class_manager.new_instance()
+        instance_dict(instance).update(zip(names, row, strict=True))
+        instances.append(instance)
+    return instances

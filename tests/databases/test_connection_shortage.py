@@ -133,7 +133,7 @@ def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_
     assert timed_out_within(STEP, clock) == 0
     clock.forward(3600)  # the host was down, and every process of the shop with it
     with pytest.MonkeyPatch.context() as away:
-        away.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
+        away.setattr(sagas.engine, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
         assert sagas.sweep_if_available() is None
     clock.forward(1)
 

@@ -20,9 +20,9 @@ def due_in(saga_id: str, clock: Clock) -> float:
 
 
 def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
-    here: Runtime, clock: Clock, post: Post
+    here: Runtime, clock: Clock, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here.saga_options = Options(step_timeout_seconds=30, stall_seconds=10)
+    monkeypatch.setattr(sagas.engine, "options", Options(step_timeout_seconds=30, stall_seconds=10))
     saga_id = trip.start()
     deadline = trip.saga(saga_id).deadline_at
 
@@ -47,7 +47,7 @@ def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock,
 
 
 def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    here.saga_options = Options(stall_seconds=0.03)
+    monkeypatch.setattr(sagas.engine, "options", Options(stall_seconds=0.03))
     renewed = threading.Semaphore(0)
     calls = sagas.engine.gateway_calls
     seen: list[set[str]] = []

@@ -138,7 +138,7 @@ def test_a_database_that_is_away_too_leaves_the_deadline_as_it_was(
 ) -> None:
     placed = order(Pattern.ORCHESTRATION)
     with monkeypatch.context() as broken:
-        broken.setattr(here, "database", Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here"))
+        broken.setattr(sagas.engine, "database", Database("postgresql+psycopg2://127.0.0.1:1/nobody-listens-here"))
         suspend_deadline(sagas.engine, placed.saga_id)
 
     assert seconds_left(placed, clock()) == 1
@@ -150,7 +150,7 @@ def test_an_error_callback_that_meets_no_database_is_delivered_again(
     placed = place(NewOrder((Item("book-789", 1),), Pattern.ORCHESTRATION, simulate=(("inventory", "decline"),)))
     for task_name in ("orders.create_order", "inventory.reserve_stock"):
         post.deliver(task_name)
-    monkeypatch.setattr(here, "database", FailsOnce(here.database))
+    monkeypatch.setattr(sagas.engine, "database", FailsOnce(here.database))
 
     celery.tasks[ERROR_CALLBACK].apply(kwargs={"saga_id": placed.saga_id})
 

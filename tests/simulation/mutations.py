@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from durable_sagas import choreography, decisions, orchestrator, recovery
+from app.sagas import sagas
+from durable_sagas import choreography, decisions, orchestrator
 from durable_sagas.decisions import Position, StepRef, Verdict
 from durable_sagas.definition import Operation, StepStatus
 from durable_sagas.models import SagaStep
@@ -41,7 +42,7 @@ def without_fence(patch: pytest.MonkeyPatch) -> None:
 
 def without_sweep(patch: pytest.MonkeyPatch) -> None:
     """Have the sweep do nothing."""
-    patch.setattr(recovery, "sweep", lambda: SweepResult(driven=0, timed_out=0, resent=0))
+    patch.setattr(sagas, "sweep", lambda: SweepResult(driven=0, timed_out=0, resent=0))
 
 
 def _only_look(record: SagaRecord, step: str, now: datetime) -> SagaStep:
