@@ -64,6 +64,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "task_serializer": SERIALIZER,
         "accept_content": ["json"],
+        "task_routes": ("app.sagas:route",),
         "task_eager_propagates": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,

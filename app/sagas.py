@@ -4,6 +4,7 @@ from app import fault_injection, runtime
 from app.celery import app
 from app.observability import tracing
 from durable_sagas import Sagas, SagaSignal
+from durable_sagas.messaging.publisher import service_of
 
 sagas = Sagas(
     app,
@@ -14,6 +15,12 @@ sagas = Sagas(
 runtime.on_change(sagas.forget_binding)
 sagas.intercept(fault_injection.intercept)
 sagas.signals.connect(tracing.record_signal)
+
+
+def route(task_name: str, *_: object, **__: object) -> dict[str, str] | None:
+    """Return the route of a task that is sent by its name alone: to its service's queue. See ``task_routes``."""
+    service = service_of(task_name)
+    return {"queue": service} if service in sagas.services else None
 
 
 @sagas.signals.connect

@@ -101,6 +101,11 @@ def _task_class(celery: "Celery[Any]") -> type[CeleryTask]:
         engine: Engine
         Strategy = "durable_sagas.messaging.strategy:batching_strategy"
 
+        @property
+        def queue(self) -> str:
+            """The queue for whatever sends the task by itself, such as Celery's scheduler or a retry."""
+            return self.engine.publisher.queue_of(self.name)
+
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """Run the task."""
             saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}

@@ -19,6 +19,7 @@ from app.sagas import sagas
 from durable_sagas.messaging import batcher, batching, strategy
 from durable_sagas.messaging.batcher import BUSY_SECONDS, MAX_BATCH, QUIET_SECONDS, Batcher
 from durable_sagas.messaging.batching import BatchedMessage, Results
+from tests.engine.wire import Wire
 
 STEP, OTHER, UNKNOWN = "orders.step", "orders.other", "orders.not_registered"
 
@@ -329,3 +330,15 @@ def test_only_a_worker_of_one_process_gathers(
 
 def test_foreign_tasks_are_not_gathered() -> None:
     assert celery.tasks["celery.backend_cleanup"].Strategy == "celery.worker.strategy:default"
+
+
+def test_an_engines_task_goes_to_its_services_queue_whoever_sends_it(wire: Wire) -> None:
+    celery.tasks["orchestrator.sweep"].apply_async()
+    celery.send_task("inventory.reserve_stock", kwargs={"saga_id": "none"})
+    celery.tasks["celery.backend_cleanup"].apply_async()
+
+    assert [message.raw["properties"]["delivery_info"]["routing_key"] for message in wire.waiting] == [
+        "orchestrator",
+        "inventory",
+        "celery",
+    ]

@@ -69,6 +69,7 @@ assert celery.current_app._get_current_object() is host
 after = list(logging.getLogger().handlers), host.conf.worker_consumer
 assert after == before, after
 assert host.conf.task_acks_late is False and host.conf.task_routes is None
+assert host.tasks["orchestrator.sweep"].queue == "orchestrator"
 import sys
 assert not [name for name in sys.modules if name.startswith(("prometheus_client", "opentelemetry", "flask", "app."))]
 """
