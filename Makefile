@@ -7,7 +7,8 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 BENCH := .venv-bench
 INSTALLED_BENCH := $(BENCH)/installed
-INTEGRATION := $(addprefix tests/,databases deploy load metrics migrations runbook scenarios tracing workers)
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+INTEGRATION := $(addprefix tests/,databases deploy metrics migrations runbook scenarios tracing workers)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
@@ -24,11 +25,11 @@ run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), every
 demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
 	@$(BIN)/python -m app demo
 
-test: $(INSTALLED_DEV)  ## run every test that this machine can run (JOBS of them at a time)
-	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS))
+test: $(INSTALLED_DEV)  ## run every test that this machine can run, side by side (JOBS; as many as there are cores)
+	$(BIN)/python -m pytest -n $(JOBS)
 
-test-int: $(INSTALLED_DEV)  ## run only the tests that start real processes or need servers (JOBS of them at a time)
-	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS)) $(INTEGRATION)
+test-int: $(INSTALLED_DEV)  ## run only the tests that start real processes or need servers, side by side (JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) $(INTEGRATION)
 
 simulate: $(INSTALLED)  ## play random schedules of crashes, losses and repetitions in one thread (RUNS, SEED)
 	@$(BIN)/python -m tests.simulation --runs $(or $(RUNS),2000) --seed $(or $(SEED),0)

@@ -21,7 +21,7 @@ from app.settings import Settings
 from durable_sagas.messaging.publisher import Message, Publisher
 from tests.testkit.client import Browser
 from tests.testkit.messages import Clock, Post
-from tests.testkit.orders import eager, fill
+from tests.testkit.orders import eager, fill, place_old_orders
 from tests.testkit.parallel import OneShopPerServer
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from web import create_app
@@ -127,3 +127,9 @@ def post(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Post:
 def clock(here: Runtime) -> Clock:
     here.now = Clock()
     return here.now
+
+
+@pytest.fixture
+def old(here: Runtime) -> set[str]:
+    """Orders that ended long ago: the ids of their sagas."""
+    return place_old_orders(here)

@@ -13,7 +13,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from cli import environment
 from cli.main import commands
-from tests.databases.aged import ORDERS, old, sagas  # noqa: F401
+from tests.testkit.orders import OLD_ORDERS, saga_ids
 from workflows.operations import retention
 from workflows.operations.retention import Batch
 
@@ -46,8 +46,8 @@ def test_a_dry_run_only_counts(here: Runtime) -> None:
     counted = typed("--older-than", "90d", "--dry-run")
 
     assert counted.exit_code == 0
-    assert re.match(rf"{ORDERS} orders ended before 2\d\d\d-.* UTC, and would go\.", counted.output)
-    assert len(sagas(here)) == ORDERS
+    assert re.match(rf"{OLD_ORDERS} orders ended before 2\d\d\d-.* UTC, and would go\.", counted.output)
+    assert len(saga_ids(here)) == OLD_ORDERS
 
 
 @pytest.mark.usefixtures("old")
@@ -56,7 +56,7 @@ def test_it_says_what_it_did(here: Runtime) -> None:
 
     assert done.exit_code == 0
     last = done.output.splitlines()[-1]  # a slow machine says how far it is, before
-    assert re.fullmatch(rf"{ORDERS} orders \(\d+ rows\) deleted in \d batches, and that was all\.", last)
+    assert re.fullmatch(rf"{OLD_ORDERS} orders \(\d+ rows\) deleted in \d batches, and that was all\.", last)
     assert typed("--older-than", "14w").output == "0 orders (0 rows) deleted in 0 batches, and that was all.\n"
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_deleted(here: 
 
         assert refused.exit_code == 2
         assert "Nothing was deleted" in refused.output
-    assert len(sagas(here)) == ORDERS
+    assert len(saga_ids(here)) == OLD_ORDERS
 
 
 def test_an_archive_that_another_writes_to_is_said(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_archive_that_grows_full_deletes_nothing_more(
     assert ended.exit_code == 1
     assert "10 orders (" in ended.output
     assert "The archive could not be written: No space left on device" in ended.output
-    assert len(sagas(here)) == ORDERS - 10
+    assert len(saga_ids(here)) == OLD_ORDERS - 10
 
 
 def test_ctrl_c_ends_it_at_once_and_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:

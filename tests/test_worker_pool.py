@@ -39,34 +39,20 @@ def value_of(option: str, arguments: list[str]) -> str | None:
     return arguments[arguments.index(option) + 1] if option in arguments else None
 
 
-@pytest.mark.parametrize("queue", [queue for queue in QUEUES if queue not in OUTSIDE])
-def test_who_calls_nobody_outside_works_in_one_process_and_gathers(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
-    arguments = asked_of_celery(monkeypatch, queue, faults=False)
-
-    assert value_of("--pool", arguments) == "solo"
-    assert value_of("-c", arguments) == "1"
-    assert value_of("--prefetch-multiplier", arguments) == str(MAX_BATCH)  # or there would be nothing to gather
-
-
-@pytest.mark.parametrize("queue", sorted(OUTSIDE))
-def test_who_calls_gateways_works_in_as_many_processes_as_is_said(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
-    arguments = asked_of_celery(monkeypatch, queue, faults=False)
-
-    assert value_of("-c", arguments) == "7"
-    assert "--pool" not in arguments  # Celery's own choice is prefork
-    assert "--prefetch-multiplier" not in arguments
-
-
+@pytest.mark.parametrize("faults", [False, True])
 @pytest.mark.parametrize("queue", QUEUES)
-def test_where_a_fault_may_hang_nobody_works_in_one_process(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
-    arguments = asked_of_celery(monkeypatch, queue, faults=True)
+def test_who_calls_nobody_outside_works_in_one_process_and_gathers_unless_a_fault_may_hang(
+    monkeypatch: pytest.MonkeyPatch, queue: str, faults: bool
+) -> None:
+    arguments = asked_of_celery(monkeypatch, queue, faults=faults)
 
-    assert value_of("-c", arguments) == "7"
-    assert "--pool" not in arguments
-
-
-def test_those_who_call_outside_are_known_by_their_commands() -> None:
-    assert {queue for queue in QUEUES if sagas.calls_gateway(queue)} == OUTSIDE
+    assert sagas.calls_gateway(queue) == (queue in OUTSIDE)
+    if queue in OUTSIDE or faults:
+        assert value_of("-c", arguments) == "7"
+        assert {"--pool", "--prefetch-multiplier"}.isdisjoint(arguments)  # Celery's own choice is prefork
+    else:
+        assert (value_of("--pool", arguments), value_of("-c", arguments)) == ("solo", "1")
+        assert value_of("--prefetch-multiplier", arguments) == str(MAX_BATCH)  # or there would be nothing to gather
 
 
 def test_a_worker_loads_nothing_of_what_only_flower_and_shells_need() -> None:

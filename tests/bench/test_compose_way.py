@@ -4,9 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from bench.scale_report import main
 from bench.scaling.compose import open_compose
 
 FAKE = """#!/bin/sh
@@ -53,16 +51,3 @@ def test_a_service_is_scaled_alone_and_has_its_replicas_back_in_the_end(calls: P
     ups = [line for line in calls.read_text().splitlines() if line.startswith("compose up")]
     up = "compose up -d --no-deps --no-recreate --wait --scale payments={} payments"
     assert ups == [up.format(3), up.format(1)]
-
-
-def test_a_stack_that_is_not_up_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\necho 'no service nginx' >&2\nexit 1\n")
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-
-    ended = CliRunner().invoke(main, ["--stack", "compose"])
-
-    assert ended.exit_code == 2
-    assert "is the stack up?" in ended.output
-    assert "no service nginx" in ended.output

@@ -1,11 +1,13 @@
 """Short runs of what ``make chaos`` does at length, and what people ask about first, each on one running stack."""
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from tests.chaos.outcome import REDRIVEN, Report
-from tests.chaos.plan import SAGA_TYPES, Blow, wishes
+from tests.chaos.plan import SAGA_TYPES, Blow, Wish, wishes
 from tests.chaos.run import add_books, run, unleash
 from tests.chaos.stack import Stack
 from tests.chaos.supervisor import GROUP
@@ -25,6 +27,16 @@ embedded = pytest.mark.parametrize("stack", ["embedded"], indirect=True)
 @pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
 def test_with_rabbitmq_whatever_is_killed_every_order_ends_right(stack: Stack) -> None:
     assert_right_whatever_is_killed(stack, blows=8)
+
+
+@pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
+def test_with_rabbitmq_workers_killed_amid_their_batches_do_nothing_twice(stack: Stack) -> None:
+    assert_done_together(stack)
+
+
+@on_redis
+def test_with_redis_workers_killed_amid_their_batches_do_nothing_twice(stack: Stack) -> None:
+    assert_done_together(stack)
 
 
 @on_redis
@@ -84,6 +96,32 @@ def test_an_embedded_shop_killed_in_the_middle_of_a_hundred_orders_loses_none(st
     assert_settled(report, 100)
     assert report.kills["run"] == 1
     assert report.messages[REDRIVEN] > 0, "the kill lost no message"
+
+
+def assert_done_together(stack: Stack, orders: int = 90) -> None:
+    """Place orders for two books, in crossed order, faster than they are done; kill two who do them in batches."""
+    books = [stack.shop.add_book(orders) for _ in range(2)]
+    wishes = [Wish(0, f"{books[0]}-{number}", order_of(books, number), doomed=False) for number in range(orders)]
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = stack.shop.rows(deadlocks)
+
+    report = unleash(stack, wishes, [Blow(1.5, "inventory", GROUP, 0), Blow(2.5, "orders", GROUP, 0)], "in batches")
+
+    assert_settled(report, orders)
+    assert report.kills.total() == 2
+    assert report.statuses["completed"] == orders, report
+    assert [stack.shop.stock(book) for book in books] == [(0, 0)] * 2
+    # a row keeps the number of its transaction: one that does a single message writes a single event
+    theirs = "(SELECT order_id FROM order_requests WHERE key LIKE :keys)"
+    counted = f"SELECT count(*), count(DISTINCT xmin::text) FROM events WHERE aggregate_id IN {theirs}"
+    [[events, transactions]] = stack.shop.rows(counted, keys=f"key:{books[0]}-%")
+    assert transactions < 0.9 * events
+    assert stack.shop.rows(deadlocks) == before
+
+
+def order_of(books: Sequence[str], number: int) -> dict[str, Any]:
+    items = [{"product_id": book, "quantity": 1} for book in (books if number % 2 else books[::-1])]
+    return {"customer_id": "customer-001", "items": items, "saga_type": SAGA_TYPES[number % len(SAGA_TYPES)]}
 
 
 def assert_right_whatever_is_killed(stack: Stack, blows: int) -> None:

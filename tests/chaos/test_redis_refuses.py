@@ -15,30 +15,13 @@ from app.settings import Settings
 from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
 from tests.testkit import forged
-from tests.testkit.messages import Post
 from tests.testkit.private_servers import MissingServer, PrivateRedis
-from tests.testkit.processes import end_of, free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.processes import end_of, free_port, process_environment, running, wait_for
 from tests.testkit.servers import connection_to, not_here
 from workflows import QUEUES
 from workflows.orders import Item, NewOrder, Pattern, place
 
 AGAIN = "Cannot connect to"
-
-
-def run_out_of_memory(server: Redis) -> None:
-    server.config_set("maxmemory", 1)
-
-
-def have_memory(server: Redis) -> None:
-    server.config_set("maxmemory", 0)
-
-
-def become_a_replica(server: Redis) -> None:
-    server.replicaof("127.0.0.1", free_port())  # nobody listens there
-
-
-def become_the_primary(server: Redis) -> None:
-    server.replicaof("NO", "ONE")
 
 
 @pytest.fixture
@@ -54,22 +37,28 @@ def redis(tmp_path: Path) -> Iterator[PrivateRedis]:
     server.end()
 
 
+REFUSALS: dict[str, tuple[str, Callable[[Redis], object], Callable[[Redis], object]]] = {
+    "out of memory": (
+        "solo",
+        lambda server: server.config_set("maxmemory", 1),
+        lambda server: server.config_set("maxmemory", 0),
+    ),
+    "read-only": (
+        "prefork",
+        lambda server: server.replicaof("127.0.0.1", free_port()),  # where nobody listens
+        lambda server: server.replicaof("NO", "ONE"),
+    ),
+}
+"""Which pool meets it, and how a server begins, and ends, to take nothing."""
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    ("pool", "refuse", "take"),
-    [("solo", run_out_of_memory, have_memory), ("prefork", become_a_replica, become_the_primary)],
-    ids=["out of memory", "read-only"],
-)
+@pytest.mark.usefixtures("post")
+@pytest.mark.parametrize("reason", REFUSALS)
 def test_a_worker_waits_until_redis_takes_messages_again(
-    here: Runtime,
-    settings: Settings,
-    post: Post,
-    redis: PrivateRedis,
-    tmp_path: Path,
-    pool: str,
-    refuse: Callable[[Redis], None],
-    take: Callable[[Redis], None],
+    here: Runtime, settings: Settings, redis: PrivateRedis, tmp_path: Path, reason: str
 ) -> None:
+    pool, refuse, take = REFUSALS[reason]
     here.settings = there = settings.but(broker_url=redis.url, step_timeout_seconds=600)
     saga_id = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION)).saga_id  # nothing of it was sent
     command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-P", pool, "-c", "1", "-Q", ",".join(QUEUES)]
@@ -88,19 +77,17 @@ def test_a_worker_waits_until_redis_takes_messages_again(
         with here.database.reading() as session:
             return session.get_one(SagaInstance, saga_id).status == SagaStatus.COMPLETED
 
-    with Redis(port=redis.port) as server:
-        worker = spawn(command, process_environment(there), log)
-        try:
-            wait_for("the worker", lambda: " ready." in log.read_text())
-            os.kill(worker.pid, signal.SIGSTOP)  # what it is handed meanwhile, it takes when nothing is taken from it
-            ask_for_a_sweep()
-            refuse(server)
-            os.kill(worker.pid, signal.SIGCONT)
-            wait_for("it to try again", lambda: AGAIN in log.read_text() or worker.poll() is not None)
+    with (
+        Redis(port=redis.port) as server,
+        running(command, process_environment(there), log, lambda: " ready." in log.read_text()) as worker,
+    ):
+        os.kill(worker.pid, signal.SIGSTOP)  # what it is handed meanwhile, it takes when nothing is taken from it
+        ask_for_a_sweep()
+        refuse(server)
+        os.kill(worker.pid, signal.SIGCONT)
+        wait_for("it to try again", lambda: AGAIN in log.read_text() or worker.poll() is not None)
 
-            take(server)
+        take(server)
 
-            wait_for("the order to be completed", completed)
-            assert "Unrecoverable" not in log.read_text()
-        finally:
-            kill_group(worker)
+        wait_for("the order to be completed", completed)
+        assert "Unrecoverable" not in log.read_text()

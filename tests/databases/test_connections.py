@@ -2,6 +2,7 @@
 
 import select
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -20,9 +21,10 @@ from tests.testkit.servers import POSTGRESQL, fresh_postgresql_database, require
 
 
 @pytest.fixture
-def connected() -> Iterator[Database]:
-    """A database whose pool has one connection, which was used a moment ago."""
+def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A database whose pool has one connection. None counts as one that has rested, however slow the machine is."""
     require_postgresql()
+    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", float("inf"))
     connected = Database(POSTGRESQL)
     use(connected)
     yield connected
@@ -43,18 +45,6 @@ def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return pings
 
 
-@pytest.fixture
-def rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every connection count as one that has rested."""
-    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", 0)
-
-
-@pytest.fixture
-def not_rested(connected: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no connection count as one that has rested, however slow the machine is."""
-    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", float("inf"))
-
-
 def use(connected: Database) -> int:
     with connected.transaction() as session:
         return int(session.connection().scalar(text("SELECT pg_backend_pid()")) or 0)
@@ -68,19 +58,21 @@ def by_another(statement: str, **parameters: Any) -> None:
     another.dispose()
 
 
-@pytest.mark.usefixtures("not_rested")
-def test_a_connection_that_was_just_used_is_not_asked(connected: Database, pings: list[Any]) -> None:
+def test_a_connection_is_asked_once_a_transaction_if_it_has_rested_and_is_not_new(
+    connected: Database, pings: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert use(connected) == use(connected)
     assert pings == []
 
-
-@pytest.mark.usefixtures("rested")
-def test_one_that_has_rested_is_asked_once_a_transaction(connected: Database, pings: list[Any]) -> None:
+    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", 0)  # every one counts as one that has rested
     assert use(connected) == use(connected)
     assert len(pings) == 2
 
+    connected.engine.dispose()
+    use(connected)
+    assert len(pings) == 2
 
-@pytest.mark.usefixtures("not_rested")
+
 def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(connected: Database) -> None:
     before = use(connected)
     by_another("SELECT pg_terminate_backend(:pid, 5000)", pid=before)
@@ -88,7 +80,6 @@ def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(conne
     assert use(connected) != before
 
 
-@pytest.mark.usefixtures("not_rested")
 def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Database, pings: list[Any]) -> None:
     with connected.transaction() as session:
         session.execute(text("LISTEN test_of_connections"))
@@ -101,15 +92,6 @@ def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Data
     assert len(pings) == 1
     assert use(connected) == kept
     assert len(pings) == 1
-
-
-@pytest.mark.usefixtures("rested")
-def test_a_new_one_is_not_asked(connected: Database, pings: list[Any]) -> None:
-    connected.engine.dispose()
-
-    use(connected)
-
-    assert pings == []
 
 
 @pytest.fixture
@@ -135,24 +117,16 @@ def test_a_connection_has_what_the_engine_needs_whatever_the_servers_defaults_ar
         database_statement_timeout_seconds=20,
         database_idle_transaction_seconds=7,
     )
-    here = Runtime(settings)
     names = ("transaction_isolation", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-    wanted = ["read committed", "1500ms", "20s", "7s"]
-    try:
+    with closing(Runtime(settings)) as here:
         with here.database.snapshot() as session:
             assert shown(session, *names) == ["repeatable read", "1500ms", "0", "0"]
         for begin in (here.database.transaction, here.database.reading):
             with begin() as session:
-                assert shown(session, *names, "synchronous_commit") == [*wanted, "off"]
-    finally:
-        here.close()
-
-
-def test_a_migration_has_the_isolation_and_no_timeouts(unfit_defaults: str) -> None:
-    database = Database(unfit_defaults)
-    with database.transaction() as session:
+                wanted = ["read committed", "1500ms", "20s", "7s", "off"]
+                assert shown(session, *names, "synchronous_commit") == wanted
+    with closing(Database(unfit_defaults)) as of_a_migration, of_a_migration.transaction() as session:
         assert shown(session, "transaction_isolation", "statement_timeout") == ["read committed", "0"]
-    database.close()
 
 
 def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,33 +135,25 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
     role = f"shop_{uuid4().hex[:12]}"
     by_another(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 1")
     url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
-    first, second = Database(url), Database(url)
-    try:
+    with closing(Database(url)) as first, closing(Database(url)) as second:
         with first.reading(), pytest.raises(DatabaseUnavailable, match="too many connections"), second.reading():
             pass
         for one in (second, first):  # one after the other, and the first again
             wait_for("the other to close its connection", partial(connects, one))
-    finally:
-        first.close()
-        second.close()
-        by_another(f"DROP ROLE {role}")
+    by_another(f"DROP ROLE {role}")
 
 
 def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     require_postgresql()
     monkeypatch.setattr(idle, "IDLE_SECONDS", 0.2)
-    database = Database(POSTGRESQL)
     closed: list[object] = []
-    event.listen(database.engine, "close", lambda connection, _: closed.append(connection))
-    try:
-        with database.reading() as held:
-            held.execute(text("SELECT 1"))
-            with database.reading(), database.reading():
-                pass
-            wait_for("the two others to be closed", lambda: len(closed) == 2)
-            held.execute(text("SELECT 1"))
-    finally:
-        database.close()
+    with closing(Database(POSTGRESQL)) as database, database.reading() as held:
+        event.listen(database.engine, "close", lambda connection, _: closed.append(connection))
+        held.execute(text("SELECT 1"))
+        with database.reading(), database.reading():
+            pass
+        wait_for("the two others to be closed", lambda: len(closed) == 2)
+        held.execute(text("SELECT 1"))
 
 
 def connects(database: Database) -> bool:

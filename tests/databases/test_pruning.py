@@ -21,7 +21,6 @@ from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
 from durable_sagas.events import OutboxEntry
-from durable_sagas.ids import first_id_of, new_id
 from tasks.orders import Order
 from tests.testkit.messages import Clock
 from tests.testkit.servers import fresh_postgresql_database
@@ -66,16 +65,19 @@ def ended(rows: Rows) -> tuple[set[str], set[str]]:
     return {row["order_id"] for row in over}, {row["id"] for row in over}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a shop in which everything has happened, and nothing is overdue."""
     patient = Settings(broker_url="memory://", fault_injection=True, stall_seconds=3600, step_timeout_seconds=3600)
-    if request.param == "sqlite":
+    if getattr(request, "param", "sqlite") == "sqlite":
         shutil.copy(request.getfixturevalue("filled_sqlite"), tmp_path / "shop.db")
         yield patient.but(database_url=f"sqlite:///{tmp_path / 'shop.db'}")
         return
     with fresh_postgresql_database(request.getfixturevalue("filled_postgresql")) as url:
         yield patient.but(database_url=url)
+
+
+on_both = pytest.mark.parametrize("settings", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -107,6 +109,7 @@ def test_an_index_leads_from_an_order_to_all_that_goes_with_it() -> None:
         assert part.column in {columns[0].name for columns in [*keys, *unique] if columns}, part.table.name
 
 
+@on_both
 def test_what_ended_goes_and_nothing_else(here: Runtime, forward: Clock) -> None:
     newer = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
     before = everything(here)
@@ -135,6 +138,7 @@ def test_what_ended_goes_and_nothing_else(here: Runtime, forward: Clock) -> None
     assert list(prune(forward() - OLD)) == []
 
 
+@on_both
 def test_the_audit_still_finds_what_is_wrong(here: Runtime, forward: Clock) -> None:
     prune_all(forward)
     with here.database.transaction() as session:
@@ -145,33 +149,30 @@ def test_the_audit_still_finds_what_is_wrong(here: Runtime, forward: Clock) -> N
     assert violations() == {"stock adds up", "nothing belongs to an order that is not there"}
 
 
-def test_what_has_not_ended_for_so_long_stays(here: Runtime, forward: Clock) -> None:
+def test_what_has_not_ended_for_so_long_stays_and_counting_takes_nothing(here: Runtime, forward: Clock) -> None:
     before = everything(here)
 
     assert list(prune(forward() - timedelta(days=92))) == []
+    assert retention.count(forward() - OLD) == len(ended(before)[0])
 
     assert everything(here) == before
 
 
-def test_one_that_was_made_long_ago_and_ended_lately_stays(here: Runtime, clock: Clock) -> None:
-    clock.forward(timedelta(days=91).total_seconds())
-    prune_all(clock)
-    waiting = [row["id"] for row in everything(here)["saga_instances"] if row["status"] in {"pending", "running"}]
-    for saga_id in waiting:
-        sagas.cancel(saga_id)
-
-    assert prune_all(clock) == 0
-
-
-def test_one_whose_customer_was_not_told_stays_until_it_is(here: Runtime, clock: Clock) -> None:
-    clock.forward(timedelta(days=91).total_seconds())
-    prune_all(clock)
+def test_one_that_ended_lately_stays_and_one_whose_customer_was_not_told_until_it_is(
+    here: Runtime, forward: Clock
+) -> None:
+    prune_all(forward)
+    for row in everything(here)["saga_instances"]:
+        if row["status"] in {"pending", "running"}:
+            sagas.cancel(row["id"])
+    assert prune_all(forward) == 0
 
     with here.database.reading() as session:
-        entry = session.scalars(select(OutboxEntry)).one()
+        entry = session.scalars(select(OutboxEntry)).first()
+    assert entry
     celery.tasks[entry.subscriber].apply(kwargs={"saga_id": entry.saga_id, "event_id": entry.event_id})
 
-    assert prune_all(clock) == 1
+    assert prune_all(forward) == 1
 
 
 def test_a_late_message_does_nothing(here: Runtime, forward: Clock) -> None:
@@ -246,6 +247,7 @@ def test_a_key_that_is_used_again_makes_a_new_order(here: Runtime, clock: Clock)
     assert violations() == set()
 
 
+@on_both
 def test_the_archive_has_everything_exactly(here: Runtime, forward: Clock, tmp_path: Path) -> None:
     before = everything(here)
     orders, sagas = ended(before)
@@ -272,16 +274,3 @@ def _as_stored(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     kinds: dict[type, Any] = {UtcDateTime: datetime.fromisoformat, Money: Decimal}
     read = {column.name: kinds.get(type(column.type), lambda value: value) for column in table.columns}
     return {name: None if value is None else read[name](value) for name, value in row.items()}
-
-
-def test_dry_counting_says_what_would_go(here: Runtime, forward: Clock) -> None:
-    before = everything(here)
-
-    assert retention.count(forward() - OLD) == len(ended(before)[0])
-
-    assert everything(here) == before
-
-
-def test_nothing_newer_is_even_looked_at(here: Runtime, clock: Clock) -> None:
-    moment = clock()
-    assert first_id_of(moment - timedelta(minutes=1)) < new_id() < first_id_of(moment + timedelta(minutes=1))

@@ -15,7 +15,6 @@ from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import ROOT
 from cli.embedded import EmbeddedStack
-from tests.databases.aged import ORDERS, old, sagas  # noqa: F401
 from tests.databases.plans import (
     Executed,
     explain,
@@ -28,6 +27,7 @@ from tests.databases.plans import (
 )
 from tests.databases.test_audit_on_a_live_database import unfinished
 from tests.databases.test_sweep_cost import finish_sagas
+from tests.testkit.orders import OLD_ORDERS, saga_ids
 from workflows.operations.archive import Archive
 from workflows.operations.audit import audit
 from workflows.operations.retention import prune
@@ -74,12 +74,10 @@ main()
 
 
 def pruning(here: Runtime, archive: Path, program: str | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, *(["-c", program] if program else ["-m", "app"])]
-    return subprocess.run(
-        [*command, "prune", "--older-than", "90d", "--archive", str(archive), "--batch", "5"],
-        cwd=ROOT, env={**os.environ, "DATABASE_URL": here.settings.database_url}, capture_output=True, text=True,
-        check=False, timeout=200,
-    )  # fmt: skip
+    command = [sys.executable, *(["-c", program] if program else ["-m", "app"]), "prune"]
+    command += ["--older-than", "90d", "--archive", str(archive), "--batch", "5"]
+    environment = {**os.environ, "DATABASE_URL": here.settings.database_url}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
 
 def archived(path: Path) -> list[str]:
@@ -87,12 +85,12 @@ def archived(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("moment", KILLED)
-def test_killed_in_the_middle_and_run_again(here: Runtime, old: set[str], tmp_path: Path, moment: str) -> None:  # noqa: F811
+def test_killed_in_the_middle_and_run_again(here: Runtime, old: set[str], tmp_path: Path, moment: str) -> None:
     path = tmp_path / "orders.jsonl"
     killed = pruning(here, path, PROGRAM.format(killed=KILLED[moment]))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left, kept = sagas(here), archived(path)
-    assert len(left) == ORDERS - 10  # two batches
+    left, kept = saga_ids(here), archived(path)
+    assert len(left) == OLD_ORDERS - 10  # two batches
     assert left | set(kept) == old
     assert len(left & set(kept)) == (0 if moment == "in the middle of a line" else 5)
     assert list(audit()) == []
@@ -100,14 +98,14 @@ def test_killed_in_the_middle_and_run_again(here: Runtime, old: set[str], tmp_pa
     again = pruning(here, path)
 
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1].startswith(f"{ORDERS - 10} orders (")
-    assert sagas(here) == set()
+    assert again.stdout.splitlines()[-1].startswith(f"{OLD_ORDERS - 10} orders (")
+    assert saga_ids(here) == set()
     assert set(archived(path)) == old
     assert path.read_text().count("\n") == len(archived(path))
     assert list(audit()) == []
 
 
-def test_two_at_once_share_the_work(here: Runtime, old: set[str], tmp_path: Path) -> None:  # noqa: F811
+def test_two_at_once_share_the_work(here: Runtime, old: set[str], tmp_path: Path) -> None:
     before = datetime.now(UTC) - timedelta(days=90)
 
     def prune_into(path: Path) -> int:
@@ -118,12 +116,12 @@ def test_two_at_once_share_the_work(here: Runtime, old: set[str], tmp_path: Path
     with ThreadPoolExecutor() as pool:
         taken = sum(pool.map(prune_into, paths))
 
-    assert taken == ORDERS
+    assert taken == OLD_ORDERS
     assert sorted(archived(paths[0]) + archived(paths[1])) == sorted(old)
     assert list(audit()) == []
 
 
-def test_a_shop_at_work_loses_nothing(here: Runtime, old: set[str]) -> None:  # noqa: F811
+def test_a_shop_at_work_loses_nothing(here: Runtime, old: set[str]) -> None:
     celery.conf.task_always_eager = False
     before = datetime.now(UTC) - timedelta(days=90)
     placed = set()
@@ -139,7 +137,7 @@ def test_a_shop_at_work_loses_nothing(here: Runtime, old: set[str]) -> None:  # 
         while unfinished(here):
             assert datetime.now(UTC) < give_up
 
-    assert sagas(here) == placed
+    assert saga_ids(here) == placed
     assert list(audit()) == []
 
 

@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator
-from uuid import uuid4
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -29,28 +29,26 @@ def log() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-@pytest.mark.parametrize("sqlstate", ["23502", "23505", "23514", "22P02", "22001", "42P01"])
+FAILING = {
+    "23502": "INSERT INTO private (address) VALUES (:address)",  # quotes the row
+    "23505": "INSERT INTO private (id, address) VALUES (1, :address), (2, :address)",  # quotes the key
+    "23514": "INSERT INTO private (id, address) VALUES (-1, :address)",
+    "22P02": "SELECT CAST(:address AS integer)",  # quotes the value in its first line
+    "22001": "INSERT INTO private (id, address) VALUES (1, :address || '0123456789')",
+    "42P01": "SELECT :address FROM nowhere",  # quotes the statement as it was sent
+}
+
+
+@pytest.mark.parametrize("sqlstate", FAILING)
 def test_postgresql_repeats_no_value(sqlstate: str, log: io.StringIO) -> None:
     require_postgresql()
-    database = Database(POSTGRESQL)
-    table = f"private_{uuid4().hex[:12]}"
-    failing = {
-        "23502": f"INSERT INTO {table} (address) VALUES (:address)",  # quotes the row
-        "23505": f"INSERT INTO {table} (id, address) VALUES (1, :address), (2, :address)",  # quotes the key
-        "23514": f"INSERT INTO {table} (id, address) VALUES (-1, :address)",
-        "22P02": "SELECT CAST(:address AS integer)",  # quotes the value in its first line
-        "22001": f"INSERT INTO {table} (id, address) VALUES (1, :address || '0123456789')",
-        "42P01": "SELECT :address FROM nowhere",  # quotes the statement as it was sent
-    }[sqlstate]
     columns = "id integer NOT NULL CHECK (id > 0), address varchar(20) UNIQUE"
-    try:
+    with closing(Database(POSTGRESQL)) as database:
         with pytest.raises(DBAPIError) as raised, database.transaction() as session:
-            session.execute(text(f"CREATE TEMPORARY TABLE {table} ({columns})"))
-            session.execute(text(failing), {"address": ADDRESS})
+            session.execute(text(f"CREATE TEMPORARY TABLE private ({columns})"))
+            session.execute(text(FAILING[sqlstate]), {"address": ADDRESS})
         assert getattr(raised.value.orig, "pgcode", None) == sqlstate
-        expect_discreet(raised.value, log, says=failing.split()[0])
-    finally:
-        database.close()
+        expect_discreet(raised.value, log, says=FAILING[sqlstate].split()[0])
 
 
 def test_the_shop_repeats_no_value(here: Runtime, log: io.StringIO) -> None:

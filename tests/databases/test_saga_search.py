@@ -7,7 +7,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from app.runtime import Runtime
 from bench.generated_sagas import generate
@@ -31,25 +30,26 @@ TYPES = ("order", "order-choreography", "declared-no-more")
 STEPS = ("reserve_stock", "process_payment")
 CUSTOMERS = ("guest", "customer-123", "o'brien %", "")
 
-MANY, PER_PAGE = 100_000, 20
+MANY, PER_PAGE = 50_000, 20
 
 
 def a_saga(**columns: Any) -> SagaInstance:
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    saga_id = new_id()
-    defaults: dict[str, Any] = {
-        "id": saga_id,
-        "aggregate_id": saga_id,
-        "saga_type": "order",
-        "status": SagaStatus.COMPLETED,
-        "state": "STARTED",
-        "steps": [],
-        "payload": {},
-        "state_history": [],
-        "created_at": moment,
-        "updated_at": moment,
-    }
-    return SagaInstance(**{**defaults, **columns})
+    moment, saga_id = datetime(2026, 1, 1, tzinfo=UTC), new_id()
+    return SagaInstance(
+        **{
+            "id": saga_id,
+            "aggregate_id": saga_id,
+            "saga_type": "order",
+            "status": SagaStatus.COMPLETED,
+            "state": "STARTED",
+            "steps": [],
+            "payload": {},
+            "state_history": [],
+            "created_at": moment,
+            "updated_at": moment,
+            **columns,
+        }
+    )
 
 
 def random_sagas(count: int) -> list[SagaInstance]:
@@ -163,23 +163,22 @@ OLD = """
     UPDATE saga_instances SET saga_type = 'declared-no-more', status = 'completed', current_step = NULL,
            payload = '{"customer_id": "frequent"}' WHERE order_id = 'order-4'"""
 
-NEW = """
+ALIKE = """
     UPDATE saga_instances SET status = 'running', saga_type = 'order-choreography', current_step = NULL,
-           payload = '{"customer_id": "frequent"}' WHERE id > :last"""
+           payload = '{"customer_id": "frequent"}'"""
 
 
 @pytest.fixture
 def many(here: Runtime) -> None:
-    """Few old sagas of every kind, and very many new ones that are all alike."""
-    dialect = here.database.engine.dialect.name
+    """Few old sagas of every kind, and very many new ones that are all alike; what the planner believes is old, too."""
     generate(here, 1, 2000, only="saga_instances")
     make_some_rare(here)
-    if dialect == "postgresql":
+    if here.database.engine.dialect.name == "postgresql":
         leave_to_the_test(here, "saga_instances")
-        maintain(here, "ANALYZE")  # and not again: what the planner believes is as old as those
+        maintain(here, "ANALYZE")
     generate(here, 2001, MANY, only="saga_instances", analyze=False)
     with here.database.transaction() as session:
-        session.execute(text(NEW.replace(":last", "'00000001-0000-7000-8000-0000000007d0'").replace('": "', '"\\: "')))
+        session.connection().exec_driver_sql(f"{ALIKE} WHERE id > '00000001-0000-7000-8000-0000000007d0'")
 
 
 def make_some_rare(here: Runtime) -> None:
@@ -191,7 +190,7 @@ def make_some_rare(here: Runtime) -> None:
 def forget_what_is_rare(here: Runtime) -> None:
     """Have statistics that never saw any of it: a sample of very many rows may miss the few."""
     with here.database.transaction() as session:
-        session.connection().exec_driver_sql(NEW.partition("WHERE")[0])
+        session.connection().exec_driver_sql(ALIKE)
     maintain(here, "VACUUM ANALYZE")
     make_some_rare(here)
 
@@ -243,20 +242,10 @@ def test_on_sqlite_a_page_does_little_work_wherever_the_matches_are(here: Runtim
         plans = [sqlite_plan(here, one) for one in statements]
         assert not [plan for plan in plans if "SCAN saga_instances" in plan and "PRIMARY" not in plan], filters
         assert sum(steps_of_the_machine(here, one) for one in statements) < 1000 * PER_PAGE, filters
-
-
-SEARCHED = ("saga_steps", "payments", "shipments", "events", "saga_instances")
-
-
-@on_sqlite
-@pytest.mark.usefixtures("many")
-def test_a_search_looks_into_indexes_only(here: Runtime, executed: list[Executed]) -> None:
     executed.clear()
     saga_search.find_by_id(new_id())
-    plans = [sqlite_plan(here, one) for one in [*executed] if any(table in one[0] for table in SEARCHED)]
-
-    assert len(plans) >= len(SEARCHED)
-    assert not [plan for plan in plans if any(f"SCAN {table}" in plan for table in SEARCHED)]
+    assert len(executed) >= 5
+    assert not [plan for plan in (sqlite_plan(here, one) for one in [*executed]) if plan.startswith("SCAN ")]
 
 
 @pytest.mark.usefixtures("many")

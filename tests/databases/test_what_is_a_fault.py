@@ -2,31 +2,32 @@
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from app.celery import app as celery
 from app.database import Database
 from app.errors import DatabaseUnavailable, StepUnavailable
 from app.runtime import Runtime
+from app.sagas import sagas
 from cli.embedded import EmbeddedStack
-from durable_sagas import recovery
+from durable_sagas.models import SagaInstance, SagaStep
 from durable_sagas.recovery import SweepResult
 from tasks.gateways.ledger import ledger_transaction
 from tasks.gateways.simulated_network import SimulatedNetwork
 from tests.databases.breaker import raising
-from tests.testkit.messages import Clock, Post
-from workflows.orders import Item, NewOrder, Pattern, place
-
-on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+from tests.databases.plans import on_postgresql, on_sqlite
+from tests.testkit.messages import Clock, Post, run
+from tests.testkit.processes import wait_for
+from workflows.operations.audit import audit
+from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 
 FAULTS = ["08006", "28P01", "40001", "40P01", "53100", "53200", "53300", "57014", "57P01", "57P03", "58030", "XX000"]
 FAULTS += ["25006", "25P03", "55P03"]
@@ -63,42 +64,27 @@ def test_a_pool_that_is_used_up_is_a_fault(here: Runtime) -> None:
             stack.enter_context(here.database.reading())
 
 
-def read_only(session: Session) -> None:
-    session.connection().exec_driver_sql("PRAGMA query_only = ON")
-    session.execute(text("DELETE FROM notifications"))
-
-
-def full(session: Session) -> None:
-    session.connection().exec_driver_sql("PRAGMA max_page_count = 1")
-    session.execute(text("CREATE TABLE filler AS SELECT zeroblob(1000000)"))
-
-
 @on_sqlite
-@pytest.mark.parametrize("fail", [read_only, full])
-def test_real_errors_of_sqlite_are_faults(here: Runtime, fail: Callable[[Session], None]) -> None:
-    with pytest.raises(DatabaseUnavailable), here.database.transaction() as session:
-        fail(session)
-    here.database.close()
-
-
-@on_sqlite
-def test_a_locked_file_of_sqlite_is_a_fault(here: Runtime) -> None:
-    with here.database.transaction() as writer:
-        writer.execute(text("DELETE FROM notifications"))
-        with pytest.raises(DatabaseUnavailable, match="locked"), here.database.reading() as session:
-            connection = session.connection()
-            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-            connection.exec_driver_sql("DELETE FROM notifications")
-    here.database.close()
-
-
-@on_sqlite
-def test_what_is_no_database_is_a_fault_and_a_missing_table_is_not(here: Runtime, tmp_path: Path) -> None:
+def test_real_errors_of_sqlite_are_faults_and_a_missing_table_is_not(here: Runtime, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database\n" * 1000)
     with pytest.raises(DatabaseUnavailable), Database(f"sqlite:///{tmp_path / 'text.db'}").reading():
         pass
     with pytest.raises(DBAPIError, match="no such table"), here.database.transaction() as session:
         session.execute(text("SELECT * FROM missing"))
+    with here.database.transaction() as writer:
+        writer.execute(text("DELETE FROM notifications"))
+        with pytest.raises(DatabaseUnavailable, match="locked"), here.database.reading() as session:
+            session.connection().exec_driver_sql("PRAGMA busy_timeout = 0")
+            session.execute(text("DELETE FROM notifications"))
+    for limit, statement in {
+        "query_only = ON": "DELETE FROM notifications",
+        "max_page_count = 1": "CREATE TABLE filler AS SELECT zeroblob(1000000)",
+    }.items():
+        here.database.close()  # the next connection is a new one, without the limit
+        with pytest.raises(DatabaseUnavailable), here.database.transaction() as session:
+            session.connection().exec_driver_sql(f"PRAGMA {limit}")
+            session.execute(text(statement))
+    here.database.close()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2"])
@@ -121,7 +107,7 @@ def test_the_embedded_scheduler_and_the_sweeps_task_survive_a_fault(
         swept.set()
         return SweepResult(0, 0, 0)
 
-    monkeypatch.setattr(recovery, "sweep", sweep)
+    monkeypatch.setattr(sagas.recovery, "sweep", sweep)
     celery.conf.task_always_eager = False
     here.settings = here.settings.but(sweep_seconds=0.01)
     with EmbeddedStack(here), caplog.at_level(logging.WARNING):
@@ -138,12 +124,63 @@ def test_a_sweep_that_fails_leaves_the_next_one_all_its_work(
     post.waiting.clear()
     clock.forward(here.settings.stall_seconds + 1)
     with monkeypatch.context() as broken:
-        broken.setattr(here.database.engine.dialect, "do_commit", refuse)
+        broken.setattr(here.database.engine.dialect, "do_commit", Mock(side_effect=OSError("the disk is gone")))
         assert celery.tasks["orchestrator.sweep"].apply().failed()
 
     assert celery.tasks["orchestrator.sweep"].apply().result == {"driven": 1, "timed_out": 0, "resent": 0, "locked": 0}
     assert {message.kwargs["saga_id"] for message in post.waiting} == {placed.saga_id}
 
 
-def refuse(_: object) -> None:
-    raise OSError("the disk is gone")
+@pytest.fixture
+def placed(post: Post) -> PlacedOrder:
+    """An order whose stock is to be reserved next."""
+    placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
+    post.deliver("orders.create_order")
+    return placed
+
+
+@contextmanager
+def reserving_beside(here: Runtime, post: Post) -> Iterator[Connection]:
+    """Have the order's stock reserved while somebody else, who is yielded, holds the book's row."""
+    reserve = threading.Thread(target=run, args=[post.take("inventory.reserve_stock")])
+    with here.database.engine.connect() as other:
+        other.execute(text("SET LOCAL deadlock_timeout = '60s'"))  # not this one is sent away
+        other.execute(text("UPDATE inventory SET title = title WHERE book_id = 'item-001'"))
+        reserve.start()
+        wait_for_a_lock(here)
+        yield other
+    reserve.join(60)
+    assert not reserve.is_alive()
+
+
+def wait_for_a_lock(here: Runtime) -> None:
+    """Wait until a transaction waits for a lock."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with here.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        wait_for("a lock to be waited for", lambda: connection.scalar(query) == 1)
+
+
+@on_postgresql
+@pytest.mark.parametrize("says", ["could not serialize access", "deadlock detected"])
+def test_a_conflict_is_tried_again(
+    here: Runtime, post: Post, placed: PlacedOrder, caplog: pytest.LogCaptureFixture, says: str
+) -> None:
+    if says == "could not serialize access":
+        here.database.close()
+        event.listen(here.database.engine, "connect", lambda driver, _: driver.set_session("REPEATABLE READ"))
+
+    with reserving_beside(here, post) as other:
+        if says == "deadlock detected":
+            other.execute(text("SELECT 1 FROM saga_instances WHERE id = :id FOR UPDATE"), {"id": placed.saga_id})
+        other.commit()
+
+    assert says in " ".join(str(vars(record).get("reason")) for record in caplog.records)
+    with here.database.reading() as session:  # at the first attempt that counts
+        row = session.get_one(SagaStep, (placed.saga_id, "reserve_stock", "action"))
+        assert (row.status, row.attempts, row.failures) == ("completed", 1, [])
+    post.deliver_all()
+    with here.database.reading() as session:
+        assert session.get_one(SagaInstance, placed.saga_id).status == "completed"
+    assert list(audit()) == []

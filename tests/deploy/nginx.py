@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.settings import ROOT
-from tests.testkit.processes import free_port, kill_group, listens, spawn, wait_for
+from tests.testkit.processes import free_port, listens, running
 from tests.testkit.servers import not_here
 
 SHIPPED = ROOT / "deploy" / "nginx" / "nginx.conf"
@@ -81,13 +81,9 @@ def nginx(
         search = f"{Path(program).parent}:{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": search, "TRUSTED_PROXIES": trusted_proxies}
         command = ["sh", str(START), str(config), str(folder / "trusted-proxies.conf")]
-        process = spawn(command, environment, folder / "nginx.log")
-        try:
-            wait_for(f"nginx, see {folder}/nginx.log", lambda: listens(port))
+        with running(command, environment, folder / "nginx.log", lambda: listens(port)):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            kill_group(process)
-            names.shutdown()
+        names.shutdown()
 
 
 TLS_PROXY = """
@@ -128,9 +124,6 @@ def tls_proxy(folder: Path, inner: str, address: str) -> Iterator[int]:
     config = folder / "nginx.conf"
     text = TLS_PROXY.format(folder=folder, port=port, inner=inner, address=address)
     config.write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
-    process = spawn([program, "-e", "stderr", "-c", str(config)], dict(os.environ), folder / "nginx.log")
-    try:
-        wait_for(f"the TLS proxy, see {folder}/nginx.log", lambda: listens(port))
+    command = [program, "-e", "stderr", "-c", str(config)]
+    with running(command, dict(os.environ), folder / "nginx.log", lambda: listens(port)):
         yield port
-    finally:
-        kill_group(process)

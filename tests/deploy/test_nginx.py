@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from http.cookies import SimpleCookie
 from pathlib import Path
 from secrets import randbelow
@@ -27,7 +27,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.deploy.nginx import START, nginx, nginx_program, tls_proxy
 from tests.testkit.client import PASSWORD
-from tests.testkit.processes import free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.processes import free_port, kill_group, listens, process_environment, running, wait_for
 from tests.testkit.shop import Answer, Shop, http_transport
 from web.auth.rate_limits import Limit
 
@@ -36,21 +36,12 @@ ORDER = {"items": [{"product_id": "item-001", "quantity": 1}]}
 SHORT = {"bookId": "item-001", "quantity": 1}
 
 
-@contextmanager
-def web(settings: Settings, address: str, log: Path, workers: int = 2) -> Iterator["subprocess.Popen[bytes]"]:
+def web(
+    settings: Settings, address: str, log: Path, workers: int = 2
+) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     bind = ["--bind", f"{address}:{settings.port}", "--workers", str(workers), "--preload", "--no-control-socket"]
     command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
-    process = spawn(command, process_environment(settings), log)
-
-    def open_() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((address, settings.port)) == 0
-
-    try:
-        wait_for(f"web on {address}, see {log}", open_)
-        yield process
-    finally:
-        kill_group(process)
+    return running(command, process_environment(settings), log, lambda: listens(settings.port, address))
 
 
 class DiesAfterDoing(threading.Thread):
@@ -107,28 +98,23 @@ def real(behind: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield behind
 
 
-def shop_at(base: str, settings: Settings) -> Shop:
-    return Shop(http_transport(base), Runtime(settings))
-
-
 def count(shop: Shop, table: str) -> int:
     return int(shop.rows(f"SELECT count(*) FROM {table}")[0][0])
 
 
-@pytest.fixture
-def dying(real: Settings, tmp_path: Path) -> Iterator[tuple[Shop, DiesAfterDoing]]:
+@pytest.fixture(scope="module")
+def dying(real: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, DiesAfterDoing]]:
     """A shop of two web servers, of which one dies of every request right after having done it."""
     dies = DiesAfterDoing(real.port)
     dies.start()
-    with closing(dies), nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base:
-        shop = shop_at(base, real)
-        yield shop, dies
-        shop.here.close()
+    folder = tmp_path_factory.mktemp("dying")
+    with closing(dies), nginx(folder, real.port, {"web": [FIRST, SECOND]}) as base, closing(Runtime(real)) as here:
+        yield Shop(http_transport(base), here), dies
 
 
-def until_it_has_died(dies: DiesAfterDoing, ask: Any, wanted: int = 3) -> list[Answer]:
+def until_it_has_died(dies: DiesAfterDoing, ask: Callable[[], Answer], wanted: int = 3) -> list[Answer]:
     """Ask until some of what was asked has met the server that dies; which one is asked is nginx's choice."""
-    answers = []
+    answers: list[Answer] = []
     before = len(dies.done)
     while len(dies.done) < before + wanted:
         answers.append(ask())
@@ -170,13 +156,16 @@ def test_a_clients_own_key_is_its_own(dying: tuple[Shop, DiesAfterDoing]) -> Non
     assert count(shop, "orders") == before + 1
 
 
-def test_a_killed_server_is_not_noticed(real: Settings, tmp_path: Path) -> None:
+def test_a_killed_server_is_not_noticed(behind: Settings, tmp_path: Path) -> None:
+    settings = behind.but(port=free_port(FIRST, SECOND))
     with (
-        web(real, SECOND, tmp_path / "second") as second,
-        nginx(tmp_path, real.port, {"web": [FIRST, SECOND]}) as base,
+        web(settings, FIRST, tmp_path / "first", workers=1),
+        web(settings, SECOND, tmp_path / "second", workers=1) as second,
+        nginx(tmp_path, settings.port, {"web": [FIRST, SECOND]}) as base,
         ThreadPoolExecutor(6) as clients,
+        closing(Runtime(settings)) as here,
     ):
-        shop = shop_at(base, real)
+        shop = Shop(http_transport(base), here)
         before = count(shop, "orders")
         answers = []
         for number, answer in enumerate(clients.map(lambda _: shop.post("/orders", SHORT), range(60))):
@@ -187,13 +176,17 @@ def test_a_killed_server_is_not_noticed(real: Settings, tmp_path: Path) -> None:
         assert second.returncode == -signal.SIGKILL
         assert set(answers) == {202}
         assert count(shop, "orders") == before + 60
-        shop.here.close()
 
 
-@pytest.fixture
-def address(real: Settings, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nginx")
+
+
+@pytest.fixture(scope="module")
+def address(real: Settings, folder: Path) -> Iterator[str]:
     """Where nginx listens before one web server."""
-    with nginx(tmp_path, real.port, {"web": [FIRST]}) as base:
+    with nginx(folder, real.port, {"web": [FIRST]}) as base:
         yield base
 
 
@@ -214,7 +207,7 @@ def logged(folder: Path, path: str, count: int = 1) -> list[dict[str, Any]]:
     return found
 
 
-def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: str, tmp_path: Path) -> None:
+def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: str, folder: Path) -> None:
     call = http_transport(address)
     saga_id = call("POST", "/orders", SHORT, {}).body["sagaId"]
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=200)
@@ -227,7 +220,7 @@ def test_live_pages_come_as_they_are_written_and_metrics_stay_inside(address: st
     asked = ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/flower/metrics", "/flower/x/../metrics"]
     asked += ["/grafana/metrics", "/grafana/metrics/plugins/x"]
     assert {call("GET", path, None, {}).status for path in asked} == {404}
-    inside = logged(tmp_path, "metrics", len(asked))
+    inside = logged(folder, "metrics", len(asked))
     assert len(inside) == len(asked)
     assert {line["upstream"] for line in inside} == {""}
 
@@ -257,11 +250,11 @@ def test_pages_of_other_sites_have_flower_do_nothing(address: str) -> None:
     assert [status(*asked) for asked in (("POST", "same-origin"), ("POST", "none"), ("GET", "cross-site"))] == [502] * 3
 
 
-def test_what_is_too_large_or_finds_nobody_is_told_as_the_web_server_would(address: str, tmp_path: Path) -> None:
+def test_what_is_too_large_or_finds_nobody_is_told_as_the_web_server_would(address: str, folder: Path) -> None:
     call = http_transport(address)
-    answer = call("POST", "/api/v1/orders", {"customer_id": "x" * 2**20}, {})
+    answer = call("POST", "/api/v1/products", {"name": "x" * 2**20}, {})
     assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
-    assert [line["upstream"] for line in logged(tmp_path, "orders")] == [""]  # which was spared it
+    assert [line["upstream"] for line in logged(folder, "products")] == [""]  # which was spared it
     answer = call("GET", "/flower/", None, {})  # nobody is called that here
     assert (answer.status, answer.headers["Content-Type"]) == (502, "application/problem+json")
 

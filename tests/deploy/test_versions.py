@@ -61,16 +61,6 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_the_running_version_is_recorded_and_the_same_source_has_the_same_tag(machine: Machine) -> None:
-    assert machine.make("up").returncode == 0
-
-    first = machine.variables()["CLOUDMART_VERSION"]
-    assert {machine.versions(service)[0] for service in ROLLED} == {first}
-    before = machine.docker["containers"]
-    assert machine.make("up").returncode == 0
-    assert (machine.variables()["CLOUDMART_VERSION"], machine.docker["containers"]) == (first, before)
-
-
 def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machine) -> None:
     machine.make("up")
     before, containers = machine.variables(), machine.docker["containers"]
@@ -81,22 +71,18 @@ def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machi
 
     assert refused.returncode != 0
     assert f"make roll VERSION={before['CLOUDMART_VERSION']}" in refused.stderr
+    assert machine.make("scale", "SERVICE=payments").returncode == 2  # without the number
     assert machine.variables() == before
     assert machine.docker["containers"] == containers
     assert machine.docker["tags"][before["CLOUDMART_VERSION"]] == image
 
 
-def test_an_up_that_fails_is_not_recorded(machine: Machine) -> None:
-    machine.make("up")
-    before = machine.variables()
-    machine.write_source("broken")
-    assert machine.make("up").returncode != 0
-    assert machine.variables() == before
-
-
 def test_a_roll_records_its_version_and_an_older_one_can_be_rolled_back_to(machine: Machine) -> None:
     machine.make("up")
     first = machine.variables()["CLOUDMART_VERSION"]
+    before = machine.docker["containers"]
+    assert machine.make("up").returncode == 0  # the same source has the same tag
+    assert (machine.variables()["CLOUDMART_VERSION"], machine.docker["containers"]) == (first, before)
 
     machine.write_source("second")
     assert machine.make("roll").returncode == 0
@@ -158,13 +144,6 @@ def test_scaling_touches_no_other_service(machine: Machine) -> None:
     assert (added, before.items() <= after.items()) == (["payments"], True)
     command = machine.docker["commands"][-1]
     assert command == ("compose up --detach --wait --no-deps --no-build --no-recreate --scale payments=2 payments")
-
-
-@pytest.mark.parametrize(("given", "missing"), [("SERVICE=payments", "REPLICAS"), ("REPLICAS=2", "SERVICE")])
-def test_scaling_says_what_it_needs(machine: Machine, given: str, missing: str) -> None:
-    refused = machine.make("scale", given)
-    assert refused.returncode == 2
-    assert f"{missing} is missing" in refused.stderr
 
 
 def test_make_env_writes_every_secret_once(machine: Machine) -> None:

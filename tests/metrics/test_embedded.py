@@ -18,18 +18,17 @@ from workflows.scenarios import SAGA_TYPES, SCENARIOS
 DELAY_SECONDS = 1.5
 
 
-@pytest.fixture
-def shop(seeded_database: Path, tmp_path: Path) -> Iterator[Shop]:
-    with open_shop("memory", seeded_database, tmp_path) as shop:
+@pytest.fixture(params=[{}])
+def shop(request: pytest.FixtureRequest, seeded_database: Path, tmp_path: Path) -> Iterator[Shop]:
+    """A shop with these changes to its settings."""
+    with open_shop("memory", seeded_database, tmp_path, **request.param) as shop:
         yield shop
 
 
-@pytest.fixture
-def patient_shop(seeded_database: Path, tmp_path: Path) -> Iterator[Shop]:
-    """A shop in which no deadline passes and nothing stalls, however slow the machine is."""
-    patient = {"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 120}
-    with open_shop("memory", seeded_database, tmp_path, **patient) as shop:
-        yield shop
+# no deadline passes and nothing stalls, however slow the machine is
+patient = pytest.mark.parametrize(
+    "shop", [{"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 120}], indirect=True
+)
 
 
 def test_after_orders_of_every_kind_the_counts_are_what_the_database_says(
@@ -50,12 +49,19 @@ def test_after_orders_of_every_kind_the_counts_are_what_the_database_says(
     # a count follows the commit that made it true
     shop.wait_for(lambda: (counted(), truth(shop)), lambda both: both[0] == both[1])
     seen = {name for name, *_ in counted()}
+    answer = create_app().test_client().get("/metrics")
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    samples = parse(answer.text)
+    assert of(samples, "saga_started_total", type="order") >= len(SCENARIOS)
+    assert of(samples, "database_up") == of(samples, "broker_up") == 1
+    assert ("queue_depth", frozenset({("queue", "payments")})) in samples
     assert {"saga_failed_total", "saga_compensated_total", "step_retried_total", "step_failed_total"} <= seen
 
 
-def test_the_delay_of_a_retry_is_no_waiting(patient_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@patient
+def test_the_delay_of_a_retry_is_no_waiting(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "wait", lambda *_: DELAY_SECONDS)
-    shop, before, began = patient_shop, own(), time.monotonic()
+    before, began = own(), time.monotonic()
 
     saga = shop.settle(shop.order(shop.add_book(stock=1), simulate={"payments": "fail:1"})["saga_id"])
 
@@ -74,15 +80,3 @@ def test_every_series_that_can_be_foreseen_is_there_before_anything_happens(clie
 
     assert set(SAGA_TYPES) <= there  # another test of this process may have declared a saga of its own
     assert ("saga_redriven_total", frozenset({("type", "order"), ("pattern", "orchestration")})) in own()
-
-
-def test_the_embedded_web_tells_counts_and_gauges(shop: Shop) -> None:
-    shop.settle(shop.order(shop.add_book(stock=1))["saga_id"])
-
-    answer = create_app().test_client().get("/metrics")
-
-    assert answer.content_type.startswith("text/plain; version=0.0.4")
-    samples = parse(answer.text)
-    assert of(samples, "saga_started_total", type="order") >= 1
-    assert of(samples, "database_up") == of(samples, "broker_up") == 1
-    assert ("queue_depth", frozenset({("queue", "payments")})) in samples

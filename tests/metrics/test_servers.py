@@ -11,17 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.settings import ROOT
 from tests.documents.dashboard import PANELS, expressions, metrics_in
 from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
 from tests.testkit import prometheus as own_prometheus
-from tests.testkit.processes import ENDS_WITHIN_SECONDS, free_port, process_environment, role_commands
+from tests.testkit.processes import children, free_port, kill_group, process_environment, role_commands, spawn, wait_for
 from tests.testkit.prometheus import Prometheus, promtool
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
@@ -55,16 +53,10 @@ class Payments:
         settings = self._shop.here.settings.but(
             metrics_port=self.port, metrics_host="127.0.0.1", prometheus_multiproc_dir=None
         )
-        with (self.folder / "payments.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                role_commands(settings, queues=["payments"])["payments"],
-                cwd=ROOT,
-                env=process_environment(settings) | {"TMPDIR": str(self.folder)},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._shop.wait_for(self.works, lambda works: works)
+        environment = process_environment(settings) | {"TMPDIR": str(self.folder)}
+        command = role_commands(settings, queues=["payments"])["payments"]
+        self._process = spawn(command, environment, self.folder / "payments.log")
+        wait_for("payments to tell its metrics", self.works)
 
     def works(self) -> bool:
         try:
@@ -75,24 +67,14 @@ class Payments:
 
     def kill(self) -> None:
         """Kill the worker and its pool at once, as a container is."""
-        assert self._process
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(ENDS_WITHIN_SECONDS)
+        if self._process:
+            kill_group(self._process)
 
     def kill_pool(self) -> None:
         """Kill the processes of the pool; the worker replaces them."""
         assert self._process
-        for process in self._pool():
+        for process in children(self._process.pid):
             os.kill(process, signal.SIGKILL)
-
-    def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self.kill()
-
-    def _pool(self) -> list[int]:
-        assert self._process
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        return [int(child) for child in children.split()]
 
 
 @dataclass
@@ -118,7 +100,7 @@ def run(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         opened = open_shop("postgresql+rabbitmq", seeded_database, folder, queues=[OTHERS], web_workers=2, **shared)
         shop = stack.enter_context(opened)
         payments = Payments(shop, folder)
-        stack.callback(payments.stop)
+        stack.callback(payments.kill)
         ports = {"web": shop.here.settings.port, "payments": payments.port}
         prometheus = stack.enter_context(own_prometheus.running(folder, ports))
         watched = [Watched(lambda port=port: fetch(port)) for port in ports.values()]  # type: ignore[misc]
@@ -180,10 +162,16 @@ def test_increases_over_all_targets_and_restarts_are_what_the_database_says(run:
 
 def test_the_restarted_worker_counts_anew_and_leaves_nothing_of_the_killed_one(run: Run) -> None:
     charge = {"step": "process_payment", "operation": "action", "type": "order"}
-    since = of(parse(fetch(run.payments.port)), "step_completed_total", **charge)
+    samples = parse(fetch(run.payments.port))
+    since = of(samples, "step_completed_total", **charge)
 
     assert 0 < since < run.happened["step_completed_total", "order", "process_payment", "action"]
     assert len(list(run.payments.folder.glob("cloudmart-metrics-*"))) == 1
+    # what waited for the worker was timed: it does not start within a second
+    assert of(samples, "queue_wait_seconds_count", queue="payments") >= len(KINDS)
+    assert of(samples, "queue_wait_seconds_sum", queue="payments") > 1
+    for port in (run.payments.port, run.shop.here.settings.port):
+        promtool("check", "metrics", stdin=fetch(port))
 
 
 def test_while_nobody_takes_messages_the_web_tells_of_them_and_of_the_sagas_that_wait(run: Run) -> None:
@@ -195,36 +183,20 @@ def test_while_nobody_takes_messages_the_web_tells_of_them_and_of_the_sagas_that
     assert of(away, "database_up") == of(away, "broker_up") == 1
 
 
-def test_what_waited_for_the_worker_was_timed(run: Run) -> None:
-    samples = parse(fetch(run.payments.port))
+def test_every_panels_queries_yield_data_of_our_metrics(run: Run) -> None:
+    def missing() -> list[str]:
+        def has_data(expression: str) -> bool:
+            found = run.prometheus.query(expression.replace("$__rate_interval", "15m"))
+            return any(series["value"][1] != "NaN" for series in found)
 
-    assert of(samples, "queue_wait_seconds_count", queue="payments") >= len(KINDS)
-    assert of(samples, "queue_wait_seconds_sum", queue="payments") > 1  # a worker does not start faster
+        return [expression for panel in PANELS for expression in expressions(panel) if not has_data(expression)]
 
-
-def test_no_metric_is_badly_formed(run: Run) -> None:
-    promtool("check", "metrics", stdin=fetch(run.payments.port))
-    promtool("check", "metrics", stdin=fetch(run.shop.here.settings.port))
-
-
-def has_data(found: list[dict[str, Any]]) -> bool:
-    return any(series["value"][1] != "NaN" for series in found)
-
-
-@pytest.mark.parametrize("panel", PANELS, ids=[str(panel["title"]) for panel in PANELS])
-def test_a_panels_queries_yield_data_of_our_metrics(run: Run, panel: dict[str, Any]) -> None:
-    for expression in expressions(panel):
-        assert metrics_in(expression) <= run.exported | {"up"}
-        asked = expression.replace("$__rate_interval", "15m")
-        # a target that was late once has no data until it is scraped again
-        run.shop.wait_for(partial(run.prometheus.query, asked), has_data)
-
-
-def test_the_dashboard_shows_every_metric_that_there_is(run: Run) -> None:
+    # a target that was late once has no data until it is scraped again
+    run.shop.wait_for(missing, lambda expressions: not expressions)
     shown = {name for panel in PANELS for expression in expressions(panel) for name in metrics_in(expression)}
     parts = {name.removesuffix("_sum").removesuffix("_count").removesuffix("_bucket") for name in run.exported}
-
-    assert {name.removesuffix("_bucket") for name in shown} - {"up"} == parts
+    assert shown <= run.exported | {"up"}
+    assert {name.removesuffix("_bucket") for name in shown} - {"up"} == parts  # every metric that there is
 
 
 def test_prometheus_takes_every_alert_and_none_fires_for_what_is_well(run: Run) -> None:

@@ -37,7 +37,7 @@ def use_as(connection: Connection, tables: MetaData) -> None:
         for key in table.foreign_keys:
             row[key.parent.name] = written[key.column.table.name][key.column.name]
         connection.execute(table.insert().values(row))
-        assert dict(connection.execute(_its_row(table, row)).mappings().one()) == row
+        assert dict(connection.execute(select(table).where(*_where(table, row))).mappings().one()) == row
         written[table.name] = row
     for table in reversed(tables.sorted_tables):
         row = written[table.name]
@@ -47,27 +47,18 @@ def use_as(connection: Connection, tables: MetaData) -> None:
         assert connection.execute(table.delete().where(*_where(table, row))).rowcount == 1
 
 
-def _its_row(table: Table, row: dict[str, Any]) -> Any:
-    return select(table).where(*_where(table, row))
-
-
 def _where(table: Table, row: dict[str, Any]) -> list[Any]:
     return [column == row[column.name] for column in table.primary_key]
 
 
 def _value(kind: Any) -> Any:
-    """Return something that a column of this type takes."""
-    match kind:
-        case Uuid():
-            return UUID(int=7)
-        case Integer():
-            return 0  # as stock it keeps every constraint
-        case Numeric():
-            return Decimal("1.50")
-        case Boolean():
-            return True
-        case DateTime():
-            return datetime(2026, 1, 1, tzinfo=UTC)
-        case JSON():
-            return {"a": [1, "b"]}
-    return "x"
+    """Return something that a column of this type takes; 0 as stock keeps every constraint."""
+    values = {
+        Uuid: UUID(int=7),
+        Integer: 0,
+        Numeric: Decimal("1.50"),
+        Boolean: True,
+        DateTime: datetime(2026, 1, 1, tzinfo=UTC),
+        JSON: {"a": [1, "b"]},
+    }
+    return next((value for of_kind, value in values.items() if isinstance(kind, of_kind)), "x")

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,26 +13,16 @@ from app import migrations
 from app.errors import MigrationFailed
 from app.migrations import ADVISORY_LOCK_KEY, config, migrate, status
 from app.settings import ROOT
+from tests.testkit.processes import wait_for
 
 PATIENCE_SECONDS = 60
 
 
 def migrating(database_url: str) -> "subprocess.Popen[str]":
+    command, environment = [sys.executable, "-m", "app", "migrate"], {**os.environ, "DATABASE_URL": database_url}
     return subprocess.Popen(
-        [sys.executable, "-m", "app", "migrate"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def newest(database_url: str) -> bool:
@@ -79,11 +67,11 @@ def test_a_migration_lets_others_pass_while_it_cannot_have_a_table(
     with ThreadPoolExecutor() as pool, engine.connect() as reader:
         reader.execute(text("SELECT 1 FROM saga_instances"))  # and goes on reading for long
         migration = pool.submit(migrate, filled)
-        wait_for(lambda: waits_for_lock(engine))
+        wait_for("a lock to be waited for", lambda: waits_for_lock(engine))
         with engine.connect() as shop:
             shop.execute(text("SET statement_timeout = '20s'"))
             shop.execute(text("SELECT 1 FROM saga_instances LIMIT 1"))  # stands behind the migration, and passes
-        wait_for(lambda: "a table is in use, the migration tries again" in caplog.messages)
+        wait_for("a try", lambda: "a table is in use, the migration tries again" in caplog.messages)
         reader.rollback()
         migration.result(PATIENCE_SECONDS)
 
@@ -116,7 +104,7 @@ def test_an_index_is_made_while_others_write_and_after_an_attempt_that_was_broke
     with ThreadPoolExecutor() as pool, engine.connect() as writer:
         writer.execute(text("UPDATE order_requests SET fingerprint = fingerprint"))
         migration = pool.submit(migrate, filled)
-        wait_for(lambda: waits_for_lock(engine))
+        wait_for("a lock to be waited for", lambda: waits_for_lock(engine))
         with engine.connect() as another:
             another.execute(text("SET lock_timeout = '20s'"))
             another.execute(text("INSERT INTO order_requests VALUES ('key:new', 'f', 'o', now())"))

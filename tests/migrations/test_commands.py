@@ -27,6 +27,13 @@ def database_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
+def execute(database_url: str, statement: str) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
 def typed(*arguments: str) -> Result:
     return CliRunner().invoke(commands, ["migrate", *arguments])
 
@@ -47,35 +54,24 @@ def test_up_status_and_down_by_make(database_url: str) -> None:
     assert where.stdout.splitlines()[2].startswith(f"pending   {NEWEST}  ")
 
 
-def test_migrate_alone_is_up(database_url: str) -> None:
+def test_migrate_alone_is_up_and_down_says_what_goes_and_wants_a_yes(database_url: str) -> None:
+    assert isinstance(typed("down", "--yes").exception, MigrationFailed)  # there is nothing below an empty database
     assert typed("status").output.startswith("database  empty\n")
     assert typed().exit_code == 0
     assert typed("status").output.endswith("Nothing is pending.\n")
 
-
-def test_down_says_what_goes_and_wants_a_yes_where_nobody_can_be_asked(database_url: str) -> None:
-    migrate(database_url)
-
-    refused = typed("down")
+    refused = typed("down")  # nobody can be asked
     assert refused.exit_code == 2
     assert "with --yes" in refused.output
     assert f"{NEWEST} takes with it: " in refused.output
     assert migrations.status(database_url).current == NEWEST
-
     assert typed("down", "--yes").exit_code == 0
     assert migrations.status(database_url).current == BEFORE
 
 
-def test_there_is_nothing_below_an_empty_database(database_url: str) -> None:
-    assert isinstance(typed("down", "--yes").exception, MigrationFailed)
-
-
 def test_a_database_that_is_newer_than_the_code_is_named(database_url: str) -> None:
     migrate(database_url)
-    engine = create_engine(database_url)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
-    engine.dispose()
+    execute(database_url, "UPDATE alembic_version SET version_num = '0999'")
 
     for command in ("up", "down", "status"):
         assert isinstance(typed(command).exception, MigrationFailed)
@@ -98,12 +94,15 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_create_writes_a_revision_in_the_house_form(database_url: str, checkout: Path) -> None:
+def test_create_writes_a_revision_in_the_house_form_for_a_database_that_has_all_others(
+    database_url: str, checkout: Path
+) -> None:
+    refused = make("migrate-create", "NAME=add_new_table", folder=checkout)
+    assert refused.returncode == 2  # make's own
+    assert f"the database is at nothing, not at {NEWEST}" in refused.stderr
+    assert not list((checkout / "migrations/versions").glob("*_add_new_table.py"))
     migrate(database_url)
-    engine = create_engine(database_url)
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE notifications"))
-    engine.dispose()
+    execute(database_url, "DROP TABLE notifications")
 
     made = make("migrate-create", "NAME=add_new_table", folder=checkout)
 
@@ -116,28 +115,13 @@ def test_create_writes_a_revision_in_the_house_form(database_url: str, checkout:
     assert "UtcDateTime" not in text_of_it
 
 
-def test_create_wants_a_database_that_has_all_the_others(database_url: str, checkout: Path) -> None:
-    refused = make("migrate-create", "NAME=add_new_table", folder=checkout)
-
-    assert refused.returncode == 2  # make's own
-    assert f"the database is at nothing, not at {NEWEST}" in refused.stderr
-    assert not list((checkout / "migrations/versions").glob("*_add_new_table.py"))
-
-
-@pytest.mark.parametrize("name", [None, "", "Add new table", "../elsewhere", "a" * 41, "a__b", "1st"])
-def test_create_refuses_a_name_that_no_file_could_have(database_url: str, name: str | None) -> None:
-    refused = typed("create", *([] if name is None else [name]))
-
-    assert refused.exit_code == 2
-    assert "NAME=add_new_table" in refused.output
-
-
-@pytest.mark.parametrize("variables", [[], ["NAME='; touch $(id).py; '"]])
-def test_make_hands_a_name_on_as_it_is(database_url: str, variables: list[str]) -> None:
+def test_create_refuses_a_name_that_no_file_could_have(database_url: str) -> None:
+    for name in ([], [""], ["Add new table"], ["../elsewhere"], ["a" * 41], ["a__b"], ["1st"]):
+        refused = typed("create", *name)
+        assert (refused.exit_code, "NAME=add_new_table" in refused.output) == (2, True), name
     before = sorted(ROOT.glob("*.py"))
 
-    ended = make("migrate-create", *variables)
+    ended = make("migrate-create", "NAME='; touch $(id).py; '")  # make hands a name on as it is
 
-    assert ended.returncode == 2
-    assert "NAME=add_new_table" in ended.stderr
+    assert (ended.returncode, "NAME=add_new_table" in ended.stderr) == (2, True)
     assert sorted(ROOT.glob("*.py")) == before

@@ -3,6 +3,7 @@
 import math
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +34,8 @@ FORGOTTEN = "nothing belongs to an order that is not there"
 @pytest.fixture
 def restored(settings: Settings) -> Iterator[Runtime]:
     """A runtime on another database, still empty."""
-    with fresh_postgresql_database() as url:
-        other = Runtime(settings.but(database_url=url))
+    with fresh_postgresql_database() as url, closing(Runtime(settings.but(database_url=url))) as other:
         yield other
-        other.close()
 
 
 def libpq(url: str) -> str:

@@ -16,7 +16,6 @@ from kombu import Connection
 DROPPED = "it is no task of ours"
 NO_MESSAGE = "it is no message"
 UNDECODABLE = "Can't decode message body"
-NO_STEP = "message for no known step, dropped"
 NO_EVENT = "message for no known event, dropped"
 NO_SAGA = "message for no known saga, dropped"
 JSON = "application/json"
@@ -131,19 +130,13 @@ def misdirected(queue: str) -> list[Forged]:
 
 def false(queue: str) -> list[Forged]:
     """Return tasks of ours that are in order, about what does not exist."""
-    step = "payments.process_payment"
-    unknown = signature(f"{queue}.fly", saga_id=NOBODY)
+    step, unknown = "payments.process_payment", signature(f"{queue}.fly", saga_id=NOBODY)
+    ids = (NOBODY, "no uuid", "\0")
+    listeners = {"payments.refund_on_failure": NO_SAGA, "notifications.notify_customer": NO_EVENT}
     return [
-        *(task(step, saga_id=saga_id, says=NO_STEP) for saga_id in (NOBODY, "no uuid", "", "\0", "\ud800")),
-        task(step, saga_id=NOBODY, says=NO_STEP, embed={"chain": [unknown], "errbacks": [unknown]}),
-        *(
-            task("payments.refund_on_failure", saga_id=NOBODY, event_id=event_id, says=NO_EVENT)
-            for event_id in (NOBODY, "no uuid", "\0")
-        ),
-        *(
-            task("notifications.notify_customer", saga_id=NOBODY, event_id=event_id, says=NO_EVENT)
-            for event_id in (NOBODY, "no uuid", "\0")
-        ),
+        *(task(step, saga_id=saga_id, says=NO_SAGA) for saga_id in (*ids, "", "\ud800")),
+        task(step, saga_id=NOBODY, says=NO_SAGA, embed={"chain": [unknown], "errbacks": [unknown]}),
+        *(task(name, saga_id=NOBODY, event_id=id_, says=says) for name, says in listeners.items() for id_ in ids),
         *(task("orchestrator.request_compensation", saga_id=saga_id, says=NO_SAGA) for saga_id in (NOBODY, "\0")),
     ]
 
@@ -159,47 +152,23 @@ def about(saga_id: str, event_id: str) -> list[Forged]:
     ]
 
 
-GOOD_INFO = {"exchange": "", "routing_key": "orders"}
-
+INFO = {"exchange": "", "routing_key": "orders"}
+PROPERTIES = {"delivery_tag": "x", "delivery_info": INFO, "body_encoding": "base64"}
+ENVELOPE = {"body": "e30=", "headers": {}, "properties": PROPERTIES, "content-type": JSON, "content-encoding": "utf-8"}
+CHANGES: list[dict[str, Any]] = [
+    {"body": 7},
+    {"body": "x"},
+    {"headers": 7},
+    {"properties": 7},
+    {"properties": {**PROPERTIES, "delivery_info": {}}},
+    {"properties": {**PROPERTIES, "delivery_tag": 7}},
+    {"content-type": ["x"]},
+]
 NO_ENVELOPES = (
-    b"garbage",
-    b"9" * 5000,
-    b'{"__type__": "x", "__value__": 1}',
-    b'{"__type__": "bytes", "__value__": 1}',
-    b'{"__type__": [], "__value__": 1}',
-    b"\xff\xfe",
-    b"[" * 200_000,
-    b"null",
-    b"7",
-    b"[]",
-    b"{}",
-    b'{"body": "x"}',
+    *(b"garbage", b"9" * 5000, b"\xff\xfe", b"[" * 200_000, b"null", b"7", b"[]", b"{}", b'{"body": "x"}'),
+    *(json.dumps({"__type__": kind, "__value__": 1}).encode() for kind in ("x", "bytes", list[str]())),
     b'{"body": "x", "properties": {}, "headers": {}}',
-    *(
-        json.dumps({**good, **change}).encode()
-        for good in [
-            {
-                "body": "e30=",
-                "headers": {},
-                "properties": {
-                    "delivery_tag": "x",
-                    "delivery_info": GOOD_INFO,
-                    "body_encoding": "base64",
-                },
-                "content-type": JSON,
-                "content-encoding": "utf-8",
-            }
-        ]
-        for change in (
-            {"body": 7},
-            {"body": "x"},
-            {"headers": 7},
-            {"properties": 7},
-            {"properties": {"delivery_tag": "x", "delivery_info": {}, "body_encoding": "base64"}},
-            {"properties": {"delivery_tag": 7, "delivery_info": GOOD_INFO, "body_encoding": "base64"}},
-            {"content-type": ["x"]},
-        )
-    ),
+    *(json.dumps({**ENVELOPE, **change}).encode() for change in CHANGES),
 )
 """What may lie in a Redis list and is no message at all."""
 
@@ -214,12 +183,6 @@ def push(connection: Connection, queue: str, item: bytes) -> Forged:
 def put(connection: Connection, queue: str, message: Forged) -> None:
     """Lay a message into a queue as it is: no publisher looks at it."""
     channel: Any = connection.default_channel
-    raw = channel.prepare_message(
-        message.body,
-        0,
-        message.content_type,
-        message.content_encoding,
-        dict(message.headers or {}),
-        {"delivery_mode": 2},
-    )
+    headers, kind, encoding = dict(message.headers or {}), message.content_type, message.content_encoding
+    raw = channel.prepare_message(message.body, 0, kind, encoding, headers, {"delivery_mode": 2})
     channel.basic_publish(raw, exchange="", routing_key=queue)

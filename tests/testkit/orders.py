@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -107,3 +109,29 @@ def refuse_to_resume(saga_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OtherVersion, "resume", resume)
     with runtime.current().database.transaction() as session:
         session.get_one(SagaInstance, saga_id).saga_type = "retired"
+
+
+OLD_ORDERS = 20
+
+
+def place_old_orders(here: Runtime) -> set[str]:
+    """Place orders that look as if they had ended long ago, in both patterns; returns the ids of their sagas.
+
+    The clock of a process of its own cannot be moved.
+    """
+    items = (Item("item-001", 1),)
+    placed = [place(NewOrder(items, list(Pattern)[number % 2])) for number in range(OLD_ORDERS)]
+    # an id tells when it was made; 0190 was in 2024
+    uuid, as_uuid = ("{0}::text", "::uuid") if here.database.engine.dialect.name == "postgresql" else ("{0}", "")
+    aged = f"('0190' || substr({uuid}, 5)){as_uuid}"
+    with here.database.transaction() as session:
+        session.execute(text(f"UPDATE saga_steps SET saga_id = {aged.format('saga_id')}"))
+        before = f"{here.now() - timedelta(days=100):%Y-%m-%d %H:%M:%S.%f}"
+        ended = f"UPDATE saga_instances SET id = {aged.format('id')}, updated_at = :before"
+        session.execute(text(ended), {"before": before})
+    return {f"0190{one.saga_id[4:]}" for one in placed}
+
+
+def saga_ids(here: Runtime) -> set[str]:
+    with here.database.reading() as session:
+        return set(session.scalars(select(SagaInstance.id)))

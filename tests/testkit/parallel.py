@@ -33,8 +33,8 @@ def group_of(nodeid: str) -> str:
     package = next((package for package in PACKAGES if path.startswith(package)), None)
     if package:
         return package
-    server = next((server for server in SERVERS if server in name), None)
-    if server:
+    if server := next((server for server in SERVERS if server in name), None):
         return server
-    # one shop serves both modules of scenarios, on each stack
-    return name.partition("[")[2] if path.startswith("tests/scenarios/") else path
+    if path.startswith("tests/scenarios/"):  # one shop serves both modules, on each stack
+        path = next((stack for stack in ("eager", "memory") if stack in name), path)
+    return path

@@ -64,7 +64,7 @@ class _OneProcess:
         self.environment = dict(os.environ)
 
     def _spawn(self, command: Sequence[str], **options: Any) -> None:
-        self.process = spawn(list(command), self.environment, self.folder / "server.log", **options)
+        self.process = spawn(list(command), self.environment, self.folder / "server.log", cwd=self.folder, **options)
 
     def _end(self, how: signal.Signals) -> None:
         if self.process and self.process.poll() is None:

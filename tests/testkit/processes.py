@@ -39,19 +39,13 @@ def end_of(log: Path) -> str:
     return log.read_text(errors="replace")[-SHOWN_OF_A_LOG:]
 
 
-def spawn(command: list[str], environment: dict[str, str], log: Path, **options: Any) -> "subprocess.Popen[bytes]":
+def spawn(
+    command: list[str], environment: dict[str, str], log: Path, cwd: Path = ROOT, **options: Any
+) -> "subprocess.Popen[bytes]":
     """Start a command as the leader of a group of its own, its output appended to a log."""
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
     with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            **options,
-        )
+        return subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output, **streams, **options)
 
 
 @contextlib.contextmanager
@@ -76,6 +70,20 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], environment: dict[str, str], log: Path, ready: Callable[[], bool]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command once it is ready until the block ends, where it is killed with all its children."""
+    process = spawn(list(command), environment, log)
+    try:
+        wait_for(f"{command}, see {log}", lambda: process.poll() is not None or ready())
+        assert process.poll() is None, end_of(log)
+        yield process
+    finally:
+        kill_group(process)
 
 
 def end(process: "subprocess.Popen[bytes]", how: signal.Signals, patience: float = PATIENCE_SECONDS) -> None:
@@ -104,11 +112,11 @@ def wait_for(what: str, good: Callable[[], bool], patience: float = PATIENCE_SEC
         time.sleep(0.02)
 
 
-def listens(port: int) -> bool:
-    """Tell whether somebody takes connections on a port of loopback."""
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    """Return whether something takes connections on a port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def role_commands(settings: Settings, web_workers: int = 1, queues: Sequence[str] = QUEUES) -> dict[str, list[str]]:

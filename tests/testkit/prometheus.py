@@ -1,9 +1,9 @@
 """A Prometheus of the test's own, and promtool."""
 
 import json
+import os
 import shutil
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import ROOT
+from tests.testkit import processes
 from tests.testkit.processes import free_port
 from tests.testkit.servers import not_here
 
@@ -79,19 +80,9 @@ def running(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        prometheus = Prometheus(port)
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while not prometheus.ready():
-            log_text = (folder / "prometheus.log").read_text
-            assert process.poll() is None and time.monotonic() < give_up, log_text()
-            time.sleep(0.05)
+    prometheus = Prometheus(port)
+    with processes.running(command, dict(os.environ), folder / "prometheus.log", prometheus.ready):
         yield prometheus
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_SECONDS)
 
 
 def _require(command: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 
 class Relay:
-    """A port of loopback whose connections are relayed to another port of loopback, which may be changed."""
+    """A port of loopback whose connections are relayed to a port, of loopback as well, which may be changed."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._host, self._target = host, target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -55,7 +55,7 @@ class Relay:
                 self._start(self._relay, client)
 
     def _relay(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
+        with client, contextlib.suppress(OSError), socket.create_connection((self._host, self._target)) as server:
             to = {client: server, server: client}
             while True:
                 for source in select.select(to, [], [])[0]:

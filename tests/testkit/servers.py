@@ -7,6 +7,7 @@ import socket
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,7 @@ import pytest
 from kombu import Connection, Queue
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from app.celery import app as celery
 from app.celery import configuration
@@ -27,23 +29,29 @@ BROKERS = {
     "rabbitmq": os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
     "redis": os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"),
 }
+_DROPPING = ThreadPoolExecutor(1)  # a process does not end before it has done its work
 _in_use: set[str] = set()
 """The brokers that a shop is open on: a second one's workers would take the first one's messages, and drop them."""
 
 
 @contextmanager
 def fresh_postgresql_database(template: str = "template1") -> Iterator[str]:
-    """Make a database, empty unless a ``template`` is named; yields its URL, and drops it at the end."""
+    """Make a database, empty unless a ``template`` is named; yields its URL, and has it dropped at the end.
+
+    Nobody waits for that: PostgreSQL writes everything to the disk before it drops a database.
+    """
     name = f"cloudmart_test_{uuid4().hex[:12]}"
-    server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    _administer(f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
     finally:
-        with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        server.dispose()
+        _DROPPING.submit(_administer, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(statement: str) -> None:
+    server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with server.connect() as connection:
+        connection.execute(text(statement))
 
 
 def require_postgresql() -> None:

@@ -6,6 +6,7 @@ group of its own. ``python -m tests.testkit.stop_twice SEEDED_DATABASE FOLDER RU
 
 import faulthandler
 import gc
+import math
 import os
 import random
 import shutil
@@ -26,19 +27,17 @@ OPEN = "CloudMart is open"
 
 @dataclass
 class Run:
-    """One shop, and the signals that it gets."""
+    """One shop, and the one or two signals that it gets."""
 
     pid: int
     log: Path
     signals: list[signal.Signals]
-    """One or two."""
     wait: float
     """The first signal is sent so many seconds after the shop has opened; if negative, it is not waited for."""
     gap: float
     """How many seconds later the second one is sent, if there is one."""
     forked_at: float = field(default_factory=time.monotonic)
     due_at: float | None = None
-    sent: bool = False
     status: int | None = None
 
     def step(self) -> bool:
@@ -50,8 +49,9 @@ class Run:
         now = time.monotonic()
         if self.due_at is None and (self.wait < 0 or OPEN in self.log.read_text()):
             self.due_at = now + abs(self.wait)
-        if self.due_at is not None and now >= self.due_at and not self.sent:
+        if self.due_at is not None and now >= self.due_at:
             self.send()
+            self.due_at = math.inf
         if now < self.forked_at + ENDS_WITHIN_SECONDS:
             return False
         os.kill(self.pid, signal.SIGABRT)  # faulthandler writes where each thread hangs, and ends the process
@@ -60,24 +60,21 @@ class Run:
 
     def send(self) -> None:
         """Send the signals to the group; sleeping would be too coarse for the gap between them."""
-        first, *second = self.signals
-        os.killpg(self.pid, first)
-        second_at = time.perf_counter() + self.gap
-        while second and time.perf_counter() < second_at:
-            pass
-        for number in second:
+        at = time.perf_counter()
+        for number in self.signals:
+            while time.perf_counter() < at:
+                pass
             os.killpg(self.pid, number)
-        self.sent = True
+            at = time.perf_counter() + self.gap
 
     def failure(self) -> str | None:
         """Return what is wrong with how the run ended, if anything is."""
         if self.status is None:
             return "did not end"
         code = os.waitstatus_to_exitcode(self.status)
+        expected = {0, *(-number for number in self.signals[1:])}
         if self.wait < 0:  # it may not have handled signals yet: 1 is what click makes of Ctrl-C
             expected = {0, 1, -signal.SIGINT, -signal.SIGTERM}
-        else:
-            expected = {0, *(-number for number in self.signals[1:])}
         return None if code in expected else f"ended with {code}"
 
 

@@ -2,9 +2,9 @@
 
 import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -36,16 +36,16 @@ class Seen:
         return next((attributes for told, attributes in self.events if told == name), None)
 
 
+@dataclass
 class Receiver:
     """What has arrived so far."""
 
-    def __init__(self) -> None:
-        self.url = ""
-        self.raw: list[bytes] = []
-        self.spans: list[Seen] = []
-        self.status = 200
-        """What it answers from now on."""
-        self.requests = 0
+    url: str = ""
+    raw: list[bytes] = field(default_factory=list)
+    spans: list[Seen] = field(default_factory=list)
+    status: int = 200
+    """What it answers from now on."""
+    requests: int = 0
 
     def take(self, body: bytes) -> None:
         self.raw.append(body)
@@ -58,13 +58,6 @@ class Receiver:
     def of(self, trace: str | None) -> list[Seen]:
         """Return the spans of a trace."""
         return [span for span in self.spans if span.trace == trace]
-
-    def named(self, name: str) -> list[Seen]:
-        return [span for span in self.spans if span.name == name]
-
-    def about(self, saga_id: str, what: Callable[[Seen], bool] = lambda _: True) -> list[Seen]:
-        """Return the spans that say they are a saga's."""
-        return [span for span in self.spans if span.attributes.get("saga.id") == saga_id and what(span)]
 
 
 @contextmanager

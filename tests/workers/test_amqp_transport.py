@@ -73,6 +73,11 @@ def queue(broker_url: str, connection: Connection) -> Iterator[Queue]:
         Queue(name)(another.default_channel).delete()
 
 
+@pytest.fixture
+def producer(connection: Connection) -> Any:  # its types do not know of batches yet
+    return Producer(connection)
+
+
 def publish(producer: Producer, queue: Queue, numbers: range = range(MESSAGES)) -> None:
     for number in numbers:
         producer.publish({"number": number}, routing_key=queue.name, exchange="")
@@ -121,8 +126,7 @@ def wait_until_arrived(connection: Connection, messages: int) -> None:
     )
 
 
-def test_what_is_sent_together_is_one_write(connection: Connection, queue: Queue) -> None:
-    producer: Any = Producer(connection)  # its types do not know of batches yet
+def test_what_is_sent_together_is_one_write(connection: Connection, producer: Any, queue: Queue) -> None:
     counted = Counted(connection)
 
     with producer.batch():
@@ -136,19 +140,7 @@ def test_what_is_sent_together_is_one_write(connection: Connection, queue: Queue
     assert [number_in(message) for message in got if message] == list(range(MESSAGES))
 
 
-def test_what_is_sent_by_itself_leaves_at_once(connection: Connection, queue: Queue) -> None:
-    producer: Any = Producer(connection)  # its types do not know of batches yet
-    counted = Counted(connection)
-
-    publish(producer, queue, range(3))
-
-    assert counted.writes == 3
-
-
-def test_who_asks_the_broker_while_messages_are_kept_is_answered_and_behind_them(
-    connection: Connection, queue: Queue
-) -> None:
-    producer: Any = Producer(connection)  # its types do not know of batches yet
+def test_who_asks_the_broker_while_messages_are_kept_is_answered_and_behind_them(producer: Any, queue: Queue) -> None:
 
     with producer.batch():
         publish(producer, queue, range(3))
@@ -158,8 +150,9 @@ def test_who_asks_the_broker_while_messages_are_kept_is_answered_and_behind_them
     wait_until_waiting(queue, 5)
 
 
-def test_what_an_exception_ends_is_not_sent_and_the_connection_goes_on(connection: Connection, queue: Queue) -> None:
-    producer: Any = Producer(connection)  # its types do not know of batches yet
+def test_what_an_exception_ends_is_not_sent_and_the_connection_goes_on(
+    connection: Connection, producer: Any, queue: Queue
+) -> None:
 
     with pytest.raises(KeyError), producer.batch():
         publish(producer, queue, range(3))
@@ -170,8 +163,9 @@ def test_what_an_exception_ends_is_not_sent_and_the_connection_goes_on(connectio
     assert [number_in(message) for message in (queue.get(), queue.get()) if message] == [10, 11]
 
 
-def test_a_broken_connection_is_told_to_whoever_sends_together(connection: Connection, queue: Queue) -> None:
-    producer: Any = Producer(connection)  # its types do not know of batches yet
+def test_a_broken_connection_is_told_to_whoever_sends_together(
+    connection: Connection, producer: Any, queue: Queue
+) -> None:
 
     def send_and_break() -> None:
         with producer.batch():
@@ -220,15 +214,6 @@ def test_acknowledgements_on_a_broken_connection_are_logged_and_the_messages_com
         with Consumer(another, [Queue(queue.name)], on_message=again.append, no_ack=True):
             read_in_a_loop(another, lambda: len(again) == 3)
     assert all(message.delivery_info["redelivered"] for message in again)
-
-
-def test_other_brokers_acknowledge_one_by_one() -> None:
-    with connection_to("memory://") as connection:
-        connection.connect()
-        with ack_together(connection):
-            pass
-    with ack_together(None):
-        pass
 
 
 def test_many_messages_are_read_by_few_calls(connection: Connection, queue: Queue) -> None:

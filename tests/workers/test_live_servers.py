@@ -4,6 +4,7 @@ import http.client
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.testkit.processes import children, free_port, kill_group, process_environment, spawn, wait_for
+from tests.testkit.processes import children, free_port, listens, process_environment, running, wait_for
 from tests.testkit.shop import http_transport
-from tests.testkit.stacks import short_settings
 
 PATIENCE_SECONDS = 60
 """Shorter than a stream lasts, and than gunicorn waits for one: what waits for an open stream is found out."""
@@ -28,12 +28,9 @@ COMMANDS = {
 class Server:
     """A running server."""
 
-    def __init__(self, name: str, settings: Settings, log: Path) -> None:
-        self.port = settings.port
-        self.log = log
-        bind = ["--bind", f"127.0.0.1:{self.port}"] if name == "gunicorn" else []
-        self.process = spawn([sys.executable, *COMMANDS[name], *bind], process_environment(settings), log)
-        self.call = http_transport(f"http://127.0.0.1:{self.port}")
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+        self.call = http_transport(f"http://127.0.0.1:{port}")
 
     def place(self) -> str:
         """Place an order that waits at its payment until it is cancelled."""
@@ -72,7 +69,8 @@ def server(
     """Each server, with room for one stream in each process."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(seeded_database, folder / "shop.db")
-    patient = short_settings(
+    patient = Settings(
+        fault_injection=True,
         database_url=f"sqlite:///{folder / 'shop.db'}",
         broker_url="memory://",
         port=free_port(),
@@ -80,20 +78,10 @@ def server(
         step_timeout_seconds=600,
         order_timeout_seconds=600,
     )
-    server = Server(request.param, patient, folder / "log")
-
-    def open_() -> bool:
-        assert server.process.poll() is None, server.log.read_text()
-        try:
-            return server.call("GET", "/healthz", None, {}).status == 200
-        except OSError:
-            return False
-
-    try:
-        wait_for("the server", open_)
-        yield server
-    finally:
-        kill_group(server.process)
+    bind = ["--bind", f"127.0.0.1:{patient.port}"] if request.param == "gunicorn" else []
+    command, log = [sys.executable, *COMMANDS[request.param], *bind], folder / "log"
+    with running(command, process_environment(patient), log, lambda: listens(patient.port)) as process:
+        yield Server(process, patient.port, log)
 
 
 def is_live(server: Server, saga_id: str) -> bool:
