@@ -16,7 +16,7 @@ from app.errors import StepRejected, StepUnavailable
 from durable_sagas.definition import Operation
 
 if TYPE_CHECKING:
-    from durable_sagas.execution import Attempt
+    from durable_sagas.deliveries import Attempt
 
 LATE = 2.0
 """How many seconds after its deadline a hanging call returns."""

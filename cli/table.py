@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from workflows.read_side.saga_history import Attempt
+from workflows.read_side.saga_history import LoggedAttempt
 
 
-def table(attempts: Iterable[Attempt]) -> Iterator[str]:
+def table(attempts: Iterable[LoggedAttempt]) -> Iterator[str]:
     """Yield a header and one line per attempt."""
     yield f"{'step':<18}{'operation':<14}{'outcome':<11}{'attempt':>7}{'ms':>9}"
     for attempt in attempts:

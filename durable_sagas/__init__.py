@@ -18,6 +18,7 @@ from durable_sagas.definition import (
     Step,
     after,
 )
+from durable_sagas.deliveries import Attempt
 from durable_sagas.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -30,11 +31,10 @@ from durable_sagas.errors import (
     StepRejected,
     StepUnavailable,
 )
-from durable_sagas.events import History, StoredEvent
-from durable_sagas.execution import Attempt
+from durable_sagas.history import History
 from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messages import Event, EventType, Reply
-from durable_sagas.models import SagaInstance
+from durable_sagas.models import SagaInstance, StoredEvent
 from durable_sagas.options import Options
 from durable_sagas.orchestrator import OrchestratedSaga
 from durable_sagas.reactions import Abort, Compensate, Decision, Execute

@@ -26,18 +26,12 @@ from durable_sagas.definition import (
     SagaStatus,
     StepStatus,
 )
+from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import Conflict, StepFailed
-from durable_sagas.events import (
-    Events,
-    History,
-    NewEvent,
-    StoredEvent,
-    delivery_of,
-    histories,
-    history,
-)
-from durable_sagas.execution import Attempt, Delivery, Dismissal, Execution, dismiss, invoke, record_end
+from durable_sagas.events import Events, NewEvent, delivery_of
+from durable_sagas.execution import Execution, invoke, record_end
+from durable_sagas.history import History, histories, history
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import (
     ManualCompletion,
@@ -49,7 +43,7 @@ from durable_sagas.manual_completion import (
 )
 from durable_sagas.messages import Event, EventType, Reply
 from durable_sagas.messaging.publisher import as_task, current_task_id
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep, StoredEvent
 from durable_sagas.outages import suspend_deadline
 from durable_sagas.reactions import Abort, Compensate, Decision, Execute, Reaction
 from durable_sagas.saga_log import SagaRecord

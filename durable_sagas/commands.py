@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from durable_sagas.definition import Command, RetryPolicy
+from durable_sagas.deliveries import Delivery
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DefinitionError, StepFailed
-from durable_sagas.execution import Delivery, Execution
+from durable_sagas.execution import Execution
 from durable_sagas.messages import Event, Reply
 from durable_sagas.orchestrator import CommandDeliveries, Orchestrator
 

@@ -19,7 +19,7 @@ from durable_sagas.state_machine import StateMachine
 from durable_sagas.tracer import Tracer
 
 if TYPE_CHECKING:
-    from durable_sagas.execution import Attempt
+    from durable_sagas.deliveries import Attempt
     from durable_sagas.registry import Driver
 
 CeleryTask = Task[Any, Any]

@@ -11,52 +11,25 @@ in the transaction that does its work, so each is handled exactly once whatever 
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, bindparam, delete, func, insert, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy.orm import Session
 
-from durable_sagas.database import Base, UuidText, after_commit, as_loaded, table_of
+from durable_sagas.database import after_commit, as_loaded, table_of
 from durable_sagas.engine import Engine
 from durable_sagas.ids import is_uuid, new_id
 from durable_sagas.messages import Event, EventType, Reply
 from durable_sagas.messaging.publisher import OnUndelivered, current_task_id
+from durable_sagas.models import OutboxEntry, StoredEvent
 
 logger = logging.getLogger(__name__)
 
 NO_SUCH_EVENT = "no such event"
-
-
-class StoredEvent(Base):
-    """An event; those of an aggregate (an order) are numbered 1, 2, 3 … in commit order."""
-
-    __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("aggregate_id", "sequence"),)
-
-    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
-    event_type: Mapped[EventType] = mapped_column(String(64))
-    aggregate_id: Mapped[str] = mapped_column(String(64))
-    sequence: Mapped[int]
-    payload: Mapped[dict[str, Any]]
-    timestamp: Mapped[datetime]
-
-
-class OutboxEntry(Base):
-    """An outbox entry: an event that a subscriber has not handled yet."""
-
-    __tablename__ = "outbox"
-
-    event_id: Mapped[str] = mapped_column(UuidText, ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
-    subscriber: Mapped[str] = mapped_column(String(128), primary_key=True)
-    saga_id: Mapped[str] = mapped_column(UuidText)
-    wake_at: Mapped[datetime] = mapped_column(index=True)
-    """When the sweep sends it again."""
-    resent: Mapped[int] = mapped_column(default=0)
 
 
 @dataclass(frozen=True)
@@ -225,49 +198,3 @@ def delivery_of(event_id: str, task_name: str) -> str:
     It is also the task id of the first copy, so that pages can name that task without storing it.
     """
     return str(uuid5(UUID(event_id), task_name))
-
-
-class History:
-    """The events of one aggregate, in order: the input of reactions."""
-
-    def __init__(self, events: Iterable[StoredEvent]) -> None:
-        self.events = list(events)
-        self.types = {event.event_type for event in self.events}
-
-    def event(self, event_id: str) -> StoredEvent | None:
-        """Return the event with this id, or None."""
-        return next((event for event in self.events if event.id == event_id), None)
-
-    def has(self, *event_types: EventType) -> bool:
-        """Return whether there is an event of each of these types."""
-        return self.types.issuperset(event_types)
-
-    def has_any(self, *event_types: EventType) -> bool:
-        """Return whether there is an event of at least one of these types."""
-        return not self.types.isdisjoint(event_types)
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """Return the merged payloads of the events; later values replace earlier ones."""
-        return {name: value for event in self.events for name, value in event.payload.items()}
-
-
-def history(session: Session, aggregate_id: str) -> History:
-    """Return an aggregate's events that are committed, or written in this transaction."""
-    return histories(session, [aggregate_id])[aggregate_id]
-
-
-def histories(session: Session, aggregate_ids: Collection[str]) -> dict[str, History]:
-    """Return the events of each of these aggregates, as ``history`` does."""
-    events: dict[str, list[StoredEvent]] = {aggregate_id: [] for aggregate_id in aggregate_ids}
-    if events:
-        query = select(StoredEvent).where(StoredEvent.aggregate_id.in_(aggregate_ids))
-        for event in session.scalars(query.order_by(StoredEvent.aggregate_id, StoredEvent.sequence)):
-            events[event.aggregate_id].append(event)
-    return {aggregate_id: History(found) for aggregate_id, found in events.items()}
-
-
-def with_pending_outbox(session: Session, aggregate_ids: Iterable[str]) -> set[str]:
-    """Return those of these aggregates that have an unhandled outbox entry."""
-    query = select(StoredEvent.aggregate_id).join(OutboxEntry, OutboxEntry.event_id == StoredEvent.id)
-    return set(session.scalars(query.where(StoredEvent.aggregate_id.in_(list(aggregate_ids)))))

@@ -9,13 +9,12 @@ A delivery that failed is decided once more, in a transaction that records the f
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -24,26 +23,34 @@ from durable_sagas.database import watched_effects
 from durable_sagas.decisions import (
     AlreadyFailed,
     Consequence,
-    Drop,
-    Ignore,
-    PutBack,
     Reject,
     Repeat,
     Run,
     Skip,
-    Verdict,
     Void,
     decide_failure,
 )
-from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus, takes_reason
+from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, RetryPolicy, StepStatus, takes_reason
+from durable_sagas.deliveries import (
+    Attempt,
+    CallGateway,
+    Delivery,
+    Dismissal,
+    Failed,
+    Finished,
+    GatewayResult,
+    LeaveToOthers,
+    PatternRules,
+    Result,
+    RetryIn,
+    reply_of,
+)
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
-from durable_sagas.events import History
 from durable_sagas.log_context import add_to_log_context, log_context
 from durable_sagas.messages import Event, Reply
 from durable_sagas.messaging.batching import BatchedMessage
 from durable_sagas.models import SagaInstance, SagaStep
-from durable_sagas.reactions import Decision
 from durable_sagas.saga_log import SagaRecord
 from durable_sagas.signals import SignalType
 
@@ -56,169 +63,10 @@ MAX_WAIT_FOR_DATABASE_SECONDS = 10.0
 """Maximum delay before a message is delivered again after a database fault."""
 
 
-@dataclass(frozen=True)
-class GatewayResult:
-    """What a gateway answered; ``function`` is the one that was called, None if there was none to call."""
-
-    function: Callable[..., Any] | None
-    answer: Any
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A message, and what has become of it so far."""
-
-    task_id: str | None
-    saga_id: str
-    started_at: datetime
-    event_id: str | None = None
-    """Of a reaction: the event."""
-    called: GatewayResult | None = None
-    decision: Decision = None
-    """Of a reaction that called a gateway: what it decided before the call. Later events do not change that."""
-    error: Exception | None = None
-    """Why the attempt failed; the next transaction records it."""
-
-
-@dataclass(eq=False)
-class Attempt:
-    """A delivery in one transaction: what it addresses, what it means, and what came of it.
-
-    ``data`` is what the command's message is built from. ``irreversible`` says that a failure cannot be compensated.
-    """
-
-    delivery: Delivery
-    record: SagaRecord
-    verdict: Verdict
-    command: Command
-    step: str
-    operation: Operation
-    data: Mapping[str, Any] = field(default_factory=dict)
-    policy: RetryPolicy = RETRY_UNTIL_STUCK
-    irreversible: bool = False
-    delivery_id: str | None = None
-    plan: Plan | None = None
-    """Of an orchestrated saga."""
-    past: History | None = None
-    """Of a choreographed saga: its events."""
-    decision: Decision = None
-    """Of a choreographed saga: what its reaction decided."""
-    event: Event | None = None
-    """The event to publish."""
-    entry: SagaStep | None = None
-    """The log entry written."""
-
-    def __post_init__(self) -> None:
-        self.saga: SagaInstance = self.record.saga
-
-    @property
-    def choreographed(self) -> bool:
-        """Whether the saga is choreographed."""
-        return self.past is not None
-
-    @property
-    def reason(self) -> str | None:
-        """Why the saga is compensated, or None."""
-        reason = self.past.data.get("reason") if self.past else self.saga.error
-        return None if reason is None else str(reason)
-
-    @cached_property
-    def message(self) -> Any:
-        """The command's message."""
-        return self.command.message(self.data)
-
-    @property
-    def gateway(self) -> Callable[[Any, str], Any] | None:
-        """The function that calls the gateway for this operation, or None."""
-        if isinstance(self.verdict, Void):
-            return self.command.void
-        return self.command.call if isinstance(self.verdict, Run) else None
-
-    @property
-    def key(self) -> str:
-        """The idempotency key; the same for action and compensation, so that this voids what that may have done."""
-        return f"{self.saga.id}:{self.step}"
-
-    @property
-    def number(self) -> int:
-        """The number of this attempt at the operation, from 1."""
-        logged = self.record.log.get((self.step, self.operation))
-        return logged.attempts + 1 if logged else 1
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The task returns this reply; ``send_next`` is whether the rest of its chain is sent."""
-
-    reply: Reply
-    send_next: bool = True
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The task fails with this reply."""
-
-    reply: Reply
-    cause: Exception | None = None
-
-
-@dataclass(frozen=True)
-class RetryIn:
-    """The message is delivered again after ``seconds``."""
-
-    seconds: float
-    cause: Exception
-
-
-@dataclass(frozen=True)
-class LeaveToOthers:
-    """The message is left to a worker of another version of the code."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Dismissal:
-    """A delivery that requests nothing here, and its result."""
-
-    delivery: Delivery
-    result: Finished | LeaveToOthers
-
-
-@dataclass(frozen=True)
-class CallGateway:
-    """The gateway is called, or a fault injected, outside the transaction."""
-
-    attempt: Attempt
-
-
-Result = Finished | Failed | RetryIn | CallGateway | LeaveToOthers
-
-
-class Pattern(Protocol):
-    """What differs between the two patterns for the deliveries of one task."""
-
-    task_name: str
-    calls_gateway: bool
-    """Whether a first, unlocked look is enough, because a gateway is called before anything is written."""
-
-    def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
-        """Return what each of these deliveries means, in the given order."""
-
-    def advance(self, attempt: Attempt, now: datetime) -> None:
-        """Change the saga's state after a successful operation."""
-
-    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
-        """Write the events of attempts, with their ids on the log entries."""
-
-    def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
-        """Send again the event that an operation published, if the task does not."""
-
-
 class Execution:
     """Executes the deliveries of one task."""
 
-    def __init__(self, engine: Engine, pattern: Pattern) -> None:
+    def __init__(self, engine: Engine, pattern: PatternRules) -> None:
         self.engine = engine
         self.pattern = pattern
 
@@ -462,17 +310,6 @@ class Execution:
         return Finished(reply, send_next=False)
 
 
-def dismiss(delivery: Delivery, verdict: Drop | Ignore | PutBack, step: str) -> Dismissal:
-    """Return the dismissal of a delivery that requests nothing here, or nothing that this process can do."""
-    reply = Reply(success=isinstance(verdict, Ignore), saga_id=delivery.saga_id, step=step)
-    if isinstance(verdict, Ignore):
-        return Dismissal(delivery, Finished(reply))
-    reply = replace(reply, error=verdict.reason)
-    return Dismissal(
-        delivery, LeaveToOthers(reply) if isinstance(verdict, PutBack) else Finished(reply, send_next=False)
-    )
-
-
 def conclude(task: CeleryTask, result: Result) -> Reply:
     """Return, in the task, the reply of a result, or raise its error."""
     match result:
@@ -596,16 +433,3 @@ def record_end(
     entry.finished_at = now
     kind = SignalType.STEP_COMPLETED if status is StepStatus.COMPLETED else SignalType.STEP_SKIPPED
     engine.signals.send_step(kind, saga, entry, now)
-
-
-def reply_of(entry: SagaStep) -> Reply:
-    """Return the reply recorded for an operation."""
-    nothing_to_compensate = entry.status == StepStatus.SKIPPED and entry.operation == Operation.COMPENSATION
-    success = entry.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_compensate
-    return Reply(
-        success=success,
-        saga_id=entry.saga_id,
-        step=entry.step,
-        result=entry.result,
-        error=None if success else entry.error,
-    )

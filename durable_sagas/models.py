@@ -1,9 +1,9 @@
-"""The tables of the saga log. The log is authoritative; messages are only hints."""
+"""The tables of the engine: the saga log, which is authoritative, the events, and the outbox."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from durable_sagas.database import Base, UuidText
@@ -16,6 +16,7 @@ from durable_sagas.definition import (
     SagaStatus,
     StepStatus,
 )
+from durable_sagas.messages import EventType
 
 WAITS = text("wake_at IS NOT NULL")
 """The rows that the sweep checks: a saga that has ended, or is stuck, has no ``wake_at``."""
@@ -157,3 +158,30 @@ class OperatorAction(Base):
     act: Mapped[OperatorActionType] = mapped_column(String(16))
     by: Mapped[str] = mapped_column(String(200))
     note: Mapped[str | None] = mapped_column(Text)
+
+
+class StoredEvent(Base):
+    """An event; those of an aggregate (an order) are numbered 1, 2, 3 … in commit order."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("aggregate_id", "sequence"),)
+
+    id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    event_type: Mapped[EventType] = mapped_column(String(64))
+    aggregate_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int]
+    payload: Mapped[dict[str, Any]]
+    timestamp: Mapped[datetime]
+
+
+class OutboxEntry(Base):
+    """An outbox entry: an event that a subscriber has not handled yet."""
+
+    __tablename__ = "outbox"
+
+    event_id: Mapped[str] = mapped_column(UuidText, ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
+    subscriber: Mapped[str] = mapped_column(String(128), primary_key=True)
+    saga_id: Mapped[str] = mapped_column(UuidText)
+    wake_at: Mapped[datetime] = mapped_column(index=True)
+    """When the sweep sends it again."""
+    resent: Mapped[int] = mapped_column(default=0)

@@ -26,18 +26,11 @@ from durable_sagas.definition import (
     StepStatus,
     UnknownStep,
 )
+from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import Conflict
 from durable_sagas.events import Events, NewEvent
-from durable_sagas.execution import (
-    Attempt,
-    Delivery,
-    Dismissal,
-    dismiss,
-    leave_to_others,
-    record_end,
-    retried_on_database_fault,
-)
+from durable_sagas.execution import leave_to_others, record_end, retried_on_database_fault
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messages import Event

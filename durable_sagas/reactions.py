@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from durable_sagas.definition import Command
 from durable_sagas.errors import DefinitionError
-from durable_sagas.events import History
+from durable_sagas.history import History
 from durable_sagas.messages import EventType
 
 

@@ -77,7 +77,7 @@ class StockReservation(Base):
     status: Mapped[ReservationStatus] = mapped_column(String(16))
 
 
-class Delivery(Base):
+class StockDelivery(Base):
     """A delivery of new copies, under its request's idempotency key, so that a repeated request counts once."""
 
     __tablename__ = "deliveries"
@@ -164,7 +164,7 @@ def ship_stock(session: Session, order: StockOrder) -> Event:
 def receive(session: Session, book: Book, quantity: int, *, key: str, by: str) -> bool:
     """Add a delivery of new copies of a locked book; return False, without any change, if its key exists."""
     now = runtime.current().now()
-    delivery = Delivery(key=key, book_id=book.book_id, quantity=quantity, taken_by=by, taken_at=now)
+    delivery = StockDelivery(key=key, book_id=book.book_id, quantity=quantity, taken_by=by, taken_at=now)
     if not insert_new(session, [delivery]):
         return False
     book.received_stock += quantity

@@ -14,7 +14,7 @@ from app import runtime
 from app.errors import Conflict, Invalid, NotFound
 from durable_sagas.ids import new_id
 from tasks import inventory
-from tasks.inventory import Book, Category, Delivery
+from tasks.inventory import Book, Category, StockDelivery
 
 MAX_STOCK = 2**31 - 1
 """The maximum of the stock columns, which are 32-bit integers."""
@@ -105,7 +105,7 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
     with runtime.current().database.transaction() as session:
         book = _locked(session, book_id)
         # a concurrent request with the same key for the same book waits for its lock
-        if key and (earlier := session.get(Delivery, key)):
+        if key and (earlier := session.get(StockDelivery, key)):
             if (earlier.book_id, earlier.quantity) != (book_id, quantity):
                 raise reused
             return book
@@ -116,9 +116,13 @@ def restock(book_id: str, quantity: int, *, by: str, key: str | None = None) -> 
     return book
 
 
-def deliveries(book_id: str, *, limit: int) -> Sequence[Delivery]:
+def deliveries(book_id: str, *, limit: int) -> Sequence[StockDelivery]:
     """Return the latest deliveries of a book, newest first."""
-    latest = select(Delivery).where(Delivery.book_id == book_id).order_by(Delivery.taken_at.desc(), Delivery.key)
+    latest = (
+        select(StockDelivery)
+        .where(StockDelivery.book_id == book_id)
+        .order_by(StockDelivery.taken_at.desc(), StockDelivery.key)
+    )
     with runtime.current().database.reading() as session:
         return session.scalars(latest.limit(limit)).all()
 

@@ -20,7 +20,7 @@ from app.fault_injection import Fault
 from app.sagas import sagas
 from durable_sagas import OrchestratedSaga
 from durable_sagas.definition import FORWARD
-from durable_sagas.events import history
+from durable_sagas.history import history
 from durable_sagas.ids import new_id
 from durable_sagas.models import SagaInstance
 from tasks import orders

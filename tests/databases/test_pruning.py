@@ -20,7 +20,7 @@ from app.retention import Owner, tables
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
-from durable_sagas.events import OutboxEntry
+from durable_sagas.models import OutboxEntry
 from tasks.orders import Order
 from tests.testkit.messages import Clock
 from tests.testkit.servers import fresh_postgresql_database

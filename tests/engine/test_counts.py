@@ -15,7 +15,7 @@ from app.errors import StepRejected
 from app.sagas import sagas
 from bench.statements import Counted
 from durable_sagas.definition import Step
-from durable_sagas.events import History
+from durable_sagas.history import History
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
 from durable_sagas.reactions import Compensate, Decision, Execute

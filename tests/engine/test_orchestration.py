@@ -16,7 +16,8 @@ from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas import recovery, signals, state_machine
 from durable_sagas.definition import Command, Guard, Step
-from durable_sagas.execution import Delivery, Execution
+from durable_sagas.deliveries import Delivery
+from durable_sagas.execution import Execution
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Reply
 from durable_sagas.models import SagaInstance

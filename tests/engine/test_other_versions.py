@@ -16,8 +16,8 @@ from app.errors import Conflict
 from app.sagas import sagas
 from durable_sagas import state_machine
 from durable_sagas.definition import Saga, Step
-from durable_sagas.events import history
 from durable_sagas.execution import MAX_HANDOVERS
+from durable_sagas.history import history
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messages import Event, EventType

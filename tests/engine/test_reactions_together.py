@@ -4,9 +4,10 @@ from app import runtime
 from app.runtime import Runtime
 from app.sagas import sagas
 from bench.statements import Counted
-from durable_sagas.events import StoredEvent, delivery_of, history
+from durable_sagas.events import delivery_of
+from durable_sagas.history import history
 from durable_sagas.ids import new_id
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep, StoredEvent
 from tasks.inventory import ReservationStatus, StockReservation
 from tasks.notifications import Notification
 from tests.engine.wire import Wire, id_of, parent_of, run_together, wanted

@@ -15,7 +15,7 @@ from app.sagas import sagas
 from bench.statements import Counted
 from durable_sagas import OrchestratedSaga
 from durable_sagas.definition import Step
-from durable_sagas.events import history
+from durable_sagas.history import history
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
 from durable_sagas.messaging import batching

@@ -7,7 +7,7 @@ import pytest
 
 from app import fault_injection
 from app.fault_injection import Fault
-from durable_sagas.execution import Attempt
+from durable_sagas.deliveries import Attempt
 
 _requested, _inject = fault_injection.requested_fault, fault_injection.inject
 

@@ -9,9 +9,8 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app import runtime
 from app.sagas import sagas
-from durable_sagas.events import OutboxEntry
 from durable_sagas.messaging.publisher import Message, Publisher
-from durable_sagas.models import SagaInstance
+from durable_sagas.models import OutboxEntry, SagaInstance
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import AUTHORIZED
 from tests.tracing.conftest import Arrived

@@ -16,8 +16,7 @@ from app import runtime
 from app.sagas import sagas
 from durable_sagas import recovery
 from durable_sagas.definition import SagaStatus
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep, StoredEvent
 from tasks.payments import Payment
 from tasks.shipping import Shipment
 from tests.testkit.messages import Clock

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from durable_sagas.definition import COMPLETED, FAILED, Operation, StepStatus
-from durable_sagas.events import StoredEvent
+from durable_sagas.models import StoredEvent
 from tasks.inventory import StockUnavailable
 from tasks.orders import OrderCreated
 from web.api.responses import FlatEventReply, FlatEventsReply, FlatItemReply, StateReply

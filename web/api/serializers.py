@@ -7,8 +7,7 @@ from typing import Any, TypedDict
 from app.amounts import number
 from app.observability import tracing
 from durable_sagas.definition import CancelDecision, StepStatus
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import SagaInstance
+from durable_sagas.models import SagaInstance, StoredEvent
 from durable_sagas.operations import Resumed
 from tasks.inventory import Book
 from tasks.payments import Payment

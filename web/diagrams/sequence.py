@@ -39,7 +39,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Message:
+class MessageArrow:
     """An event's delivery to one subscriber; ``to_self`` if the subscriber is also the publisher."""
 
     x1: float
@@ -58,7 +58,7 @@ class EventBox:
     width: float
     text: str
     elapsed: str
-    messages: Sequence[Message]
+    messages: Sequence[MessageArrow]
     pivot_y: float | None
 
 
@@ -153,8 +153,8 @@ def _event_box(
     return box, end
 
 
-def _message(delivery: EventDelivery, x1: float, x2: float, y: float) -> Message:
+def _message(delivery: EventDelivery, x1: float, x2: float, y: float) -> MessageArrow:
     text, mark = _words(delivery), mark_of(delivery)
     description = f"{delivery.task_name}: {mark.word}"
     chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, description)
-    return Message(x1, x2, y + 9, x1 == x2, chip)
+    return MessageArrow(x1, x2, y + 9, x1 == x2, chip)

@@ -13,7 +13,7 @@ from web.i18n import translate as _
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
-from workflows.read_side.saga_history import Attempt, HistoryEntry
+from workflows.read_side.saga_history import HistoryEntry, LoggedAttempt
 
 GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
 TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0
@@ -153,7 +153,7 @@ def timeline(
     )
 
 
-def _span(attempt: Attempt, now: datetime) -> tuple[datetime, datetime]:
+def _span(attempt: LoggedAttempt, now: datetime) -> tuple[datetime, datetime]:
     return attempt.started_at, max(attempt.finished_at or now, attempt.started_at)
 
 
@@ -232,7 +232,7 @@ class _Drawn:
 
     def _segments(self, logged: HistoryEntry) -> Iterable[Segment]:
         tries = logged.tries()
-        next_attempts: list[Attempt | None] = [*tries[1:], None]
+        next_attempts: list[LoggedAttempt | None] = [*tries[1:], None]
         for attempt, next_attempt in zip(tries, next_attempts, strict=True):
             yield self._attempt(logged, attempt)
             if attempt.finished_at and (next_attempt or logged.retry_at):
@@ -243,7 +243,7 @@ class _Drawn:
             mark = icons.running(logged.operation)
             yield self._drawn(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
 
-    def _attempt(self, logged: HistoryEntry, attempt: Attempt) -> Segment:
+    def _attempt(self, logged: HistoryEntry, attempt: LoggedAttempt) -> Segment:
         mark = icons.of_attempt(attempt)
         duration_text = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
         parts = [

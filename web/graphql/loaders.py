@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import SagaInstance
+from durable_sagas.models import SagaInstance, StoredEvent
 from tasks.inventory import Book, Category
 from workflows.read_side import batches
 from workflows.read_side.queries import OrderView

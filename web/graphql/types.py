@@ -8,8 +8,7 @@ import strawberry
 from strawberry import ID, Private
 from strawberry.scalars import JSON
 
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import SagaInstance
+from durable_sagas.models import SagaInstance, StoredEvent
 from tasks import inventory, payments, shipping
 from web.api import serializers
 from web.graphql.descriptions import output_type

@@ -20,7 +20,7 @@ from flask import Flask
 
 from app import runtime
 from app.errors import DatabaseUnavailable
-from web.live.subscriber import ChangeSubscriber, Subscription
+from web.live.subscriber import ChangeSubscriber, StreamSubscription
 from workflows.read_side import versions
 from workflows.read_side.versions import Version
 
@@ -160,7 +160,7 @@ class Live:
         with self.subscriber.subscribe(client.saga_id) as subscription:
             yield from self._send_changes(client, found, subscription)
 
-    def _send_changes(self, client: Client, found: Version, subscription: Subscription) -> Iterator[bytes]:
+    def _send_changes(self, client: Client, found: Version, subscription: StreamSubscription) -> Iterator[bytes]:
         started = rendered_at = sent_at = polled_at = time.monotonic()
         seen = client.seen
         while True:

@@ -22,7 +22,7 @@ PING_SECONDS = 5
 MAX_BACK_OFF = 15.0
 
 
-class Subscription:
+class StreamSubscription:
     """The subscription of one stream to the changes of one saga; its waits also end when the process stops."""
 
     def __init__(self, stopping: threading.Event) -> None:
@@ -43,7 +43,7 @@ class Subscription:
         return True
 
 
-class NullSubscription(Subscription):
+class NullSubscription(StreamSubscription):
     """A subscription without Redis: it never receives a change."""
 
     def wait(self, seconds: float, not_before: float) -> bool:  # noqa: ARG002
@@ -59,19 +59,19 @@ class ChangeSubscriber:
         self._redis = connect(url) if url else None
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._subscriptions: defaultdict[str, set[StreamSubscription]] = defaultdict(set)
         self._thread: threading.Thread | None = None
         self._circuit = CircuitBreaker("live pages look at the database more often")
         self.connected = False
         """Whether the change feed is connected; while it is not, streams must poll more often."""
 
     @contextmanager
-    def subscribe(self, saga_id: str) -> Iterator[Subscription]:
+    def subscribe(self, saga_id: str) -> Iterator[StreamSubscription]:
         """Yield a subscription to one saga's changes for the block; the first one starts the thread."""
         if self._redis is None:
             yield NullSubscription(self._stopping)
             return
-        subscription = Subscription(self._stopping)
+        subscription = StreamSubscription(self._stopping)
         with self._lock:
             self._subscriptions[saga_id].add(subscription)
             if self._thread is None:

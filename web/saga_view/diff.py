@@ -26,7 +26,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepDiff:
     """The operations of one step, in the first and in the second saga."""
 
     name: str
@@ -38,7 +38,7 @@ class Comparison:
     """Two sagas, their steps side by side, and the total number of messages of each."""
 
     details: tuple[SagaDetail, SagaDetail]
-    steps: Sequence[Step]
+    steps: Sequence[StepDiff]
     messages: tuple[int, int]
 
     @property
@@ -53,7 +53,7 @@ def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
     first, second = _to_one_scale(first, second)
     sides = _done(first), _done(second)
     names = dict.fromkeys(name for detail in (first, second) for name in _names(detail))
-    steps = [Step(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
+    steps = [StepDiff(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
 
 

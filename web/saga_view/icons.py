@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flask_babel import lazy_gettext as _
 
 from durable_sagas.definition import Operation, SagaStatus, StepStatus
-from workflows.read_side.saga_history import Attempt, HistoryEntry
+from workflows.read_side.saga_history import HistoryEntry, LoggedAttempt
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def of_operation(logged: HistoryEntry) -> Mark:
     return marks[logged.status]
 
 
-def of_attempt(attempt: Attempt) -> Mark:
+def of_attempt(attempt: LoggedAttempt) -> Mark:
     """Return the icon of one attempt's outcome: a failed one is Failed, even if the operation as a whole is stuck."""
     if attempt.outcome == StepStatus.FAILED:
         return FAILED

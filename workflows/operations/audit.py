@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database import UtcDateTime
-from durable_sagas.events import StoredEvent
+from durable_sagas.models import StoredEvent
 from tasks.orders import Order, OrderAddressChanged, OrderCancelled, OrderCompleted, OrderCreated
 
 

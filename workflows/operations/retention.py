@@ -16,11 +16,10 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.retention import Owner, RetentionRule
-from durable_sagas import events
+from durable_sagas import history
 from durable_sagas.definition import TERMINAL
-from durable_sagas.events import StoredEvent
 from durable_sagas.ids import first_id_of
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from tasks import gateways, inventory, notifications, orders, payments, shipping
 from workflows.operations.archive import Archive
 from workflows.read_side.saga_search import FIRST, INDEX_COLUMNS, IndexRange, SagaFilter, index_ranges
@@ -122,7 +121,7 @@ def _find(session: Session, index_range: IndexRange, after: str, before: datetim
         .limit(limit)
     )
     rows = session.execute(query.with_for_update(skip_locked=True) if lock else query).all()
-    awaited = events.with_pending_outbox(session, [row.aggregate_id for row in rows])
+    awaited = history.with_pending_outbox(session, [row.aggregate_id for row in rows])
     prunable = [
         _Prunable(
             row.id,

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import select
 
 from app import runtime
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance, SagaStep, StoredEvent
 from tasks.inventory import Category
 from tasks.orders import Order
-from workflows.read_side import saga_history as timeline
+from workflows.read_side import saga_history
 from workflows.read_side.queries import OrderView, with_related
 from workflows.read_side.saga_history import HistoryEntry
 
@@ -28,7 +27,7 @@ def operations(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEn
     with runtime.current().database.reading() as session:
         for row in session.scalars(select(SagaStep).where(SagaStep.saga_id.in_([saga.id for saga in sagas]))):
             logged[row.saga_id].append(row)
-    return {saga.id: timeline.operations(saga, logged[saga.id]) for saga in sagas}
+    return {saga.id: saga_history.operations(saga, logged[saga.id]) for saga in sagas}
 
 
 def events(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:

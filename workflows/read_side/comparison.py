@@ -38,9 +38,8 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.sagas import sagas
 from durable_sagas.definition import Operation, SagaStatus, StepStatus
-from durable_sagas.events import StoredEvent
 from durable_sagas.messages import EventType
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from durable_sagas.orchestrator import CANCELLED_ON_REQUEST
 from tasks.orders import OrderCancelRequested
 from workflows.order_choreography import ORDER_CHOREOGRAPHY

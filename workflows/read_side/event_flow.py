@@ -11,8 +11,10 @@ from enum import StrEnum
 from app.sagas import sagas
 from durable_sagas.choreography import Choreography
 from durable_sagas.definition import ACTIVE, Operation, StepStatus
-from durable_sagas.events import History, StoredEvent, delivery_of
+from durable_sagas.events import delivery_of
+from durable_sagas.history import History
 from durable_sagas.messaging.publisher import service_of
+from durable_sagas.models import StoredEvent
 from durable_sagas.reactions import Abort, Compensate, Decision, Execute
 from workflows.read_side.queries import SagaView
 from workflows.read_side.saga_history import HistoryEntry

@@ -14,15 +14,14 @@ from sqlalchemy.orm import Session
 from app import runtime
 from app.errors import NotFound
 from durable_sagas.definition import Operation, SagaStatus, StepStatus
-from durable_sagas.events import StoredEvent, history
+from durable_sagas.history import history
 from durable_sagas.ids import is_uuid
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from tasks.inventory import Book, Category
 from tasks.orders import Customer, Order, OrderStatus
 from tasks.payments import Payment, PaymentCancelled
 from tasks.shipping import Shipment
-from workflows.read_side import saga_history as timeline
-from workflows.read_side import saga_search
+from workflows.read_side import saga_history, saga_search
 from workflows.read_side.saga_history import HistoryEntry
 
 Row = TypeVar("Row")
@@ -102,7 +101,7 @@ def saga(saga_id: str) -> SagaView:
             raise NotFound(f"there is no saga {saga_id}")
         rows = session.scalars(select(SagaStep).where(SagaStep.saga_id == saga_id)).all()
         events = history(session, found.aggregate_id).events
-        operations = _with_effects(timeline.operations(found, rows), events)
+        operations = _with_effects(saga_history.operations(found, rows), events)
         operator_actions = session.scalars(
             select(OperatorAction).where(OperatorAction.saga_id == saga_id).order_by(OperatorAction.id)
         ).all()

@@ -37,7 +37,7 @@ class BalanceStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Money:
+class MoneyBalance:
     """Captured and refunded amounts; ``refunded_manually`` is the amount recorded as refunded manually."""
 
     total: Decimal
@@ -69,7 +69,7 @@ class Stock:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ParcelBalance:
     """Numbers of carrier bookings; ``cancelled_manually`` counts those recorded as cancelled manually."""
 
     booked: int
@@ -87,9 +87,9 @@ class Parcel:
 class Balance:
     """Money, stock and parcel of an order; if ``compensating``, the saga compensates, and each must net to zero."""
 
-    money: Money
+    money: MoneyBalance
     stock: Stock
-    parcel: Parcel
+    parcel: ParcelBalance
     compensating: bool
 
     @property
@@ -134,7 +134,9 @@ def _completed_manually(operations: Iterable[HistoryEntry], step: str) -> bool:
     return any(logged.step == step and logged.done_by for logged in operations)
 
 
-def _money(session: Session, saga: SagaInstance, total: Decimal, compensating: bool, refunded_manually: bool) -> Money:
+def _money(
+    session: Session, saga: SagaInstance, total: Decimal, compensating: bool, refunded_manually: bool
+) -> MoneyBalance:
     entries = select(PaymentProviderEntry.kind, PaymentProviderEntry.amount)
     moved = {"capture": Decimal(0), "refund": Decimal(0), "void": Decimal(0)}
     for kind, amount in session.execute(entries.where(PaymentProviderEntry.order_id == saga.aggregate_id)):
@@ -142,7 +144,7 @@ def _money(session: Session, saga: SagaInstance, total: Decimal, compensating: b
     left = moved["capture"] - moved["refund"]
     refunded = left if refunded_manually else Decimal(0)
     balanced = left - refunded == (0 if compensating else total)
-    return Money(total, moved["capture"], moved["refund"], refunded, _status(saga, balanced))
+    return MoneyBalance(total, moved["capture"], moved["refund"], refunded, _status(saga, balanced))
 
 
 def _stock(session: Session, saga: SagaInstance, ordered: int, compensating: bool) -> Stock:
@@ -156,12 +158,12 @@ def _stock(session: Session, saga: SagaInstance, ordered: int, compensating: boo
     return Stock(ordered, sum(quantities.values()), released, shipped, _status(saga, balanced))
 
 
-def _parcel(session: Session, saga: SagaInstance, compensating: bool, cancelled_manually: bool) -> Parcel:
+def _parcel(session: Session, saga: SagaInstance, compensating: bool, cancelled_manually: bool) -> ParcelBalance:
     kinds = list(session.scalars(select(CarrierEntry.kind).where(CarrierEntry.order_id == saga.aggregate_id)))
     left = kinds.count("book") - kinds.count("cancel")
     cancelled = left if cancelled_manually else 0
     balanced = left - cancelled == (0 if compensating else 1)
-    return Parcel(kinds.count("book"), kinds.count("cancel"), cancelled, _status(saga, balanced))
+    return ParcelBalance(kinds.count("book"), kinds.count("cancel"), cancelled, _status(saga, balanced))
 
 
 def _status(saga: SagaInstance, balanced: bool) -> BalanceStatus:

@@ -10,7 +10,7 @@ from durable_sagas.models import SagaInstance, SagaStep
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LoggedAttempt:
     """An attempt at an operation of a step.
 
     ``outcome`` is a StepStatus, or ``failed`` for an attempt that was retried. ``number`` counts from 1; 0 stands for
@@ -77,15 +77,15 @@ class HistoryEntry:
         """Return the maximum number of attempts recorded with its last failure, or None."""
         return self.failures[-1].get("most") if self.failures else None
 
-    def tries(self) -> list[Attempt]:
+    def tries(self) -> list[LoggedAttempt]:
         """Return its attempts in order; a manual completion counts as one."""
         tried = [self._failed(failure) for failure in self.failures]
         last = self._last()
         return [*tried, last] if last else tried
 
-    def _failed(self, failure: dict[str, Any]) -> Attempt:
+    def _failed(self, failure: dict[str, Any]) -> LoggedAttempt:
         started_at, finished_at = (datetime.fromisoformat(failure[name]) for name in ("started_at", "finished_at"))
-        return Attempt(
+        return LoggedAttempt(
             self.step,
             self.operation,
             StepStatus.FAILED,
@@ -96,16 +96,16 @@ class HistoryEntry:
             _moment(failure.get("retry_at")),
         )
 
-    def _last(self) -> Attempt | None:
+    def _last(self) -> LoggedAttempt | None:
         if self.done_by and self.finished_at:
             said = f"as {self.done_by} said: {self.note}" if self.note else f"as {self.done_by} said"
             at = self.finished_at
-            return Attempt(self.step, self.operation, StepStatus.BY_HAND, self.attempts + 1, at, at, said)
+            return LoggedAttempt(self.step, self.operation, StepStatus.BY_HAND, self.attempts + 1, at, at, said)
         # a failed operation is represented by its last failure already; any other ended, or was blocked, after its
         # failures
         if self.status == StepStatus.RETRYING or (self.status == StepStatus.FAILED and self.failures):
             return None
-        return Attempt(
+        return LoggedAttempt(
             self.step,
             self.operation,
             self.status,
@@ -133,7 +133,7 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntr
     return sorted(told, key=when)
 
 
-def attempts(entries: Iterable[HistoryEntry]) -> list[Attempt]:
+def attempts(entries: Iterable[HistoryEntry]) -> list[LoggedAttempt]:
     """Return all attempts at these operations, in the order in which they began."""
     tries = [attempt for logged in entries for attempt in logged.tries()]
     return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))

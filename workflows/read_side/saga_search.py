@@ -31,8 +31,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
 from durable_sagas.definition import ACTIVE, TERMINAL, OperatorActionType, SagaStatus
-from durable_sagas.events import StoredEvent
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from durable_sagas.stuck_groups import StuckGroup, error_class
 from tasks.payments import Payment
 from tasks.shipping import Shipment

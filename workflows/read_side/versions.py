@@ -12,9 +12,8 @@ from sqlalchemy.orm import DeclarativeBase
 from app import runtime
 from app.errors import NotFound
 from durable_sagas.definition import TERMINAL, SagaStatus
-from durable_sagas.events import StoredEvent
 from durable_sagas.ids import is_uuid
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep
+from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from tasks.gateways.carrier import CarrierEntry
 from tasks.gateways.payment_provider import PaymentProviderEntry
 

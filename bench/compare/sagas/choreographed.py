@@ -17,7 +17,7 @@ from bench.compare.sagas.common import ended_orders
 from bench.compare.sagas.engine import Placed, act_in, lock_books, undo_in
 from bench.compare.work import Order
 from durable_sagas.definition import COMPENSATION_STARTED, COMPLETED, FAILED
-from durable_sagas.events import History
+from durable_sagas.history import History
 from durable_sagas.messages import Event, EventType
 from durable_sagas.reactions import Abort, Compensate, Decision, Execute
 
