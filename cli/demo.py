@@ -90,5 +90,5 @@ def _print_outcome(scenario: Scenario, saga_type: str, saga_id: str) -> bool:
     as_expected = (saga.status, order.status) == expected and states == scenario.states(saga_type)
     click.echo(f"  {'✓' if as_expected else '✕'} saga {saga.status}, order {order.status}")
     if not as_expected:
-        write_line(f"    expected {expected} by {scenario.states(saga_type)}; {saga.trouble}")
+        write_line(f"    expected {expected} by {scenario.states(saga_type)}; {saga.failure_reason}")
     return as_expected

@@ -96,7 +96,7 @@ class SagaInstance(Base):
         return CANCEL_REASONS[self.cancel_decision] if self.cancel_decision else None
 
     @property
-    def trouble(self) -> str | None:
+    def failure_reason(self) -> str | None:
         """Return the reason to show first: why it is stuck, else why compensation started."""
         return self.stuck_reason or self.error
 

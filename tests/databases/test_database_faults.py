@@ -144,7 +144,7 @@ def break_everywhere(shop: Shop, live: Life, ends: SagaStatus, faults: list[Fail
         shop.breaker = Breaker(point, faults[point % len(faults)], answer_lost=answer_lost)
         with shop.breaker.at_work(shop.here):
             saga_id = live(shop)
-        assert shop.saga(saga_id).status == ends, (point, shop.breaker.broken, shop.saga(saga_id).trouble)
+        assert shop.saga(saga_id).status == ends, (point, shop.breaker.broken, shop.saga(saga_id).failure_reason)
         assert shop.failures(saga_id) == ordinary, shop.breaker.broken
         if not shop.breaker.broken:
             with shop.observed.reading() as session:

@@ -89,14 +89,14 @@ def test_a_compensation_out_of_retries_is_stuck_and_a_resume_has_a_full_round() 
     saga_id = trip.start(refuse=["book_flight"], fail={"cancel_car": 3})
     saga = trip.saga(saga_id)
     assert (saga.status, saga.current_step) == ("stuck", "book_car")
-    assert saga.trouble == "inventory.cancel_car: cancel_car is down"
+    assert saga.failure_reason == "inventory.cancel_car: cancel_car is down"
     assert trip.booked(saga_id) == {"hotel", "car"}
 
     sagas.resume(saga_id)
 
     saga = trip.saga(saga_id)
     assert saga.status == "compensated"
-    assert saga.trouble == "book_flight: no book_flight"
+    assert saga.failure_reason == "book_flight: no book_flight"
     assert trip.diary.count("cancel_car") == 4
     assert trip.booked(saga_id) == set()
 
@@ -400,7 +400,7 @@ def test_a_step_that_nobody_knows_anything_of_makes_the_saga_stuck_in_time_and_l
 
     saga = trip.saga(saga_id)
     assert saga.status == "stuck"
-    assert saga.trouble == "no running process declares all of saga trip"
+    assert saga.failure_reason == "no running process declares all of saga trip"
 
 
 def test_messages_that_mean_nothing_are_dropped(post: Post) -> None:

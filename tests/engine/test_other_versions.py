@@ -174,7 +174,7 @@ def test_rolled_back_after_the_step_ran_only_its_undoing_waits(wire: Wire, deplo
     sweep(clock, 60)
 
     saga = trip.saga(saga_id)
-    assert (saga.status, saga.trouble) == ("stuck", "pack_bags: no running process declares this step")
+    assert (saga.status, saga.failure_reason) == ("stuck", "pack_bags: no running process declares this step")
     with pytest.raises(Conflict, match="does not declare"):
         sagas.skip(saga_id, ManualCompletion("Ann"))
     sagas.resume(saga_id)
@@ -305,7 +305,7 @@ def test_a_saga_of_an_unknown_type_is_stuck_when_nobody_has_moved_it_for_long(
         assert trip.saga(saga_id).status == "pending"
     sweep(clock, 3)
 
-    assert trip.saga(saga_id).trouble == "no running process declares all of saga trip"
+    assert trip.saga(saga_id).failure_reason == "no running process declares all of saga trip"
     wire.waiting.clear()
     sagas.resume(saga_id)
     deploy(OLDER)

@@ -343,7 +343,7 @@ def test_a_no_past_the_pivot_has_the_saga_stuck(here: Runtime, wire: Wire) -> No
     assert commits(counted) == 1
     assert isinstance(failure, StepFailed)
     assert statuses(first, refused, last) == ["completed", "stuck", "completed"]
-    assert trip.saga(refused).trouble == "notifications.send_tickets: no send_tickets"
+    assert trip.saga(refused).failure_reason == "notifications.send_tickets: no send_tickets"
     assert wire.deliver(ERROR_CALLBACK) == ["nothing to undo"]
     assert wire.waiting == []
     assert trip.booked(refused) == {"hotel", "car", "flight"}

@@ -137,7 +137,7 @@ def saga(row: SagaInstance) -> responses.SagaReply:
         current_step=row.current_step,
         state_history=_states(row),
         context=context(row.payload),
-        error=row.trouble,
+        error=row.failure_reason,
         trace_id=tracing.trace_id_of(row.traceparent),
         **cancellation(row),
         deadline_at=row.deadline_at,

@@ -263,7 +263,7 @@ class Saga:
             current_step=row.current_step,
             state_history=[_milestone(reached) for reached in row.state_history],
             context=JSON(serializers.context(row.payload)),
-            error=row.trouble,
+            error=row.failure_reason,
             **serializers.cancellation(row),
             deadline_at=row.deadline_at,
             created_at=row.created_at,

@@ -119,10 +119,10 @@ class HistoryEntry:
 
 def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntry]:
     """Return a saga's operations, including the current one, from its log: actions, then compensations, by start."""
-    told = [_logged(row) for row in rows]
+    entries = [_logged(row) for row in rows]
     under_way = _under_way(saga)
-    if under_way and all(operation.key != under_way.key for operation in told):
-        told.append(under_way)
+    if under_way and all(operation.key != under_way.key for operation in entries):
+        entries.append(under_way)
 
     def when(logged: HistoryEntry) -> tuple[bool, datetime, int]:
         undoing = logged.operation is Operation.COMPENSATION
@@ -130,7 +130,7 @@ def operations(saga: SagaInstance, rows: Iterable[SagaStep]) -> list[HistoryEntr
         place = saga.steps.index(logged.step) if logged.step in saga.steps else 0
         return undoing, logged.started_at, -place if undoing else place
 
-    return sorted(told, key=when)
+    return sorted(entries, key=when)
 
 
 def attempts(entries: Iterable[HistoryEntry]) -> list[LoggedAttempt]:
