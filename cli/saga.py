@@ -61,7 +61,8 @@ def list_sagas(status: str | None, step: str | None, limit: int) -> None:
         raise click.BadParameter(f"must be one of {', '.join(SagaStatus)}", param_hint="--status")
     page = queries.sagas(status=SagaStatus(status) if status else None, step=step, limit=limit)
     for row in page.rows:
-        write_line(f"{row.id}  {row.saga_type:<20}{row.status:<14}{row.current_step or '':<18}{row.failure_reason or ''}")
+        where = f"{row.saga_type:<20}{row.status:<14}{row.current_step or '':<18}"
+        write_line(f"{row.id}  {where}{row.failure_reason or ''}")
     if page.more:
         write_line(f"… and more than {limit}: see --limit")
 

@@ -27,9 +27,6 @@ from durable_sagas.models import SagaInstance, SagaStep
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """The statuses of an operation that may still take effect."""
 
-UNRESOLVED = OPEN | {StepStatus.CLOSING}
-"""The statuses of an operation whose outcome has not been published."""
-
 Log = dict[tuple[str, Operation], SagaStep]
 """The log of one saga, by step and operation."""
 
