@@ -1,1 +1,1 @@
-"""The kernel: the saga engine and its infrastructure, independent of services, workflows and the web."""
+"""CloudMart's platform: settings, Celery app, database, observability, and the binding of the engine to them."""

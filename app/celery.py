@@ -57,7 +57,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # a broker may respond with an error: Redis that is out of memory or has become a replica. The worker then
         # reconnects until it accepts messages; otherwise it would end
         "broker_channel_error_retry": True,
-        # a POST must be answered while the broker is down: give up soon, the sweep sends what was not sent
+        # a POST must be answered while the broker is down: fail fast; the sweep sends the message later
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
         # the log has the outcome of every step; Flower shows replies from the workers' events
@@ -69,7 +69,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "worker_consumer": "app.consumer:Inbox",
+        "worker_consumer": "app.consumer:ValidatingConsumer",
         # a silently vanished broker is detected within a minute; Celery's default takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
@@ -97,13 +97,13 @@ def _log_as_the_rest(**_: object) -> None:
 
 
 @before_task_publish.connect
-def _say_when_it_was_sent(headers: dict[str, Any], **_: object) -> None:
+def _set_sent_at(headers: dict[str, Any], **_: object) -> None:
     # used to measure how long the message waited: see app.observability.metrics
     headers["sent_at"] = time.time()
 
 
 @worker_process_init.connect
-def _begin_in_a_pool(sender: str | None, **_: object) -> None:
+def _init_pool_process(sender: str | None, **_: object) -> None:
     runtime.current().database.forget_connections()  # the inherited ones belong to the parent
     be_brief(app, sender)  # a child of a pool has tracers of its own
 

@@ -151,7 +151,7 @@ class PutBackLimit:
 _BODY = TypeAdapter(tuple[Annotated[list[Any], Field(max_length=0)], _Arguments, _Embed | None])
 
 
-class Inbox(Consumer):
+class ValidatingConsumer(Consumer):
     """Celery's consumer, with validation of messages."""
 
     connection_errors: tuple[type[Exception], ...]

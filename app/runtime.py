@@ -21,7 +21,7 @@ class Runtime:
 
     settings: Settings = field(default_factory=Settings)
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when the process is asked to end, to interrupt everything that waits."""
+    """Set when the process receives a signal to end, to interrupt everything that waits."""
 
     @property
     def now(self) -> Callable[[], datetime]:

@@ -12,7 +12,7 @@ sagas = Sagas(
     options=lambda: runtime.current().saga_options,
     tracer=tracing,
 )
-runtime.on_change(sagas.forget_binding)
+runtime.on_change(sagas.reset_binding)
 sagas.intercept(fault_injection.intercept)
 sagas.signals.connect(tracing.record_signal)
 

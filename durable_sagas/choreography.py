@@ -310,7 +310,7 @@ class Choreography:
 
 
 class EventDeliveries:
-    """The deliveries of events to one reaction. Implements ``execution.Pattern``."""
+    """The deliveries of events to one reaction. Implements ``deliveries.PatternRules``."""
 
     calls_gateway = False
 

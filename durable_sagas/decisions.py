@@ -1,7 +1,7 @@
 """Decide what the delivery of a message means, from the saga's row and its log: pure functions, without any effect.
 
 ``decide_step`` serves orchestrated sagas, where the saga's row says which step may run. ``decide_reaction`` serves
-choreographed ones, where only the log of the operation itself counts. ``decide_failure`` says what follows from the
+choreographed ones, where only the log of the operation itself counts. ``decide_failure`` returns what follows from the
 last failed attempt, in both.
 """
 
@@ -202,7 +202,7 @@ def decide_reaction(
 def _may_have_effect(log: Log, step: str, compensation: Command) -> bool:
     """Return whether there is something to compensate.
 
-    A gateway call without an answer may have taken effect, whatever is logged: only the gateway can tell.
+    A gateway call without an answer may have taken effect, whatever is logged: only the gateway's ledger shows it.
     """
     action = log.get((step, Operation.ACTION))
     return compensation.call is not None or (action is not None and action.status == StepStatus.COMPLETED)

@@ -76,7 +76,7 @@ class StepStatus(StrEnum):
     """It can no longer take effect; what a gateway may have done is being voided."""
     COMPLETED = "completed"
     FAILED = "failed"
-    """Failed for good. Of an action: it has no effect of ours, but a gateway may have done it."""
+    """Failed for good. Of an action: it has no effect in the database, but may have one at a gateway."""
     SKIPPED = "skipped"
     """Of an action: blocked before it ran. Of a compensation: there was nothing to compensate."""
     BY_HAND = "by_hand"
@@ -84,7 +84,7 @@ class StepStatus(StrEnum):
 
 
 MAX_RETRY_DELAY_SECONDS = 120.0
-"""The longest delay: a worker holds the message meanwhile, and Redis redelivers it after five minutes."""
+"""The longest delay: a worker holds the message meanwhile, and Redis redelivers it after its visibility timeout."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class RetryPolicy:
     @classmethod
     def fixed(cls, attempts: int, *, delay: float = 0.2) -> "RetryPolicy":
         """Use the same delay after each attempt."""
-        return cls(attempts, delay)
+        return cls(attempts, delay, limit=delay)
 
     def exhausted(self, attempts: int) -> bool:
         """Return whether no retry is left after this number of attempts."""
@@ -123,12 +123,12 @@ class RetryPolicy:
 
 NO_RETRY = RetryPolicy(attempts=1, delay=0)
 RETRY_UNTIL_STUCK = RetryPolicy.exponential(7)
-"""The default policy of compensations and of steps after the pivot; once it is exhausted the saga is stuck."""
+"""The default policy of compensations, and one for commands past the pivot; once it is exhausted the saga is stuck."""
 
 
 @cache
 def takes_reason(function: Callable[..., Any]) -> bool:
-    """Return whether a handler asks for the reason of a compensation, by a parameter named ``reason``."""
+    """Return whether a handler has a parameter ``reason``, for the reason of a compensation."""
     return "reason" in signature(function).parameters
 
 

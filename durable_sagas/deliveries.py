@@ -45,7 +45,7 @@ class Delivery:
 class Attempt:
     """A delivery in one transaction: what it addresses, what it means, and what came of it.
 
-    ``data`` is what the command's message is built from. ``irreversible`` says that a failure cannot be compensated.
+    ``data`` is what the command's message is built from. ``irreversible`` is whether a failure cannot be compensated.
     """
 
     delivery: Delivery

@@ -1,4 +1,4 @@
-"""What the parts of one binding share; see ``Sagas``, which makes it."""
+"""The state that the components of one binding share; created by ``Sagas``."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -63,7 +63,7 @@ class Engine:
         """The application's options, found at their first use."""
         return self._find_options()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Find database and options anew at their next use."""
         for name in ("database", "options"):
             self.__dict__.pop(name, None)

@@ -28,7 +28,7 @@ class SagaError(Exception):
 
 
 class DefinitionError(SagaError):
-    """Raised when a saga, step or reaction is declared in a way that could not be compensated."""
+    """Raised when a saga, command, step or reaction is declared wrongly: it could not be compensated, for instance."""
 
 
 class StepError(SagaError):

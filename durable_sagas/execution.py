@@ -1,9 +1,9 @@
 """Execute operations: the one path for both patterns, for one delivery or many, with and without a gateway.
 
-A transaction locks the sagas, reads their logs, lets ``decisions`` say what each delivery means, calls the handlers,
-and writes log, events and new states; one commit makes all of it durable. A gateway is called outside any transaction,
-between two of these: the first says that it is to be called, the second decides again and records the result. The
-process may die anywhere between, so the call carries an idempotency key.
+A transaction locks the sagas, reads their logs, determines by ``decisions`` what each delivery means, calls the
+handlers, and writes log, events and new states; one commit makes all of it durable. A gateway is called outside any
+transaction, between two of these: the first determines that it must be called, the second decides again and records the
+result. The process may die anywhere between, so the call carries an idempotency key.
 
 A delivery that failed is decided once more, in a transaction that records the failure.
 """

@@ -10,7 +10,7 @@ EventType = NewType("EventType", str)
 
 @dataclass(frozen=True)
 class Event:
-    """A fact about an order, published by a service; ``payload`` is plain JSON."""
+    """A fact about an aggregate, published by a service; ``payload`` is plain JSON."""
 
     type: EventType
     payload: Mapping[str, Any] = field(default_factory=dict)

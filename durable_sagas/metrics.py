@@ -23,7 +23,7 @@ STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 MAX_WAIT_SECONDS = 30 * 24 * 3600.0
-"""Longer waits are ignored: such a message was not sent by us."""
+"""Longer waits are ignored: such a message has a forged or wrong timestamp."""
 
 COUNTED = {
     SignalType.SAGA_STARTED: ("saga_started", "Sagas that were started."),

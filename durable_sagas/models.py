@@ -39,7 +39,7 @@ class SagaInstance(Base):
     __table_args__ = (
         # over unfinished rows only, so that the sweep's cost does not grow with the finished ones
         Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=WAITS, sqlite_where=WAITS),
-        # sagas of one status and type are contiguous, newest last: see saga_search, which has two more indexes
+        # sagas of one status and type are contiguous, newest last
         Index("ix_saga_instances_status_saga_type_id", "status", "saga_type", "id"),
     )
 
@@ -139,7 +139,7 @@ class SagaStep(Base):
 
 
 class Sweep(Base):
-    """When the recovery sweep last ran, and the outages that it recorded (see ``outage``): one row per moment."""
+    """When the recovery sweep last ran, and the outages that it recorded (see ``outages``): one row per moment."""
 
     __tablename__ = "sweeps"
 

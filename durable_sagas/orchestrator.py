@@ -219,7 +219,7 @@ def failure_of(record: SagaRecord) -> str | None:
 
 
 class CommandDeliveries:
-    """The deliveries of one command of orchestrated sagas. Implements ``execution.Pattern``."""
+    """The deliveries of one command of orchestrated sagas. Implements ``deliveries.PatternRules``."""
 
     def __init__(self, orchestrator: Orchestrator, command: Command) -> None:
         self.orchestrator = orchestrator

@@ -1,7 +1,7 @@
 """Suspend deadlines during outages of the broker or the database, which are not the service's delay.
 
 A deadline passes when a worker did not finish its task in time. Without the task's message the worker is not late:
-while the broker does not accept a saga's message from us, that saga's deadline is suspended. The next messages of a
+while the broker does not accept a saga's message, that saga's deadline is suspended. The next messages of a
 chain under way are sent by the task before them: there the deadline continues.
 
 A worker that waits for the database is not late either. No deadline passes while the database refuses connections, nor

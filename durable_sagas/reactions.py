@@ -21,7 +21,7 @@ class Execute:
 
     def __post_init__(self) -> None:
         if self.command.call and not self.command.void:
-            raise DefinitionError(f"{self.command.name} calls a gateway, so it must say how that is voided")
+            raise DefinitionError(f"{self.command.name} calls a gateway, so it must declare a void")
 
 
 @dataclass(frozen=True)

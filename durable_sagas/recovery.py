@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 BATCH = 100
 
 LOCKED_FOR_SECONDS = 30
-"""A saga that has been due this long and is locked is reported: a transaction of the shop itself ends sooner."""
+"""A saga that has been due this long and is locked is reported: the engine's own transactions end sooner."""
 
 LATE_SECONDS = 60.0
 """Pages and alerts report a sweep that is later than this: twice the longest ``sweep_seconds``.

@@ -38,7 +38,7 @@ class Driver(Protocol):
     def skip(self, session: Session, record: SagaRecord, report: ManualCompletion) -> None:
         """Continue as if the compensation that the saga is stuck on had succeeded.
 
-        Raises Conflict; see ``operations.skip``.
+        Raises Conflict; see ``Operations.skip``.
         """
 
 

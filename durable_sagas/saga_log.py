@@ -1,6 +1,6 @@
 """The saga log: read, lock and write sagas and the operations of their steps.
 
-Whoever writes an operation holds the lock of its saga's row. So an operation takes effect once, whatever is delivered
+An operation is only written under the lock of its saga's row. So an operation takes effect once, whatever is delivered
 twice, late or out of order; the primary key ``(saga_id, step, operation)`` guards against a writer without the lock.
 The terms are those of the saga literature (DTM's "sub-transaction barrier"): *duplicate*, the same message again; *null
 compensation*, a compensation whose action never ran; *hanging*, an action that arrives after its compensation.

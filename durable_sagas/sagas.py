@@ -91,9 +91,9 @@ class Sagas:
         """The application's database, as the engine uses it."""
         return self.engine.database
 
-    def forget_binding(self) -> None:
-        """Ask the functions that were given as ``sessions`` and ``options`` again, at the next use."""
-        self.engine.forget()
+    def reset_binding(self) -> None:
+        """Call the functions given as ``sessions`` and ``options`` again at the next use."""
+        self.engine.reset()
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ class Sagas:
             return vars(result) if result else None
 
     def _consume_queues(self, instance: Any, **_: object) -> None:
-        """Have a worker that was started without ``-Q`` consume the declared queues."""
+        """Add the declared queues to a worker that was started without ``-Q``."""
         queues = instance.app.amqp.queues
         if instance.app is self.engine.celery and queues._consume_from is None:
             for name in self.queues:

@@ -1,4 +1,4 @@
-"""The transitions of a saga: every change of status, state, current step and deadline is one of these functions.
+"""The transitions of a saga's status and state. The patterns also set its current step, and clear its deadline.
 
 Each is called with the row locked, in a session, and leaves the commit to the caller.
 """

@@ -1,4 +1,4 @@
-"""What the engine asks of a tracer, such as one of OpenTelemetry."""
+"""The interface of a tracer, such as OpenTelemetry's."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -160,14 +160,14 @@ class Publisher:
         """Send a message, now or with the current batch; log it if it is not accepted."""
         try:
             self._enqueue_or_send(message)
-        except self._not_taken() as error:
+        except self._delivery_errors() as error:
             message.undelivered(error)
 
     def _try_send(self, message: Message) -> bool:
         """Send a message, now or with the current batch; return False if it must be left to Celery."""
         try:
             self._enqueue_or_send(message)
-        except self._not_taken() as error:
+        except self._delivery_errors() as error:
             logger.debug("message not sent, left to Celery", extra={"saga_id": message.root_id, "reason": error})
             return False
         return True
@@ -244,7 +244,7 @@ class Publisher:
             producer, link["task"], content, queue=self.queue_of(message.task_name), **options
         )
 
-    def _not_taken(self) -> tuple[type[Exception], ...]:
+    def _delivery_errors(self) -> tuple[type[Exception], ...]:
         """Return the exceptions raised when the broker does not accept a message."""
         connection = self.celery.pool.connection  # type: ignore[attr-defined]  # not in the types
         return (OperationalError, BatchPublishError, *connection.connection_errors, *connection.channel_errors)

@@ -35,7 +35,7 @@ def batching_strategy(task: "CeleryTask", app: Celery, consumer: Any, **options:
     def add(request: Request) -> None:
         batcher.add(request, engine)
 
-    handle = default(task, app, _Handing(consumer, add), **options)
+    handle = default(task, app, _DelegatingConsumer(consumer, add), **options)
 
     def handle_message(message: Message, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         # at once, so that those of a batch are sent together: Celery acknowledges in the event loop's next turn.
@@ -48,7 +48,7 @@ def batching_strategy(task: "CeleryTask", app: Celery, consumer: Any, **options:
 
 
 def _batcher_of(consumer: Any) -> Batcher:
-    """Return a worker's batcher. Celery asks again after a reconnection, when the broker redelivers what waited."""
+    """Return a worker's batcher. Called again after a reconnection, when the broker redelivers the waiting messages."""
     if consumer in _batchers:
         _batchers[consumer].clear()
     else:
@@ -60,7 +60,7 @@ def _ack_together(consumer: Consumer) -> AbstractContextManager[None]:
     return ack_together(consumer.connection)
 
 
-class _Handing:
+class _DelegatingConsumer:
     """A consumer whose requests are handed to a function."""
 
     def __init__(self, consumer: Consumer, on_task_request: Callable[[Request], None]) -> None:

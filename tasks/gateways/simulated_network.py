@@ -13,7 +13,7 @@ from app.errors import DatabaseUnavailable, StepUnavailable
 class SimulatedNetwork:
     """A simulated network: an answer takes ``latency`` seconds, the caller waits at most ``timeout`` seconds.
 
-    ``latency`` counts from the call on. ``stopping`` is set when the process is asked to end.
+    ``latency`` counts from the call on. ``stopping`` is set when the process receives a signal to end.
     """
 
     timeout: float

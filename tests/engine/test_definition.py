@@ -147,3 +147,9 @@ def test_a_reaction_that_could_not_be_voided_is_refused() -> None:
 def test_a_senseless_policy_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):
         RetryPolicy(**values)
+
+
+def test_a_fixed_delay_is_used_as_it_is_and_has_the_same_bound() -> None:
+    assert RetryPolicy.fixed(3, delay=60).wait(2) == 60
+    with pytest.raises(DefinitionError, match="not a usable retry policy"):
+        RetryPolicy.fixed(3, delay=121)

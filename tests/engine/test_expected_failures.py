@@ -10,7 +10,7 @@ from celery import Celery, Task, signals
 from celery.app.trace import build_tracer
 
 from app.celery import app as cloudmart
-from app.consumer import Inbox
+from app.consumer import ValidatingConsumer
 from app.errors import StepFailed
 from app.runtime import Runtime
 from durable_sagas.messages import Reply
@@ -22,7 +22,7 @@ class Declared(Exception):
     """What the task says it may end with."""
 
 
-class Unconnected(Inbox):
+class Unconnected(ValidatingConsumer):
     """A worker's consumer that has no worker and no broker; what is asked of them means nothing."""
 
     timer = pool = MagicMock()
