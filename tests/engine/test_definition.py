@@ -129,7 +129,7 @@ def test_a_guard_can_only_wait_for_an_earlier_step() -> None:
 
 
 def test_a_reaction_that_could_not_be_voided_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="voided"):
+    with pytest.raises(DefinitionError, match="declare a void"):
         Execute(command("bank.charge", call=calls))
     with pytest.raises(DefinitionError, match="must void"):
         Compensate(command("bank.charge", call=calls, void=calls), command("bank.refund"))
