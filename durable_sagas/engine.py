@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, Task
 
 from durable_sagas.database import Database
+from durable_sagas.errors import DefinitionError
 from durable_sagas.gateway_calls import GatewayCalls
 from durable_sagas.log_context import log_context
 from durable_sagas.messaging.batching import Batches
@@ -83,8 +84,14 @@ class Engine:
         killed the message counts as failed, and the sweep re-drives the step: requeueing would repeat a message that
         kills its worker for ever.
         """
+        # on the app, which several bindings may share
+        names: set[str] = self.celery.__dict__.setdefault("durable_sagas_tasks", set())
+        if name in names:
+            raise DefinitionError(f"there is a task {name} on this Celery app already")
+        names.add(name)
         self.task_names.append(name)
-        settings = {"acks_late": True, "reject_on_worker_lost": False, "engine": self, **options}
+        # not shared: Celery would register it on every other app of the process, too
+        settings = {"acks_late": True, "reject_on_worker_lost": False, "engine": self, "shared": False, **options}
         declare: Callable[[Callable[..., Any]], CeleryTask] = self.celery.task(
             name=name, base=_task_class(self.celery), **settings
         )
@@ -99,6 +106,8 @@ def _task_class(celery: "Celery[Any]") -> type[CeleryTask]:
 
         abstract = True
         engine: Engine
+        batches = celery.Task.__call__ is Task.__call__
+        """Whether batches are possible: they run outside any task, without the context of the application's tasks."""
         Strategy = "durable_sagas.messaging.strategy:batching_strategy"
 
         @property
@@ -110,8 +119,8 @@ def _task_class(celery: "Celery[Any]") -> type[CeleryTask]:
             """Run the task."""
             saga = {"saga_id": kwargs["saga_id"]} if "saga_id" in kwargs else {}
             # Celery's own __call__ gives the task a copy of its request, on which a step could not end its chain; only
-            # its worker command avoids that
-            call = super().__call__ if self.request.called_directly else self.run
+            # its worker command avoids that. The application's own is called: it may provide a context
+            call = self.run if self.batches and not self.request.called_directly else super().__call__
             with log_context(task_id=self.request.id, **saga):
                 return call(*args, **kwargs)
 

@@ -82,7 +82,12 @@ class Execution:
     def run_batch(self, messages: Sequence[BatchedMessage]) -> Mapping[str | None, Result]:
         """Execute several messages of the task in one transaction: see ``Batches.register``."""
         now = self.engine.now()
-        return self.execute_batch([Delivery(one.task_id, started_at=now, **one.arguments) for one in messages])
+        deliveries = [
+            Delivery(one.task_id, one.arguments["saga_id"], now, one.arguments.get("event_id"))
+            for one in messages
+            if one.arguments.keys() in ({"saga_id"}, {"saga_id", "event_id"})  # the task itself rejects all others
+        ]
+        return self.execute_batch(deliveries)
 
     def execute(self, delivery: Delivery) -> Result:
         """Execute one delivery, with the call of a gateway where it needs one."""
@@ -102,7 +107,7 @@ class Execution:
         first = {delivery.saga_id: delivery for delivery in reversed(deliveries)}
         with self.engine.database.transaction() as session:
             records = saga_log.lock_all(session, first)
-            results = self._process(session, [(first[record.saga.id], record) for record in records])
+            results = self._process(session, [(first[record.saga.id], record) for record in records], [])
         return {one.task_id: result for one, result in results if isinstance(result, Finished | Failed)}
 
     def _look(self, delivery: Delivery) -> Result | None:
@@ -120,24 +125,33 @@ class Execution:
 
     def _transact(self, delivery: Delivery) -> Result:
         """Execute a delivery in one transaction; if that fails, record the failure in another."""
+        decided: list[Attempt | Dismissal] = []
         try:
-            return self._process_one(delivery)
+            return self._process_one(delivery, decided)
         except DatabaseUnavailable:
             raise
         except Exception as error:
             if delivery.error:
                 raise
-            return self._process_one(replace(delivery, error=error))
+            # of the operation that was attempted, whatever a reaction would decide now
+            decision = next((one.decision for one in decided if isinstance(one, Attempt)), delivery.decision)
+            return self._process_one(replace(delivery, error=error, decision=decision), decided)
 
-    def _process_one(self, delivery: Delivery) -> Result:
+    def _process_one(self, delivery: Delivery, decided: list[Attempt | Dismissal]) -> Result:
         with self.engine.database.transaction() as session:
             records = saga_log.lock_all(session, [delivery.saga_id])
-            for _, result in self._process(session, [(delivery, record) for record in records]):
+            for _, result in self._process(session, [(delivery, record) for record in records], decided):
                 return result
         return self._no_such_saga(delivery)
 
-    def _process(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[tuple[Delivery, Result]]:
-        decided = self._decide(session, found)
+    def _process(
+        self,
+        session: Session,
+        found: Sequence[tuple[Delivery, SagaRecord]],
+        decided: list[Attempt | Dismissal],
+    ) -> list[tuple[Delivery, Result]]:
+        """Decide, execute and record; fill ``decided`` with what each delivery means."""
+        decided[:] = self._decide(session, found)
         attempts = [one for one in decided if isinstance(one, Attempt)]
         to_run = [attempt for attempt in attempts if self._is_handled_now(attempt)]
         self._lock_shared_rows(session, to_run)

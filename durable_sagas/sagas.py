@@ -1,12 +1,12 @@
 """``Sagas`` binds the engine to an application's own Celery app and SQLAlchemy sessions."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from celery import Celery
-from celery.signals import celeryd_after_setup
+from celery.signals import celeryd_init
 from sqlalchemy import MetaData
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -15,6 +15,7 @@ from durable_sagas.choreography import Choreography
 from durable_sagas.database import Base, Database
 from durable_sagas.definition import Command, RetryPolicy, Saga, Step
 from durable_sagas.engine import Engine, Interceptor
+from durable_sagas.errors import DefinitionError
 from durable_sagas.events import Events, Subscriber
 from durable_sagas.messages import Event, EventType
 from durable_sagas.messaging.publisher import service_of
@@ -38,7 +39,8 @@ class Sagas:
 
     ``sessions`` is a ``sessionmaker``, or returns a ``Database`` when it is first needed. ``options`` may be a function
     as well. ``coordinator`` is the queue of the tasks ``<coordinator>.request_compensation`` and
-    ``<coordinator>.sweep``, which belong to no service.
+    ``<coordinator>.sweep``, which belong to no service. The sweep drives every saga of the database: use one binding
+    per database.
 
     The engine's tables are in ``metadata``. The sweep must run every second or so: schedule the task
     ``<coordinator>.sweep`` with ``celery beat``, or call ``sweep``. A worker that is started without ``-Q`` consumes
@@ -79,7 +81,7 @@ class Sagas:
         self.subscribers = self.events.subscribers
         self.plan_of = self.orchestrator.plan_of
         self._declare_sweep()
-        celeryd_after_setup.connect(self._consume_queues, weak=False)
+        celeryd_init.connect(self._consume_queues, weak=False)
 
     @property
     def signals(self) -> Signals:
@@ -154,6 +156,8 @@ class Sagas:
                 lock_shared_rows=lock_shared_rows,
                 retry=retry,
             )
+            if declared.short_name in self._commands:
+                raise DefinitionError(f"{self._commands[declared.short_name].name} has the same short name as {name}")
             commands.declare_task(self.engine, self.orchestrator, declared)
             self._commands[declared.short_name] = declared
             return declared
@@ -232,8 +236,9 @@ class Sagas:
             return vars(result) if result else None
 
     def _consume_queues(self, instance: Any, **_: object) -> None:
-        """Add the declared queues to a worker that was started without ``-Q``."""
-        queues = instance.app.amqp.queues
-        if instance.app is self.engine.celery and queues._consume_from is None:
+        """Have a worker consume the declared queues as well, before its ``-Q`` and ``-X`` are applied."""
+        if instance.app is self.engine.celery:
+            queues = instance.app.amqp.queues
             for name in self.queues:
-                queues.select_add(name)
+                with suppress(KeyError):  # the application creates its queues itself, and this is none of them
+                    queues.select_add(queues[name])

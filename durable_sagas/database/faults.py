@@ -51,6 +51,11 @@ table.
 """
 
 
+def sqlstate_of(error: object) -> str | None:
+    """Return the SQLSTATE of a driver's error: psycopg2 and psycopg 3 name it differently."""
+    return getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+
+
 def is_fault(error: BaseException) -> bool:
     """Return whether an error is the database's fault, so that the same request may be retried."""
     if isinstance(error, PoolTimeout):
@@ -59,7 +64,7 @@ def is_fault(error: BaseException) -> bool:
         return False
     if error.connection_invalidated:
         return True
-    sqlstate, sqlite_code = getattr(error.orig, "pgcode", None), getattr(error.orig, "sqlite_errorcode", None)
+    sqlstate, sqlite_code = sqlstate_of(error.orig), getattr(error.orig, "sqlite_errorcode", None)
     if sqlstate:
         return bool(sqlstate.startswith(_SQLSTATES))
     if sqlite_code is not None:
@@ -77,7 +82,7 @@ def reconnect_after_server_faults(engine: Engine) -> None:
 
 
 def _drop_connections(context: ExceptionContext) -> None:
-    sqlstate = getattr(context.original_exception, "pgcode", None)
+    sqlstate = sqlstate_of(context.original_exception)
     if sqlstate and sqlstate.startswith(_OF_THE_SERVER):
         context.is_disconnect = True  # with this connection the pool invalidates all older ones
 
@@ -91,4 +96,4 @@ def database_faults() -> Iterator[None]:
         if not is_fault(error):
             raise
         original = getattr(error, "orig", None)
-        raise DatabaseUnavailable(str(original or error).strip(), getattr(original, "pgcode", None)) from error
+        raise DatabaseUnavailable(str(original or error).strip(), sqlstate_of(original)) from error

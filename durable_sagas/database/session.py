@@ -1,5 +1,6 @@
 """Transactions over the application's own sessions, and what is called after their commit."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.orm.attributes import instance_dict
 
 from durable_sagas.database.clock import ServerClock
 from durable_sagas.database.faults import database_faults
 from durable_sagas.errors import DatabaseUnavailable
+
+logger = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -25,6 +28,8 @@ WRITER_TIMEOUT_SECONDS = 30
 """How long a transaction on SQLite waits for the writers before it."""
 
 _CALLBACKS = "durable_sagas.after_commit"
+_SAVEPOINTS = "durable_sagas.savepoints"
+_COMMITTED = "durable_sagas.committed"
 
 
 class Database:
@@ -60,10 +65,10 @@ class Database:
         with database_faults(), self._one_writer(), self._session() as session:
             session.info[_CALLBACKS] = []
             with current(session), session.begin():
+                self._take_write_lock(session)
                 yield session
             callbacks = take_callbacks(session)
-        for callback in callbacks:
-            callback()
+        _call(callbacks)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -71,6 +76,13 @@ class Database:
         with database_faults(), self._session() as session, session.begin():
             session.connection(execution_options={"sqlite_read_only": True})
             yield session
+
+    def _take_write_lock(self, session: Session) -> None:
+        """Begin as a writer on SQLite, which has no row locks: what is read must not change before it is written."""
+        if self._bind.dialect.name == "sqlite":
+            connection: Any = session.connection().connection.dbapi_connection
+            if not connection.in_transaction:  # else the application's engine has begun it, which then does the same
+                connection.execute("BEGIN IMMEDIATE")
 
     def _session(self) -> Session:
         session = self.sessions()
@@ -118,24 +130,46 @@ def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """
     if _CALLBACKS not in session.info:
         session.info[_CALLBACKS] = []
+        event.listen(session, "after_transaction_create", _mark_savepoint)
+        event.listen(session, "after_soft_rollback", _drop_rolled_back)
         event.listen(session, "after_commit", _mark_committed)
-        event.listen(session, "after_rollback", take_callbacks)
         event.listen(session, "after_transaction_end", _call_if_committed)
     session.info[_CALLBACKS].append(partial(copy_context().run, callback))
+
+
+def _mark_savepoint(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        session.info.setdefault(_SAVEPOINTS, {})[transaction] = len(session.info.get(_CALLBACKS, ()))
+
+
+def _drop_rolled_back(session: Session, previous: SessionTransaction) -> None:
+    """Drop the callbacks that were registered in a transaction, or since a savepoint, that was rolled back."""
+    # one that began before there was a callback is not marked
+    del session.info.get(_CALLBACKS, [])[session.info.get(_SAVEPOINTS, {}).pop(previous, 0) :]
 
 
 def _mark_committed(session: Session) -> None:
     if session.in_nested_transaction():
         return  # the release of a savepoint
-    session.info[_CALLBACKS, "committed"] = session.info.get(_CALLBACKS)
+    session.info[_COMMITTED] = session.info.get(_CALLBACKS)
     session.info[_CALLBACKS] = []
 
 
-def _call_if_committed(session: Session, transaction: Any) -> None:
-    # only now is the connection free: a callback may need one
+def _call_if_committed(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
-        for callback in session.info.pop((_CALLBACKS, "committed"), None) or ():
+        session.info[_CALLBACKS] = []  # of a transaction that was closed without an end
+        session.info.pop(_SAVEPOINTS, None)
+        # only now is the connection free: a callback may need one
+        _call(session.info.pop(_COMMITTED, None) or [])
+
+
+def _call(callbacks: Iterable[Callable[[], object]]) -> None:
+    for callback in callbacks:
+        try:
             callback()
+        except Exception:
+            # the commit stands, and the others must be called
+            logger.exception("a callback after the commit failed")
 
 
 def take_callbacks(session: Session) -> list[Callable[[], object]]:

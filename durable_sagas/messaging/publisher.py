@@ -87,8 +87,8 @@ class Publisher:
     def queue_of(self, task_name: str) -> str:
         """Return the queue that a task is sent to: by the app's ``task_routes``, else the service before the dot."""
         if task_name not in self._queues:
-            route = self.celery.amqp.router.lookup_route(task_name, (), {}, {}, None)
-            queue = (route or {}).get("queue") or service_of(task_name)
+            route: Any = self.celery.amqp.router.lookup_route(task_name, (), {}, {}, None)
+            queue = (route if isinstance(route, str) else (route or {}).get("queue")) or service_of(task_name)
             self._queues[task_name] = str(getattr(queue, "name", queue))
         return self._queues[task_name]
 
@@ -160,7 +160,8 @@ class Publisher:
         """Send a message, now or with the current batch; log it if it is not accepted."""
         try:
             self._enqueue_or_send(message)
-        except self._delivery_errors() as error:
+        except Exception as error:
+            # any error: the commit stands, and clients raise more than they document when a connection is lost
             message.undelivered(error)
 
     def _try_send(self, message: Message) -> bool:

@@ -17,7 +17,7 @@ from celery.worker.strategy import default
 from kombu.message import Message
 
 from durable_sagas.messaging.batcher import Batcher
-from durable_sagas.messaging.transports.amqp import ack_together
+from durable_sagas.messaging.transports.amqp import ack_together, is_buffered
 
 if TYPE_CHECKING:
     from durable_sagas.engine import CeleryTask
@@ -28,7 +28,8 @@ _batchers: WeakKeyDictionary[Consumer, Batcher] = WeakKeyDictionary()
 def batching_strategy(task: "CeleryTask", app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Return the handler of a task's messages: Celery's, which hands its requests to the batcher of the worker."""
     # in other pools a batch would run in another process than its tasks
-    if not isinstance(consumer.pool, SoloPool) or consumer.hub is None:
+    is_single = isinstance(consumer.pool, SoloPool) and consumer.hub is not None
+    if not is_single or not task.batches:  # type: ignore[attr-defined]  # the engine's tasks have it
         return default(task, app, consumer, **options)
     batcher, engine = _batcher_of(consumer), task.engine  # type: ignore[attr-defined]  # the engine's tasks have one
 
@@ -38,9 +39,9 @@ def batching_strategy(task: "CeleryTask", app: Celery, consumer: Any, **options:
     handle = default(task, app, _DelegatingConsumer(consumer, add), **options)
 
     def handle_message(message: Message, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
-        # at once, so that those of a batch are sent together: Celery acknowledges in the event loop's next turn.
-        # After a restart its own way also restores the prefetch limit
-        if consumer.restart_count == 0 or consumer._maximum_prefetch_restored:
+        # into the buffer of our transport, so that those of a batch are sent together, after what follows from it.
+        # Celery acknowledges in the event loop's next turn, which after a restart also restores the prefetch limit
+        if is_buffered(consumer.connection) and (consumer.restart_count == 0 or consumer._maximum_prefetch_restored):
             ack, reject = message.ack_log_error, message.reject_log_error
         return handle(message, body, ack, reject, callbacks)
 

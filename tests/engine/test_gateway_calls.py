@@ -7,6 +7,7 @@ import pytest
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas import Options
+from durable_sagas.gateway_calls import GatewayCalls
 from tests.engine import trip
 from tests.testkit.messages import Clock, Post
 
@@ -47,9 +48,8 @@ def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock,
 
 
 def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sagas.engine, "options", Options(stall_seconds=0.03))
+    calls = GatewayCalls(lambda: here.database, lambda: Options(stall_seconds=0.03))
     renewed = threading.Semaphore(0)
-    calls = sagas.engine.gateway_calls
     seen: list[set[str]] = []
 
     def renew(saga_ids: set[str]) -> None:
@@ -61,9 +61,9 @@ def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: p
     with calls.under_way("one"):
         assert renewed.acquire(timeout=30)
         assert renewed.acquire(timeout=30)
+        thread = calls._thread
 
-    thread = calls._thread
-    if thread:
-        thread.join(30)
+    assert thread
+    thread.join(30)
     assert calls._thread is None
     assert seen[0] == {"one"}

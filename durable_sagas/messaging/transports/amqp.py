@@ -177,6 +177,12 @@ class TlsTransport(pyamqp.SSLTransport):
     implements = _IMPLEMENTS
 
 
+def is_buffered(connection: kombu.Connection | None) -> bool:
+    """Return whether a connection's writes can be buffered, and it is connected."""
+    # the property would reconnect
+    return connection is not None and bool(connection.connected) and isinstance(connection.connection, Connection)
+
+
 def ack_together(connection: kombu.Connection | None) -> AbstractContextManager[None]:
     """Send the acknowledgements of the block together when it ends, if the connection is one to RabbitMQ."""
     made = connection.connection if connection and connection.connected else None  # the property would reconnect
