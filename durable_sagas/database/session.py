@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction, sessionmaker
 from sqlalchemy.orm.attributes import instance_dict
 
 from durable_sagas.database.clock import ServerClock
@@ -45,6 +45,9 @@ class Database:
         self._writer = threading.RLock()
         self.now: Callable[[], datetime] = lambda: self._clock.now() if self._clock else datetime.now(UTC)
         """Returns the time of the database's clock; for SQLite, a file of this machine, that of this machine."""
+        if isinstance(sessions, sessionmaker) and sessions.kw.get("bind") is not None:
+            # SQLAlchemy cannot add a listener to a pool while another thread connects: add the clock's at once
+            self._clock  # noqa: B018
 
     @cached_property
     def _bind(self) -> Engine:

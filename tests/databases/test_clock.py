@@ -1,10 +1,11 @@
 """Whose clock decides: the database's, whatever the clocks of the machines that ask it say."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 
 from app import runtime
@@ -97,6 +98,29 @@ def test_the_clock_costs_no_statement_of_a_transaction(here: Runtime, executed: 
         here.now()
 
     assert executed == []
+
+
+@POSTGRESQL_ONLY
+def test_a_first_question_for_the_time_does_not_disturb_a_thread_that_connects(settings: Settings) -> None:
+    """SQLAlchemy iterates over a pool's listeners for each connection: one added meanwhile ends it with an error."""
+    database = Database(settings.database_url)
+    first = database.engine.connect()  # which SQLAlchemy makes under a lock
+    asked: list[datetime] = []
+
+    def ask(*_: object) -> None:
+        if not asked:
+            asked.append(datetime.now(UTC))
+            with ThreadPoolExecutor(1) as others:
+                asked[0] = others.submit(database.now).result(30)
+
+    event.listen(database.engine, "connect", ask)
+    event.listen(database.engine, "connect", lambda *_: None)
+
+    database.engine.connect().close()
+
+    assert abs(asked[0] - datetime.now(UTC)) < EXACT
+    first.close()
+    database.close()
 
 
 def test_comparisons_that_agree_leave_the_clock_alone_and_one_that_does_not_sets_it() -> None:
