@@ -15,7 +15,8 @@ from typing import Any
 import click
 from flask.testing import FlaskClient
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from app import runtime
 from app.celery import app as celery
@@ -38,9 +39,9 @@ class Counted:
         self.verbs: Counter[str] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._began = 0.0
-        self._wrote = False
         event.listen(engine, "before_cursor_execute", self._before)
         event.listen(engine, "after_cursor_execute", self._after)
+        event.listen(engine, "rollback", lambda connection: connection.info.pop("wrote", None))
         self._commit = engine.dialect.do_commit
         engine.dialect.do_commit = self._timed_commit  # type: ignore[assignment,method-assign]
 
@@ -57,19 +58,19 @@ class Counted:
     def _before(self, *_: Any) -> None:
         self._began = time.perf_counter()
 
-    def _after(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _after(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         self.seconds["statements"] += time.perf_counter() - self._began
         verb = statement.split(maxsplit=1)[0].upper()
-        self._wrote |= verb not in {"SELECT", "SET"} or "FOR UPDATE" in statement
+        if verb not in {"BEGIN", "SELECT", "SET"} or "FOR UPDATE" in statement:
+            connection.info["wrote"] = True
         self.verbs[verb] += 1
 
-    def _timed_commit(self, connection: Any) -> None:
+    def _timed_commit(self, connection: PoolProxiedConnection) -> None:
         began = time.perf_counter()
         self._commit(connection)
-        kind = "commits that wrote" if self._wrote else "commits that only read"
+        kind = "commits that wrote" if connection.info.pop("wrote", False) else "commits that only read"
         self.seconds[kind] += time.perf_counter() - began
         self.verbs[kind] += 1
-        self._wrote = False
 
 
 @click.command(help=__doc__.partition("\n\n")[0])

@@ -38,8 +38,8 @@ def test_an_order_is_one_transaction_of_few_statements(client: FlaskClient, here
     ):
         counted.clear()
         place(client, **headers)
-        inserted = {"INSERT": writes} if writes else {}
-        assert counted.verbs == {"BEGIN": 1, "SELECT": looks, **inserted, "commits that wrote": 1}
+        written = {"INSERT": writes, "commits that wrote": 1} if writes else {"commits that only read": 1}
+        assert counted.verbs == {"BEGIN": 1, "SELECT": looks, **written}
 
 
 @pytest.mark.usefixtures("post")
@@ -58,7 +58,9 @@ def test_orders_that_come_while_one_is_stored_are_stored_together(flask_app: Fla
     for one in placed:
         one.result()
 
-    assert counted.verbs == {"BEGIN": 2, "SELECT": 2, "INSERT": 6, "commits that wrote": 2}
+    # what held them up is the one that only read
+    written = {"BEGIN": 2, "SELECT": 2, "INSERT": 6, "commits that wrote": 2}
+    assert counted.verbs == {**written, "commits that only read": 1}
 
 
 @pytest.mark.usefixtures("post")
