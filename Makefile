@@ -7,7 +7,8 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 BENCH := .venv-bench
 INSTALLED_BENCH := $(BENCH)/installed
-JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# most tests wait for something: twice as many at a time as there are cores
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 INTEGRATION := $(addprefix tests/,databases deploy metrics migrations runbook scenarios tracing workers)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -25,7 +26,7 @@ run: $(INSTALLED)  ## open the shop on http://127.0.0.1:8000 (HOST, PORT), every
 demo: $(INSTALLED)  ## play every scenario of the seeds in every kind of saga, and check how it ended
 	@$(BIN)/python -m app demo
 
-test: $(INSTALLED_DEV)  ## run every test that this machine can run, side by side (JOBS; as many as there are cores)
+test: $(INSTALLED_DEV)  ## run every test that this machine can run, side by side (JOBS; two for each core)
 	$(BIN)/python -m pytest -n $(JOBS)
 
 test-int: $(INSTALLED_DEV)  ## run only the tests that start real processes or need servers, side by side (JOBS)

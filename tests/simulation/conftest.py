@@ -9,14 +9,14 @@ from tests.simulation.store import template
 from tests.simulation.world import World, open_world
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A world in this process. Closed when the last of the simulation's tests is done."""
     with open_world(template()) as world:
         yield world
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
     """One process per processor, each with a world of its own."""
     with Crew() as crew:

@@ -6,8 +6,8 @@ from tests.simulation.crew import Crew
 from tests.simulation.many_faults import Find, run
 from tests.simulation.world import World
 
-RUNS = 2000
-PARTS = 8
+RUNS = 600  # `make simulate` plays as many as it is asked for
+PARTS = 3
 """One test each, so that none comes near the limit of time for a test."""
 
 

@@ -5,7 +5,7 @@ from xdist.scheduler import LoadScopeScheduling
 SERVERS = ("rabbitmq", "redis")
 """Brokers that the tests share: one shop at a time, or each would take the other's messages."""
 
-PACKAGES = ("tests/browser/", "tests/chaos/", "tests/simulation/")
+PACKAGES = ("tests/browser/", "tests/chaos/")
 """What opens something for all its tests, or needs the machine for itself."""
 
 ON_RABBITMQ = (
