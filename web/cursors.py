@@ -3,11 +3,18 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from app.errors import Invalid
 from durable_sagas.ids import is_uuid
+from durable_sagas.models import SagaInstance
+from tasks.inventory import Book, Category
 from web.fields import is_storable
 from web.json_body import json_value
+from workflows.read_side.queries import OrderView, Page
+
+Listed = Book | Category | OrderView | SagaInstance
+Row = TypeVar("Row", bound=Listed)
 
 MAX_LENGTH = 400
 """The maximum length of a cursor; the longest position of any list takes half of it."""
@@ -16,6 +23,18 @@ MAX_LENGTH = 400
 def encode(*position: str) -> str:
     """Return the cursor of a position."""
     return urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def cursor_of(row: Listed) -> str:
+    """Return the cursor of a row's position in its list."""
+    if isinstance(row, OrderView):
+        return encode(row.order.created_at.isoformat(), row.order.id)
+    return encode(row.book_id if isinstance(row, Book) else row.id)
+
+
+def next_cursor(page: Page[Row]) -> str | None:
+    """Return the cursor with which a list continues after a page; None if it ends there."""
+    return cursor_of(page.rows[-1]) if page.more else None
 
 
 def text_position(cursor: str | None) -> str | None:

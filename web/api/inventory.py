@@ -5,8 +5,16 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from web import cursors, problems
-from web.api import responses, serializers
-from web.api.requests import BookPath, IdempotencyHeader, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
+from web.api import responses
+from web.api.requests import (
+    BookPath,
+    CategoriesQuery,
+    IdempotencyHeader,
+    InventoryQuery,
+    NewCategory,
+    NewProduct,
+    Restock,
+)
 from web.api.responses import json_response
 from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
 from workflows import catalogue
@@ -23,19 +31,14 @@ api = APIBlueprint(
 @api.get("/inventory", responses={200: responses.BooksReply, **problems.responses()})
 def list_books(query: InventoryQuery) -> Response:
     """List books with their stock, by book id."""
-    page = queries.books(category_id=query.category_id, after=cursors.text_position(query.cursor), limit=query.limit)
-    return json_response(
-        responses.BooksReply(
-            books=tuple(map(serializers.book, page.rows)),
-            next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
-        )
-    )
+    page = query.page()
+    return json_response(responses.BooksReply.of(books=page.rows, next_cursor=cursors.next_cursor(page)))
 
 
 @api.get("/inventory/<book_id>", responses={200: responses.BookReply, **problems.responses(404)})
 def get_book(path: BookPath) -> Response:
     """Show a book with its stock."""
-    return json_response(serializers.book(queries.book(path.book_id)))
+    return json_response(responses.BookReply.of(queries.book(path.book_id)))
 
 
 @api.post(
@@ -47,7 +50,7 @@ def get_book(path: BookPath) -> Response:
 def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Response:
     """Take delivery of new copies of a book; repeated requests with the same key are counted once."""
     book = catalogue.restock(path.book_id, body.quantity, by=name_of_program(), key=header.key)
-    return json_response(serializers.book(book))
+    return json_response(responses.BookReply.of(book))
 
 
 @api.post(
@@ -59,19 +62,14 @@ def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Respons
 def add_product(body: NewProduct) -> Response:
     """Put a new book on sale."""
     book = catalogue.add_book(body.to_book())
-    return json_response(serializers.book(book), 201, location=f"/api/v1/inventory/{book.book_id}")
+    return json_response(responses.BookReply.of(book), 201, location=f"/api/v1/inventory/{book.book_id}")
 
 
 @api.get("/categories", responses={200: responses.CategoriesReply, **problems.responses()})
-def list_categories(query: PageQuery) -> Response:
+def list_categories(query: CategoriesQuery) -> Response:
     """List categories, by id."""
-    page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
-    return json_response(
-        responses.CategoriesReply(
-            categories=tuple(map(responses.CategoryReply.model_validate, page.rows)),
-            next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
-        )
-    )
+    page = query.page()
+    return json_response(responses.CategoriesReply.of(categories=page.rows, next_cursor=cursors.next_cursor(page)))
 
 
 @api.post(
@@ -82,6 +80,4 @@ def list_categories(query: PageQuery) -> Response:
 @for_operators
 def add_category(body: NewCategory) -> Response:
     """Open a new category."""
-    return json_response(
-        responses.CategoryReply.model_validate(catalogue.add_category(body.name, body.description)), 201
-    )
+    return json_response(responses.CategoryReply.of(catalogue.add_category(body.name, body.description)), 201)

@@ -30,7 +30,7 @@ def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
 @api.get("", responses={200: responses.OrdersReply, **problems.responses()})
 def list_orders(query: OrdersQuery) -> Response:
     """List orders, newest first."""
-    return json_response(serializers.orders(queries.orders(**query.filters())))
+    return json_response(serializers.orders(query.page()))
 
 
 @api.get("/<order_id>", responses={200: responses.OrderReply, **problems.responses(404)})
@@ -56,4 +56,4 @@ def cancel_order(path: OrderPath) -> Response:
 def list_events(path: OrderPath) -> Response:
     """List the events of an order, in the order in which the services published them."""
     events = queries.events_of(path.order_id)
-    return json_response(responses.EventsReply(order_id=path.order_id, events=tuple(map(serializers.event, events))))
+    return json_response(responses.EventsReply.of(order_id=path.order_id, events=events))

@@ -16,6 +16,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from durable_sagas.definition import SagaStatus
+from durable_sagas.models import SagaInstance
+from tasks.inventory import Book, Category
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod
 from web import cursors
@@ -39,6 +41,8 @@ from web.fields import (
 )
 from workflows.catalogue import NewBook
 from workflows.orders import Item, NewOrder, Pattern
+from workflows.read_side import queries
+from workflows.read_side.queries import OrderView, Page
 
 MAX_LINES = 100
 
@@ -332,14 +336,10 @@ class OrdersQuery(PageQuery):
     status: OrderStatus | None = None
     customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
 
-    def filters(self) -> dict[str, Any]:
-        """Return the query as arguments of ``queries.orders``. Raises Invalid if the cursor is malformed."""
-        return {
-            "status": self.status,
-            "customer_id": self.customer_id,
-            "after": cursors.time_position(self.cursor),
-            "limit": self.limit,
-        }
+    def page(self) -> Page[OrderView]:
+        """Return the page of orders that is asked for. Raises Invalid if the cursor is malformed."""
+        after = cursors.time_position(self.cursor)
+        return queries.orders(status=self.status, customer_id=self.customer_id, after=after, limit=self.limit)
 
 
 class ShortOrdersQuery(OrdersQuery):
@@ -356,8 +356,32 @@ class SagasQuery(PageQuery):
     step: Id | None = Field(None, description="The step at which they are, or on which they are stuck.")
     customer_id: Id | None = Field(None, validation_alias=AliasChoices("customer_id", "customer"))
 
+    def page(self) -> Page[SagaInstance]:
+        """Return the page of sagas that is asked for. Raises Invalid if the cursor is malformed."""
+        return queries.sagas(
+            status=self.status,
+            saga_type=self.saga_type,
+            step=self.step,
+            customer_id=self.customer_id,
+            after=cursors.uuid_position(self.cursor),
+            limit=self.limit,
+        )
+
+
+class CategoriesQuery(PageQuery):
+    """Page of the list of categories."""
+
+    def page(self) -> Page[Category]:
+        """Return the page of categories that is asked for. Raises Invalid if the cursor is malformed."""
+        return queries.categories(after=cursors.text_position(self.cursor), limit=self.limit)
+
 
 class InventoryQuery(PageQuery):
     """Filters and page of a list of books."""
 
     category_id: Id | None = None
+
+    def page(self) -> Page[Book]:
+        """Return the page of books that is asked for. Raises Invalid if the cursor is malformed."""
+        after = cursors.text_position(self.cursor)
+        return queries.books(category_id=self.category_id, after=after, limit=self.limit)

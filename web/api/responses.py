@@ -1,25 +1,33 @@
 """Models of responses; the seeds' short paths return the same in camelCase."""
 
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any, Self
 
 from flask import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from app.amounts import number
 from durable_sagas.definition import CancelDecision, Operation, OperatorActionType, SagaStatus, StepStatus
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus
 from web.api.examples import exemplify
 
-Number = int | float
+Number = Annotated[Decimal, PlainSerializer(number, return_type=int | float)]
 
 
 class ResponseModel(BaseModel):
     """Base class of all responses."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra=exemplify)
+
+    @classmethod
+    def of(cls, *rows: object, **values: object) -> Self:
+        """Return a response with these values; its other fields are attributes of the first row that has them."""
+        read = {name: getattr(row, name) for row in reversed(rows) for name in cls.model_fields if hasattr(row, name)}
+        return cls.model_validate({**read, **values})
 
 
 class CamelCaseModel(ResponseModel):
@@ -28,9 +36,14 @@ class CamelCaseModel(ResponseModel):
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
 
 
+def _if_known(description: str | None = None) -> Any:
+    """Return a field that is omitted, instead of null, while it has no value."""
+    return Field(None, exclude_if=lambda value: value is None, description=description)
+
+
 def json_response(body: ResponseModel, status: int = 200, *, location: str | None = None) -> Response:
-    """Return a JSON response; unset fields of the body are omitted."""
-    response = Response(body.model_dump_json(exclude_unset=True), status, mimetype="application/json")
+    """Return a JSON response."""
+    response = Response(body.model_dump_json(), status, mimetype="application/json")
     if location:
         response.headers["Location"] = location
     return response
@@ -181,7 +194,7 @@ class StepReply(ResponseModel):
     operation: Operation
     status: StepStatus
     started_at: datetime = Field(description="When its first attempt began.")
-    completed_at: datetime | None = None
+    completed_at: datetime | None = _if_known()
     retry_attempt: int
     attempts: int
     error: str | None
@@ -337,14 +350,14 @@ class FlatEventReply(CamelCaseModel):
     sequence: int
     event_type: str
     order_id: str
-    customer_id: str | None = None
-    book_id: str | None = Field(None, description="Where it is about one book.")
-    product_id: str | None = Field(None, description="Seed 004's name of ``bookId``.")
-    quantity: int | None = None
-    items: tuple[FlatItemReply, ...] | None = Field(None, description="Where it is about several books.")
-    amount: Number | None = None
-    total_amount: Number | None = None
-    reason: str | None = None
+    customer_id: str | None = _if_known()
+    book_id: str | None = _if_known("Where it is about one book.")
+    product_id: str | None = _if_known("Seed 004's name of ``bookId``.")
+    quantity: int | None = _if_known()
+    items: tuple[FlatItemReply, ...] | None = _if_known("Where it is about several books.")
+    amount: Number | None = _if_known()
+    total_amount: Number | None = _if_known()
+    reason: str | None = _if_known()
     timestamp: datetime
 
 
@@ -382,7 +395,7 @@ class StepAnswerReply(CamelCaseModel):
     operation: Operation
     status: StepStatus
     started_at: datetime
-    completed_at: datetime | None = None
+    completed_at: datetime | None = _if_known()
     retry_attempt: int
 
 

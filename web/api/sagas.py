@@ -6,6 +6,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.sagas import sagas
 from durable_sagas.manual_completion import ManualCompletion
+from durable_sagas.models import SagaInstance
 from web import cursors, problems
 from web.api import responses, serializers
 from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
@@ -24,19 +25,9 @@ api = APIBlueprint(
 @api.get("/sagas", responses={200: responses.SagasReply, **problems.responses()})
 def list_sagas(query: SagasQuery) -> Response:
     """List sagas, newest first."""
-    page = queries.sagas(
-        status=query.status,
-        saga_type=query.saga_type,
-        step=query.step,
-        customer_id=query.customer_id,
-        after=cursors.uuid_position(query.cursor),
-        limit=query.limit,
-    )
+    page = query.page()
     return json_response(
-        responses.SagasReply(
-            sagas=tuple(map(serializers.saga, page.rows)),
-            next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
-        )
+        responses.SagasReply(sagas=tuple(map(serializers.saga, page.rows)), next_cursor=cursors.next_cursor(page))
     )
 
 
@@ -60,7 +51,7 @@ def get_history(path: SagaPath) -> Response:
 @for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Request that a saga be compensated. The saga's cancel_decision shows whether that came in time."""
-    return json_response(serializers.cancel_requested(sagas.cancel(path.saga_id, by=name_of_program())), 202)
+    return _accepted(sagas.cancel(path.saga_id, by=name_of_program()), responses.CancelRequestedReply)
 
 
 @api.post(
@@ -71,7 +62,7 @@ def cancel_saga(path: SagaPath) -> Response:
 @for_operators
 def resume_saga(path: SagaPath) -> Response:
     """Resume a stuck saga at its current step, or re-drive an unfinished one."""
-    return json_response(serializers.accepted(sagas.resume(path.saga_id, by=name_of_program())), 202)
+    return _accepted(sagas.resume(path.saga_id, by=name_of_program()))
 
 
 @api.post(
@@ -83,7 +74,7 @@ def resume_saga(path: SagaPath) -> Response:
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
     completion = ManualCompletion(by=body.by, note=body.note, step=body.step)
-    return json_response(serializers.accepted(sagas.skip(path.saga_id, completion)), 202)
+    return _accepted(sagas.skip(path.saga_id, completion))
 
 
 @api.post(
@@ -95,3 +86,7 @@ def resume_stuck_sagas(query: ResumeQuery) -> Response:
     after = cursors.uuid_position(query.cursor)
     done = sagas.resume_stuck(query.step, by=name_of_program(), after=after, limit=query.limit)
     return json_response(serializers.resumed(done), 202)
+
+
+def _accepted(saga: SagaInstance, reply: type[responses.AskedReply] = responses.AskedReply) -> Response:
+    return json_response(reply.of(saga, saga_id=saga.id), 202)

@@ -31,7 +31,7 @@ def place_choreographed(header: IdempotencyHeader, body: ShortOrder) -> Response
 @api.get("/orders", responses={200: responses.CamelOrdersReply, **problems.responses()})
 def list_orders(query: ShortOrdersQuery) -> Response:
     """List orders, newest first; browsers are redirected to the page that lists their sagas."""
-    listed = responses.CamelOrdersReply.model_validate(serializers.orders(queries.orders(**query.filters())))
+    listed = responses.CamelOrdersReply.model_validate(serializers.orders(query.page()))
     return _for_browsers(url_for("pages.sagas.index"), listed)
 
 

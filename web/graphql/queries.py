@@ -6,8 +6,8 @@ from typing import TypeVar
 import strawberry
 from strawberry import ID
 
-from web import cursors
-from web.api.requests import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
+from web.api.requests import BookPath, CategoriesQuery, InventoryQuery, OrderPath, OrdersQuery, SagaPath, SagasQuery
+from web.cursors import Row, cursor_of
 from web.fields import DEFAULT_PAGE
 from web.graphql.descriptions import output_type
 from web.graphql.enums import OrderStatus, SagaStatus
@@ -15,7 +15,6 @@ from web.graphql.field_names import validate, with_graphql_names
 from web.graphql.types import Category, Event, Order, Page, PageInfo, Product, Saga
 from workflows.read_side import queries
 
-Row = TypeVar("Row")
 Node = TypeVar("Node")
 
 NAMES = {"limit": "first", "cursor": "after", "customer_id": "userId", "saga_id": "id", "book_id": "id"}
@@ -31,11 +30,8 @@ class Query:
     ) -> Page[Product]:
         """List the books on sale, ordered by id."""
         with with_graphql_names(**NAMES):
-            query = validate(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
-            page = queries.books(
-                category_id=query.category_id, after=cursors.text_position(query.cursor), limit=query.limit
-            )
-        return _page(page, Product.page, lambda book: (book.book_id,))
+            page = validate(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after}).page()
+        return _page(page, Product.page)
 
     @strawberry.field
     def product(self, id: ID) -> Product:  # noqa: A002
@@ -47,9 +43,8 @@ class Query:
     def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
         """List the categories, ordered by id."""
         with with_graphql_names(**NAMES):
-            query = validate(PageQuery, {"limit": first, "cursor": after})
-            page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
-        return _page(page, lambda rows: list(map(Category.of, rows)), lambda category: (category.id,))
+            page = validate(CategoriesQuery, {"limit": first, "cursor": after}).page()
+        return _page(page, Category.page)
 
     @strawberry.field
     def orders(
@@ -62,14 +57,8 @@ class Query:
         """List orders, newest first."""
         arguments = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            query = validate(OrdersQuery, arguments)
-            page = queries.orders(
-                status=query.status,
-                customer_id=query.customer_id,
-                after=cursors.time_position(query.cursor),
-                limit=query.limit,
-            )
-        return _page(page, Order.page, lambda view: (view.order.created_at.isoformat(), view.order.id))
+            page = validate(OrdersQuery, arguments).page()
+        return _page(page, Order.page)
 
     @strawberry.field
     def order(self, id: ID) -> Order:  # noqa: A002
@@ -89,15 +78,8 @@ class Query:
         """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""
         arguments = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            query = validate(SagasQuery, arguments)
-            page = queries.sagas(
-                status=query.status,
-                saga_type=query.saga_type,
-                step=query.step,
-                after=cursors.uuid_position(query.cursor),
-                limit=query.limit,
-            )
-        return _page(page, Saga.page, lambda saga: (saga.id,))
+            page = validate(SagasQuery, arguments).page()
+        return _page(page, Saga.page)
 
     @strawberry.field
     def saga(self, id: ID) -> Saga:  # noqa: A002
@@ -112,8 +94,6 @@ class Query:
             return list(map(Event.of, queries.events_of(validate(OrderPath, {"order_id": order_id}).order_id)))
 
 
-def _page(
-    page: queries.Page[Row], convert: Callable[[Sequence[Row]], list[Node]], position: Callable[[Row], tuple[str, ...]]
-) -> Page[Node]:
-    end = cursors.encode(*position(page.rows[-1])) if page.rows else None
+def _page(page: queries.Page[Row], convert: Callable[[Sequence[Row]], list[Node]]) -> Page[Node]:
+    end = cursor_of(page.rows[-1]) if page.rows else None
     return Page(nodes=convert(page.rows), page_info=PageInfo(end_cursor=end, has_next_page=page.more))

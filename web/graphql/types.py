@@ -1,15 +1,17 @@
 """GraphQL output types, with the same terms as the REST API."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
 
 import strawberry
 from strawberry import ID, Private
 from strawberry.scalars import JSON
 
-from durable_sagas.models import SagaInstance, StoredEvent
-from tasks import inventory, payments, shipping
+from durable_sagas.models import SagaInstance
+from tasks import inventory
 from web.api import serializers
 from web.graphql.descriptions import output_type
 from web.graphql.enums import (
@@ -25,9 +27,22 @@ from web.graphql.enums import (
 from web.graphql.loaders import BookLoader, SagaLoader
 from web.graphql.scalars import Amount
 from workflows.read_side.queries import OrderView
-from workflows.read_side.saga_history import HistoryEntry
 
 Node = TypeVar("Node")
+
+
+class FromRow:
+    """Base class of types whose fields are attributes of a row, or of the REST API's response about it.
+
+    So are those of the objects in it: the schema reads fields by name, whatever class an object has.
+    """
+
+    @classmethod
+    def of(cls, row: object, **values: object) -> Self:
+        """Return an object with these values; its other fields are the row's attributes of the same names."""
+        declared: Any = fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+        read = {field.name: getattr(row, field.name) for field in declared if field.init and field.name not in values}
+        return cls(**read, **values)
 
 
 @output_type
@@ -47,7 +62,7 @@ class Page(Generic[Node]):
 
 
 @output_type
-class Category:
+class Category(FromRow):
     """A category of books."""
 
     id: ID
@@ -55,13 +70,13 @@ class Category:
     description: str
 
     @classmethod
-    def of(cls, row: inventory.Category) -> "Category":
-        """Return a category."""
-        return cls(id=ID(row.id), name=row.name, description=row.description)
+    def page(cls, rows: Sequence[inventory.Category]) -> list[Self]:
+        """Return the categories of a page."""
+        return list(map(cls.of, rows))
 
 
 @output_type
-class Product:
+class Product(FromRow):
     """A book and its stock: `stockQuantity` can be ordered, `reservedQuantity` is kept for orders under way."""
 
     id: ID
@@ -81,29 +96,25 @@ class Product:
         return Category.of(found) if found else None
 
     @classmethod
-    def of(cls, row: inventory.Book, loader: BookLoader) -> "Product":
-        """Return a book of a page."""
-        return cls(
-            id=ID(row.book_id),
-            name=row.title,
-            description=row.description,
-            price=Amount(row.price),
-            category_id=ID(row.category_id) if row.category_id else None,
-            stock_quantity=row.available_stock,
-            reserved_quantity=row.reserved_stock,
-            received_quantity=row.received_stock,
-            loader=loader,
-        )
-
-    @classmethod
-    def page(cls, rows: Sequence[inventory.Book]) -> list["Product"]:
+    def page(cls, rows: Sequence[inventory.Book]) -> list[Self]:
         """Return the books of a page."""
         loader = BookLoader(rows)
-        return [cls.of(row, loader) for row in rows]
+        return [
+            cls.of(
+                row,
+                id=row.book_id,
+                name=row.title,
+                stock_quantity=row.available_stock,
+                reserved_quantity=row.reserved_stock,
+                received_quantity=row.received_stock,
+                loader=loader,
+            )
+            for row in rows
+        ]
 
 
 @output_type
-class OrderItem:
+class OrderItem(FromRow):
     """A line of an order, with the title and the price that the catalogue had when it was placed."""
 
     product_id: ID
@@ -120,11 +131,6 @@ class Payment:
     amount: Amount
     transaction_id: str | None
 
-    @classmethod
-    def of(cls, row: payments.Payment) -> "Payment":
-        """Return a payment."""
-        return cls(status=row.status, amount=Amount(row.amount), transaction_id=row.transaction_id)
-
 
 @output_type
 class Shipment:
@@ -133,14 +139,9 @@ class Shipment:
     status: ShipmentStatus
     tracking_number: str | None
 
-    @classmethod
-    def of(cls, row: shipping.Shipment) -> "Shipment":
-        """Return a shipment."""
-        return cls(status=row.status, tracking_number=row.tracking_number)
-
 
 @output_type
-class Event:
+class Event(FromRow):
     """An event that a service published about an order; an order's events are numbered from 1."""
 
     sequence: int
@@ -148,17 +149,6 @@ class Event:
     aggregate_id: ID
     payload: JSON
     timestamp: datetime
-
-    @classmethod
-    def of(cls, row: StoredEvent) -> "Event":
-        """Return an event."""
-        return cls(
-            sequence=row.sequence,
-            event_type=row.event_type,
-            aggregate_id=ID(row.aggregate_id),
-            payload=JSON(row.payload),
-            timestamp=row.timestamp,
-        )
 
 
 @output_type
@@ -172,7 +162,7 @@ class Failure:
 
 
 @output_type
-class Step:
+class Step(FromRow):
     """One operation of one step: its action, or its compensation."""
 
     name: str
@@ -188,24 +178,6 @@ class Step:
     done_by: str | None
     note: str | None
 
-    @classmethod
-    def of(cls, logged: HistoryEntry) -> "Step":
-        """Return an operation of the log."""
-        return cls(
-            name=logged.step,
-            operation=logged.operation,
-            status=logged.status,
-            attempts=logged.attempts,
-            started_at=logged.started_at,
-            finished_at=logged.finished_at,
-            error=logged.error,
-            failures=list(map(_failure, logged.failures)),
-            result=JSON(logged.result) if logged.result is not None else None,
-            task_id=logged.task_id,
-            done_by=logged.done_by,
-            note=logged.note,
-        )
-
 
 @output_type
 class Milestone:
@@ -216,7 +188,7 @@ class Milestone:
 
 
 @output_type
-class Saga:
+class Saga(FromRow):
     """A saga, which completes an order or compensates it; `context` is the input of its steps."""
 
     id: ID
@@ -239,7 +211,8 @@ class Saga:
     @strawberry.field
     def steps(self) -> list[Step]:
         """Return its actions and compensations, in the order in which they happened."""
-        return list(map(Step.of, self.loader.operations[self.id]))
+        replies = map(serializers.step, self.loader.operations[self.id])
+        return [Step.of(step, name=step.step_name, finished_at=step.completed_at) for step in replies]
 
     @strawberry.field
     def events(self) -> list[Event]:
@@ -249,37 +222,21 @@ class Saga:
     @strawberry.field
     def order(self) -> "Order":
         """Return its order."""
-        return Order.of(self.loader.orders[self.order_id], self.loader)
+        return Order.one_of(self.loader, self.loader.orders[self.order_id])
 
     @classmethod
-    def of(cls, row: SagaInstance, loader: SagaLoader) -> "Saga":
-        """Return a saga of a page."""
-        return cls(
-            id=ID(row.id),
-            saga_type=row.saga_type,
-            order_id=ID(row.aggregate_id),
-            status=row.status,
-            state=row.state,
-            current_step=row.current_step,
-            state_history=[_milestone(reached) for reached in row.state_history],
-            context=JSON(serializers.context(row.payload)),
-            error=row.failure_reason,
-            **serializers.cancellation(row),
-            deadline_at=row.deadline_at,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            loader=loader,
-        )
+    def one_of(cls, loader: SagaLoader, row: SagaInstance) -> Self:
+        """Return a saga of the page that the loader serves."""
+        return cls.of(serializers.saga(row), id=row.id, loader=loader)
 
     @classmethod
-    def page(cls, rows: Sequence[SagaInstance]) -> list["Saga"]:
+    def page(cls, rows: Sequence[SagaInstance]) -> list[Self]:
         """Return the sagas of a page."""
-        loader = SagaLoader(rows)
-        return [cls.of(row, loader) for row in rows]
+        return [*map(partial(cls.one_of, SagaLoader(rows)), rows)]
 
 
 @output_type
-class Order:
+class Order(FromRow):
     """An order with what the services have done for it so far."""
 
     id: ID
@@ -299,7 +256,7 @@ class Order:
     @strawberry.field
     def saga(self) -> Saga:
         """Return its saga."""
-        return Saga.of(self.its_saga, self.loader)
+        return Saga.one_of(self.loader, self.its_saga)
 
     @strawberry.field
     def events(self) -> list[Event]:
@@ -307,53 +264,22 @@ class Order:
         return list(map(Event.of, self.loader.events[self.id]))
 
     @classmethod
-    def of(cls, view: OrderView, loader: SagaLoader) -> "Order":
-        """Return an order of a page."""
-        placed = view.order
-        return cls(
-            id=ID(placed.id),
-            user_id=ID(placed.customer_id),
-            status=placed.status,
-            total_amount=Amount(placed.total_amount),
-            items=[
-                OrderItem(
-                    product_id=ID(item.book_id),
-                    product_name=item.title,
-                    quantity=item.quantity,
-                    unit_price=Amount(item.unit_price),
-                )
-                for item in placed.items
-            ],
-            payment_method=PaymentMethod(placed.payment_method),
-            shipping_address=placed.shipping_address,
-            payment=Payment.of(view.payment) if view.payment else None,
-            shipment=Shipment.of(view.shipment) if view.shipment else None,
-            created_at=placed.created_at,
-            updated_at=placed.updated_at,
+    def one_of(cls, loader: SagaLoader, view: OrderView) -> Self:
+        """Return an order of the page that the loader serves."""
+        reply = serializers.order(view)
+        items = [OrderItem.of(item, product_id=item.book_id, product_name=item.title) for item in reply.items]
+        method = PaymentMethod(reply.payment_method)
+        return cls.of(
+            reply,
+            id=reply.order_id,
+            user_id=reply.customer_id,
+            items=items,
+            payment_method=method,
             its_saga=view.saga,
             loader=loader,
         )
 
     @classmethod
-    def page(cls, views: Iterable[OrderView]) -> list["Order"]:
+    def page(cls, views: Sequence[OrderView]) -> list[Self]:
         """Return the orders of a page."""
-        shown = list(views)
-        loader = SagaLoader([view.saga for view in shown])
-        return [cls.of(view, loader) for view in shown]
-
-
-def _failure(failure: dict[str, object]) -> Failure:
-    return Failure(
-        attempt=int(str(failure["attempt"])),
-        started_at=_moment(failure["started_at"]),
-        finished_at=_moment(failure["finished_at"]),
-        error=str(failure["error"]),
-    )
-
-
-def _milestone(reached: dict[str, object]) -> Milestone:
-    return Milestone(state=str(reached["state"]), at=_moment(reached["at"]))
-
-
-def _moment(text: object) -> datetime:
-    return datetime.fromisoformat(str(text))
+        return [*map(partial(cls.one_of, SagaLoader([view.saga for view in views])), views)]

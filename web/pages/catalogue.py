@@ -40,7 +40,7 @@ def index() -> Page:
         books=page.rows,
         category_id=selected,
         at_first=after is None,
-        next_cursor=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        next_cursor=cursors.next_cursor(page),
         **_categories(),
     )
 

@@ -16,7 +16,7 @@ from web.api.requests import SagasQuery
 from web.fields import PATTERN_OF, Text
 from web.saga_view import icons
 from web.saga_view.durations import duration
-from workflows.read_side import queries, saga_search
+from workflows.read_side import saga_search
 
 blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")
 
@@ -41,20 +41,13 @@ class SearchQuery(BaseModel):
 def index() -> Page:
     """Show the sagas that match the filters, newest first, and above them the incidents."""
     query = _query()
-    page = queries.sagas(
-        status=query.status,
-        saga_type=query.saga_type,
-        step=query.step,
-        customer_id=query.customer_id,
-        after=cursors.uuid_position(query.cursor),
-        limit=query.limit,
-    )
+    page = query.page()
     return render_template(
         "sagas/index.html",
         sagas=page.rows,
         filters=query.model_dump(exclude_none=True, exclude_unset=True, exclude={"cursor"}),
         at_newest=query.cursor is None,
-        next_cursor=cursors.encode(page.rows[-1].id) if page.more else None,
+        next_cursor=cursors.next_cursor(page),
         types=PATTERN_OF,
         steps=_steps(query.step),
         **_counts(),

@@ -183,7 +183,7 @@ def _home(
         placed=placed,
         search=search,
         books=page.rows,
-        next_page=cursors.encode(page.rows[-1].book_id) if page.more else None,
+        next_page=cursors.next_cursor(page),
         lines=lines,
         elsewhere=[line for line in lines if line.book_id not in shown],
         any_short=any(line.is_short for line in lines),
