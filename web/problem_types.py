@@ -1,11 +1,9 @@
 """The problem types of error responses, with the texts of their pages ``/problems/<slug>``.
 
-An error class that is not listed has its base class's type; a status that is not listed has the generic type of 4xx
-or 5xx.
+A status that has none of its own has the generic type of 4xx or 5xx.
 """
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
@@ -206,51 +204,27 @@ NOT_READY = ProblemType(
     facts=(("database", "ok"), ("broker", "no answer")),
 )
 
-ALL: dict[str, ProblemType] = {
-    problem_type.slug: problem_type
-    for problem_type in (
-        BAD_REQUEST,
-        UNAUTHORIZED,
-        FORBIDDEN,
-        NOT_FOUND,
-        METHOD_NOT_ALLOWED,
-        CONFLICT,
-        PRICE_DIFFERS,
-        TOO_LARGE,
-        UNSUPPORTED_MEDIA_TYPE,
-        INVALID,
-        RATE_LIMITED,
-        INTERNAL,
-        UNAVAILABLE,
-        NOT_READY,
-    )
-}
+ALL = {declared.slug: declared for declared in list(vars().values()) if isinstance(declared, ProblemType)}
 """All problem types by slug."""
 
-_BY_CLASS: dict[type[Exception], ProblemType] = {
-    errors.BadRequest: BAD_REQUEST,
-    errors.Unauthorized: UNAUTHORIZED,
-    errors.Forbidden: FORBIDDEN,
-    errors.NotFound: NOT_FOUND,
-    errors.PriceMismatch: PRICE_DIFFERS,
-    errors.Conflict: CONFLICT,
-    errors.Invalid: INVALID,
-    errors.RequestError: BAD_REQUEST,
-    errors.DatabaseUnavailable: UNAVAILABLE,
-}
-
 _BY_STATUS = {problem_type.status: problem_type for problem_type in reversed(ALL.values())}
+"""The first, most general problem type of each status."""
 
 
 def of(error: Exception) -> ProblemType:
     """Return the problem type of an error."""
-    if isinstance(error, HTTPException):
-        return with_status(error.code or 500)
-    return next((_BY_CLASS[base] for base in type(error).__mro__ if base in _BY_CLASS), INTERNAL)
+    match error:
+        case errors.PriceMismatch():
+            return PRICE_DIFFERS
+        case errors.RequestError():
+            return with_status(error.status)
+        case HTTPException():
+            return with_status(error.code or 500)
+        case errors.DatabaseUnavailable():
+            return UNAVAILABLE
+    return INTERNAL
 
 
 def with_status(status: int) -> ProblemType:
     """Return the problem type of a status; the most general one if there are several."""
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    return BAD_REQUEST if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR else INTERNAL
+    return _BY_STATUS.get(status, BAD_REQUEST if 400 <= status < 500 else INTERNAL)

@@ -94,24 +94,16 @@ def problem(
     status: int | None = None,
     errors: Iterable[FieldError] = (),
     facts: Mapping[str, object] | None = None,
+    never_page: bool = False,
 ) -> Response:
-    """Return an error response, as a page for browsers; its status is the type's unless another one is given."""
-    if _browsing():
-        page = render_template("problem.html", problem_type=problem_type, detail=detail)
-        return Response(page, status or problem_type.status, mimetype="text/html")
-    return document(problem_type, detail, status=status, errors=errors, facts=facts)
+    """Return an error response, as a page for browsers unless ``never_page``.
 
-
-def document(
-    problem_type: ProblemType,
-    detail: str,
-    *,
-    status: int | None = None,
-    errors: Iterable[FieldError] = (),
-    facts: Mapping[str, object] | None = None,
-) -> Response:
-    """Return a problem document, also to a browser."""
+    Its status is the type's unless another one is given.
+    """
     status = status or problem_type.status
+    if _browsing() and not never_page:
+        page = render_template("problem.html", problem_type=problem_type, detail=detail)
+        return Response(page, status, mimetype="text/html")
     body = Problem(
         type=problem_type.reference,
         title=problem_type.title,
@@ -150,8 +142,7 @@ def _refused(error: RequestError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    response = problem(problem_types.of(error), error.description or error.name, status=status)
+    response = problem(problem_types.of(error), error.description or error.name, status=error.code)
     headers = error.get_response().headers
     for name in ("Allow", "Retry-After"):
         if name in headers:

@@ -6,15 +6,7 @@ from flask_openapi3.models.tag import Tag
 
 from web import cursors, problems
 from web.api import responses
-from web.api.requests import (
-    BookPath,
-    CategoriesQuery,
-    IdempotencyHeader,
-    InventoryQuery,
-    NewCategory,
-    NewProduct,
-    Restock,
-)
+from web.api.requests import BookPath, IdempotencyHeader, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
 from web.api.responses import json_response
 from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
 from workflows import catalogue
@@ -66,9 +58,9 @@ def add_product(body: NewProduct) -> Response:
 
 
 @api.get("/categories", responses={200: responses.CategoriesReply, **problems.responses()})
-def list_categories(query: CategoriesQuery) -> Response:
+def list_categories(query: PageQuery) -> Response:
     """List categories, by id."""
-    page = query.page()
+    page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
     return json_response(responses.CategoriesReply.of(categories=page.rows, next_cursor=cursors.next_cursor(page)))
 
 

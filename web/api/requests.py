@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
-from tasks.inventory import Book, Category
+from tasks.inventory import Book
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentMethod
 from web import cursors
@@ -366,14 +366,6 @@ class SagasQuery(PageQuery):
             after=cursors.uuid_position(self.cursor),
             limit=self.limit,
         )
-
-
-class CategoriesQuery(PageQuery):
-    """Page of the list of categories."""
-
-    def page(self) -> Page[Category]:
-        """Return the page of categories that is asked for. Raises Invalid if the cursor is malformed."""
-        return queries.categories(after=cursors.text_position(self.cursor), limit=self.limit)
 
 
 class InventoryQuery(PageQuery):

@@ -107,7 +107,7 @@ def _refuse_unknown_hosts() -> Response | None:
     if runtime.current().settings.knows_host(name):
         return None
     detail = "the request's Host is not known here: ask by one of this shop's names, or add it to ALLOWED_HOSTS"
-    return problems.document(problem_types.BAD_REQUEST, detail)
+    return problems.problem(problem_types.BAD_REQUEST, detail, never_page=True)
 
 
 def _refuse_other_sites() -> None:

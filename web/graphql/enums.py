@@ -1,7 +1,5 @@
 """The domain's enums as GraphQL enums; import them from here, so that each is declared before it is used."""
 
-from enum import StrEnum
-
 import strawberry
 
 from durable_sagas.definition import CancelDecision, Operation, SagaStatus, StepStatus
@@ -22,17 +20,5 @@ __all__ = [
     "StepStatus",
 ]
 
-_ENUMS: tuple[type[StrEnum], ...] = (
-    CancelDecision,
-    Operation,
-    OrderStatus,
-    Pattern,
-    PaymentMethod,
-    PaymentStatus,
-    SagaStatus,
-    ShipmentStatus,
-    StepStatus,
-)
-
-for _enum in _ENUMS:
+for _enum in [globals()[name] for name in __all__]:
     strawberry.enum(_enum, description=_enum.__doc__)

@@ -6,7 +6,8 @@ from typing import TypeVar
 import strawberry
 from strawberry import ID
 
-from web.api.requests import BookPath, CategoriesQuery, InventoryQuery, OrderPath, OrdersQuery, SagaPath, SagasQuery
+from web import cursors
+from web.api.requests import BookPath, InventoryQuery, OrderPath, OrdersQuery, PageQuery, SagaPath, SagasQuery
 from web.cursors import Row, cursor_of
 from web.fields import DEFAULT_PAGE
 from web.graphql.descriptions import output_type
@@ -43,7 +44,8 @@ class Query:
     def categories(self, first: int = DEFAULT_PAGE, after: str | None = None) -> Page[Category]:
         """List the categories, ordered by id."""
         with with_graphql_names(**NAMES):
-            page = validate(CategoriesQuery, {"limit": first, "cursor": after}).page()
+            query = validate(PageQuery, {"limit": first, "cursor": after})
+            page = queries.categories(after=cursors.text_position(query.cursor), limit=query.limit)
         return _page(page, Category.page)
 
     @strawberry.field
