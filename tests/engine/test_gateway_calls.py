@@ -9,13 +9,14 @@ from app.sagas import sagas
 from durable_sagas import Options
 from durable_sagas.gateway_calls import GatewayCalls
 from tests.engine import trip
+from tests.testkit import stored
 from tests.testkit.messages import Clock, Post
 
 pytestmark = pytest.mark.usefixtures("agency")
 
 
 def due_in(saga_id: str, clock: Clock) -> float:
-    wake_at = trip.saga(saga_id).wake_at
+    wake_at = stored.saga(saga_id).wake_at
     assert wake_at is not None
     return round((wake_at - clock()).total_seconds(), 1)
 
@@ -25,7 +26,7 @@ def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
 ) -> None:
     monkeypatch.setattr(sagas.engine, "options", Options(step_timeout_seconds=30, stall_seconds=10))
     saga_id = trip.start()
-    deadline = trip.saga(saga_id).deadline_at
+    deadline = stored.saga(saga_id).deadline_at
 
     clock.forward(9)
     sagas.engine.gateway_calls.renew({saga_id})
@@ -35,16 +36,16 @@ def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
 
     clock.forward(8)
     sagas.engine.gateway_calls.renew({saga_id})
-    assert trip.saga(saga_id).wake_at == deadline
+    assert stored.saga(saga_id).wake_at == deadline
 
 
 def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock, agency: None) -> None:
     saga_id = trip.start()
-    assert trip.saga(saga_id).status == "completed"
+    assert stored.saga(saga_id).status == "completed"
 
     sagas.engine.gateway_calls.renew({saga_id})
 
-    assert trip.saga(saga_id).wake_at is None
+    assert stored.saga(saga_id).wake_at is None
 
 
 def test_a_call_is_renewed_for_as_long_as_it_lasts(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,14 @@ from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
 from app.celery import app as celery
-from app.errors import StepFailed
 from app.sagas import sagas
 from durable_sagas.ids import is_uuid, new_id
 from durable_sagas.messaging.publisher import Publisher, as_task, current_task_id, service_of
 from durable_sagas.messaging.serialization import write
 from tests.engine import trip
-from tests.engine.wire import Wire, id_of, parent_of
+from tests.engine.wire import Wire
 from tests.simulation.messages import Message, run
+from tests.testkit import stored
 from tests.testkit.messages import ERROR_CALLBACK
 
 pytestmark = pytest.mark.usefixtures("agency")
@@ -72,8 +72,11 @@ def assert_alike(wire: Wire) -> None:
 
 
 @contextmanager
-def running(task_id: str) -> Iterator[None]:
-    """Be inside a task that a worker runs."""
+def running(task_id: str | None) -> Iterator[None]:
+    """Be inside a task that a worker runs, unless it is None."""
+    if task_id is None:
+        yield
+        return
     task = celery.tasks[ERROR_CALLBACK]
     _task_stack.push(task)
     task.push_request(id=task_id, called_directly=False)
@@ -84,36 +87,19 @@ def running(task_id: str) -> Iterator[None]:
         _task_stack.pop()
 
 
-@pytest.mark.parametrize("steps", [STEPS, STEPS[:2], STEPS[:1]], ids=len)
-def test_a_chain(wire: Wire, steps: tuple[str, ...]) -> None:
-    saga_id = new_id()
-    tasks = [signature(step, saga_id) for step in steps]
-
-    sagas.engine.publisher.send_chain(steps, saga_id=saga_id)
-    chain(*tasks).apply_async(root_id=saga_id)
-
-    assert_alike(wire)
-
-
-def test_a_chain_that_a_task_sends(wire: Wire) -> None:
-    saga_id, task_id = new_id(), new_id()
-
-    with running(task_id):
-        sagas.engine.publisher.send_chain(STEPS, saga_id=saga_id, parent_id=current_task_id())
-        chain(*(signature(step, saga_id) for step in STEPS)).apply_async(root_id=saga_id)
-
-    assert [parent_of(message) for message in wire.waiting] == [task_id] * 2
-    assert_alike(wire)
-
-
 @pytest.mark.parametrize("steps", [STEPS, STEPS[:1]], ids=len)
-def test_a_chain_with_an_error_callback(wire: Wire, steps: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("on_error", [None, ERROR_CALLBACK])
+@pytest.mark.parametrize("parent_id", [None, new_id()], ids=["root", "child"])
+def test_a_chain(wire: Wire, steps: tuple[str, ...], on_error: str | None, parent_id: str | None) -> None:
     saga_id = new_id()
     tasks = [signature(step, saga_id) for step in steps]
+    callback = signature(on_error, saga_id) if on_error else None
 
-    sagas.engine.publisher.send_chain(steps, saga_id=saga_id, on_error=ERROR_CALLBACK)
-    chain(*tasks).apply_async(root_id=saga_id, link_error=signature(ERROR_CALLBACK, saga_id))
+    with running(parent_id):
+        sagas.engine.publisher.send_chain(steps, saga_id=saga_id, parent_id=current_task_id(), on_error=on_error)
+        chain(*tasks).apply_async(root_id=saga_id, link_error=callback)
 
+    assert [message.parent_id for message in wire.waiting] == [parent_id] * 2
     assert_alike(wire)
 
 
@@ -124,30 +110,29 @@ def test_a_single_task(wire: Wire, parent_id: str | None) -> None:
     sagas.engine.publisher.send(REACTION, saga_id=saga_id, task_id=task_id, parent_id=parent_id, event_id=event_id)
     signature(REACTION, saga_id, event_id=event_id).apply_async(root_id=saga_id, parent_id=parent_id, task_id=task_id)
 
-    assert [id_of(message) for message in wire.waiting] == [task_id] * 2
+    assert [message.task_id for message in wire.waiting] == [task_id] * 2
     assert_alike(wire)
 
 
-def without_ours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Leave what follows a task to Celery."""
-    monkeypatch.setattr(sagas.engine.publisher, "send_next", lambda _: None)
-    monkeypatch.setattr(sagas.engine.publisher, "send_errbacks", lambda _: None)
-    return monkeypatch
+def run_by_ours_and_by_celery(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a task twice: once we send what follows it, once that is left to Celery."""
+    run(message)
+    with monkeypatch.context() as patch:
+        patch.setattr(sagas.engine.publisher, "send_next", lambda _: None)
+        patch.setattr(sagas.engine.publisher, "send_errbacks", lambda _: None)
+        run(message)
 
 
 def test_what_follows_in_a_chain(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     trip.start()
     for step in STEPS:
         (message,) = wire.take(step)
-        run(message)
-        with monkeypatch.context() as patch:
-            without_ours(patch)
-            run(message)  # again: it lets its chain go on again
-        (ours, theirs) = wire.waiting
+        run_by_ours_and_by_celery(message, monkeypatch)
+        ours, theirs = wire.waiting
 
         # the chain gave them their ids when it began
-        assert id_of(ours) == id_of(theirs)
-        assert parent_of(ours) == id_of(message)
+        assert ours.task_id == theirs.task_id
+        assert ours.parent_id == message.task_id
         assert_alike(wire)
         wire.waiting.append(ours)
 
@@ -159,15 +144,12 @@ def test_an_error_callback(wire: Wire, monkeypatch: pytest.MonkeyPatch, failing:
         run(wire.waiting.pop())
     (message,) = wire.take(failing)
 
-    run(message)
-    with monkeypatch.context() as patch:
-        without_ours(patch)
-        run(message)
+    run_by_ours_and_by_celery(message, monkeypatch)
 
     ours, theirs = wire.waiting
     assert ours.task == ERROR_CALLBACK
-    assert id_of(ours) != id_of(theirs)
-    assert parent_of(ours) == id_of(message)
+    assert ours.task_id != theirs.task_id
+    assert ours.parent_id == message.task_id
     # Celery sends it as a group of one, which nobody asks for
     headers = theirs.raw["headers"]
     assert is_uuid(headers["group"])
@@ -205,45 +187,31 @@ def test_a_broker_that_takes_no_message_is_asked_by_celery_again_and_then_the_st
     assert isinstance(failure, OperationalError)
     assert wire.refused >= 2  # by us and by Celery, once each or as often as each tries
     assert wire.waiting == []
-    row = trip.step(saga_id, "book_hotel")
-    assert row is not None
-    assert row.status == "completed"  # what was committed stands
+    assert stored.step(saga_id, "book_hotel").status == "completed"  # what was committed stands
 
     wire.away = False
     run(message)  # delivered again, or the sweep sends a chain of its own
     wire.deliver_all()
-    assert trip.saga(saga_id).status == "completed"
+    assert stored.saga(saga_id).status == "completed"
 
 
-def test_a_broker_that_takes_it_at_the_second_try_is_sent_it_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    saga_id = trip.start()
-    (message,) = wire.take(HOTEL)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Publisher, "publish", take_nothing)
-        reply = run(message)
-
-    assert reply["success"]
-    assert wire.names() == [CAR]
-    wire.deliver_all()
-    assert trip.saga(saga_id).status == "completed"
-
-
-def test_a_broker_that_takes_no_error_callback_is_asked_by_celery_again(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("payload", "follows", "ends"),
+    [({}, CAR, "completed"), ({"refuse": ["book_hotel"]}, ERROR_CALLBACK, "compensated")],
+)
+def test_what_the_broker_does_not_take_from_us_is_sent_once_by_celery(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any], follows: str, ends: str
 ) -> None:
-    saga_id = trip.start(refuse=["book_hotel"])
+    saga_id = trip.start(**payload)
     (message,) = wire.take(HOTEL)
 
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "publish", take_nothing)
-        failure = run(message)
+        run(message)
 
-    assert isinstance(failure, StepFailed)
-    assert wire.names() == [ERROR_CALLBACK]
+    assert wire.names() == [follows]
     wire.deliver_all()
-    assert trip.saga(saga_id).status == "compensated"
-    assert wire.waiting == []
+    assert stored.saga(saga_id).status == ends
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -260,15 +228,16 @@ def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wi
     assert lost == (["chain", "reaction"] if away else [])
 
 
-def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire) -> None:
-    first, second = new_id(), new_id()
-
-    with sagas.engine.publisher.publish_batch():
-        sagas.engine.publisher.send_chain(STEPS, saga_id=first)
-        sagas.engine.publisher.send(REACTION, saga_id=second, event_id=new_id())
+@pytest.mark.parametrize("ends", [nullcontext(), pytest.raises(SystemExit)], ids=["normally", "by an exception"])
+def test_what_is_sent_together_leaves_when_the_block_ends(wire: Wire, ends: AbstractContextManager[object]) -> None:
+    with ends, sagas.engine.publisher.publish_batch():
+        sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
+        sagas.engine.publisher.send(REACTION, saga_id=new_id(), event_id=new_id())
         assert wire.waiting == []
+        if not isinstance(ends, nullcontext):
+            raise SystemExit
 
-    assert wire.names() == [STEPS[0], REACTION]
+    assert wire.names() == [HOTEL, REACTION]
 
 
 def test_messages_are_written_by_the_fast_writer(wire: Wire) -> None:
@@ -296,14 +265,6 @@ def test_of_all_that_is_sent_together_each_queue_is_declared_once(wire: Wire, mo
 
     assert declared == ["orders", "inventory"] * 2
     assert len(wire.waiting) == 10
-
-
-def test_what_was_sent_together_leaves_though_an_exception_ends_the_block(wire: Wire) -> None:
-    with pytest.raises(SystemExit), sagas.engine.publisher.publish_batch():
-        sagas.engine.publisher.send_chain(STEPS, saga_id=new_id())
-        raise SystemExit
-
-    assert wire.names() == [STEPS[0]]
 
 
 def test_a_message_that_breaks_off_what_is_sent_together_is_sent_again_with_all_others(
@@ -366,4 +327,4 @@ def test_a_task_that_sends_with_others_leaves_nothing_to_celery(wire: Wire) -> N
 
     assert wire.names() == [CAR]
     wire.deliver_all()
-    assert trip.saga(saga_id).status == "completed"
+    assert stored.saga(saga_id).status == "completed"

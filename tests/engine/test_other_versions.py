@@ -1,13 +1,11 @@
 """Processes of two versions at the same time, as during a rolling deploy: the newer one's saga has two steps more."""
 
 import logging
-from collections.abc import Callable, Collection
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import consumer, runtime
@@ -17,18 +15,19 @@ from app.sagas import sagas
 from durable_sagas import state_machine
 from durable_sagas.definition import Saga, Step
 from durable_sagas.execution import MAX_HANDOVERS
-from durable_sagas.history import history
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messages import Event, EventType
-from durable_sagas.models import OperatorAction, SagaInstance
+from durable_sagas.models import SagaInstance
 from durable_sagas.orchestrator import OrchestratedSaga
 from tests.engine import trip
 from tests.engine.trip import Trip
 from tests.engine.wire import Wire
 from tests.simulation.messages import run
+from tests.testkit import stored
 from tests.testkit.messages import ERROR_CALLBACK, Clock
-from workflows.orders import Item, NewOrder, Pattern, place
+from tests.testkit.orders import order
+from workflows.orders import Pattern
 
 pytestmark = pytest.mark.usefixtures("agency")
 
@@ -66,33 +65,42 @@ INSURED = OrchestratedSaga(
 )
 ADDED = {"inventory.pack_bags", "inventory.unpack_bags", "notifications.wish_well"}
 ADDED |= {"shipping.insure", "shipping.cancel_insurance"}
+HOTEL_TASK, CAR_TASK, FLIGHT_TASK = "orders.book_hotel", "inventory.book_car", "shipping.book_flight"
+PACK = "inventory.pack_bags"
 
-Deploy = Callable[[OrchestratedSaga | None], None]
+
+class Fleet:
+    """All processes, of one version at a time."""
+
+    def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._wire, self._patch = wire, monkeypatch
+
+    def deploy(self, version: OrchestratedSaga | None) -> None:
+        """Deploy a version, or one that does not declare trips at all."""
+        drivers = {name: driver for name, driver in sagas.engine.drivers.items() if name != "trip"}
+        self._patch.setattr(sagas.engine, "drivers", drivers | ({"trip": version} if version else {}))
+
+    def start(self, version: OrchestratedSaga, *done: str, **payload: Any) -> str:
+        """Deploy a version, start a trip and execute these steps of it; returns the saga's id."""
+        self.deploy(version)
+        trip_id = new_id()
+        with runtime.current().database.transaction() as session:
+            saga_id = version.start(session, trip_id, {"trip": trip_id, **payload}).id
+        self._wire.deliver(*done)
+        return saga_id
+
+    def work(self, version: OrchestratedSaga | None) -> None:
+        """Deploy a version, and deliver what waits for the tasks that it declares, and what that causes."""
+        self.deploy(version)
+        leave = ADDED if version is OLDER else set()
+        while taken := [message for message in self._wire.waiting if message.task not in leave]:
+            self._wire.waiting.remove(taken[0])
+            run(taken[0])
 
 
 @pytest.fixture
-def deploy(monkeypatch: pytest.MonkeyPatch) -> Deploy:
-    """Make this process one of another version, or of one that does not declare trips at all."""
-
-    def deploy(version: OrchestratedSaga | None) -> None:
-        drivers = {name: driver for name, driver in sagas.engine.drivers.items() if name != "trip"}
-        monkeypatch.setattr(sagas.engine, "drivers", drivers | ({"trip": version} if version else {}))
-
-    return deploy
-
-
-def start(version: OrchestratedSaga, **payload: Any) -> str:
-    """Start a trip as a process of a version does; returns the saga's id."""
-    trip_id = new_id()
-    with runtime.current().database.transaction() as session:
-        return version.start(session, trip_id, {"trip": trip_id, **payload}).id
-
-
-def work_off(wire: Wire, *, leave: Collection[str] = ()) -> None:
-    """Deliver what waits, and what that causes, but the messages of some tasks."""
-    while taken := [message for message in wire.waiting if message.task not in leave]:
-        wire.waiting.remove(taken[0])
-        run(taken[0])
+def fleet(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    return Fleet(wire, monkeypatch)
 
 
 def sweep(clock: Clock, seconds: float) -> None:
@@ -100,324 +108,272 @@ def sweep(clock: Clock, seconds: float) -> None:
     sagas.sweep()
 
 
-def test_older_workers_do_the_steps_they_know_and_newer_ones_the_rest(wire: Wire, deploy: Deploy) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER)
+def at(saga_id: str) -> tuple[str, str | None]:
+    saga = stored.saga(saga_id)
+    return saga.status, saga.current_step
 
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
-    assert (trip.saga(saga_id).status, trip.saga(saga_id).current_step) == ("running", "pack_bags")
-    assert wire.names() == ["inventory.pack_bags"]
-    deploy(NEWER)
-    wire.deliver("inventory.pack_bags")
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
-    deploy(NEWER)
-    work_off(wire)
 
-    assert trip.saga(saga_id).status == "completed"
+def test_older_workers_do_the_steps_they_know_and_newer_ones_the_rest(wire: Wire, fleet: Fleet) -> None:
+    saga_id = fleet.start(NEWER)
+
+    fleet.work(OLDER)
+    assert at(saga_id) == ("running", "pack_bags")
+    assert wire.names() == [PACK]
+    fleet.deploy(NEWER)
+    wire.deliver(PACK)
+    fleet.work(OLDER)
+    fleet.work(NEWER)
+
+    assert stored.saga(saga_id).status == "completed"
     assert trip.diary == ["book_hotel", "pack_bags", "book_car", "book_flight", "wish_well", "send_tickets"]
 
 
-def test_an_older_sweep_sends_the_steps_it_does_not_know(wire: Wire, deploy: Deploy, clock: Clock) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER)
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
+def test_an_older_sweep_sends_the_steps_it_does_not_know(wire: Wire, fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(NEWER)
+    fleet.work(OLDER)
     wire.waiting.clear()
-    allow(saga_id, 60)
+    trip.allow(saga_id, 60)
 
     sweep(clock, 1.1)
 
-    assert trip.saga(saga_id).status == "running"
-    assert wire.names() == ["inventory.pack_bags"]
-    deploy(NEWER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "completed"
+    assert stored.saga(saga_id).status == "running"
+    assert wire.names() == [PACK]
+    fleet.work(NEWER)
+    assert stored.saga(saga_id).status == "completed"
 
 
-def allow(saga_id: str, seconds: float) -> None:
-    """Give a saga more time for its step than the tests' settings do."""
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, saga_id).deadline_at = runtime.current().now() + timedelta(seconds=seconds)
-
-
-def test_rolled_back_before_the_step_ran_it_is_undone_at_its_deadline(wire: Wire, deploy: Deploy, clock: Clock) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER)
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
+def test_rolled_back_before_the_step_ran_it_is_compensated_at_its_deadline(fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(NEWER)
+    fleet.work(OLDER)
 
     sweep(clock, 1.1)
-    work_off(wire, leave=ADDED)
+    fleet.work(OLDER)
 
-    saga = trip.saga(saga_id)
+    saga = stored.saga(saga_id)
     assert (saga.status, saga.error) == ("compensated", "pack_bags: no result before its deadline")
     assert trip.diary == ["book_hotel", "cancel_hotel"]
-    deploy(NEWER)  # a late message to a worker that was forgotten
-    work_off(wire)
+    fleet.work(NEWER)  # a late message to a worker that was forgotten
     assert trip.diary == ["book_hotel", "cancel_hotel"]
 
 
-def test_rolled_back_after_the_step_ran_only_its_undoing_waits(wire: Wire, deploy: Deploy, clock: Clock) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER, refuse=["book_flight"])
-    for task_name in ("orders.book_hotel", "inventory.pack_bags"):
-        wire.deliver(task_name)
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
-    assert (trip.saga(saga_id).status, trip.saga(saga_id).current_step) == ("compensating", "pack_bags")
+def test_rolled_back_after_the_step_ran_only_its_compensation_waits(wire: Wire, fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(NEWER, HOTEL_TASK, PACK, refuse=["book_flight"])
+    fleet.work(OLDER)
+    assert at(saga_id) == ("compensating", "pack_bags")
 
     for seconds in (1.1, 60, 230):
         sweep(clock, seconds)
-        assert trip.saga(saga_id).status == "compensating"
+        assert stored.saga(saga_id).status == "compensating"
     sweep(clock, 60)
 
-    saga = trip.saga(saga_id)
+    saga = stored.saga(saga_id)
     assert (saga.status, saga.failure_reason) == ("stuck", "pack_bags: no running process declares this step")
     with pytest.raises(Conflict, match="does not declare"):
         sagas.skip(saga_id, ManualCompletion("Ann"))
     sagas.resume(saga_id)
     wire.waiting.clear()
     sweep(clock, 1.1)
-    deploy(NEWER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "compensated"
+    fleet.work(NEWER)
+    assert stored.saga(saga_id).status == "compensated"
     assert trip.diary[-2:] == ["unpack_bags", "cancel_hotel"]
 
 
-def test_what_a_step_may_have_done_outside_waits_for_its_own_version(wire: Wire, deploy: Deploy, clock: Clock) -> None:
-    deploy(INSURED)
-    saga_id = start(INSURED)
-    wire.deliver("orders.book_hotel")
+def test_what_a_step_may_have_done_outside_waits_for_its_own_version(wire: Wire, fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(INSURED, HOTEL_TASK)
     wire.take("shipping.insure")  # its worker dies in the call: the log knows nothing of it
-    deploy(OLDER)
+    fleet.deploy(OLDER)
 
     sweep(clock, 1.1)
-    work_off(wire, leave=ADDED)
+    fleet.work(OLDER)
 
-    assert (trip.saga(saga_id).status, trip.saga(saga_id).current_step) == ("compensating", "insure")
-    deploy(INSURED)
-    work_off(wire)
+    assert at(saga_id) == ("compensating", "insure")
+    fleet.work(INSURED)
     assert trip.diary == ["book_hotel", "cancel_insurance", "cancel_hotel"]
-    assert trip.saga(saga_id).status == "compensated"
+    assert stored.saga(saga_id).status == "compensated"
 
 
-def test_past_the_pivot_an_unknown_step_has_time_before_it_is_stuck(wire: Wire, deploy: Deploy, clock: Clock) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER)
-    for task_name in ("orders.book_hotel", "inventory.pack_bags"):
-        wire.deliver(task_name)
-    deploy(OLDER)
-    work_off(wire, leave=ADDED)
-    assert trip.saga(saga_id).current_step == "wish_well"
+def test_past_the_pivot_an_unknown_step_has_time_before_it_is_stuck(fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(NEWER, HOTEL_TASK, PACK)
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).current_step == "wish_well"
 
     for seconds in (1.1, 60, 230):
         sweep(clock, seconds)
-        assert trip.saga(saga_id).status == "running"
+        assert stored.saga(saga_id).status == "running"
     with pytest.raises(Conflict, match="point of no return"):
         sagas.cancel(saga_id)
     sweep(clock, 60)
 
-    assert trip.saga(saga_id).status == "stuck"
+    assert stored.saga(saga_id).status == "stuck"
     sagas.resume(saga_id)
-    deploy(NEWER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "completed"
+    fleet.work(NEWER)
+    assert stored.saga(saga_id).status == "completed"
 
 
 @pytest.mark.parametrize("ran", [False, True])
-def test_an_older_process_cancels_what_a_newer_one_started(wire: Wire, deploy: Deploy, ran: bool) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER)
-    wire.deliver("orders.book_hotel")
-    if ran:
-        wire.deliver("inventory.pack_bags")
-    deploy(OLDER)
+def test_an_older_process_cancels_what_a_newer_one_started(fleet: Fleet, ran: bool) -> None:
+    saga_id = fleet.start(NEWER, HOTEL_TASK, *([PACK] if ran else []))
+    fleet.deploy(OLDER)
 
     sagas.cancel(saga_id)
-    work_off(wire, leave=ADDED)
+    fleet.work(OLDER)
 
-    assert trip.saga(saga_id).status == ("compensating" if ran else "compensated")
-    deploy(NEWER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "compensated"
+    assert stored.saga(saga_id).status == ("compensating" if ran else "compensated")
+    fleet.work(NEWER)
+    assert stored.saga(saga_id).status == "compensated"
     assert trip.booked(saga_id) == set()
     assert ("unpack_bags" in trip.diary) == ran
 
 
-def test_an_older_error_callback_undoes_what_failed(wire: Wire, deploy: Deploy) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER, refuse=["book_car"])
-    for task_name in ("orders.book_hotel", "inventory.pack_bags", "inventory.book_car"):
-        wire.deliver(task_name)
-    deploy(OLDER)
+def test_an_older_error_callback_compensates_what_failed(wire: Wire, fleet: Fleet) -> None:
+    saga_id = fleet.start(NEWER, HOTEL_TASK, PACK, CAR_TASK, refuse=["book_car"])
+    fleet.deploy(OLDER)
 
     wire.deliver(ERROR_CALLBACK)
 
-    assert trip.saga(saga_id).status == "compensating"
-    deploy(NEWER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "compensated"
+    assert stored.saga(saga_id).status == "compensating"
+    fleet.work(NEWER)
+    assert stored.saga(saga_id).status == "compensated"
     assert trip.diary[-2:] == ["unpack_bags", "cancel_hotel"]
 
 
-def test_a_saga_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, deploy: Deploy, clock: Clock) -> None:
+def test_a_saga_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, fleet: Fleet, clock: Clock) -> None:
     saga_id = trip.start()
-    allow(saga_id, 60)
-    deploy(None)
+    trip.allow(saga_id, 60)
+    fleet.deploy(None)
 
     sweep(clock, 1.1)
-    wire.deliver("orders.book_hotel")
+    wire.deliver(HOTEL_TASK)
 
-    saga = trip.saga(saga_id)
+    saga = stored.saga(saga_id)
     assert (saga.status, saga.stuck_reason, trip.diary) == ("pending", None, [])
-    assert wire.names() == ["orders.book_hotel"]  # put off, with what follows it
+    assert wire.names() == [HOTEL_TASK]  # put off, with what follows it
     assert saga.wake_at == clock() + timedelta(seconds=state_machine.RECHECK_SECONDS)
-    deploy(OLDER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "completed"
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).status == "completed"
 
 
-def test_a_failure_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, deploy: Deploy) -> None:
-    saga_id = trip.start(refuse=["book_car"])
-    for task_name in ("orders.book_hotel", "inventory.book_car"):
-        wire.deliver(task_name)
-    deploy(None)
+def test_a_failure_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, fleet: Fleet) -> None:
+    saga_id = fleet.start(OLDER, HOTEL_TASK, CAR_TASK, refuse=["book_car"])
+    fleet.deploy(None)
 
     wire.deliver(ERROR_CALLBACK)
 
-    assert trip.saga(saga_id).status == "running"
+    assert stored.saga(saga_id).status == "running"
     assert wire.names() == [ERROR_CALLBACK]
-    deploy(OLDER)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "compensated"
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).status == "compensated"
 
 
 def test_a_saga_of_an_unknown_type_is_stuck_when_nobody_has_moved_it_for_long(
-    wire: Wire, deploy: Deploy, clock: Clock
+    wire: Wire, fleet: Fleet, clock: Clock
 ) -> None:
     saga_id = trip.start()
-    deploy(None)
+    fleet.deploy(None)
 
     for _ in range(4):
         sweep(clock, 100)
-        assert trip.saga(saga_id).status == "pending"
+        assert stored.saga(saga_id).status == "pending"
     sweep(clock, 3)
 
-    assert trip.saga(saga_id).failure_reason == "no running process declares all of saga trip"
+    assert stored.saga(saga_id).failure_reason == "no running process declares all of saga trip"
     wire.waiting.clear()
     sagas.resume(saga_id)
-    deploy(OLDER)
+    fleet.deploy(OLDER)
     sweep(clock, 0)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "completed"
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).status == "completed"
 
 
 @pytest.mark.parametrize("version", [OLDER, None])
 def test_what_has_waited_long_for_another_reason_has_its_full_time_too(
-    wire: Wire, deploy: Deploy, clock: Clock, version: OrchestratedSaga | None
+    wire: Wire, fleet: Fleet, clock: Clock, version: OrchestratedSaga | None
 ) -> None:
-    deploy(NEWER)
-    saga_id = start(NEWER, refuse=["book_flight"])
-    for task_name in ("orders.book_hotel", "inventory.pack_bags"):
-        wire.deliver(task_name)
-    work_off(wire, leave={"inventory.unpack_bags"})
+    saga_id = fleet.start(
+        NEWER, HOTEL_TASK, PACK, CAR_TASK, FLIGHT_TASK, ERROR_CALLBACK, "inventory.cancel_car", refuse=["book_flight"]
+    )
+    assert at(saga_id) == ("compensating", "pack_bags")
     for _ in range(6):  # as while a gateway is away
         sweep(clock, 100)
         wire.waiting.clear()
-    deploy(version)
+    fleet.deploy(version)
 
     for seconds in (100, 200, 99):
         sweep(clock, seconds)
-        assert trip.saga(saga_id).status == "compensating"
-    deploy(NEWER)  # one that can do it counts, too
+        assert stored.saga(saga_id).status == "compensating"
+    fleet.deploy(NEWER)  # one that can do it counts, too
     sweep(clock, 100)
-    deploy(version)
+    fleet.deploy(version)
     sweep(clock, 200)
-    assert trip.saga(saga_id).status == "compensating"
+    assert stored.saga(saga_id).status == "compensating"
     sweep(clock, 301)
 
-    assert trip.saga(saga_id).status == "stuck"
+    assert stored.saga(saga_id).status == "stuck"
 
 
 @pytest.mark.parametrize("stuck", [False, True])
 def test_what_is_asked_of_a_process_of_the_other_version_is_done_by_one_that_can(
-    wire: Wire, deploy: Deploy, clock: Clock, stuck: bool
+    fleet: Fleet, clock: Clock, stuck: bool
 ) -> None:
-    saga_id = trip.start()
-    wire.deliver("orders.book_hotel")
-    deploy(None)
+    saga_id = fleet.start(OLDER, HOTEL_TASK)
+    fleet.deploy(None)
     if stuck:
-        make_stuck(saga_id)
+        mark_stuck(saga_id)
 
     for _ in range(2):
         sagas.cancel(saga_id, by="Ann")
 
-    assert trip.saga(saga_id).status == ("stuck" if stuck else "running")
-    assert trip.saga(saga_id).cancel_requested_at == clock()
-    assert acts(saga_id) == ["cancel"]
-    deploy(OLDER)
+    assert stored.saga(saga_id).status == ("stuck" if stuck else "running")
+    assert stored.saga(saga_id).cancel_requested_at == clock()
+    assert stored.column("SELECT act FROM operator_acts WHERE saga_id = :id", id=saga_id) == ["cancel"]
+    fleet.deploy(OLDER)
     if stuck:
         sagas.resume(saga_id)
     sweep(clock, 0)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "compensated"
-    assert trip.saga(saga_id).error == "cancelled on request"
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).status == "compensated"
+    assert stored.saga(saga_id).error == "cancelled on request"
 
 
-def make_stuck(saga_id: str) -> None:
+def mark_stuck(saga_id: str) -> None:
     with runtime.current().database.transaction() as session:
-        sagas.engine.state_machine.mark_stuck(
-            session.get_one(SagaInstance, saga_id), runtime.current().now(), "no process declares it"
-        )
+        saga = session.get_one(SagaInstance, saga_id)
+        sagas.engine.state_machine.mark_stuck(saga, runtime.current().now(), "no process declares it")
 
 
-def acts(saga_id: str) -> list[str]:
-    with runtime.current().database.reading() as session:
-        return list(session.scalars(select(OperatorAction.act).where(OperatorAction.saga_id == saga_id)))
-
-
-def test_a_customer_does_not_resume_what_is_stuck_past_the_point_of_no_return(
-    wire: Wire, deploy: Deploy, clock: Clock
-) -> None:
-    saga_id = trip.start()
-    for task_name in ("orders.book_hotel", "inventory.book_car", "shipping.book_flight"):
-        wire.deliver(task_name)
-    assert trip.saga(saga_id).current_step == "send_tickets"
-    deploy(None)
-    make_stuck(saga_id)
+def test_a_customer_does_not_resume_what_is_stuck_past_the_point_of_no_return(fleet: Fleet, clock: Clock) -> None:
+    saga_id = fleet.start(OLDER, HOTEL_TASK, CAR_TASK, FLIGHT_TASK)
+    assert stored.saga(saga_id).current_step == "send_tickets"
+    fleet.deploy(None)
+    mark_stuck(saga_id)
 
     sagas.cancel(saga_id)
     sweep(clock, 60)
 
-    assert trip.saga(saga_id).status == "stuck"
-    deploy(OLDER)
+    assert stored.saga(saga_id).status == "stuck"
+    fleet.deploy(OLDER)
     sagas.resume(saga_id)
     sweep(clock, 0)
-    work_off(wire)
-    assert trip.saga(saga_id).status == "completed"
+    fleet.work(OLDER)
+    assert stored.saga(saga_id).status == "completed"
 
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_message_that_only_another_version_understands_does_not_come_for_ever(
-    wire: Wire, deploy: Deploy, caplog: pytest.LogCaptureFixture, failed: bool
+    wire: Wire, fleet: Fleet, caplog: pytest.LogCaptureFixture, failed: bool
 ) -> None:
-    trip.start(refuse=["book_hotel"] if failed else [])
-    if failed:
-        wire.deliver("orders.book_hotel")
-        assert wire.names() == [ERROR_CALLBACK]
-    deploy(None)
+    fleet.start(OLDER, *([HOTEL_TASK] if failed else []), refuse=["book_hotel"])
+    assert (wire.names() == [ERROR_CALLBACK]) == failed
 
     with caplog.at_level(logging.INFO):
-        work_off(wire)
+        fleet.work(None)
 
     assert caplog.text.count("message left to a process of another version") == MAX_HANDOVERS
     assert caplog.text.count("no process of another version has taken it") == 1
 
 
 def test_a_reaction_leaves_an_event_that_it_does_not_know_to_others(wire: Wire) -> None:
-    placed = place(NewOrder((Item("item-001", 1),), Pattern.CHOREOGRAPHY))
+    placed = order(Pattern.CHOREOGRAPHY)
     with runtime.current().database.transaction() as session:
         saga = session.get_one(SagaInstance, placed.saga_id)
         event = sagas.events.emit(session, saga.aggregate_id, Event(EventType("WrappingFailed")), saga_id=saga.id)
@@ -431,11 +387,12 @@ def test_a_reaction_leaves_an_event_that_it_does_not_know_to_others(wire: Wire) 
 
 
 def test_every_other_re_drive_sends_all_events_to_the_reactions_that_have_not_ended(wire: Wire, clock: Clock) -> None:
-    placed = place(NewOrder((Item("item-001", 1),), Pattern.CHOREOGRAPHY))
-    allow(placed.saga_id, 60)
+    placed = order(Pattern.CHOREOGRAPHY)
+    trip.allow(placed.saga_id, 60)
     wire.deliver("inventory.reserve_on_order_created")
     wire.waiting.clear()  # the version that published StockReserved has no subscriber of it
-    created, reserved = events(placed.order_id)
+    query = "SELECT id FROM events WHERE aggregate_id = :id ORDER BY sequence"
+    created, reserved = stored.column(query, id=placed.order_id)
 
     sweep(clock, 1.1)
     assert {message.arguments["event_id"] for message in wire.waiting} == {created}
@@ -445,11 +402,6 @@ def test_every_other_re_drive_sends_all_events_to_the_reactions_that_have_not_en
     sent = {(message.task, message.arguments["event_id"]) for message in wire.waiting}
     assert ("inventory.reserve_on_order_created", created) not in sent
     assert ("shipping.ship_when_reserved_and_paid", reserved) in sent
-
-
-def events(order_id: str) -> list[str]:
-    with runtime.current().database.reading() as session:
-        return [event.id for event in history(session, order_id).events]
 
 
 @pytest.mark.parametrize(
@@ -474,7 +426,7 @@ def test_a_task_that_may_be_another_versions_is_told_from_garbage_whenever_it_wa
     assert refused.value.may_be_elsewhere is elsewhere
 
 
-def test_a_message_is_put_back_for_a_while_after_it_was_first_seen_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_is_put_back_for_a_while_after_it_was_first_seen_here() -> None:
     now = [1000.0]
     limit = consumer.PutBackLimit(lambda: now[0])
     assert limit.delay("early") == 1

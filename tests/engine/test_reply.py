@@ -9,7 +9,8 @@ from kombu.utils import json
 from app.errors import StepFailed
 from durable_sagas.messages import Reply
 from tests.testkit.messages import Post
-from workflows.orders import Item, NewOrder, Pattern, place
+from tests.testkit.orders import order
+from workflows.orders import Pattern
 
 REPLY = Reply(success=False, saga_id="019b", step="reserve_stock", result={"amount": 12.5}, error="sold 'out'")
 FORM = {
@@ -32,9 +33,8 @@ def test_a_reply_survives_the_way_between_the_processes_of_a_pool() -> None:
 
 def test_a_listener_says_whether_it_did_something(post: Post) -> None:
     told = "notifications.notify_customer"
-    placed = place(NewOrder((Item("book-789", 1),), Pattern.ORCHESTRATION))
-    while told not in post.names():
-        post.deliver(post.names()[0])
+    placed = order(Pattern.ORCHESTRATION)
+    post.deliver_until(told)
     message = post.take(told)
 
     said = [message.apply().result for _ in range(2)]

@@ -5,6 +5,7 @@ The diary says what the services were really asked to do; it is not part of any 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,7 +18,8 @@ from app.sagas import sagas
 from durable_sagas.definition import Guard, RetryPolicy, Step
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaInstance
+from tests.testkit import stored
 
 diary: list[str] = []
 
@@ -116,23 +118,19 @@ def start(**payload: Any) -> str:
         return TRIP.start(session, trip, {"trip": trip, **payload}).id
 
 
-def saga(saga_id: str) -> SagaInstance:
-    with runtime.current().database.reading() as session:
-        return session.get_one(SagaInstance, saga_id)
-
-
-def step(saga_id: str, name: str, operation: str = "action") -> SagaStep | None:
-    with runtime.current().database.reading() as session:
-        return session.get(SagaStep, (saga_id, name, operation))
+def allow(saga_id: str, seconds: float) -> None:
+    """Move the deadline of a saga's current step."""
+    with runtime.current().database.transaction() as session:
+        session.get_one(SagaInstance, saga_id).deadline_at = runtime.current().now() + timedelta(seconds=seconds)
 
 
 def states(saga_id: str) -> list[str]:
-    return [entry["state"] for entry in saga(saga_id).state_history]
+    return [entry["state"] for entry in stored.saga(saga_id).state_history]
 
 
 def booked(saga_id: str) -> set[str]:
     """Return what is booked for a trip."""
-    aggregate_id = saga(saga_id).aggregate_id
+    aggregate_id = stored.saga(saga_id).aggregate_id
     with runtime.current().database.reading() as session:
         return {row.what for row in session.query(Booking).filter_by(trip=aggregate_id)}
 

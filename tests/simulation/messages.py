@@ -4,12 +4,16 @@ import base64
 import json
 import warnings
 from ast import literal_eval
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from celery.app.trace import trace_task_ret
 
 from app.celery import app as celery
+from app.sagas import sagas
+from durable_sagas.messaging.batching import BatchedMessage
 from workflows.orders import NewOrder
 
 
@@ -23,7 +27,10 @@ class Message:
         self.task: str = headers["task"]
         self.task_id: str = headers["id"]
         _, arguments, embedded = json.loads(base64.b64decode(raw["body"]))
+        self.parent_id: str | None = headers["parent_id"]
+        """The id of the task that sent it."""
         self.arguments: dict[str, str] = arguments
+        self.saga_id = arguments.get("saga_id")
         self.followers = " ".join(follower["task"] for follower in reversed(embedded["chain"] or ()))
         """The tasks of the chain that are sent after this one."""
         self.due = datetime.fromisoformat(headers["eta"]) if headers["eta"] else None
@@ -48,6 +55,14 @@ def run(message: Message) -> Any:
         warnings.filterwarnings("ignore", "Exception raised outside body", RuntimeWarning)
         failed, result, _ = trace_task_ret(message.task, raw["headers"]["id"], request, *content, app=celery)
     return result.exception if failed else literal_eval(result)  # of a reply a worker keeps the text only
+
+
+@contextmanager
+def batched(messages: Sequence[Message]) -> Iterator[None]:
+    """Process messages of one task as a worker does that has gathered them; inside the block their tasks find this."""
+    batch = [BatchedMessage(message.task_id, message.arguments) for message in messages]
+    with sagas.engine.batches.batch_results(messages[0].task, batch):
+        yield
 
 
 def described(request: NewOrder) -> str:

@@ -2,7 +2,6 @@
 
 The tasks, the engine, the statements and the tables are the real ones. The broker is a list, and the workers are this
 one thread: a message is delivered by calling what the pool of a worker calls. Whatever chance decides elsewhere comes
-from app.sagas import sagas
 from a seed here, so that a run can be had again.
 """
 
@@ -30,10 +29,9 @@ from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
 from durable_sagas import ids
-from durable_sagas.messaging.batching import BatchedMessage
 from tasks.gateways import ledger
 from tasks.gateways.simulated_network import SimulatedNetwork
-from tests.simulation.messages import Message, described, run
+from tests.simulation.messages import Message, batched, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
 from tests.testkit.messages import Clock
@@ -164,12 +162,10 @@ class World:
         self.clock.forward(0.01)
         told = "; ".join(f"{self.told(message)}{', to come again' if message in again else ''}" for message in messages)
         unacknowledged = list(messages)
-        with self.passage(f"deliver together {told}", mishap) as passage:
-            wanted = [BatchedMessage(message.task_id, message.arguments) for message in messages]
-            with sagas.engine.batches.batch_results(messages[0].task, wanted):
-                for message in messages:
-                    run(message)
-                    unacknowledged.remove(message)
+        with self.passage(f"deliver together {told}", mishap) as passage, batched(messages):
+            for message in messages:
+                run(message)
+                unacknowledged.remove(message)
         self.post[place:place] = [message for message in messages if message in again or message in unacknowledged]
         return passage
 

@@ -30,19 +30,22 @@ class Post:
         """Revoke the oldest message of a task, which waits."""
         self.revoked.add(self.take(task_name).options["task_id"])
 
-    def deliver(self, task_name: str) -> None:
-        """Deliver the oldest message of a task."""
-        run(self.take(task_name))
+    def deliver(self, *task_names: str) -> None:
+        """Deliver the oldest message of each of these tasks, in this order."""
+        for task_name in task_names:
+            run(self.take(task_name))
 
-    def deliver_all(self, *, last_first: bool = False) -> int:
-        """Deliver what waits, and what that causes, until nothing waits; returns how many messages it were."""
-        delivered = 0
+    def deliver_until(self, task_name: str) -> None:
+        """Deliver what waits, oldest first, until a message of this task waits."""
+        while task_name not in self.names():
+            run(self.waiting.pop(0))
+
+    def deliver_all(self) -> None:
+        """Deliver what waits, and what that causes, until nothing waits."""
         while self.waiting:
-            message = self.waiting.pop(-1 if last_first else 0)
+            message = self.waiting.pop(0)
             if message.options.get("task_id") not in self.revoked:
                 run(message)
-            delivered += 1
-        return delivered
 
 
 def run(message: Signature) -> None:

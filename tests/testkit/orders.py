@@ -29,6 +29,11 @@ AT_ONCE = [scenario for scenario in SCENARIOS if scenario.name in PLAYED]
 STUCK = next(scenario for scenario in SCENARIOS if scenario.stuck)
 
 
+def order(pattern: Pattern, book: str = "item-001", **simulate: str) -> PlacedOrder:
+    """Place an order for one copy of a book, with a fault in some services."""
+    return place(NewOrder((Item(book, 1),), pattern, simulate=tuple(simulate.items())))
+
+
 @contextmanager
 def eager(database_url: str) -> Iterator[Runtime]:
     """Be a shop on this database, with Celery eager, in which nothing is overdue."""
@@ -61,11 +66,10 @@ def fill() -> None:
 
 def unfinished() -> list[PlacedOrder]:
     """Place an order in each pattern whose messages are lost, and complete one whose customer is not told."""
-    one = (Item("item-001", 1),)
     with losing(""):
-        waiting = [place(NewOrder(one, pattern)) for pattern in Pattern]
+        waiting = [order(pattern) for pattern in Pattern]
     with losing("notifications."):
-        return [*waiting, place(NewOrder(one, Pattern.ORCHESTRATION))]
+        return [*waiting, order(Pattern.ORCHESTRATION)]
 
 
 @contextmanager
@@ -119,8 +123,7 @@ def place_old_orders(here: Runtime) -> set[str]:
 
     The clock of a process of its own cannot be moved.
     """
-    items = (Item("item-001", 1),)
-    placed = [place(NewOrder(items, list(Pattern)[number % 2])) for number in range(OLD_ORDERS)]
+    placed = [order(list(Pattern)[number % 2]) for number in range(OLD_ORDERS)]
     # an id tells when it was made; 0190 was in 2024
     uuid, as_uuid = ("{0}::text", "::uuid") if here.database.engine.dialect.name == "postgresql" else ("{0}", "")
     aged = f"('0190' || substr({uuid}, 5)){as_uuid}"
