@@ -5,7 +5,6 @@ import json
 import threading
 import time
 import urllib.error
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,18 +20,16 @@ MayRefuse = Callable[[float], bool]
 
 
 class Client:
-    """Places orders over HTTP; what it meets on the way is counted, and what it must not meet is a find."""
+    """Places orders over HTTP; what it meets on the way is kept, and what it must not meet is a find."""
 
     def __init__(self, base_url: str, may_refuse: MayRefuse) -> None:
         self._call = http_transport(base_url)
         self._may_refuse = may_refuse
-        self._lock = threading.Lock()
         self.order_ids: dict[str, str] = {}
         """What each key got."""
-        self.repeats: Counter[str] = Counter()
+        self.repeats: list[str] = []
         """Why requests were sent again."""
         self.finds: list[str] = []
-        self.slowest_answer = 0.0
 
     def place_all(self, wishes: Sequence[Wish], stopping: threading.Event) -> None:
         """Place each order at its moment, counted from now; returns when all are accepted, or when told to stop."""
@@ -55,7 +52,10 @@ class Client:
         while not stopping.is_set():
             answer = self._answer(wish)
             if answer and answer.status == 202:
-                self._note(wish, str(answer.body["order_id"]))
+                order_id = str(answer.body["order_id"])
+                first = self.order_ids.setdefault(wish.key, order_id)
+                if first != order_id:
+                    self.finds.append(f"{wish.key}: got the orders {first} and {order_id}")
                 return
             if answer and answer.status in REFUSED:
                 return
@@ -65,39 +65,15 @@ class Client:
         sent = time.monotonic()
         try:
             answer = self._call("POST", "/api/v1/orders", wish.body, {"Idempotency-Key": wish.key})
-        except TimeoutError as error:
-            self._find(f"{wish.key}: no answer in time: {error}")
-            return None
-        except json.JSONDecodeError as error:
-            self._find(f"{wish.key}: an answer that is no JSON: {error.doc[:200]!r}")
+        except (TimeoutError, json.JSONDecodeError) as error:
+            self.finds.append(f"{wish.key}: no answer in time, or one that is no JSON: {error!r}")
             return None
         except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-            self._repeat(_reason(error))
+            # web was killed before, or while, it answered
+            self.repeats.append(type(error.reason if isinstance(error, urllib.error.URLError) else error).__name__)
             return None
-        with self._lock:
-            self.slowest_answer = max(self.slowest_answer, time.monotonic() - sent)
         if answer.status == 503 and self._may_refuse(sent):
-            self._repeat("503")
+            self.repeats.append("503")
         elif answer.status != 202:
-            self._find(f"{wish.key}: {answer.status} {answer.body}")
+            self.finds.append(f"{wish.key}: {answer.status} {answer.body}")
         return answer
-
-    def _note(self, wish: Wish, order_id: str) -> None:
-        with self._lock:
-            first = self.order_ids.setdefault(wish.key, order_id)
-        if first != order_id:
-            self._find(f"{wish.key}: got the orders {first} and {order_id}")
-
-    def _repeat(self, reason: str) -> None:
-        with self._lock:
-            self.repeats[reason] += 1
-
-    def _find(self, find: str) -> None:
-        with self._lock:
-            self.finds.append(find)
-
-
-def _reason(error: Exception) -> str:
-    """Return why no answer came: web was killed before, or while, it answered."""
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    return type(cause).__name__

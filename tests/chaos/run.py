@@ -6,8 +6,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from durable_sagas.models import SagaInstance
 from tests.chaos import outcome, plan
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 BOOKS = 5
 SETTLING_PATIENCE_SECONDS = 180
-BLOWS_AT_ONCE = 8
 
 
 class Chaos:
@@ -38,12 +37,13 @@ class Chaos:
 
     def rage(self, wishes: Sequence[Wish], blows: Sequence[Blow]) -> None:
         """Place the orders and strike the blows, each at its moment; returns when both are through."""
-        with ThreadPoolExecutor(BLOWS_AT_ONCE + 1) as pool:
+        start = time.monotonic()
+        with ThreadPoolExecutor(len(blows) + 1) as pool:
             try:
-                placing = pool.submit(self.client.place_all, wishes, self.stopping)
-                for strike in list(self._strikes(pool, blows)):
-                    strike.result()
-                placing.result()
+                works = [pool.submit(self._strike, start + blow.at, blow) for blow in blows]
+                works.append(pool.submit(self.client.place_all, wishes, self.stopping))
+                for work in as_completed(works):
+                    work.result()
             finally:
                 self.stopping.set()  # on Ctrl-C nothing must wait for its moment any longer
 
@@ -59,14 +59,9 @@ class Chaos:
         self._wait_until_settled()
         return stuck
 
-    def _strikes(self, pool: ThreadPoolExecutor, blows: Sequence[Blow]) -> Iterator["Future[None]"]:
-        start = time.monotonic()
-        for blow in blows:
-            if self.stopping.wait(max(0.0, start + blow.at - time.monotonic())):
-                return
-            yield pool.submit(self._strike, blow)
-
-    def _strike(self, blow: Blow) -> None:
+    def _strike(self, moment: float, blow: Blow) -> None:
+        if self.stopping.wait(max(0.0, moment - time.monotonic())):
+            return
         logger.info("%s: %s, down for %.1f s", blow.target, blow.way, blow.pause)
         if blow.target not in self.stack.servers:
             self.stack.supervisor.strike(blow.target, blow.way, lambda: self.stopping.wait(blow.pause))
@@ -129,21 +124,20 @@ def unleash(stack: Stack, wishes: Sequence[Wish], blows: Sequence[Blow], title: 
     violations += [*outcome.orders_without_a_key(shop), *shop.violations()]
     return Report(
         title=f"{stack.name}, {title}, {len(blows)} blows, {time.monotonic() - start:.0f} s",
-        statuses=Counter(order.status for order in ended),
-        stuck=Counter(str(saga.stuck_reason) for saga in stuck),
-        kills=supervisor.kills - kills,
-        restarts=chaos.restarts,
-        others={
+        counts={
+            "orders": Counter(order.status for order in ended),
+            "stuck, and resumed": Counter(str(saga.stuck_reason) for saga in stuck),
+            "kills": supervisor.kills - kills,
+            "restarts of servers": chaos.restarts,
             "undone though healthy": outcome.healthy_undone(wishes, ended),
             "ended by themselves": supervisor.ended_by_themselves - ended_before,
-            "requests sent again": client.repeats,
+            "requests sent again": Counter(client.repeats),
         },
-        slowest={
-            "slowest answer": client.slowest_answer,
-            "longest time to settle": max((order.seconds for order in ended), default=0.0),
+        numbers={
+            "longest seconds to settle": max((round(order.seconds) for order in ended), default=0),
+            **{what: number - logged[what] for what, number in outcome.read_logs(stack.folder).items()},
+            outcome.LOST: lost_messages(stack) - lost,
         },
-        messages=outcome.read_logs(stack.folder) - logged,
-        lost_messages=lost_messages(stack) - lost,
         violations=violations,
     )
 

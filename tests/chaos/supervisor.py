@@ -22,53 +22,46 @@ Command = Callable[[], list[str]]
 
 
 class Role:
-    """One role: what starts it, its process, and whether it is down because we killed it."""
+    """One role: what starts it, with a fresh command each time, and its process."""
 
     def __init__(self, name: str, command: Command, settings: Settings, folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self.lock = threading.Lock()
-        self.down = False
+        """Held while it is killed or started."""
         self._command = command
         self._environment = process_environment(settings)
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         """Return the id of its main process."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether it is down without having been killed."""
-        return not self.down and self._process is not None and self._process.poll() is not None
+        assert self.process is not None
+        return self.process.pid
 
     def start(self) -> None:
-        """Start it, with a fresh command; what is left of the process before is ended first."""
+        """Start it; what is left of the process before is ended first."""
         self.end()
-        self._process = spawn(self._command(), self._environment, self.log)
-        self.down = False
+        self.process = spawn(self._command(), self._environment, self.log)
 
     def kill(self, way: str) -> bool:
         """Kill it with SIGKILL; returns whether it has to be started again."""
-        assert self._process is not None
+        assert self.process is not None
         if way == CHILD and (pool := children(self.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pool[-1], signal.SIGKILL)
             return False  # a pool replaces its children by itself
-        self.down = True
         if way == MAIN:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
         else:
-            kill_group(self._process)
+            kill_group(self.process)
         return True
 
     def end(self) -> None:
         """End it for good, with its children."""
-        if self._process:
-            kill_group(self._process)
+        if self.process:
+            kill_group(self.process)
 
 
 class Supervisor:
@@ -107,14 +100,11 @@ class Supervisor:
     def _tend(self) -> None:
         while not self._stopping.wait(0.2):
             for role in self.roles.values():
-                if role.ended and role.lock.acquire(blocking=False):
+                if role.lock.acquire(blocking=False):  # else it is down because it was killed
                     try:
-                        self._restart_if_ended(role)
+                        if role.process and role.process.poll() is not None:
+                            logger.warning("%s ended by itself, see %s", role.name, role.log)
+                            self.ended_by_themselves[role.name] += 1
+                            role.start()
                     finally:
                         role.lock.release()
-
-    def _restart_if_ended(self, role: Role) -> None:
-        if role.ended:
-            logger.warning("%s ended by itself, see %s", role.name, role.log)
-            self.ended_by_themselves[role.name] += 1
-            role.start()

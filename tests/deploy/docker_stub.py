@@ -1,7 +1,6 @@
-"""A ``docker`` of a few commands: containers run an image, and an image whose source says "broken" is never healthy.
+"""A ``docker`` of a few commands: containers run an image, and are never healthy if its source is "broken for" them.
 
 As in Compose, ``up`` recreates a container whose image is not the one that its tag names, unless it is told not to.
-The source "broken for web" is never healthy as the service web only.
 """
 
 import hashlib
@@ -25,28 +24,25 @@ def recorded_version() -> str:
 
 
 def up(state: dict[str, Any], arguments: list[str]) -> str:
-    version = recorded_version()
+    version, containers = recorded_version(), state["containers"]
     counts = dict(argument.split("=") for argument in arguments if "=" in argument)
     for service in set(arguments) & set(SERVICES) or SERVICES:
-        mine = [name for name, held in state["containers"].items() if held["service"] == service]
-        wanted = int(counts.get(service, max(1, len(mine))))
+        wanted = int(counts.get(service, len(containers_of(state, [service]).split()) or 1))
         if "--no-recreate" not in arguments:
-            for name in mine:
-                if state["containers"][name]["image"] != state["tags"][version]:
-                    del state["containers"][name]
-            mine = [name for name in mine if name in state["containers"]]
-        for _ in range(wanted - len(mine)):
+            for name in containers_of(state, [service]).split():
+                if containers[name]["image"] != state["tags"][version]:
+                    del containers[name]
+        for _ in range(wanted - len(containers_of(state, [service]).split())):
             state["made"] += 1
             held = {"service": service, "version": version, "image": state["tags"][version]}
-            state["containers"][f"{service}-{state['made']}"] = held
-    if "--wait" in arguments and not all(map(is_healthy, state["containers"].values())):
+            containers[f"{service}-{state['made']}"] = held
+    if "--wait" in arguments and not all(map(is_healthy, containers.values())):
         raise SystemExit(1)
     return ""
 
 
 def is_healthy(container: dict[str, str]) -> bool:
-    _, broken, services = container["image"].partition("broken")
-    return not broken or (bool(services) and services != f" for {container['service']}")
+    return container["service"] not in container["image"].partition("broken for")[2]
 
 
 def build(state: dict[str, Any], _: list[str]) -> str:
@@ -60,27 +56,18 @@ def containers_of(state: dict[str, Any], arguments: list[str]) -> str:
 
 
 def inspect(state: dict[str, Any], arguments: list[str]) -> str:
-    if "-f" in arguments:
+    if arguments[0] == "-f":
         return "\n".join(described(state, arguments[1], name) for name in arguments[2:])
-    healthy = is_healthy(state["containers"][arguments[-1]])
+    healthy = is_healthy(state["containers"][arguments[0]])
     health = {"Status": "healthy" if healthy else "unhealthy"}
     return json.dumps([{"State": {"Health": health, "Status": "running"}, "RestartCount": int(not healthy)}])
 
 
 def described(state: dict[str, Any], template: str, name: str) -> str:
     held = state["containers"][name]
-    fields = {
-        "{{.Created}}": name.rpartition("-")[2].zfill(9),
-        '{{index .Config.Labels "com.docker.compose.service"}}': held["service"],
-        "{{.Config.Image}}": f"cloudmart:{held['version']}",
-    }
-    for field, value in fields.items():
-        template = template.replace(field, value)
-    return template
-
-
-def image_id(state: dict[str, Any], arguments: list[str]) -> str:
-    return str(state["tags"][arguments[-1].partition(":")[2]])
+    template = template.replace("{{.Created}}", name.rpartition("-")[2].zfill(9))
+    template = template.replace('{{index .Config.Labels "com.docker.compose.service"}}', held["service"])
+    return template.replace("{{.Config.Image}}", f"cloudmart:{held['version']}")
 
 
 def tag(state: dict[str, Any], arguments: list[str]) -> str:
@@ -94,19 +81,15 @@ def remove(state: dict[str, Any], arguments: list[str]) -> str:
     return ""
 
 
-def nothing(state: dict[str, Any], arguments: list[str]) -> str:
-    return ""
-
-
 COMMANDS = {
     "compose build": build,
-    "compose run": nothing,
+    "compose run": lambda *_: "",
     "compose up": up,
     "compose ps": containers_of,
-    "image inspect": image_id,
+    "image inspect": lambda state, arguments: str(state["tags"][arguments[-1].partition(":")[2]]),
     "inspect": inspect,
     "tag": tag,
-    "stop": nothing,
+    "stop": lambda *_: "",
     "rm": remove,
 }
 

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 
@@ -56,21 +57,13 @@ def test_a_starting_container_is_healthy_with_its_first_heartbeat(
     assert healthy.heartbeat(str(path), "170") == "there has been no heartbeat yet"
 
 
-class Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/healthz" else 503)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def test_a_server_is_well_if_it_answers_200() -> None:
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+def test_a_server_is_well_if_it_answers_200(tmp_path: Path) -> None:
+    (tmp_path / "healthz").touch()
+    with HTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         port = str(server.server_port)
         assert check("http", port, "/healthz") == (0, "")
         code, said = check("http", port, "/other")
         server.shutdown()
-    assert (code, "503" in said) == (1, True)
+    assert (code, "404" in said) == (1, True)
     assert check("http", str(free_port()), "/healthz")[0] == 1

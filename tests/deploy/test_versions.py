@@ -37,11 +37,14 @@ class Machine:
     def variables(self) -> dict[str, str]:
         return dict(re.findall(r"^([A-Z_]+)=(.*)$", (self.folder / ".env").read_text(), re.MULTILINE))
 
+    def version(self) -> str:
+        """Return the recorded version."""
+        return self.variables()["CLOUDMART_VERSION"]
+
     @property
     def docker(self) -> dict[str, Any]:
         """What Docker has: tags with their images, containers, and the commands that it was given."""
-        state: dict[str, Any] = json.loads((self.folder / "bin" / "state.json").read_text())
-        return state
+        return dict(json.loads((self.folder / "bin" / "state.json").read_text()))
 
     def versions(self, service: str) -> list[str]:
         return [held["version"] for held in self.docker["containers"].values() if held["service"] == service]
@@ -61,12 +64,12 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machine) -> None:
+def test_a_refused_roll_leaves_the_recorded_version_and_its_image_to_scale(machine: Machine) -> None:
     machine.make("up")
     before, containers = machine.variables(), machine.docker["containers"]
     image = machine.docker["tags"][before["CLOUDMART_VERSION"]]
 
-    machine.write_source("broken")
+    machine.write_source("broken for payments and web")
     refused = machine.make("roll")
 
     assert refused.returncode != 0
@@ -76,100 +79,83 @@ def test_a_refused_roll_leaves_the_recorded_version_and_its_image(machine: Machi
     assert machine.docker["containers"] == containers
     assert machine.docker["tags"][before["CLOUDMART_VERSION"]] == image
 
+    assert machine.make("scale", "SERVICE=payments", "REPLICAS=2").returncode == 0
+
+    after = machine.docker["containers"]
+    assert [held["service"] for name, held in after.items() if name not in containers] == ["payments"]
+    assert containers.items() <= after.items()
+    command = machine.docker["commands"][-1]
+    assert command == "compose up --detach --wait --no-deps --no-build --no-recreate --scale payments=2 payments"
+
 
 def test_a_roll_records_its_version_and_an_older_one_can_be_rolled_back_to(machine: Machine) -> None:
     machine.make("up")
-    first = machine.variables()["CLOUDMART_VERSION"]
+    first = machine.version()
     before = machine.docker["containers"]
     assert machine.make("up").returncode == 0  # the same source has the same tag
-    assert (machine.variables()["CLOUDMART_VERSION"], machine.docker["containers"]) == (first, before)
+    assert (machine.version(), machine.docker["containers"]) == (first, before)
 
     machine.write_source("second")
     assert machine.make("roll").returncode == 0
-    second = machine.variables()["CLOUDMART_VERSION"]
+    second = machine.version()
     assert second != first
     assert [machine.versions(service) for service in ROLLED] == [[second], [second]]
 
     commands = len(machine.docker["commands"])
     assert machine.make("roll", f"VERSION={first}").returncode == 0
-    assert machine.variables()["CLOUDMART_VERSION"] == first
+    assert machine.version() == first
     assert [machine.versions(service) for service in ROLLED] == [[first], [first]]
     # an older version does not know the newer schema
     later = machine.docker["commands"][commands:]
     assert [line for line in later if line.startswith(("compose build", "compose run"))] == []
 
 
-def test_services_rolled_one_after_the_other_are_recorded_with_the_last(machine: Machine) -> None:
+def test_services_rolled_one_after_the_other_are_recorded_with_the_last_if_it_takes_the_version(
+    machine: Machine,
+) -> None:
     machine.make("up")
-    first = machine.variables()["CLOUDMART_VERSION"]
-    machine.write_source("second")
-
+    first = machine.version()
+    machine.write_source("broken for web")
     partial = machine.make("roll", "SERVICES=payments")
 
     [second] = machine.versions("payments")
-    assert (partial.returncode, machine.variables()["CLOUDMART_VERSION"]) == (0, first)
+    assert (partial.returncode, machine.version()) == (0, first)
     assert f"version {second}: payments\n" in partial.stdout
     assert f".env keeps version {first}" in partial.stdout
-    assert machine.make("roll", "SERVICES=web").returncode == 0
-    assert machine.variables()["CLOUDMART_VERSION"] == second
-
-
-def test_a_version_refused_by_a_later_service_is_neither_recorded_nor_scaled(machine: Machine) -> None:
-    machine.make("up")
-    first = machine.variables()["CLOUDMART_VERSION"]
-    machine.write_source("broken for web")
-    assert machine.make("roll", "SERVICES=payments").returncode == 0
-    [second] = machine.versions("payments")
 
     refused = machine.make("roll", "SERVICES=web")
-
-    assert refused.returncode != 0
-    assert machine.variables()["CLOUDMART_VERSION"] == first
+    assert (refused.returncode != 0, machine.version()) == (True, first)
     assert f"make roll VERSION={first}" in refused.stderr
     for service, version in (("web", first), ("payments", second)):
         assert machine.make("scale", f"SERVICE={service}", "REPLICAS=2").returncode == 0
         assert machine.versions(service) == [version, version]
 
-
-def test_scaling_touches_no_other_service(machine: Machine) -> None:
-    machine.make("up")
-    before = machine.docker["containers"]
-    machine.write_source("broken")
-    machine.make("roll")
-
-    assert machine.make("scale", "SERVICE=payments", "REPLICAS=2").returncode == 0
-
-    after = machine.docker["containers"]
-    added = [after[name]["service"] for name in after if name not in before]
-    assert (added, before.items() <= after.items()) == (["payments"], True)
-    command = machine.docker["commands"][-1]
-    assert command == ("compose up --detach --wait --no-deps --no-build --no-recreate --scale payments=2 payments")
+    machine.write_source("third")
+    for service in ROLLED:
+        assert machine.version() == first
+        assert machine.make("roll", f"SERVICES={service}").returncode == 0
+    assert {machine.version()} == {*machine.versions("payments"), *machine.versions("web")} != {first}
 
 
-def test_make_env_writes_every_secret_once(machine: Machine) -> None:
+def test_make_env_writes_every_secret_once_and_adds_those_that_a_file_lacks(machine: Machine) -> None:
     machine.make("env")
 
     made = machine.variables()
     example = (machine.folder / ".env.example").read_text()
     secrets = [made[name] for name in re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE)]
-    assert len(secrets) == 8
+    assert len(set(secrets)) == len(secrets) == 8
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets)
-    assert len(set(secrets)) == len(secrets)
-    assert (machine.folder / ".env").stat().st_mode & 0o777 == 0o600
-    text = (machine.folder / ".env").read_text()
+    env = machine.folder / ".env"
+    assert env.stat().st_mode & 0o777 == 0o600
+    text = env.read_text()
     assert machine.make("env").returncode == 0
-    assert (machine.folder / ".env").read_text() == text
+    assert env.read_text() == text
 
-
-def test_make_env_adds_the_secrets_that_an_existing_file_lacks(machine: Machine) -> None:
     kept = "# mine\nHTTP_PORT=9000\nPOSTGRES_PASSWORD=chosen\nexport REDIS_PASSWORD='quoted'\n"
-    (machine.folder / ".env").write_text(f'{kept}SECRET_KEY=\nRABBITMQ_PASSWORD=""')
-
+    env.write_text(f'{kept}SECRET_KEY=\nRABBITMQ_PASSWORD=""')
     assert machine.make("up").returncode == 0
-
-    text = (machine.folder / ".env").read_text()
+    text, made = env.read_text(), machine.variables()
     assert text.startswith(kept)
-    made = machine.variables()
     for secret in ("SECRET_KEY", "RABBITMQ_PASSWORD", "OPERATOR_PASSWORD", "OPERATOR_TOKEN", "FLOWER_PASSWORD"):
         assert re.fullmatch("[0-9a-f]{48}", made[secret]), secret
         assert len(re.findall(rf"^{secret}=", text, re.MULTILINE)) == 1

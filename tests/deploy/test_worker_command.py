@@ -1,17 +1,15 @@
 """``python -m app worker`` as a container runs it: its names, its end, and its sign of life."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
@@ -48,6 +46,24 @@ def blocked(shop: Shop) -> bool:
     return bool(shop.rows(waiting)[0][0])
 
 
+def session_niceness(pid: int) -> int | None:
+    """Return how far all processes of a process's session give way; None where Linux does not go by sessions.
+
+    The file may be empty: Linux has no niceness to tell of a session that shares the processors with all others.
+    """
+    said = Path(f"/proc/{pid}/autogroup")
+    words = said.read_text().split() if said.exists() else []
+    return int(words[-1]) if words else None
+
+
+def assert_gives_way(worker: "subprocess.Popen[bytes]", niceness: int) -> None:
+    """A worker, and the processes of its pool, give way so far to others; so does its session, where there are such."""
+    mine, pids = os.getpriority(os.PRIO_PROCESS, 0), [worker.pid, *children(worker.pid)]
+    assert len(pids) > 1, "its pool has processes of its own"
+    assert {os.getpriority(os.PRIO_PROCESS, pid) - mine for pid in pids} == {niceness}
+    assert session_niceness(worker.pid) in {niceness, None}
+
+
 def test_a_worker_that_is_asked_to_end_finishes_its_step_and_gives_the_rest_back(
     seeded_database: Path, tmp_path: Path
 ) -> None:
@@ -63,7 +79,8 @@ def test_a_worker_that_is_asked_to_end_finishes_its_step_and_gives_the_rest_back
         settings = shop.here.settings.but(worker_concurrency=1)
         book = shop.add_book(stock=4)
         engine = shop.here.database.engine
-        with worker("inventory", settings, tmp_path / "first.log") as first:
+        with worker("inventory", settings, tmp_path / "first.log", WORKER_NICENESS="3") as first:
+            assert_gives_way(first, 3)
             with engine.connect() as holder, holder.begin():
                 holder.execute(text("SELECT 1 FROM inventory WHERE book_id = :book FOR UPDATE"), {"book": book})
                 placed = [shop.order(book) for _ in range(4)]
@@ -75,71 +92,37 @@ def test_a_worker_that_is_asked_to_end_finishes_its_step_and_gives_the_rest_back
             assert first.wait(GRACE_SECONDS) == 0
         assert shop.stock(book)[0] == 3  # of the four that are wanted
 
-        with worker("inventory", settings, tmp_path / "second.log"):
+        with worker("inventory", settings, tmp_path / "second.log") as second:
+            assert_gives_way(second, 10)
+            logs = [(tmp_path / name).read_text() for name in ("first.log", "second.log")]
+            assert len({name for log in logs for name in re.findall(r"(\S+@\S+) ready\.", log)}) == 2
             assert {shop.settle(order["saga_id"])["status"] for order in placed} == {"completed"}
         assert shop.violations() == []
 
 
-@pytest.fixture
-def rabbitmq() -> Iterator[str]:
-    """The URL of a RabbitMQ that answers and that no shop uses."""
-    with open_broker("rabbitmq") as url:
-        yield url
-
-
-def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(
-    rabbitmq: str, seeded_database: Path, tmp_path: Path
-) -> None:
-    sign, log, there = tmp_path / "heartbeat", tmp_path / "log", urlsplit(rabbitmq)
-    port = there.port or 5672
+def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(seeded_database: Path, tmp_path: Path) -> None:
+    sign, log = tmp_path / "heartbeat", tmp_path / "log"
 
     def good() -> bool:
         return sign.exists() and sign.stat().st_mtime > time.time()
 
-    with Relay(port, there.hostname or "127.0.0.1") as line:
-        through = there._replace(netloc=f"{there.username}:{there.password}@127.0.0.1:{line.port}").geturl()
-        settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=through, heartbeat_file=str(sign))
-        with worker("notifications", settings, log) as process:
-            wait_for("the sign of life", good)
-            line.lead_to(free_port())  # where nobody listens
-            line.cut()
-            wait_for("it to be gone", lambda: not good())
-            wait_for("the worker to look for its broker", lambda: b"Trying again" in log.read_bytes())
-            assert not good()
-            line.lead_to(port)
-            wait_for("it to be back", good)
-            assert process.poll() is None
-
-
-def session_niceness(pid: int) -> int | None:
-    """Return how far all processes of a process's session give way; None where Linux does not go by sessions.
-
-    The file may be empty: Linux has no niceness to tell of a session that shares the processors with all others.
-    """
-    said = Path(f"/proc/{pid}/autogroup")
-    words = said.read_text().split() if said.exists() else []
-    return int(words[-1]) if words else None
-
-
-def test_each_worker_has_a_name_of_its_own_and_gives_way_as_far_as_it_is_told(
-    rabbitmq: str, seeded_database: Path, tmp_path: Path
-) -> None:
-    settings = Settings(database_url=f"sqlite:///{seeded_database}", broker_url=rabbitmq)
-    mine, names = os.getpriority(os.PRIO_PROCESS, 0), set()
-    asked: dict[str, dict[str, str]] = {"10": {}, "3": {"WORKER_NICENESS": "3"}, "0": {"WORKER_NICENESS": "0"}}
-    with ThreadPoolExecutor() as starters, ExitStack() as started:
-        workers = {
-            nice: starters.submit(started.enter_context, worker("payments", settings, tmp_path / nice, **environment))
-            for nice, environment in asked.items()
-        }
-        for nice, one in workers.items():
-            process = one.result()
-            names |= {word for word in (tmp_path / nice).read_text().split() if "@" in word and "-" in word}
-            pids = [process.pid, *children(process.pid)]
-            assert len(pids) > 1, "its pool has processes of its own"
-            assert {os.getpriority(os.PRIO_PROCESS, pid) - mine for pid in pids} == {int(nice)}
-            assert session_niceness(process.pid) in {int(nice), None}
-    assert len(names) == len(asked), names
+    with open_broker("rabbitmq") as url:
+        there = urlsplit(url)
+        port = there.port or 5672
+        with Relay(port, there.hostname or "127.0.0.1") as line:
+            through = there._replace(netloc=f"{there.username}:{there.password}@127.0.0.1:{line.port}").geturl()
+            database = f"sqlite:///{seeded_database}"
+            settings = Settings(database_url=database, broker_url=through, heartbeat_file=str(sign))
+            with worker("notifications", settings, log) as process:
+                wait_for("the sign of life", good)
+                line.lead_to(free_port())  # where nobody listens
+                line.cut()
+                wait_for("it to be gone", lambda: not good())
+                wait_for("the worker to look for its broker", lambda: b"Trying again" in log.read_bytes())
+                assert not good()
+                line.lead_to(port)
+                wait_for("it to be back", good)
+                assert process.poll() is None
 
 
 def test_a_process_leaves_the_session_that_it_shares_as_it_is() -> None:
