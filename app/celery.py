@@ -13,10 +13,10 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, celeryd_init, setup_logging, worker_process_init
 
 from app import runtime
-from app.heartbeat import Heartbeat
 from app.observability.logging import configure_logging
 from app.observability.tracing import processes  # noqa: F401  (traces this process, if it is Celery's, by being imported)
 from app.settings import Settings
+from app.worker.heartbeat import Heartbeat
 from durable_sagas.messaging.serialization import SERIALIZER
 from durable_sagas.messaging.tracebacks import be_brief
 
@@ -69,7 +69,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_enable_remote_control": True,
-        "worker_consumer": "app.consumer:ValidatingConsumer",
+        "worker_consumer": "app.worker.consumer:ValidatingConsumer",
         # a silently vanished broker is detected within a minute; Celery's default takes four
         "broker_heartbeat": 20,
         "beat_schedule": {
@@ -77,7 +77,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "sweep": {"task": "orchestrator.sweep", "schedule": settings.sweep_seconds}
         },
         # the schedule needs no file: after a restart the next sweep is due at once
-        "beat_scheduler": "app.heartbeat:BeatingScheduler",
+        "beat_scheduler": "app.worker.heartbeat:BeatingScheduler",
     }
 
 

@@ -14,40 +14,17 @@
         └── Invalid            a field of it is invalid
 """
 
-from durable_sagas.errors import (
-    Conflict,
-    DatabaseUnavailable,
-    DefinitionError,
-    NotFound,
-    RequestError,
-    SagaError,
-    StepError,
-    StepFailed,
-    StepRejected,
-    StepUnavailable,
-    format_error,
-)
-
-__all__ = [
-    "ArchiveError",
-    "BadRequest",
-    "Conflict",
-    "DatabaseUnavailable",
-    "DefinitionError",
-    "Forbidden",
-    "Invalid",
-    "MigrationFailed",
-    "NotFound",
-    "PriceMismatch",
-    "RequestError",
-    "SagaError",
-    "StepError",
-    "StepFailed",
-    "StepRejected",
-    "StepUnavailable",
-    "Unauthorized",
-    "format_error",
-]
+from durable_sagas.errors import Conflict as Conflict
+from durable_sagas.errors import DatabaseUnavailable as DatabaseUnavailable
+from durable_sagas.errors import DefinitionError as DefinitionError
+from durable_sagas.errors import NotFound as NotFound
+from durable_sagas.errors import RequestError as RequestError
+from durable_sagas.errors import SagaError as SagaError
+from durable_sagas.errors import StepError as StepError
+from durable_sagas.errors import StepFailed as StepFailed
+from durable_sagas.errors import StepRejected as StepRejected
+from durable_sagas.errors import StepUnavailable as StepUnavailable
+from durable_sagas.errors import format_error as format_error
 
 
 class MigrationFailed(SagaError):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from app.change_feed import ChangePublisher
-from app.database import Database, Timeouts
+from app.database import Database
+from app.redis.change_feed import ChangePublisher
 from app.settings import Settings
 from durable_sagas import Options
 
@@ -47,11 +47,11 @@ class Runtime:
     def database(self) -> Database:
         """The process's database."""
         settings = self.settings
-        timeouts = Timeouts(
-            lock=settings.database_lock_timeout_seconds,
-            statement=settings.database_statement_timeout_seconds,
-            idle_transaction=settings.database_idle_transaction_seconds,
-        )
+        timeouts = {
+            "lock_timeout": settings.database_lock_timeout_seconds,
+            "statement_timeout": settings.database_statement_timeout_seconds,
+            "idle_in_transaction_session_timeout": settings.database_idle_transaction_seconds,
+        }
         return Database(settings.database_url, timeouts)
 
     @cached_property

@@ -1,8 +1,9 @@
 """Container health checks; run as ``python -IS`` they import next to nothing, and take a few milliseconds.
 
-``heartbeat FILE [SECONDS]`` checks whether a worker's consumer, or beat, is connected to the broker: app/heartbeat.py
-sets the file's modification time to the moment at which the heartbeat expires. In a container younger than SECONDS it
-waits for the first heartbeat, so that a worker is healthy at once and not only at Docker's next check.
+``heartbeat FILE [SECONDS]`` checks whether a worker's consumer, or beat, is connected to the broker:
+app/worker/heartbeat.py sets the file's modification time to the moment at which the heartbeat expires. In a container
+younger than SECONDS it waits for the first heartbeat, so that a worker is healthy at once and not only at Docker's next
+check.
 ``http PORT PATH`` requests a page of a server. Exits with 0 if healthy, else with 1 and a line with the reason.
 """
 

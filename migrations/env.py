@@ -9,7 +9,7 @@ from alembic import context
 from sqlalchemy import Connection, MetaData, text
 
 import workflows  # noqa: F401  (declares every table)
-from app.database import METADATA, Database, Money, UtcDateTime
+from app.database import METADATA, Database, UtcDateTime
 from app.migrations import ADVISORY_LOCK_KEY, LOCK_TIMEOUT_SECONDS, belongs_to_models
 from app.settings import Settings
 
@@ -19,11 +19,9 @@ POLL_SECONDS = 0.2
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
-    """Render our own column types as SQLAlchemy's, so that a migration does not depend on the application's code."""
+    """Render our own column type as SQLAlchemy's, so that a migration does not depend on the application's code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
-    if kind == "type" and isinstance(item, Money):
-        return "sa.Numeric(12, 2)"
     return False
 
 

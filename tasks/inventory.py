@@ -13,10 +13,10 @@ from app import runtime
 from app.database import Base
 from app.database.statements import add_to_columns, insert_new, lock_rows, update_where
 from app.errors import StepRejected
-from app.retention import Ids, RetentionRule
 from app.sagas import sagas
 from durable_sagas.definition import RETRY_UNTIL_STUCK, RetryPolicy
 from durable_sagas.messages import Event, EventType
+from tasks.retention import Ids, RetentionRule
 
 StockReserved = EventType("StockReserved")
 StockUnavailable = EventType("StockUnavailable")

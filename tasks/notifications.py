@@ -7,9 +7,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app import runtime
 from app.database import Base, UuidText
-from app.retention import RetentionRule
 from durable_sagas.ids import new_id
 from durable_sagas.messages import EventType
+from tasks.retention import RetentionRule
 
 
 class Notification(Base):

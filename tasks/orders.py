@@ -11,14 +11,14 @@ from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from app import runtime
-from app.amounts import number
 from app.database import Base
 from app.database.statements import insert_new, update_where
 from app.errors import SagaError, StepRejected
-from app.retention import RetentionRule
 from app.sagas import sagas
 from durable_sagas.definition import RETRY_UNTIL_STUCK, RetryPolicy
 from durable_sagas.messages import Event, EventType
+from tasks.amounts import number
+from tasks.retention import RetentionRule
 
 OrderCreated = EventType("OrderCreated")
 OrderCompleted = EventType("OrderCompleted")

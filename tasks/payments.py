@@ -7,16 +7,16 @@ from pydantic import BaseModel
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.amounts import number
 from app.database import Base, UuidText
 from app.database.statements import upsert
-from app.retention import RetentionRule
 from app.sagas import sagas
 from durable_sagas.definition import RetryPolicy
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
+from tasks.amounts import number
 from tasks.gateways import payment_provider
 from tasks.gateways.payment_provider import Receipt
+from tasks.retention import RetentionRule
 
 PaymentCompleted = EventType("PaymentCompleted")
 PaymentFailed = EventType("PaymentFailed")

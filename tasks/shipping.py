@@ -8,12 +8,12 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.database import Base, UuidText
 from app.database.statements import upsert
-from app.retention import RetentionRule
 from app.sagas import sagas
 from durable_sagas.definition import RetryPolicy
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
 from tasks.gateways import carrier
+from tasks.retention import RetentionRule
 
 ShippingArranged = EventType("ShippingArranged")
 ShippingFailed = EventType("ShippingFailed")

@@ -27,8 +27,9 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.routing import RequestRedirect
 
 import workflows  # noqa: F401  (declares every saga, so that orders can be started and sagas be moved)
-from app import runtime, stored_values
+from app import runtime
 from app.celery import app as celery
+from app.database import stored_values
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
 from app.runtime import Runtime
 from app.settings import Settings

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from app.database import CENT
 from app.fault_injection import SYNTAX, Fault
+from tasks.amounts import CENT
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.orders import SAGAS, Pattern
 

@@ -6,8 +6,8 @@ from flask_openapi3.models.tag import Tag
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from app.observability.metrics import registry
-from app.observability.metrics.gauges import Gauges
 from web import problems
+from workflows.operations.gauges import Gauges
 
 EXTENSION = "gauges"
 DESCRIBED = {

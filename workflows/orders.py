@@ -12,18 +12,18 @@ from sqlalchemy import Row, bindparam, literal_column, null, select, union_all
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.amounts import number
-from app.database import insert_if_absent, table_of
 from app.database.group_commit import GroupCommit, Request
 from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, RequestError
 from app.fault_injection import Fault
 from app.sagas import sagas
 from durable_sagas import OrchestratedSaga
+from durable_sagas.database import insert_if_absent, table_of
 from durable_sagas.definition import FORWARD
 from durable_sagas.history import history
 from durable_sagas.ids import new_id
 from durable_sagas.models import SagaInstance
 from tasks import orders
+from tasks.amounts import number
 from tasks.inventory import Book
 from tasks.orders import Customer, Order, OrderItem, OrderRequest, OrderStatus
 from tasks.payments import PaymentMethod

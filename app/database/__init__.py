@@ -3,90 +3,28 @@
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Dialect, Engine, MetaData, Numeric, Table, TypeDecorator, create_engine, event, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import Engine, MetaData, Numeric, Table, create_engine, event, text
+from sqlalchemy.engine import Connection, ExceptionContext, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 import durable_sagas.database
-from app.database import observers
-from app.database.idle import IdleCloser
-from app.database.pool import ping_stale_connections
-from app.database.redaction import keep_values_out_of_errors
+from app.database.connections import PoolMaintenance
 from durable_sagas import Sagas
-from durable_sagas.database import (
-    JSON_TYPE,
-    NAMING_CONVENTION,
-    UtcDateTime,
-    UuidText,
-    acting_in,
-    after_commit,
-    as_loaded,
-    current_transaction,
-    dialect_of,
-    insert_if_absent,
-    insert_in,
-    table_of,
-    take_callbacks,
-)
-from durable_sagas.database.faults import (
-    database_faults,
-    reconnect_after_server_faults,
-)
-from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS, Model
+from durable_sagas.database import JSON_TYPE, NAMING_CONVENTION, dialect_of
+from durable_sagas.database import UtcDateTime as UtcDateTime
+from durable_sagas.database import UuidText as UuidText
+from durable_sagas.database import after_commit as after_commit
+from durable_sagas.database import current_transaction as current_transaction
+from durable_sagas.database.faults import database_faults, reconnect_after_server_faults
+from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS
 from durable_sagas.errors import DatabaseUnavailable
-
-__all__ = [
-    "METADATA",
-    "Base",
-    "Database",
-    "Model",
-    "Money",
-    "Timeouts",
-    "UtcDateTime",
-    "UuidText",
-    "acting_in",
-    "after_commit",
-    "all_tables",
-    "as_loaded",
-    "current_transaction",
-    "dialect_of",
-    "insert_if_absent",
-    "insert_in",
-    "prepare_sqlite",
-    "table_of",
-    "take_callbacks",
-]
-
-CENT = Decimal("0.01")
-
-
-class Money(TypeDecorator[Decimal]):
-    """An amount with two decimals. SQLite has no decimal type: it stores a float, rounded when read."""
-
-    impl = Numeric(12, 2)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Return the column's type in a dialect."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(Numeric(12, 2, asdecimal=False))
-        return dialect.type_descriptor(Numeric(12, 2))
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Return what the database stores."""
-        return float(value) if value is not None and dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002  (SQLAlchemy's)
-        """Return what Python sees."""
-        return None if value is None else Decimal(str(value)).quantize(CENT)
 
 
 class Base(DeclarativeBase):
@@ -95,7 +33,7 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
         datetime: UtcDateTime,
-        Decimal: Money,
+        Decimal: Numeric(12, 2),
         dict[str, Any]: JSON_TYPE,
         list[Any]: JSON_TYPE,
     }
@@ -110,37 +48,27 @@ def all_tables() -> dict[str, Table]:
     return {table.name: table for metadata in METADATA for table in metadata.sorted_tables}
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """PostgreSQL's timeouts for a connection, in seconds; each is reported as DatabaseUnavailable.
-
-    A process frozen in a transaction keeps its row locks until ``idle_transaction`` has passed. A transaction that
-    needs one of them fails after ``lock``, so that its thread can do something else meanwhile.
-    """
-
-    lock: float
-    statement: float
-    idle_transaction: float
-
-
 class Database(durable_sagas.database.Database):
     """One process's access to the database. The first transaction opens the first connection.
 
-    Every transaction raises DatabaseUnavailable if the database, and not the statement, is at fault. Without
-    ``timeouts`` the server's defaults apply: a migration may take as long as it needs.
+    Every transaction raises DatabaseUnavailable if the database, and not the statement, is at fault.
+
+    ``timeouts`` are settings of PostgreSQL by name, in seconds. A process frozen in a transaction keeps its row locks
+    until ``idle_in_transaction_session_timeout`` has passed. A transaction that needs one of them fails after
+    ``lock_timeout``, so that its thread can do something else meanwhile. Without any the server's defaults apply: a
+    migration may take as long as it needs.
     """
 
-    _idle_closer: IdleCloser | None = None
+    _maintenance: PoolMaintenance | None = None
 
-    def __init__(self, url: str, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, url: str, timeouts: Mapping[str, float] | None = None) -> None:
         self.url = url
         if url.startswith("sqlite"):
             self.engine = _sqlite_engine(url)
         else:
             self.engine = _postgresql_engine(url, timeouts)
-            self._idle_closer = IdleCloser(self.engine)
+            self._maintenance = PoolMaintenance(self.engine)
         super().__init__(sessionmaker(self.engine))
-        observers.engine_created(self.engine)
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
@@ -155,20 +83,15 @@ class Database(durable_sagas.database.Database):
         with database_faults(), self.engine.connect() as connection:
             reader = connection.execution_options(sqlite_read_only=True, **options)
             with Session(reader, expire_on_commit=False) as session, session.begin():
-                self._lift_time_limits(session)
+                for timeout in ("statement_timeout", "idle_in_transaction_session_timeout") if postgresql else ():
+                    session.execute(text(f"SET LOCAL {timeout} = 0"))
                 yield session
-
-    def _lift_time_limits(self, session: Session) -> None:
-        if dialect_of(session) == "postgresql":
-            for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                session.execute(text(f"SET LOCAL {timeout} = 0"))
 
     def check_writable(self) -> None:
         """Raise DatabaseUnavailable if the database does not accept writes at present."""
         with self.transaction() as session:
-            connection = session.connection()  # on SQLite this takes the write lock
-            on_postgresql = connection.dialect.name == "postgresql"
-            read_only = on_postgresql and connection.scalar(text("SHOW transaction_read_only")) == "on"
+            on_postgresql = dialect_of(session) == "postgresql"
+            read_only = on_postgresql and session.scalar(text("SHOW transaction_read_only")) == "on"
         if read_only:
             self.close()  # no statement has failed yet, so the pool still has these connections
             raise DatabaseUnavailable("the server is read-only")
@@ -176,18 +99,18 @@ class Database(durable_sagas.database.Database):
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for a child process right after a fork."""
         self.engine.dispose(close=False)
-        if self._idle_closer:
-            self._idle_closer.reset()
+        if self._maintenance:
+            self._maintenance.reset()
         self._writer = threading.RLock()  # a thread of the parent may hold the old one
 
     def close(self) -> None:
         """Close every pooled connection."""
-        if self._idle_closer:
-            self._idle_closer.stop()
+        if self._maintenance:
+            self._maintenance.stop()
         self.engine.dispose()
 
 
-def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
+def _postgresql_engine(url: str, timeouts: Mapping[str, float] | None) -> Engine:
     # set the installed driver, whatever SQLAlchemy's default for a URL without one
     driver_url = make_url(url).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVES}
@@ -196,8 +119,9 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
         arguments["target_session_attrs"] = "read-write"
     if timeouts:
         url_options = driver_url.query.get("options", ())
-        options = [url_options] if isinstance(url_options, str) else url_options
-        arguments["options"] = " ".join([*options, *_server_options(timeouts)])
+        options = [url_options] if isinstance(url_options, str) else [*url_options]
+        options += [f"-c {name}={math.ceil(seconds * 1000)}" for name, seconds in timeouts.items()]
+        arguments["options"] = " ".join(options)
     engine = create_engine(
         driver_url,
         pool_size=10,
@@ -210,8 +134,7 @@ def _postgresql_engine(url: str, timeouts: Timeouts | None) -> Engine:
         # many rows per statement, many statements per network message
         executemany_mode="values_plus_batch",
     )
-    keep_values_out_of_errors(engine)
-    ping_stale_connections(engine)
+    event.listen(engine, "handle_error", _remove_values)
     reconnect_after_server_faults(engine)
     return engine
 
@@ -220,15 +143,27 @@ _KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count
 """TCP keepalives that detect a vanished server within 15 s; the system's default is two hours."""
 
 
-def _server_options(timeouts: Timeouts) -> Iterator[str]:
-    """Yield the connection options that set a session's timeouts, without an extra statement."""
-    values = {
-        "lock_timeout": timeouts.lock,
-        "statement_timeout": timeouts.statement,
-        "idle_in_transaction_session_timeout": timeouts.idle_transaction,
-    }
-    for name, seconds in values.items():
-        yield f"-c {name}={math.ceil(seconds * 1000)}"
+_DATA_EXCEPTION = "22"
+"""The class of SQLSTATEs for values that do not fit their type: there the first line quotes the value."""
+
+
+def _remove_values(context: ExceptionContext) -> None:
+    """Remove written values, which may be personal data, from an error: it is logged, stored and shown to operators.
+
+    SQLAlchemy leaves out a statement's parameters (``hide_parameters``); but PostgreSQL itself quotes rows and keys in
+    the lines after its message (``Failing row contains …``), and the statement as the driver sent it, with the values.
+    """
+    original = context.original_exception
+    sqlstate = getattr(original, "pgcode", None)
+    if not sqlstate:
+        return  # not the server's answer to a statement: the connection broke
+    message = str(original)
+    short = message.partition("\n")[0]
+    if sqlstate.startswith(_DATA_EXCEPTION):
+        short = short.partition(': "')[0]
+    original.args = (short,)
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (str(context.sqlalchemy_exception.args[0]).replace(message, short),)
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -11,8 +11,8 @@ from typing import Generic, ParamSpec, TypeVar
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.database import acting_in, take_callbacks
 from app.errors import DatabaseUnavailable
+from durable_sagas.database import acting_in, take_callbacks
 
 Payload = TypeVar("Payload")
 Value = TypeVar("Value")

@@ -12,7 +12,8 @@ from sqlalchemy import Column, ColumnElement, CursorResult, Executable, Row, bin
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
-from app.database import Model, as_loaded, dialect_of, insert_in, table_of
+from durable_sagas.database import as_loaded, dialect_of, insert_in, table_of
+from durable_sagas.database.session import Model
 
 
 def lock_rows(

@@ -1,10 +1,10 @@
 """Gateways to external systems: a payment provider and a carrier, both simulated here."""
 
 from app import runtime
-from app.retention import RetentionRule
 from tasks.gateways.carrier import Carrier, CarrierEntry, SimulatedCarrier
 from tasks.gateways.payment_provider import PaymentProvider, PaymentProviderEntry, SimulatedPaymentProvider
 from tasks.gateways.simulated_network import SimulatedNetwork
+from tasks.retention import RetentionRule
 
 RETENTION = (RetentionRule(PaymentProviderEntry, "order_id"), RetentionRule(CarrierEntry, "order_id"))
 """The rows of the simulated gateways deleted with an order; real ones have their own retention."""

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.database import Database, dialect_of
+from app.database import Database
 from app.errors import DatabaseUnavailable, StepUnavailable
+from durable_sagas.database import dialect_of
 from tasks.gateways.simulated_network import SimulatedNetwork
 
 _QUERY_CANCELED = "57014"

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from app.database import Database, idle, pool
+from app.database import Database, connections
 from app.errors import DatabaseUnavailable
 from app.runtime import Runtime
 from app.settings import Settings
@@ -24,7 +24,7 @@ from tests.testkit.servers import POSTGRESQL, fresh_postgresql_database, require
 def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database whose pool has one connection. None counts as one that has rested, however slow the machine is."""
     require_postgresql()
-    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", float("inf"))
+    monkeypatch.setattr(connections, "PING_AFTER_IDLE_SECONDS", float("inf"))
     connected = Database(POSTGRESQL)
     use(connected)
     yield connected
@@ -64,7 +64,7 @@ def test_a_connection_is_asked_once_a_transaction_if_it_has_rested_and_is_not_ne
     assert use(connected) == use(connected)
     assert pings == []
 
-    monkeypatch.setattr(pool, "PING_AFTER_IDLE_SECONDS", 0)  # every one counts as one that has rested
+    monkeypatch.setattr(connections, "PING_AFTER_IDLE_SECONDS", 0)  # every one counts as one that has rested
     assert use(connected) == use(connected)
     assert len(pings) == 2
 
@@ -131,7 +131,7 @@ def test_a_connection_has_what_the_engine_needs_whatever_the_servers_defaults_ar
 
 def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     require_postgresql()
-    monkeypatch.setattr(idle, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.1)
     role = f"shop_{uuid4().hex[:12]}"
     by_another(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 1")
     url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
@@ -145,7 +145,7 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
 
 def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     require_postgresql()
-    monkeypatch.setattr(idle, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
     closed: list[object] = []
     with closing(Database(POSTGRESQL)) as database, database.reading() as held:
         event.listen(database.engine, "close", lambda connection, _: closed.append(connection))

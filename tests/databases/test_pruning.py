@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Table, select, text
+from sqlalchemy import Numeric, Table, select, text
 
 from app.celery import app as celery
-from app.database import Money, UtcDateTime, all_tables
+from app.database import UtcDateTime, all_tables
 from app.errors import NotFound
-from app.retention import Owner, tables
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
 from durable_sagas.models import OutboxEntry
 from tasks.orders import Order
+from tasks.retention import Owner, tables
 from tests.testkit.messages import Clock
 from tests.testkit.servers import fresh_postgresql_database
 from workflows.operations import retention
@@ -271,6 +271,6 @@ def test_the_archive_has_everything_exactly(here: Runtime, forward: Clock, tmp_p
 
 
 def _as_stored(table: Table, row: dict[str, Any]) -> dict[str, Any]:
-    kinds: dict[type, Any] = {UtcDateTime: datetime.fromisoformat, Money: Decimal}
+    kinds: dict[type, Any] = {UtcDateTime: datetime.fromisoformat, Numeric: Decimal}
     read = {column.name: kinds.get(type(column.type), lambda value: value) for column in table.columns}
     return {name: None if value is None else read[name](value) for name, value in row.items()}

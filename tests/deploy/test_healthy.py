@@ -11,9 +11,9 @@ from threading import Thread
 
 import pytest
 
-from app import heartbeat as app_heartbeat
 from app.runtime import Runtime
 from app.settings import ROOT
+from app.worker import heartbeat as app_heartbeat
 from deploy import healthy
 from tests.testkit.processes import free_port
 
@@ -49,7 +49,7 @@ def test_a_starting_container_is_healthy_with_its_first_heartbeat(
 
     monkeypatch.setattr(time, "sleep", lambda _: app_heartbeat.refresh(20))
     assert healthy.heartbeat(str(path), "170") == ""
-    app_heartbeat.clear()  # a worker that has lost its broker is not waited for
+    app_heartbeat.refresh(0)  # a worker that has lost its broker is not waited for
     monkeypatch.setattr(healthy, "container_age", lambda: 5.0)
     assert healthy.heartbeat(str(path), "170").startswith("the last heartbeat was good until ")
     path.unlink()

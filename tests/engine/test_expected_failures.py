@@ -10,9 +10,9 @@ from celery import Celery, Task, signals
 from celery.app.trace import build_tracer
 
 from app.celery import app as cloudmart
-from app.consumer import ValidatingConsumer
 from app.errors import StepFailed
 from app.runtime import Runtime
+from app.worker.consumer import ValidatingConsumer
 from durable_sagas.messages import Reply
 
 NO = "no copy is left"

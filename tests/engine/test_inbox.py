@@ -12,7 +12,7 @@ from kombu.exceptions import DecodeError
 from kombu.message import Message
 
 from app.celery import app as celery
-from app.consumer import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
+from app.worker.consumer import MAX_BODY_BYTES, MAX_WAIT, check, use_own_clock
 from durable_sagas.messaging.transports import amqp, memory, redis
 from tests.testkit.forged import NOBODY, headed, task
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app import consumer, runtime
+from app import runtime
 from app.celery import app as celery
 from app.errors import Conflict
 from app.sagas import sagas
+from app.worker import consumer
 from durable_sagas import state_machine
 from durable_sagas.definition import Saga, Step
 from durable_sagas.execution import MAX_HANDOVERS

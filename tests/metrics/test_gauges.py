@@ -11,8 +11,6 @@ from sqlalchemy import text
 from app.celery import app as celery
 from app.celery import configuration
 from app.errors import DatabaseUnavailable
-from app.observability.metrics import gauges
-from app.observability.metrics.gauges import Gauges, queue_depths
 from app.observability.metrics.probe import Probe
 from app.runtime import Runtime
 from app.sagas import sagas
@@ -23,6 +21,8 @@ from tests.testkit.processes import wait_for
 from tests.testkit.servers import empty_queues, open_broker
 from web import create_app
 from workflows import QUEUES
+from workflows.operations import gauges
+from workflows.operations.gauges import Gauges, queue_depths
 from workflows.orders import Item, NewOrder, Pattern, place
 
 

@@ -15,8 +15,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import redis_client, runtime, stored_values
+from app import runtime
+from app.database import stored_values
 from app.errors import DatabaseUnavailable
+from app.redis import client as redis_client
 from app.runtime import Runtime
 from app.settings import Settings
 from durable_sagas.ids import new_id

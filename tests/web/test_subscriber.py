@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from app import redis_client
-from app.change_feed import CHANNEL, ChangePublisher
+from app.redis import client as redis_client
+from app.redis.change_feed import CHANNEL, ChangePublisher
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from limits.storage import MemoryStorage, RedisStorage, Storage
 
-from app.redis_client import CircuitBreaker, fail_fast_options, redis_errors
+from app.redis.client import CircuitBreaker, fail_fast_options, redis_errors
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from graphql import (
 )
 from strawberry.types.scalar import ScalarDefinition
 
-from app.amounts import number
+from tasks.amounts import number
 from web.fields import whole
 from web.json_body import MAX_SHOWN, exact
 

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.change_feed import CHANNEL
-from app.redis_client import CircuitBreaker, connect, redis_errors
+from app.redis.change_feed import CHANNEL
+from app.redis.client import CircuitBreaker, connect, redis_errors
 
 logger = logging.getLogger(__name__)
 

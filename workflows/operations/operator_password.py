@@ -5,7 +5,8 @@ import secrets
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from app import runtime, stored_values
+from app import runtime
+from app.database import stored_values
 
 MAX_LENGTH = 1000
 """Longer passwords are rejected without hashing them."""

@@ -15,14 +15,14 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.retention import Owner, RetentionRule
 from durable_sagas import history
 from durable_sagas.definition import TERMINAL
 from durable_sagas.ids import first_id_of
 from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
 from tasks import gateways, inventory, notifications, orders, payments, shipping
+from tasks.retention import Owner, RetentionRule
 from workflows.operations.archive import Archive
-from workflows.read_side.saga_search import FIRST, INDEX_COLUMNS, IndexRange, SagaFilter, index_ranges
+from workflows.read_side.saga_search import FIRST, INDEX_COLUMNS, IndexRange, index_ranges
 
 MIN_AGE = timedelta(hours=1)
 """The minimum age of a pruned order: late messages of a younger one may still arrive, and its page may be open."""
@@ -104,7 +104,7 @@ def count(before: datetime) -> int:
 
 def _ended() -> Sequence[IndexRange]:
     with runtime.current().database.reading() as session:
-        return [index_range for status in sorted(TERMINAL) for index_range in index_ranges(session, SagaFilter(status))]
+        return index_ranges(session, sorted(TERMINAL))
 
 
 def _find(session: Session, index_range: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:

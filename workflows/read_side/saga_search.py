@@ -156,7 +156,12 @@ def page(session: Session, filters: SagaFilter, *, after: str | None, limit: int
         unfiltered = select(SagaInstance.id).where(SagaInstance.id < before)
         return session.scalars(unfiltered.order_by(SagaInstance.id.desc()).limit(limit)).all()
     on_sqlite = session.get_bind().dialect.name == "sqlite"
-    ranges = index_ranges(session, filters)
+    possible = UNFINISHED if filters.step else SagaStatus  # a terminal saga has no current step
+    statuses = [status for status in possible if filters.status in {None, status}]
+    if filters.saga_type:
+        ranges: Sequence[IndexRange] = [(status, filters.saga_type) for status in statuses]
+    else:
+        ranges = index_ranges(session, statuses) if statuses else []
     parts = [_page_of_range(index_range, filters, before, limit, on_sqlite) for index_range in ranges]
     if not parts:
         return []
@@ -280,14 +285,8 @@ def _as_uuid(identifier: str) -> str | None:
         return None
 
 
-def index_ranges(session: Session, filters: SagaFilter) -> Sequence[IndexRange]:
-    """Return the pairs of status and type that match the filters and of which there are sagas."""
-    possible = UNFINISHED if filters.step else SagaStatus  # a terminal saga has no current step
-    statuses = [status for status in possible if filters.status in {None, status}]
-    if not statuses:
-        return []
-    if filters.saga_type:
-        return [(status, filters.saga_type) for status in statuses]
+def index_ranges(session: Session, statuses: Iterable[SagaStatus]) -> Sequence[IndexRange]:
+    """Return the pairs of one of these statuses and a type of which there are sagas."""
     # skip from each type to the next with one index lookup; this also finds types that no code declares any more
     next_type = select(func.min(SagaInstance.saga_type))
     of_status = union_all(*(select(literal(status, String).label("status")) for status in statuses)).subquery()

@@ -3,7 +3,6 @@
 ``multiprocess``  combines the counts of several processes, even if some were killed
 ``folders``       the default folder for these counts
 ``registry``      starts counting in a process, and exports its counts and its siblings'
-``gauges``        stuck and unfinished sagas, their age, the queues' depth
 ``probe``         cached readings of sources that may not answer
 ``exporter``      a worker's ``/metrics``; the web's is in ``web.metrics``
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from app.database import observers
+from app import runtime
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def start(settings: Settings, role: str) -> None:
     from app.observability.tracing.live import LiveTraces
 
     _live = LiveTraces(settings.otel_exporter_otlp_endpoint, role)
-    observers.connect(_live)
+    _live.instrument_engine(runtime.current().database.engine)
 
 
 def prepare(settings: Settings) -> None:
@@ -51,7 +51,6 @@ def stop() -> None:
     """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live
     stopped, _live = _live, None
-    observers.disconnect()
     if stopped is not None and stopped.pid == os.getpid():
         stopped.stop()
 

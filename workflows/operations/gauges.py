@@ -1,7 +1,6 @@
-"""Gauges read from database and broker at scrape time, because no process can count them."""
+"""Gauges for Prometheus, read from database and broker at scrape time because no process can count them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +10,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Row, Select, func, literal, select, union_all
-from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as celery
 from app.observability.metrics.probe import Probe
 from app.sagas import sagas
-from durable_sagas.definition import TERMINAL, SagaStatus
+from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
+from workflows.read_side.saga_search import INDEX_COLUMNS, UNFINISHED, index_ranges
 
-UNFINISHED = tuple(status for status in SagaStatus if status not in TERMINAL)
 MAX_COUNTED = 10_000
 """The sagas of one type and status are counted up to this number."""
 BROKER_TIMEOUT_SECONDS = 3
@@ -34,20 +32,6 @@ _LIMITS = {
 }
 """The transport options for this timeout, by broker."""
 
-_INDEX_COLUMNS = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
-"""The index order: sagas of one status and type are contiguous, oldest first: ids of version 7 grow with time."""
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """The unfinished sagas of one type and status."""
-
-    status: SagaStatus
-    saga_type: str
-    number: int
-    """Counted up to ``MAX_COUNTED``."""
-    oldest: datetime | None
-
 
 class Gauges(Collector):
     """Gauges of database and broker. Only the web exports them, because all processes would report the same values."""
@@ -55,7 +39,7 @@ class Gauges(Collector):
     def __init__(self, max_age: float = 5) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._sagas = Probe("database", sagas_and_sweep, max_age=max_age)
+        self._sagas = Probe("database", lambda: (unfinished_sagas(), sagas.last_swept()), max_age=max_age)
         self._depths = Probe("broker", queue_depths, max_age=max_age)
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -82,9 +66,9 @@ class Gauges(Collector):
             yield family
 
 
-def _of_sagas(unfinished: Sequence[Unfinished], now: datetime) -> Iterator[GaugeMetricFamily]:
-    found = {(one.saga_type, one.status): one for one in unfinished}
-    types = {driver.name for driver in sagas.saga_types.values()} | {one.saga_type for one in unfinished}
+def _of_sagas(unfinished: Sequence[Row[Any]], now: datetime) -> Iterator[GaugeMetricFamily]:
+    found = {(row.saga_type, row.status): row for row in unfinished}
+    types = {driver.name for driver in sagas.saga_types.values()} | {row.saga_type for row in unfinished}
     stuck = GaugeMetricFamily("saga_stuck", "Sagas that wait for an operator.", labels=("type",))
     number = GaugeMetricFamily(
         "saga_unfinished",
@@ -98,65 +82,43 @@ def _of_sagas(unfinished: Sequence[Unfinished], now: datetime) -> Iterator[Gauge
     )
     for saga_type in sorted(types):
         for status in UNFINISHED:
-            one = found.get((saga_type, status))
-            number.add_metric((saga_type, status), one.number if one else 0)
-            age = (now - one.oldest).total_seconds() if one and one.oldest else 0
+            row = found.get((saga_type, status))
+            number.add_metric((saga_type, status), row.number if row else 0)
+            age = (now - row.oldest).total_seconds() if row and row.oldest else 0
             oldest.add_metric((saga_type, status), max(0, age))
             if status is SagaStatus.STUCK:
-                stuck.add_metric((saga_type,), one.number if one else 0)
+                stuck.add_metric((saga_type,), row.number if row else 0)
     yield from (stuck, number, oldest)
 
 
-def sagas_and_sweep() -> tuple[Sequence[Unfinished], datetime | None]:
-    """Return the unfinished sagas, and the time of the last sweep. Database errors propagate."""
-    return unfinished_sagas(), sagas.last_swept()
-
-
-def unfinished_sagas() -> Sequence[Unfinished]:
-    """Return the number of unfinished sagas and the oldest one's start, by type and status. Database errors propagate.
+def unfinished_sagas() -> Sequence[Row[Any]]:
+    """Return status, type, number (up to ``MAX_COUNTED``) and oldest start of the unfinished sagas. May raise.
 
     Its cost does not grow with the number of finished sagas.
     """
     with runtime.current().database.reading() as session:
-        ranges = list(_index_ranges(session))
-        if not ranges:
-            return []
-        rows: Sequence[Row[Any]] = session.execute(union_all(*(_summary(*pair) for pair in ranges))).all()
-    return [Unfinished(SagaStatus(row.status), row.saga_type, row.number, row.oldest) for row in rows]
-
-
-def _index_ranges(session: Session) -> Iterator[tuple[SagaStatus, str]]:
-    """Yield the existing pairs of status and type, including types that no code declares any more."""
-    for status in UNFINISHED:
-        saga_type = ""
-        while True:
-            next_types = select(SagaInstance.saga_type).where(
-                SagaInstance.status == status, SagaInstance.saga_type > saga_type
-            )
-            # sorted by the whole index, so that it is used even if the planner's statistics are outdated
-            found = session.scalar(next_types.order_by(*_INDEX_COLUMNS).limit(1))
-            if found is None:
-                break
-            saga_type = found
-            yield status, found
+        ranges = index_ranges(session, UNFINISHED)
+        return session.execute(union_all(*(_summary(*pair) for pair in ranges))).all() if ranges else []
 
 
 def _summary(status: SagaStatus, saga_type: str) -> Select[Any]:
     in_range = (SagaInstance.status == status, SagaInstance.saga_type == saga_type)
-    counted = select(literal(1)).where(*in_range).order_by(*_INDEX_COLUMNS).limit(MAX_COUNTED).subquery()
-    number = select(func.count()).select_from(counted).scalar_subquery()
-    oldest = select(SagaInstance.created_at).where(*in_range).order_by(*_INDEX_COLUMNS).limit(1).scalar_subquery()
+    counted = select(literal(1)).where(*in_range).order_by(*INDEX_COLUMNS).limit(MAX_COUNTED).subquery()
+    # ids of version 7 grow with time: the first of a range is the oldest
+    oldest = select(SagaInstance.created_at).where(*in_range).order_by(*INDEX_COLUMNS).limit(1).scalar_subquery()
     return select(
         literal(status.value).label("status"),
         literal(saga_type).label("saga_type"),
-        number.label("number"),
+        select(func.count()).select_from(counted).scalar_subquery().label("number"),
         oldest.label("oldest"),
     )
 
 
 def queue_depths() -> Mapping[str, int]:
     """Return the number of waiting messages of each queue. Errors of the broker's client propagate."""
-    with _connection_with_timeouts() as connection:
+    url = str(celery.conf.broker_url)
+    limits = next((limits for scheme, limits in _LIMITS.items() if url.startswith(scheme)), {})
+    with celery.connection_for_read(transport_options=limits) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_TIMEOUT_SECONDS)
         return {queue: _depth(connection, queue) for queue in sagas.services}
 
@@ -171,9 +133,3 @@ def _depth(connection: Connection, queue: str) -> int:
                 return 0  # not declared yet; on Redis an empty queue does not exist
             raise
         return int(declared.message_count)
-
-
-def _connection_with_timeouts() -> Connection:
-    url = str(celery.conf.broker_url)
-    limits = next((limits for scheme, limits in _LIMITS.items() if url.startswith(scheme)), {})
-    return celery.connection_for_read(transport_options=limits)

@@ -1,6 +1,8 @@
-"""Amounts of money in JSON."""
+"""Amounts of money."""
 
 from decimal import Decimal
+
+CENT = Decimal("0.01")
 
 
 def number(amount: Decimal) -> int | float:

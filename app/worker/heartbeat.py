@@ -21,7 +21,10 @@ TTL_SECONDS = 20
 
 
 def refresh(ttl: float) -> None:
-    """Refresh the heartbeat file, if HEARTBEAT_FILE is set; it expires after ``ttl`` seconds."""
+    """Refresh the heartbeat file, if HEARTBEAT_FILE is set; it expires after ``ttl`` seconds: with 0 now.
+
+    An expired file stays: a missing one means that there was no heartbeat yet.
+    """
     path = runtime.current().settings.heartbeat_file
     if path:
         expires_at = time.time() + ttl
@@ -29,19 +32,12 @@ def refresh(ttl: float) -> None:
         os.utime(path, (expires_at, expires_at))
 
 
-def clear() -> None:
-    """Let the heartbeat expire now. The file stays: a missing file means that there was no heartbeat yet."""
-    refresh(0)
-
-
 class Heartbeat(bootsteps.StartStopStep):
     """Refreshes the heartbeat between start and stop of a worker's consumer; a lost connection stops it."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        super().__init__(consumer, **options)
-        self._timer: Any = None
+    _timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Start the timer, once the consumer has its queues."""
@@ -53,7 +49,7 @@ class Heartbeat(bootsteps.StartStopStep):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        clear()
+        refresh(0)
 
 
 class BeatingScheduler(Scheduler):

@@ -211,8 +211,7 @@ def use_own_clock(message: Message, headers: _Headers) -> None:
     A retry waits as long as its sender requested, counted from now. Nothing expires: a late task finds in the log that
     nothing is left to do.
     """
-    wait = _wait(headers)
-    if wait is not None:
+    if (wait := _wait(headers)) is not None:
         message.headers["eta"] = (datetime.now(UTC) + wait).isoformat()
     message.headers.pop("expires", None)
 

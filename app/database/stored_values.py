@@ -6,7 +6,8 @@ from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import runtime
-from app.database import Base, insert_if_absent
+from app.database import Base
+from app.database.statements import insert_once, upsert
 
 
 class InstallationValue(Base):
@@ -31,13 +32,10 @@ def get_or_create(name: str, make: Callable[[], str]) -> str:
     if stored is not None:
         return stored
     with runtime.current().database.transaction() as session:
-        statement = insert_if_absent(session, InstallationValue).values(name=name, value=make())
-        session.execute(statement.on_conflict_do_nothing())
-        return session.get_one(InstallationValue, name).value
+        return insert_once(session, InstallationValue(name=name, value=make())).value
 
 
 def set_value(name: str, value: str) -> None:
     """Set a value, replacing an earlier one."""
     with runtime.current().database.transaction() as session:
-        statement = insert_if_absent(session, InstallationValue).values(name=name, value=value)
-        session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+        upsert(session, InstallationValue(name=name, value=value), key="name")

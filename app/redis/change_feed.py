@@ -7,7 +7,7 @@ import atexit
 import logging
 import threading
 
-from app.redis_client import TIMEOUT_SECONDS, CircuitBreaker, connect, redis_errors
+from app.redis.client import TIMEOUT_SECONDS, CircuitBreaker, connect, redis_errors
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What CloudMart adds to Celery's workers: validation of messages, and a heartbeat."""
