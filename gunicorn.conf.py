@@ -16,7 +16,7 @@ from app import runtime
 from app.http_server.buffering_worker import BufferingWorker
 from app.http_server.limits import MAX_CONNECTIONS
 from app.observability.logging import configure_logging
-from app.observability.metrics.folders import FOLDER, make_folder
+from app.observability.metrics.multiprocess import FOLDER, make_folder
 from app.settings import Settings
 
 settings = Settings()

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from alembic import command
@@ -13,11 +14,11 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Column, Connection, func, select, table, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Column, func, select, table, text
+from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.errors import MigrationFailed
+from app.errors import DatabaseUnavailable, MigrationFailed
 from app.settings import ROOT
 from durable_sagas.database.faults import database_faults
 
@@ -113,20 +114,16 @@ def status(database_url: str) -> Status:
     scripts = _scripts(database_url)
     newest = scripts.get_current_head()
     assert newest is not None
-    database = Database(database_url)
-    try:
-        with database_faults(), database.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-    finally:
-        database.close()
-    known = [script.revision for script in scripts.walk_revisions()]
-    if current is not None and current not in known:
+    with closing(Database(database_url)) as database, database_faults(), database.engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    revisions = list(scripts.walk_revisions())
+    if current is not None and current not in {script.revision for script in revisions}:
         raise MigrationFailed(
             f"the database has the schema {current}, which is newer than this code ({newest}): it was migrated by a "
             "newer release. That release goes on with it, and this one does as long as it only runs; to go back, take "
             "the schema back with the newer release (migrate down) before it is rolled back"
         )
-    pending = [script for script in scripts.walk_revisions() if current is None or script.revision > current]
+    pending = [script for script in revisions if current is None or script.revision > current]
     return Status(current, newest, pending[::-1])
 
 
@@ -138,20 +135,15 @@ def losses(database_url: str, revision: str) -> Sequence[Loss]:
     )
     with Operations.context(offline):
         _scripts(database_url).get_revision(revision).module.downgrade()
-    database = Database(database_url)
-    try:
-        with database.reading() as session:
-            connection = session.connection()
-            return [_loss(connection, *match.groups()) for match in _DROPS.finditer(statements.getvalue())]
-    finally:
-        database.close()
+    with closing(Database(database_url)) as database, database.reading() as session:
+        return [_loss(session, *match.groups()) for match in _DROPS.finditer(statements.getvalue())]
 
 
-def _loss(connection: Connection, whole: str | None, name: str | None, column: str | None) -> Loss:
+def _loss(session: Session, whole: str | None, name: str | None, column: str | None) -> Loss:
     rows = select(func.count()).select_from(table(whole or str(name)))
     if whole:
-        return Loss(f"table {whole}", connection.scalars(rows).one())
-    return Loss(f"column {name}.{column}", connection.scalars(rows.where(text(f"{column} IS NOT NULL"))).one())
+        return Loss(f"table {whole}", session.scalars(rows).one())
+    return Loss(f"column {name}.{column}", session.scalars(rows.where(text(f"{column} IS NOT NULL"))).one())
 
 
 def _scripts(database_url: str) -> ScriptDirectory:
@@ -163,9 +155,11 @@ def _retry_while_locked(run: Callable[[], None]) -> None:
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             with database_faults():
-                _run_unless_in_use(run)
+                run()
                 return
-        except _TableInUse as error:
+        except DatabaseUnavailable as error:
+            if error.sqlstate != _NO_LOCK:
+                raise
             if attempt == MAX_ATTEMPTS:
                 raise MigrationFailed(
                     f"a table was in use each of {MAX_ATTEMPTS} times that it was asked for ({error}). Look for a long "
@@ -173,16 +167,3 @@ def _retry_while_locked(run: Callable[[], None]) -> None:
                 ) from error
             logger.warning("a table is in use, the migration tries again", extra={"attempt": attempt, "reason": error})
             time.sleep(RETRY_DELAY_SECONDS)  # a bounded wait for the table's users to finish
-
-
-class _TableInUse(Exception):
-    pass
-
-
-def _run_unless_in_use(run: Callable[[], None]) -> None:
-    try:
-        run()
-    except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) == _NO_LOCK:
-            raise _TableInUse(str(error.orig).strip()) from error
-        raise

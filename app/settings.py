@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,16 @@ Password = Annotated[SecretStr | None, Field(min_length=8), _UNSET_IF_EMPTY]
 Key = Annotated[SecretStr | None, Field(min_length=16), _UNSET_IF_EMPTY]
 
 REDIS = ("redis://", "rediss://")
+
+
+def _starts_with(shown: str, *schemes: str) -> AfterValidator:
+    def check(url: str | None) -> str | None:
+        if url and not url.startswith(schemes):
+            raise ValueError(f"must start with {shown}")
+        return url
+
+    return AfterValidator(check)
+
 
 SECRETS = ("operator_password", "operator_token", "secret_key")
 """The settings whose values are never shown, not even in validation errors."""
@@ -46,8 +56,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     database_url: str = f"sqlite:///{ROOT / 'var' / 'cloudmart.db'}"
-    broker_url: str = "memory://"
-    redis_url: Annotated[str | None, _UNSET_IF_EMPTY] = None
+    broker_url: Annotated[
+        str, _starts_with("amqp://, redis:// or memory://", "amqp://", "amqps://", "memory://", *REDIS)
+    ] = "memory://"
+
+    redis_url: Annotated[str | None, _starts_with("redis:// or rediss://", *REDIS), _UNSET_IF_EMPTY] = None
     """The Redis where web processes share rate limits and receive changes. Unset: the broker, if that is Redis."""
 
     database_lock_timeout_seconds: ServerTimeout = 5
@@ -100,7 +113,9 @@ class Settings(BaseSettings):
     jaeger_url: str | None = None
     """The URL of Jaeger, or a path behind the same proxy; the pages link to it if set."""
 
-    otel_exporter_otlp_endpoint: Annotated[str | None, _UNSET_IF_EMPTY] = None
+    otel_exporter_otlp_endpoint: Annotated[
+        str | None, _starts_with("http:// or https://", "http://", "https://"), _UNSET_IF_EMPTY
+    ] = None
     """The endpoint of a collector for traces by OTLP over HTTP. Unset: no traces."""
 
     operator_password: Password = None
@@ -139,33 +154,12 @@ class Settings(BaseSettings):
             raise ValueError("must start with sqlite:// or postgresql+psycopg2://")
         return url
 
-    @field_validator("broker_url")
-    @classmethod
-    def _known_broker(cls, url: str) -> str:
-        if not url.startswith(("memory://", "amqp://", "amqps://", "redis://", "rediss://")):
-            raise ValueError("must start with amqp://, redis:// or memory://")
-        return url
-
-    @field_validator("redis_url")
-    @classmethod
-    def _known_redis(cls, url: str | None) -> str | None:
-        if url and not url.startswith(REDIS):
-            raise ValueError("must start with redis:// or rediss://")
-        return url
-
     @field_validator("flower_url", "jaeger_url")
     @classmethod
     def _link(cls, url: str | None) -> str | None:
         # a path with two leading slashes would lead to another host
         if url and not re.match(r"https?://|/[A-Za-z0-9]", url):
             raise ValueError("must start with http:// or https://, or be a path such as /flower")
-        return url.rstrip("/") if url else None
-
-    @field_validator("otel_exporter_otlp_endpoint")
-    @classmethod
-    def _collector(cls, url: str | None) -> str | None:
-        if url and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
         return url.rstrip("/") if url else None
 
     @field_validator("allowed_hosts")

@@ -4,7 +4,7 @@ Each service declares the rules of its own tables; ``workflows.operations.retent
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Table, delete, select
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import DeclarativeBase, Session
+
+from durable_sagas.database import table_of
 
 Ids = Sequence[str]
 
@@ -40,9 +41,7 @@ class RetentionRule:
     @property
     def table(self) -> Table:
         """Return the table."""
-        table = self.rows.__table__
-        assert isinstance(table, Table)
-        return table
+        return table_of(self.rows)
 
     def export(self, session: Session, owners: Ids) -> Mapping[str, Sequence[dict[str, Any]]]:
         """Return these owners' rows as plain JSON, by owner: amounts as exact text, times in ISO 8601."""
@@ -57,14 +56,8 @@ class RetentionRule:
         """Delete these owners' rows; return their number."""
         if self.before:
             self.before(session, owners)
-        result = session.execute(delete(self.table).where(self.table.c[self.column].in_(owners)))
-        assert isinstance(result, CursorResult)
-        return result.rowcount
-
-
-def tables(rules: Iterable[RetentionRule]) -> set[str]:
-    """Return the names of the tables of these rules."""
-    return {rule.table.name for rule in rules}
+        rows = delete(self.table).where(self.table.c[self.column].in_(owners))
+        return session.connection().execute(rows).rowcount
 
 
 def _plain(value: Any) -> Any:

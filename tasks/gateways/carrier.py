@@ -1,16 +1,13 @@
-"""The carrier: its interface, and a simulation."""
-
-from typing import Protocol
+"""The carrier, simulated."""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base, Database
+from app.database import Base
 from app.database.statements import insert_once
 from app.errors import StepRejected
 from durable_sagas.ids import new_id
-from tasks.gateways.ledger import ledger_transaction
-from tasks.gateways.simulated_network import SimulatedNetwork
+from tasks.gateways.simulation import SimulatedGateway
 
 
 class CarrierEntry(Base):
@@ -25,35 +22,18 @@ class CarrierEntry(Base):
     tracking_number: Mapped[str] = mapped_column(String(64))
 
 
-class Carrier(Protocol):
-    """The interface of a carrier. Every call is idempotent by its key; the first result holds.
+class SimulatedCarrier(SimulatedGateway):
+    """A carrier. Every call is idempotent by its key; the first result holds.
 
     Raises StepRejected when the carrier rejects the call, and StepUnavailable when its outcome is unknown.
     """
 
     def book(self, key: str, order_id: str, address: str) -> str:
         """Book a pick-up; return the tracking number."""
-
-    def void(self, key: str, order_id: str) -> str | None:
-        """Cancel the booking made with a key, or reject a later one with it.
-
-        Return the cancelled tracking number, or None if there was no booking.
-        """
-
-
-class SimulatedCarrier:
-    """A carrier with its ledger in a table of its own."""
-
-    def __init__(self, database: Database, network: SimulatedNetwork) -> None:
-        self._database = database
-        self._network = network
-
-    def book(self, key: str, order_id: str, address: str) -> str:
-        """Book a pick-up; see Carrier."""
         if not address.strip():
-            with self._network.call():
+            with self.call():
                 raise StepRejected("the carrier needs an address")
-        with ledger_transaction(self._database, self._network) as session:
+        with self.ledger_transaction() as session:
             number = f"CM{new_id().replace('-', '')[-12:].upper()}"
             entry = insert_once(session, _entry(key, order_id, "book", number))
             if entry.kind != "book":
@@ -61,8 +41,11 @@ class SimulatedCarrier:
             return entry.tracking_number
 
     def void(self, key: str, order_id: str) -> str | None:
-        """Cancel or block a booking; see Carrier."""
-        with ledger_transaction(self._database, self._network) as session:
+        """Cancel the booking made with a key, or reject a later one with it.
+
+        Return the cancelled tracking number, or None if there was no booking.
+        """
+        with self.ledger_transaction() as session:
             entry = insert_once(session, _entry(key, order_id, "void"))
             if entry.kind != "book":
                 return None

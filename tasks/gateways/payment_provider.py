@@ -1,18 +1,16 @@
-"""The payment provider: its interface, and a simulation."""
+"""The payment provider, simulated."""
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.database import Base, Database
+from app.database import Base
 from app.database.statements import insert_once
 from app.errors import StepRejected
 from durable_sagas.ids import new_id
-from tasks.gateways.ledger import ledger_transaction
-from tasks.gateways.simulated_network import SimulatedNetwork
+from tasks.gateways.simulation import SimulatedGateway
 
 DECLINED_AMOUNT = Decimal(999999)
 """The amount that the simulated provider always declines (seed 000)."""
@@ -39,48 +37,33 @@ class Receipt:
     amount: Decimal
 
 
-class PaymentProvider(Protocol):
-    """The interface of a payment provider. Every call is idempotent by its key; the first result holds.
+class SimulatedPaymentProvider(SimulatedGateway):
+    """A payment provider, which declines one amount. Every call is idempotent by its key; the first result holds.
 
     Raises StepRejected when the provider rejects the call, and StepUnavailable when its outcome is unknown.
     """
 
     def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
         """Capture the amount."""
-
-    def void(self, key: str, order_id: str) -> Receipt | None:
-        """Refund the capture made with a key, or reject a later one with it.
-
-        Return the refund, or None if nothing was captured.
-        """
-
-
-class SimulatedPaymentProvider:
-    """A provider with its ledger in a table of its own; it declines one amount."""
-
-    def __init__(self, database: Database, network: SimulatedNetwork) -> None:
-        self._database = database
-        self._network = network
-
-    def capture(self, key: str, order_id: str, amount: Decimal, method: str) -> Receipt:
-        """Capture the amount; see PaymentProvider."""
         if amount == DECLINED_AMOUNT:
-            with self._network.call():
+            with self.call():
                 raise StepRejected(f"the provider declined the {method} payment of {amount}")
-        with ledger_transaction(self._database, self._network) as session:
+        with self.ledger_transaction() as session:
             entry = insert_once(session, _entry(key, order_id, "capture", amount, f"txn-{new_id()}"))
             if entry.kind != "capture":
                 raise StepRejected("the provider refused a payment that was voided before")
             return Receipt(entry.transaction_id, entry.amount)
 
     def void(self, key: str, order_id: str) -> Receipt | None:
-        """Refund or block a capture; see PaymentProvider."""
-        with ledger_transaction(self._database, self._network) as session:
+        """Refund the capture made with a key, or reject a later one with it.
+
+        Return the refund, or None if nothing was captured.
+        """
+        with self.ledger_transaction() as session:
             entry = insert_once(session, _entry(key, order_id, "void", Decimal(0)))
             if entry.kind != "capture":
                 return None
-            refund = _entry(f"{key}:refund", order_id, "refund", entry.amount, f"ref-{new_id()}")
-            refund = insert_once(session, refund)
+            refund = insert_once(session, _entry(f"{key}:refund", order_id, "refund", entry.amount, f"ref-{new_id()}"))
             return Receipt(refund.transaction_id, refund.amount)
 
 

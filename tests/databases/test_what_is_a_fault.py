@@ -20,8 +20,7 @@ from app.sagas import sagas
 from cli.embedded import EmbeddedStack
 from durable_sagas.models import SagaInstance, SagaStep
 from durable_sagas.recovery import SweepResult
-from tasks.gateways.ledger import ledger_transaction
-from tasks.gateways.simulated_network import SimulatedNetwork
+from tasks.gateways.simulation import SimulatedGateway
 from tests.databases.breaker import raising
 from tests.databases.plans import on_postgresql, on_sqlite
 from tests.testkit.messages import Clock, Post, run
@@ -46,11 +45,11 @@ def test_postgresql_says_by_its_code_whether_it_is_at_fault(here: Runtime) -> No
 
 @on_postgresql
 def test_only_a_statement_that_took_too_long_is_the_gateways_silence(here: Runtime) -> None:
-    network = SimulatedNetwork(timeout=5, latency=0, stopping=here.stopping)
+    gateway = SimulatedGateway()
     for code in ("40001", "53300", "55P03", "25006"):
-        with pytest.raises(DatabaseUnavailable), ledger_transaction(here.database, network) as session:
+        with pytest.raises(DatabaseUnavailable), gateway.ledger_transaction() as session:
             session.connection().exec_driver_sql(raising(code))
-    with pytest.raises(StepUnavailable, match="did not answer"), ledger_transaction(here.database, network) as session:
+    with pytest.raises(StepUnavailable, match="did not answer"), gateway.ledger_transaction() as session:
         session.connection().exec_driver_sql(raising("57014"))
 
 

@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_used_is_named_and_nothing_is_counted(
 
 def test_a_folder_made_for_a_family_goes_with_it_or_with_the_next(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    imports = "import os, signal; from app.observability.metrics.folders import make_folder"
+    imports = "import os, signal; from app.observability.metrics.multiprocess import make_folder"
     make = f"{imports}; print(make_folder(), flush=True);"
 
     def run(script: str) -> Path:

@@ -9,28 +9,24 @@ import logging
 import random
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
 from uuid import UUID
 
 from kombu.transport.memory import Channel
-from sqlalchemy.orm import Session
 
 from app import runtime
 from app.celery import app as celery
 from app.celery import configuration
-from app.database import Database
 from app.errors import Conflict, NotFound
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
 from durable_sagas import ids
-from tasks.gateways import ledger
-from tasks.gateways.simulated_network import SimulatedNetwork
+from tasks.gateways.simulation import SimulatedGateway
 from tests.simulation.messages import Message, batched, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
@@ -236,10 +232,6 @@ class World:
         return UUID(int=self._count << 80 | 7 << 76 | 2 << 62 | self._count)
 
 
-def _outside(world: World, _: Database, network: SimulatedNetwork) -> AbstractContextManager[Session]:
-    return ledger.ledger_transaction(world.outside, network)
-
-
 @contextmanager
 def open_world(image: bytes) -> Iterator[World]:
     """Make this process's runtime, broker and clock those of a world; everything is as before afterwards."""
@@ -259,8 +251,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(celery, "now", world.clock))
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
         stack.enter_context(patch.object(sagas.engine.batches, "_cooldown_until", {}))  # that goes by the real clock
-        for gateway in ("carrier", "payment_provider"):
-            stack.enter_context(patch(f"tasks.gateways.{gateway}.ledger_transaction", partial(_outside, world)))
+        stack.enter_context(patch.object(SimulatedGateway, "database", world.outside))
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
         stack.callback(world.here.close)

@@ -9,7 +9,7 @@ from prometheus_client import start_http_server
 
 from app import runtime
 from app.observability.metrics import registry
-from app.observability.metrics.folders import make_folder
+from app.observability.metrics.multiprocess import make_folder
 
 logger = logging.getLogger(__name__)
 

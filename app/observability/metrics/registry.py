@@ -9,8 +9,7 @@ from celery.signals import task_prerun
 from prometheus_client import CollectorRegistry, values
 
 from app import runtime
-from app.observability.metrics.folders import FOLDER
-from app.observability.metrics.multiprocess import SlotCollector, Slots
+from app.observability.metrics.multiprocess import FOLDER, SlotCollector, Slots
 from app.sagas import sagas
 from durable_sagas.metrics import SagaMetrics
 

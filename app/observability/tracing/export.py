@@ -39,7 +39,7 @@ _TABLE_NAME = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+\"?(\w+)", re.IGNORECASE)
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
     """Return an exporter for OTLP over HTTP; the standard variables configure it (headers, timeout, certificate …)."""
-    return OTLPSpanExporter(os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint}/v1/traces")
+    return OTLPSpanExporter(os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or f"{endpoint.rstrip('/')}/v1/traces")
 
 
 class RedactingExporter(SpanExporter):

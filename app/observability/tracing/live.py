@@ -1,26 +1,108 @@
-"""Tracing of one process, from start to end."""
+"""Tracing of one process: what its spans are, from start to end."""
 
 import atexit
+import logging
 import os
 import socket
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from sqlalchemy import Engine
+from opentelemetry.util.types import Attributes
+from sqlalchemy import Engine, select
 
-from app.observability.tracing.celery import TracedCelery
+from app import runtime
+from app.errors import DatabaseUnavailable
 from app.observability.tracing.export import RedactingExporter, otlp_exporter
-from app.observability.tracing.sampling import DropIdleSpans
+from durable_sagas.ids import is_uuid
+from durable_sagas.models import SagaInstance
 from durable_sagas.tracing import SagaTracer, record_signal
+
+logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_SECONDS = 2.0
 """How long a process that ends waits for its last spans to be exported."""
+
+SWEEP = frozenset({"apply_async/orchestrator.sweep", "run/orchestrator.sweep"})
+"""Spans of the sweep, which runs every second and mostly finds nothing; a re-drive has a span in its saga's trace."""
+
+
+class DropIdleSpans(Sampler):
+    """Drops the sweep, and statements outside any request or task; delegates the rest to another sampler."""
+
+    def __init__(self, inner: Sampler) -> None:
+        self.inner = inner
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Decide by the span's name, kind and parent."""
+        is_root = not trace.get_current_span(parent_context).get_span_context().is_valid
+        if name in SWEEP or (is_root and kind is SpanKind.CLIENT):
+            return SamplingResult(Decision.DROP)
+        return self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        """Return the sampler's description."""
+        return f"DropIdleSpans({self.inner.get_description()})"
+
+
+class TracedCelery(CeleryInstrumentor):
+    """OpenTelemetry's instrumentation of Celery, with two changes.
+
+    A message's span ends before the message is sent. The original makes it the current span until Celery signals that
+    the message was sent; if the broker does not accept it there is no such signal, and the span would stay current, and
+    in memory, for ever.
+
+    A saga's message without a trace joins the trace of its saga. Such a message was sent by a process that is not
+    traced: one started before tracing was enabled, or the parent of a pool, which sends the error callback of a child
+    that was killed.
+    """
+
+    def _trace_before_publish(self, *args: Any, **kwargs: Any) -> None:
+        super()._trace_before_publish(*args, **kwargs)
+        super()._trace_after_publish(*args, **kwargs)
+
+    @staticmethod
+    def _trace_after_publish(*args: Any, **kwargs: Any) -> None:
+        """Do nothing: the span has ended."""
+
+    def _trace_prerun(self, *args: Any, **kwargs: Any) -> None:
+        saga_id = (kwargs.get("kwargs") or {}).get("saga_id")
+        if saga_id and is_uuid(saga_id):
+            _join_saga_trace(kwargs["task"].request, saga_id)
+        super()._trace_prerun(*args, **kwargs)
+        if saga_id:
+            trace.get_current_span().set_attribute("saga.id", saga_id)
+
+
+def _join_saga_trace(request: Any, saga_id: str) -> None:
+    # an eager task has no message: it runs in its sender's context
+    if request.is_eager or getattr(request, "traceparent", None):
+        return
+    try:
+        with runtime.current().database.reading() as session:
+            request.traceparent = session.scalar(select(SagaInstance.traceparent).where(SagaInstance.id == saga_id))
+    except DatabaseUnavailable as error:
+        logger.warning("the task is not in its saga's trace", extra={"saga_id": saga_id, "reason": error})
 
 
 class LiveTraces:
