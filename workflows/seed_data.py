@@ -2,14 +2,11 @@
 
 from decimal import Decimal
 
-from sqlalchemy.orm import Session
-
 from app import runtime
+from app.database.statements import insert_new
 from tasks.inventory import Book, Category
 from tasks.orders import Customer
 from workflows.orders import GUEST
-
-_CATEGORY = ("books", "Books", "What CloudMart sells")
 
 _BOOKS = [
     ("book-123", "クラウド設計パターン集", 3500, 5),
@@ -31,38 +28,19 @@ _CUSTOMERS = [
 
 def seed() -> int:
     """Insert the seed data that is missing; existing rows stay unchanged. Returns the number of inserted rows."""
-    with runtime.current().database.transaction() as session:
-        return _categories(session) + _books(session) + _customers(session)
-
-
-def _categories(session: Session) -> int:
-    identifier, name, description = _CATEGORY
-    if session.get(Category, identifier):
-        return 0
-    session.add(Category(id=identifier, name=name, description=description))
-    session.flush()
-    return 1
-
-
-def _books(session: Session) -> int:
-    missing = [book for book in _BOOKS if session.get(Book, book[0]) is None]
-    session.add_all(
+    category = Category(id="books", name="Books", description="What CloudMart sells")
+    books = [
         Book(
             book_id=book_id,
             title=title,
             description="",
-            category_id=_CATEGORY[0],
+            category_id=category.id,
             price=Decimal(price),
             received_stock=stock,
             available_stock=stock,
-            reserved_stock=0,
         )
-        for book_id, title, price, stock in missing
-    )
-    return len(missing)
-
-
-def _customers(session: Session) -> int:
-    missing = [customer for customer in _CUSTOMERS if session.get(Customer, customer[0]) is None]
-    session.add_all(Customer(id=identifier, name=name, email=email) for identifier, name, email in missing)
-    return len(missing)
+        for book_id, title, price, stock in _BOOKS
+    ]
+    customers = [Customer(id=identifier, name=name, email=email) for identifier, name, email in _CUSTOMERS]
+    with runtime.current().database.transaction() as session:
+        return sum(insert_new(session, rows) for rows in ([category], books, customers))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Row, Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -53,23 +53,6 @@ class Batch:
     rows: int
 
 
-@dataclass(frozen=True)
-class _Prunable:
-    """A saga to be pruned, its order, and the head of its archive record."""
-
-    saga_id: str
-    order_id: str
-    head: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Prunable sagas of an index range; ``last`` is the id to continue after, None at the end of the range."""
-
-    prunable: Sequence[_Prunable]
-    last: str | None
-
-
 def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATCH) -> Iterator[Batch]:
     """Delete every order whose saga ended before ``before``; yield after each committed batch.
 
@@ -81,9 +64,8 @@ def prune(before: datetime, *, archive: Archive | None = None, batch: int = BATC
         while last is not None:
             started = time.monotonic()
             with runtime.current().database.transaction() as session:
-                found = _find(session, index_range, last, before, batch, lock=True)
-                deleted = _delete(session, found.prunable, archive) if found.prunable else None
-            last = found.last
+                prunable, last = _find(session, index_range, last, before, batch, lock=True)
+                deleted = _delete(session, prunable, archive) if prunable else None
             if deleted:
                 yield deleted
                 runtime.current().stopping.wait(max(MIN_PAUSE_SECONDS, time.monotonic() - started))
@@ -96,9 +78,8 @@ def count(before: datetime) -> int:
         last: str | None = FIRST
         while last is not None:
             with runtime.current().database.reading() as session:
-                found = _find(session, index_range, last, before, 10 * BATCH, lock=False)
-            total += len(found.prunable)
-            last = found.last
+                prunable, last = _find(session, index_range, last, before, 10 * BATCH, lock=False)
+            total += len(prunable)
     return total
 
 
@@ -107,11 +88,14 @@ def _ended() -> Sequence[IndexRange]:
         return index_ranges(session, sorted(TERMINAL))
 
 
-def _find(session: Session, index_range: IndexRange, after: str, before: datetime, limit: int, *, lock: bool) -> _Found:
+def _find(
+    session: Session, index_range: IndexRange, after: str, before: datetime, limit: int, *, lock: bool
+) -> tuple[Sequence[Row[Any]], str | None]:
+    """Return prunable sagas of an index range, and the id to continue after, None at the end of the range."""
     # A saga that ended before a moment was created before it, and ids are ordered by time, so newer ids are not read.
     # Compared and sorted by all columns of the index, as in saga_search.
     saga = SagaInstance
-    query = (
+    query: Select[Any] = (
         select(saga.id, saga.aggregate_id, saga.saga_type, saga.status, saga.created_at, saga.updated_at)
         .where(
             tuple_(*INDEX_COLUMNS) > (*index_range, after), tuple_(*INDEX_COLUMNS) < (*index_range, first_id_of(before))
@@ -122,39 +106,31 @@ def _find(session: Session, index_range: IndexRange, after: str, before: datetim
     )
     rows = session.execute(query.with_for_update(skip_locked=True) if lock else query).all()
     awaited = history.with_pending_outbox(session, [row.aggregate_id for row in rows])
-    prunable = [
-        _Prunable(
-            row.id,
-            row.aggregate_id,
-            {
-                "saga_id": row.id,
-                "order_id": row.aggregate_id,
-                "saga_type": row.saga_type,
-                "status": row.status,
-                "created_at": row.created_at.isoformat(),
-                "ended_at": row.updated_at.isoformat(),
-            },
-        )
-        for row in rows
-        if row.aggregate_id not in awaited
-    ]
-    return _Found(prunable, rows[-1].id if rows else None)
+    return [row for row in rows if row.aggregate_id not in awaited], rows[-1].id if rows else None
 
 
-def _delete(session: Session, prunable: Sequence[_Prunable], archive: Archive | None) -> Batch:
-    owners = {Owner.SAGA: [saga.saga_id for saga in prunable], Owner.AGGREGATE: [saga.order_id for saga in prunable]}
+def _delete(session: Session, sagas: Sequence[Row[Any]], archive: Archive | None) -> Batch:
+    owners = {Owner.SAGA: [saga.id for saga in sagas], Owner.AGGREGATE: [saga.aggregate_id for saga in sagas]}
     if archive:
         # synced to disk before the commit: a crash in between leaves an order in both places, never in neither
-        archive.add(_records(session, prunable, owners))
-    return Batch(len(prunable), sum(rule.delete(session, owners[rule.owner]) for rule in RETENTION))
+        archive.add(_records(session, sagas, owners))
+    return Batch(len(sagas), sum(rule.delete(session, owners[rule.owner]) for rule in RETENTION))
 
 
 def _records(
-    session: Session, prunable: Sequence[_Prunable], owners: Mapping[Owner, Sequence[str]]
+    session: Session, sagas: Sequence[Row[Any]], owners: Mapping[Owner, Sequence[str]]
 ) -> Iterator[dict[str, Any]]:
     exported = [(rule, rule.export(session, owners[rule.owner])) for rule in RETENTION]
     archived_at = runtime.current().now().isoformat()
-    for saga in prunable:
-        owner = {Owner.SAGA: saga.saga_id, Owner.AGGREGATE: saga.order_id}
-        rows = {rule.table.name: found.get(owner[rule.owner], []) for rule, found in exported}
-        yield {**saga.head, "archived_at": archived_at, "rows": rows}
+    for saga in sagas:
+        owner = {Owner.SAGA: saga.id, Owner.AGGREGATE: saga.aggregate_id}
+        yield {
+            "saga_id": saga.id,
+            "order_id": saga.aggregate_id,
+            "saga_type": saga.saga_type,
+            "status": saga.status,
+            "created_at": saga.created_at.isoformat(),
+            "ended_at": saga.updated_at.isoformat(),
+            "archived_at": archived_at,
+            "rows": {rule.table.name: found.get(owner[rule.owner], []) for rule, found in exported},
+        }
