@@ -8,8 +8,8 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from app.amounts import number
 from durable_sagas.definition import CancelDecision, Operation, OperatorActionType, SagaStatus, StepStatus
+from tasks.amounts import number
 from tasks.orders import OrderStatus
 from tasks.payments import PaymentStatus
 from tasks.shipping import ShipmentStatus

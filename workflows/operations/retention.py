@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy import Row, select, tuple_
 from sqlalchemy.orm import Session
 
 from app import runtime
@@ -26,6 +26,9 @@ from workflows.read_side.saga_search import FIRST, INDEX_COLUMNS, IndexRange, in
 
 MIN_AGE = timedelta(hours=1)
 """The minimum age of a pruned order: late messages of a younger one may still arrive, and its page may be open."""
+
+SagaRows = Sequence[Row[*tuple[Any, ...]]]
+"""Rows of ``saga_instances``: those columns that the archive has."""
 
 BATCH = 200
 MIN_PAUSE_SECONDS = 0.01
@@ -90,13 +93,14 @@ def _ended() -> Sequence[IndexRange]:
 
 def _find(
     session: Session, index_range: IndexRange, after: str, before: datetime, limit: int, *, lock: bool
-) -> tuple[Sequence[Row[Any]], str | None]:
+) -> tuple[SagaRows, str | None]:
     """Return prunable sagas of an index range, and the id to continue after, None at the end of the range."""
     # A saga that ended before a moment was created before it, and ids are ordered by time, so newer ids are not read.
     # Compared and sorted by all columns of the index, as in saga_search.
     saga = SagaInstance
-    query: Select[Any] = (
-        select(saga.id, saga.aggregate_id, saga.saga_type, saga.status, saga.created_at, saga.updated_at)
+    columns = (saga.id, saga.aggregate_id, saga.saga_type, saga.status, saga.created_at, saga.updated_at)
+    query = (
+        select(*columns)
         .where(
             tuple_(*INDEX_COLUMNS) > (*index_range, after), tuple_(*INDEX_COLUMNS) < (*index_range, first_id_of(before))
         )
@@ -109,7 +113,7 @@ def _find(
     return [row for row in rows if row.aggregate_id not in awaited], rows[-1].id if rows else None
 
 
-def _delete(session: Session, sagas: Sequence[Row[Any]], archive: Archive | None) -> Batch:
+def _delete(session: Session, sagas: SagaRows, archive: Archive | None) -> Batch:
     owners = {Owner.SAGA: [saga.id for saga in sagas], Owner.AGGREGATE: [saga.aggregate_id for saga in sagas]}
     if archive:
         # synced to disk before the commit: a crash in between leaves an order in both places, never in neither
@@ -117,9 +121,7 @@ def _delete(session: Session, sagas: Sequence[Row[Any]], archive: Archive | None
     return Batch(len(sagas), sum(rule.delete(session, owners[rule.owner]) for rule in RETENTION))
 
 
-def _records(
-    session: Session, sagas: Sequence[Row[Any]], owners: Mapping[Owner, Sequence[str]]
-) -> Iterator[dict[str, Any]]:
+def _records(session: Session, sagas: SagaRows, owners: Mapping[Owner, Sequence[str]]) -> Iterator[dict[str, Any]]:
     exported = [(rule, rule.export(session, owners[rule.owner])) for rule in RETENTION]
     archived_at = runtime.current().now().isoformat()
     for saga in sagas:
