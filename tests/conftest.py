@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery.canvas import Signature
+from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
@@ -18,8 +19,10 @@ from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from cli import environment
+from cli.main import commands
 from durable_sagas.messaging.publisher import Message, Publisher
-from tests.testkit.client import Browser
+from tests.testkit.client import Browser, Typed
 from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import eager, fill, place_old_orders
 from tests.testkit.parallel import OneShopPerServer
@@ -104,6 +107,15 @@ def flask_app(here: Runtime) -> Flask:
 @pytest.fixture
 def client(flask_app: Flask) -> FlaskClient:
     return flask_app.test_client()
+
+
+@pytest.fixture
+def typed(here: Runtime, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Type a command of ``python -m app``, which finds the test's database as all its settings: in the environment."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.delenv("BROKER_URL", raising=False)
+    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
+    return lambda *arguments: CliRunner().invoke(commands, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

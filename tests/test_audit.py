@@ -55,11 +55,8 @@ def orders(here: Runtime) -> None:
         place(NewOrder((Item("book-123", 1),), Pattern.ORCHESTRATION, simulate=simulate))
 
 
-def test_a_sound_database_passes() -> None:
+def test_a_sound_database_passes_and_every_check_has_a_test() -> None:
     assert list(audit()) == []
-
-
-def test_every_check_has_a_test() -> None:
     assert set(BREAKS) == set(CHECKS)
 
 
@@ -76,15 +73,9 @@ def test_each_violation_is_named(here: Runtime, check: str) -> None:
     assert all(violation.subject for violation in found)
 
 
-@pytest.mark.parametrize(
-    "tampering",
-    [
-        "UPDATE orders SET shipping_address = 'elsewhere'",
-        "UPDATE orders SET status = 'cancelled' WHERE status = 'completed'",
-    ],
-)
-def test_a_row_that_its_events_do_not_tell_is_named(tampering: str) -> None:
+@pytest.mark.parametrize("changes", ["shipping_address = 'elsewhere'", "status = 'cancelled'"])
+def test_a_row_that_its_events_do_not_tell_is_named(changes: str) -> None:
     with runtime.current().database.transaction() as session:
-        session.execute(text(tampering))
+        session.execute(text(f"UPDATE orders SET {changes}"))
 
     assert "events are numbered without a gap and tell the order's row" in {violation.check for violation in audit()}

@@ -1,206 +1,159 @@
-"""The commands a newcomer types, as real processes."""
+"""The commands a newcomer types, as real processes where the process is what matters."""
 
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from app.runtime import Runtime
 from app.settings import ROOT
+from cli import demo
+from cli.main import main
+from tests.testkit.client import Typed
 from tests.testkit.processes import free_port
-from tests.testkit.shop import http_transport
+from tests.testkit.shop import Shop, http_transport
+from workflows.orders import Item
+from workflows.scenarios import Scenario
+
+PASSWORD = re.compile(r"[a-z0-9]{5}(-[a-z0-9]{5}){3}")
 
 
-def command(name: str) -> list[str]:
-    return [sys.executable, "-m", "app", name]
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    """Return the environment of a process whose shop is in this folder."""
+    others = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
+    return {**others, "DATABASE_URL": f"sqlite:///{folder / 'shop.db'}", **changes}
 
 
-def environment(**changes: str) -> dict[str, str]:
-    cleared = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "BROKER_URL"}}
-    return {**cleared, **changes}
-
-
-class Running:
-    """A running `python -m app run`."""
-
-    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
-        self.process = process
-        self.call = http_transport(f"http://127.0.0.1:{port}")
-
-    def settle(self, saga_id: str) -> dict[str, Any]:
-        give_up = time.monotonic() + 200
-        while True:
-            saga = dict(self.call("GET", f"/api/v1/sagas/{saga_id}", None, {}).body)
-            if saga["status"] in {"completed", "compensated"}:
-                return saga
-            assert time.monotonic() < give_up, saga
-            time.sleep(0.05)
-
-    def how_to_log_in(self) -> str:
-        """Return the line of the greeting that says how operators log in."""
-        assert self.process.stdout is not None
-        return next(line for line in iter(self.process.stdout.readline, "") if "/operator/login" in line)
-
-    def place(self, **options: Any) -> dict[str, Any]:
-        body = {"items": [{"product_id": "item-001", "quantity": 1}], **options}
-        answer = self.call("POST", "/api/v1/orders", body, {})
-        assert answer.status == 202, answer
-        return dict(answer.body)
+def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=200)
 
 
 @contextmanager
-def running(folder: Path, **changes: str) -> Iterator[Running]:
+def running(folder: Path, here: Runtime, **changes: str) -> Iterator[tuple["subprocess.Popen[str]", Shop, str]]:
+    """Run ``python -m app run``; yields it, its shop, and the line of its greeting that says how operators log in."""
     port = free_port()
-    settings = environment(DATABASE_URL=f"sqlite:///{folder / 'shop.db'}", PORT=str(port), STALL_SECONDS="1", **changes)
-    process = subprocess.Popen(
-        command("run"), cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command, variables = [sys.executable, "-m", "app", "run"], environment(folder, PORT=str(port), **changes)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=pipe, stderr=pipe, text=True)
     try:
         assert process.stdout is not None
-        greeting = iter(process.stdout.readline, "")
-        assert any(f"http://127.0.0.1:{port}" in line for line in greeting)
-        yield Running(process, port)
+        said = next(line for line in iter(process.stdout.readline, "") if "/operator/login" in line)
+        assert f"http://127.0.0.1:{port}/" in said
+        yield process, Shop(http_transport(f"http://127.0.0.1:{port}"), here), said
     finally:
         if process.poll() is None:
             process.kill()
         process.communicate()
 
 
-def test_run_serves_and_ends_cleanly_on_ctrl_c_and_keeps_the_data(tmp_path: Path) -> None:
-    with running(tmp_path) as shop:
-        placed = shop.place()
+def test_run_serves_ends_cleanly_on_ctrl_c_keeps_the_data_and_shows_a_password_once(
+    tmp_path: Path, here: Runtime
+) -> None:
+    with running(tmp_path, here) as (process, shop, said):
+        assert PASSWORD.search(said)
+        placed = shop.order("item-001")
         assert shop.settle(placed["saga_id"])["status"] == "completed"
-        shop.process.send_signal(signal.SIGINT)
-        _, errors = shop.process.communicate(timeout=200)
-        assert shop.process.returncode == 0
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0
         assert "Traceback" not in errors
 
-    with running(tmp_path) as shop:
-        assert shop.call("GET", f"/api/v1/orders/{placed['order_id']}", None, {}).body["status"] == "completed"
+    with running(tmp_path, here) as (_, shop, said):
+        assert "with the password made before" in said
+        assert not PASSWORD.search(said)
+        assert shop.get(f"/api/v1/orders/{placed['order_id']}").body["status"] == "completed"
 
 
-PASSWORD = re.compile(r"[a-z0-9]{5}(-[a-z0-9]{5}){3}")
+def test_the_password_of_the_settings_is_not_replaced_and_not_shown(
+    tmp_path: Path, here: Runtime, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = [PASSWORD.search(typed("password").output) for _ in range(2)]
+    assert passwords[0]
+    assert passwords[1]
+    assert passwords[0][0] != passwords[1][0]
+    with running(tmp_path, here, OPERATOR_PASSWORD="swordfish") as (process, _, said):
+        assert "with the OPERATOR_PASSWORD" in said
+        process.send_signal(signal.SIGINT)
+        assert "swordfish" not in said + "".join(process.communicate(timeout=200))
+    monkeypatch.setenv("OPERATOR_PASSWORD", "swordfish")
 
+    refused = typed("password")
 
-def test_the_first_start_makes_a_password_and_shows_it_once(tmp_path: Path) -> None:
-    said = []
-    for _ in range(2):
-        with running(tmp_path) as shop:
-            said.append(shop.how_to_log_in())
-    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
-    made = subprocess.run(
-        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=200
-    )
-
-    shown = [PASSWORD.search(words) for words in (*said, made.stdout)]
-
-    assert shown[0]
-    assert shown[1] is None
-    assert "with the password made before" in said[1]
-    assert shown[2]
-    assert shown[2][0] != shown[0][0]
-
-
-def test_the_password_of_the_settings_is_not_replaced_and_not_shown(tmp_path: Path) -> None:
-    with running(tmp_path, OPERATOR_PASSWORD="swordfish") as shop:
-        assert "with the OPERATOR_PASSWORD" in shop.how_to_log_in()
-        shop.process.send_signal(signal.SIGINT)
-        output, errors = shop.process.communicate(timeout=200)
-    assert "swordfish" not in output + errors
-    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", OPERATOR_PASSWORD="swordfish")
-    refused = subprocess.run(
-        command("password"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
-    )
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "OPERATOR_PASSWORD is set" in refused.stderr
-    assert "swordfish" not in refused.stderr + refused.stdout
+    assert "swordfish" not in refused.output
 
 
 def test_a_port_that_is_taken_is_said_and_exits_with_2(tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", PORT=str(taken.getsockname()[1]))
-        ended = subprocess.run(
-            command("run"), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
-        )
+        ended = run("-m", "app", "run", **environment(tmp_path, PORT=str(taken.getsockname()[1])))
 
     assert ended.returncode == 2
     assert "set HOST or PORT" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.usefixtures("typed")  # for its environment
 @pytest.mark.parametrize(
-    ("database_url", "says"),
+    ("arguments", "database_url", "code", "says"),
     [
-        ("postgresql+psycopg2://nobody@127.0.0.1:1/nothing", "The database does not answer: connection to server"),
-        ("sqlite:////proc/nowhere/shop.db", "The database does not answer: /proc/nowhere cannot be made"),
-        ("sqlite:///{folder}/empty.db", "The database has another schema, bring it up with `migrate`: no such table"),
+        ("audit", "postgresql+psycopg2://nobody@127.0.0.1:1/nothing", 1, "does not answer: connection to server"),
+        ("seed", "sqlite:////proc/nowhere/shop.db", 1, "does not answer: /proc/nowhere cannot be made"),
+        ("audit", "sqlite:///{folder}/empty.db", 1, "has another schema, bring it up with `migrate`: no such table"),
+        ("saga show \udcff", "sqlite:///{folder}/test.db", 2, "An argument is not UTF-8."),
     ],
 )
-@pytest.mark.parametrize("name", ["audit", "seed"])
-def test_a_database_that_cannot_be_used_is_said_in_a_line(
-    tmp_path: Path, name: str, database_url: str, says: str
+def test_what_cannot_be_used_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: str,
+    database_url: str,
+    code: int,
+    says: str,
 ) -> None:
-    settings = environment(DATABASE_URL=database_url.format(folder=tmp_path))
-    ended = subprocess.run(
-        command(name), cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=200
-    )
+    monkeypatch.setenv("DATABASE_URL", database_url.format(folder=tmp_path))
+    monkeypatch.setattr(sys, "argv", ["app", *arguments.split(" ")])
 
-    assert ended.returncode == 1
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
+    with pytest.raises(SystemExit) as ended:
+        main()
 
-
-def test_an_argument_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}")
-    subprocess.run(command("migrate"), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=200)
-    ended = subprocess.run(
-        [*command("saga"), "show", b"\xff"], cwd=ROOT, env=settings, capture_output=True, check=False, timeout=200
-    )
-
-    assert (ended.returncode, ended.stderr) == (2, b"An argument is not UTF-8.\n")
+    assert ended.value.code == code
+    assert says in capsys.readouterr().err
 
 
-def test_the_demo_ends_as_the_seeds_say() -> None:
-    patient = environment(STEP_TIMEOUT_SECONDS="15", ORDER_TIMEOUT_SECONDS="15")  # good orders are to complete
-    ended = subprocess.run(
-        command("demo"), cwd=ROOT, env=patient, capture_output=True, text=True, check=False, timeout=200
-    )
-
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-    assert "27 of 27 ended as the seeds say; 0 violations" in ended.stdout
-
-
-def test_the_demo_fails_when_a_scenario_does_not_end_as_it_must(
+def test_the_demo_ends_as_the_seeds_say_or_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cli import demo
-    from workflows.orders import Item
-    from workflows.scenarios import Scenario
+    for name in ("STEP_TIMEOUT_SECONDS", "ORDER_TIMEOUT_SECONDS"):  # good orders are to complete
+        monkeypatch.setenv(name, "15")
+    assert demo.run_demo()
+    assert "27 of 27 ended as the seeds say; 0 violations" in capsys.readouterr().out
 
     wrong = Scenario("wrong", "out of stock, and said to complete", (Item("book-456", 1),))
     monkeypatch.setattr(demo, "PLAYED", (wrong,))
 
-    assert demo.run_demo() is False
+    assert not demo.run_demo()
     assert "✕ saga compensated, order cancelled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("broker_url", ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"])
-def test_an_order_is_accepted_and_kept_while_the_broker_is_down(tmp_path: Path, broker_url: str) -> None:
-    settings = environment(DATABASE_URL=f"sqlite:///{tmp_path / 'shop.db'}", BROKER_URL=broker_url)
-    for name in ("migrate", "seed"):
-        subprocess.run(command(name), cwd=ROOT, env=settings, check=True, capture_output=True, timeout=200)
+def test_an_order_is_accepted_and_kept_while_the_broker_is_down(
+    seeded_database: Path, tmp_path: Path, broker_url: str
+) -> None:
+    shutil.copy(seeded_database, tmp_path / "shop.db")
     program = """
 import json
 from web import create_app
@@ -211,9 +164,7 @@ deadline = client.get("/api/v1/sagas/" + placed.json["saga_id"]).json["deadline_
 ready = client.get("/readyz")
 print(json.dumps([placed.status_code, order.json["status"], deadline, ready.status_code, ready.json["detail"]]))
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=settings, capture_output=True, text=True, check=True, timeout=200
-    )
+    ended = run("-c", program, **environment(tmp_path, BROKER_URL=broker_url))
 
     accepted, status, deadline, ready, detail = json.loads(ended.stdout.splitlines()[-1])
     assert (accepted, status, ready) == (202, "pending", 503)

@@ -38,55 +38,41 @@ def lines(log: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.getvalue().splitlines()]
 
 
-def test_a_line_for_people(log: io.StringIO) -> None:
-    configure_logging("INFO", LogFormat.TEXT, log)
-
-    logger.info("Step %s completed", "ship", extra={"saga_id": "s-1", "attempt": 2, "reason": None})
-
-    assert log.getvalue()[9:] == "INFO    Step ship completed  saga_id=s-1 attempt=2\n"
-
-
-def test_a_line_for_people_says_nothing_twice(log: io.StringIO) -> None:
-    configure_logging("INFO", LogFormat.TEXT, log)
-
-    logger.info("Step ship completed for saga s-1", extra={"saga_id": "s-1", "order_id": "o-1", "step": "ship"})
-
-    assert log.getvalue()[9:] == "INFO    Step ship completed for saga s-1  order_id=o-1\n"
-
-
-def test_a_traceback_for_people_stands_below_its_line(log: io.StringIO) -> None:
-    configure_logging("INFO", LogFormat.TEXT, log)
-
-    try:
-        raise ValueError("torn")
-    except ValueError:
-        logger.exception("it failed", extra={"saga_id": "s-1"})
-
-    first, *below = log.getvalue().splitlines()
-    assert first.endswith("it failed  saga_id=s-1")
-    assert below[-1] == "ValueError: torn"
-
-
-def test_a_line_for_machines(log: io.StringIO) -> None:
-    configure_logging("INFO", LogFormat.JSON, log)
-
+def log_a_failure(message: str, **extra: object) -> None:
     try:
         raise ValueError("torn\nin two")
     except ValueError:
-        logger.exception("日本語", extra={"saga_id": "s-1", "password": "hidden"})
+        logger.exception(message, extra=extra)
+
+
+def test_a_line_for_people_says_nothing_twice_and_a_traceback_stands_below_it(log: io.StringIO) -> None:
+    configure_logging("INFO", LogFormat.TEXT, log)
+
+    logger.info("Step %s completed", "ship", extra={"saga_id": "s-1", "attempt": 2, "reason": None})
+    logger.info("Step ship completed for saga s-1", extra={"saga_id": "s-1", "order_id": "o-1", "step": "ship"})
+    log_a_failure("it failed", saga_id="s-1")
+
+    first, second, failed, *traceback = (line[9:] for line in log.getvalue().splitlines())
+    assert first == "INFO    Step ship completed  saga_id=s-1 attempt=2"
+    assert second == "INFO    Step ship completed for saga s-1  order_id=o-1"
+    assert failed == "ERROR   it failed  saga_id=s-1"
+    assert traceback
+    assert log.getvalue().endswith("ValueError: torn\nin two\n")
+
+
+def test_a_line_for_machines_has_the_trace_and_nothing_that_libraries_hang_onto_it(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("INFO", LogFormat.JSON, log)
+    monkeypatch.setattr(tracing, "current_trace_id", lambda: "4bf92f3577b34da6a3ce929d0e0e4736")
+
+    log_a_failure("日本語", saga_id="s-1", password="hidden", data={"kwargs": "{'shipping_address': '東京都'}"})
 
     (line,) = lines(log)
     assert line.pop("time").startswith("20")
     assert "in two" in line.pop("traceback")
+    assert line.pop("trace_id") == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert line == {"level": "ERROR", "logger": "a.module", "message": "日本語", "saga_id": "s-1"}
-
-
-def test_what_a_library_hangs_onto_its_record_stays_out(log: io.StringIO) -> None:
-    configure_logging("INFO", LogFormat.JSON, log)
-
-    logger.info("received", extra={"data": {"kwargs": "{'shipping_address': '東京都'}"}})
-
-    assert "東京都" not in log.getvalue()
 
 
 def test_lines_carry_what_the_blocks_around_them_say(log: io.StringIO) -> None:
@@ -108,24 +94,30 @@ def test_lines_carry_what_the_blocks_around_them_say(log: io.StringIO) -> None:
     assert {"task_id", "saga_id", "step"}.isdisjoint(outside)
 
 
-@pytest.mark.parametrize("pattern", ["orchestration", "choreography"])
-def test_every_line_of_a_step_says_whose_it_is(
-    pattern: str, log: io.StringIO, seeded_database: Path, tmp_path: Path
+def test_every_line_of_a_step_says_whose_it_is_and_none_has_personal_data(
+    log: io.StringIO, seeded_database: Path, tmp_path: Path
 ) -> None:
+    address = "東京都千代田区1-1"
+    faults = {"payments": "fail:1", "shipping": "decline"}
     with open_shop("memory", seeded_database, tmp_path, **PATIENT) as shop:
-        configure_logging("INFO", LogFormat.JSON, log)
-        order = place(shop, pattern, {"payments": "fail:1", "shipping": "decline"})
-        shop.settle(order["saga_id"])
+        configure_logging("DEBUG", LogFormat.JSON, log)
+        orders = {
+            pattern: place(shop, pattern, faults, shipping_address=address)
+            for pattern in ("orchestration", "choreography")
+        }
+        for order in orders.values():
+            shop.settle(order["saga_id"])
 
-    of_steps = [
-        line for line in lines(log) if line["logger"].startswith("durable_sagas") and "step" in line["message"].lower()
-    ]
-    assert {"Executing", "Undoing", "Step"} == {line["message"].partition(" ")[0] for line in of_steps}
-    for line in of_steps:
-        assert line["saga_id"] == order["saga_id"]
-        assert line["order_id"] == order["order_id"]
-        assert {"step", "operation", "attempt"} <= line.keys(), line
-        assert "task_id" in line or line["step"] == "create_order", line  # done by the request itself
+    said = [line for line in lines(log) if line["logger"].startswith("durable_sagas")]
+    for order in orders.values():
+        of_steps = [line for line in said if "step" in line["message"].lower() and line["saga_id"] == order["saga_id"]]
+        assert {"Executing", "Undoing", "Step"} <= {line["message"].partition(" ")[0] for line in of_steps}
+        for line in of_steps:
+            assert line["order_id"] == order["order_id"]
+            assert {"step", "operation", "attempt"} <= line.keys(), line
+            assert "task_id" in line or line["step"] == "create_order", line  # done by the request itself
+    assert address not in log.getvalue()
+    assert "customer-001" not in log.getvalue()
 
 
 def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path: Path) -> None:
@@ -146,17 +138,6 @@ def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path
     assert f"INFO    Starting compensation for saga {bad}  " in said
 
 
-def test_no_personal_data(log: io.StringIO, seeded_database: Path, tmp_path: Path) -> None:
-    address = "東京都千代田区1-1"
-    with open_shop("memory", seeded_database, tmp_path, **PATIENT) as shop:
-        configure_logging("DEBUG", LogFormat.JSON, log)
-        order = place(shop, "choreography", {"shipping": "fail:1"}, shipping_address=address)
-        shop.settle(order["saga_id"])
-
-    assert address not in log.getvalue()
-    assert "customer-001" not in log.getvalue()
-
-
 def place(shop: Shop, pattern: str, simulate: dict[str, str], **more: Any) -> dict[str, Any]:
     return shop.order("book-123", pattern=pattern, simulate=simulate, **more)
 
@@ -172,12 +153,3 @@ def test_what_does_not_fit_is_not_repeated() -> None:
 
     assert said.startswith("shipping_address: Input should be a valid integer")
     assert "東京都" not in said
-
-
-def test_lines_name_the_trace_that_is_being_written(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    configure_logging("INFO", LogFormat.JSON, log)
-    monkeypatch.setattr(tracing, "current_trace_id", lambda: "4bf92f3577b34da6a3ce929d0e0e4736")
-
-    logger.info("traced")
-
-    assert lines(log)[0]["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"

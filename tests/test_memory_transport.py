@@ -2,13 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from kombu import Connection, Consumer, Producer, Queue
+from kombu import Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
 from app.runtime import Runtime
@@ -89,8 +88,11 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return Watched(monkeypatch)
 
 
+Drain = Callable[..., Draining]
+
+
 @pytest.fixture
-def drain() -> Iterator[Callable[..., Draining]]:
+def drain() -> Iterator[Drain]:
     """Begin to consume a queue."""
     begun: list[Draining] = []
 
@@ -108,21 +110,13 @@ def queue() -> str:
     return f"queue-{uuid4().hex[:8]}"
 
 
-@contextmanager
-def other_connection() -> Iterator[Connection]:
-    with connection_to("memory://") as connection:
-        yield connection
-
-
 def put(queue: str, *bodies: str) -> None:
-    with other_connection() as connection:
+    with connection_to("memory://") as connection:
         for body in bodies:
             Producer(connection).publish({"says": body}, routing_key=queue, declare=[Queue(queue)])
 
 
-def test_a_message_wakes_who_waits_and_nobody_looks_before(
-    watched: Watched, drain: Callable[..., Draining], queue: str
-) -> None:
+def test_a_message_wakes_who_waits_and_nobody_looks_before(watched: Watched, drain: Drain, queue: str) -> None:
     consumer = drain(queue)
     watched.until_somebody_waits()
     assert watched.looks == 1  # it was empty
@@ -141,7 +135,7 @@ def test_a_message_wakes_who_waits_and_nobody_looks_before(
 
 
 def test_a_message_between_look_and_wait_is_not_missed(
-    monkeypatch: pytest.MonkeyPatch, drain: Callable[..., Draining], queue: str
+    monkeypatch: pytest.MonkeyPatch, drain: Drain, queue: str
 ) -> None:
     get = Channel._get
     late = iter(["late"])
@@ -162,7 +156,7 @@ def test_a_message_between_look_and_wait_is_not_missed(
 
 @pytest.mark.parametrize("done", ["ack", "reject"])
 def test_who_has_all_it_may_take_is_woken_when_one_is_done(
-    watched: Watched, drain: Callable[..., Draining], queue: str, done: str
+    watched: Watched, drain: Drain, queue: str, done: str
 ) -> None:
     consumer = drain(queue, limit=1)
     watched.until_somebody_waits()
@@ -178,7 +172,7 @@ def test_who_has_all_it_may_take_is_woken_when_one_is_done(
     assert consumer.said == ["first", "second"]
 
 
-def test_a_message_given_back_comes_again(watched: Watched, drain: Callable[..., Draining], queue: str) -> None:
+def test_a_message_given_back_comes_again(watched: Watched, drain: Drain, queue: str) -> None:
     consumer = drain(queue, limit=1)
     put(queue, "once")
     consumer.until_one_comes()
@@ -190,27 +184,9 @@ def test_a_message_given_back_comes_again(watched: Watched, drain: Callable[...,
     assert consumer.got[1].properties["delivery_info"]["routing_key"] == queue
 
 
-def test_an_ack_rings_for_nobody_who_has_room(drain: Callable[..., Draining], queue: str) -> None:
-    consumer = drain(queue)
-    put(queue, "first")
-    consumer.until_one_comes()
-    rung = NOTIFIER.rung
-
-    consumer.got[0].ack()
-
-    assert rung == NOTIFIER.rung
-
-
 def test_a_wait_ends_in_time_without_a_message(queue: str) -> None:
-    with other_connection() as connection, Consumer(connection, [Queue(queue)]), pytest.raises(TimeoutError):
+    with connection_to("memory://") as connection, Consumer(connection, [Queue(queue)]), pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.01)
-
-
-def test_closing_the_connection_ends_the_wait(watched: Watched, drain: Callable[..., Draining], queue: str) -> None:
-    consumer = drain(queue)
-    watched.until_somebody_waits()
-
-    consumer.close()  # joins the thread
 
 
 def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,13 +208,6 @@ def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, mo
     assert ended.wait(PATIENCE_SECONDS)
     assert not any(thread.is_alive() for thread in stack._threads)
     assert watched.slept == []
-
-
-def test_one_stack_follows_another(here: Runtime) -> None:
-    for _ in range(3):
-        with EmbeddedStack(here):
-            pass
-        here.stopping.clear()
 
 
 def test_the_timer_calls_what_is_due_first_however_late_it_was_entered() -> None:

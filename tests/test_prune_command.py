@@ -4,68 +4,53 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from app.runtime import Runtime
-from app.settings import Settings
-from cli import environment
-from cli.main import commands
+from tests.testkit.client import Typed
 from tests.testkit.orders import OLD_ORDERS, saga_ids
 from workflows.operations import retention
 from workflows.operations.retention import Batch
 
 
-@pytest.fixture(autouse=True)
-def its_environment(here: Runtime, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
+@pytest.fixture
+def prune(typed: Typed) -> Typed:
+    return partial(typed, "prune")
 
 
-def typed(*arguments: object) -> Result:
-    return CliRunner().invoke(commands, ["prune", *map(str, arguments)])
-
-
-@pytest.mark.parametrize("age", ["", "90", "d", "-1d", "0d", "59m", "0h", "1.5d", "90 d", "forever", "36501d", "९d"])
-def test_an_age_that_is_none_is_refused_with_what_would_be_one(age: str) -> None:
-    refused = typed("--older-than", age)
-
-    assert refused.exit_code == 2
-    assert "must be an age of 1h to 36500d, such as 90d, 12h or 8w" in refused.output
-
-
-@pytest.mark.parametrize("arguments", [[], ["--older-than"], ["--older-than", "90d", "--batch", "0"]])
-def test_what_is_missing_or_out_of_range_is_said(arguments: list[str]) -> None:
-    assert typed(*arguments).exit_code == 2
+def test_an_age_that_is_none_is_refused_with_what_would_be_one(prune: Typed) -> None:
+    for age in ("", "90", "d", "-1d", "0d", "59m", "0h", "1.5d", "90 d", "forever", "36501d", "९d"):
+        refused = prune("--older-than", age)
+        assert refused.exit_code == 2, age
+        assert "must be an age of 1h to 36500d, such as 90d, 12h or 8w" in refused.output
+    for arguments in ([], ["--older-than"], ["--older-than", "90d", "--batch", "0"]):
+        assert prune(*arguments).exit_code == 2
 
 
 @pytest.mark.usefixtures("old")
-def test_a_dry_run_only_counts(here: Runtime) -> None:
-    counted = typed("--older-than", "90d", "--dry-run")
+def test_a_dry_run_only_counts_and_the_other_says_what_it_did(prune: Typed, here: Runtime) -> None:
+    counted = prune("--older-than", "90d", "--dry-run")
 
     assert counted.exit_code == 0
     assert re.match(rf"{OLD_ORDERS} orders ended before 2\d\d\d-.* UTC, and would go\.", counted.output)
     assert len(saga_ids(here)) == OLD_ORDERS
-
-
-@pytest.mark.usefixtures("old")
-def test_it_says_what_it_did(here: Runtime) -> None:
-    done = typed("--older-than", "14w", "--batch", "20")
+    done = prune("--older-than", "14w", "--batch", "20")
 
     assert done.exit_code == 0
     last = done.output.splitlines()[-1]  # a slow machine says how far it is, before
     assert re.fullmatch(rf"{OLD_ORDERS} orders \(\d+ rows\) deleted in \d batches, and that was all\.", last)
-    assert typed("--older-than", "14w").output == "0 orders (0 rows) deleted in 0 batches, and that was all.\n"
+    assert prune("--older-than", "14w").output == "0 orders (0 rows) deleted in 0 batches, and that was all.\n"
 
 
 @pytest.mark.parametrize("content", ["some notes\n", "[1]\n", '{"a": 1}\n', "\n", "{", '{"saga_id": 5}\n{"saga', "\0"])
-def test_a_file_that_is_something_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_something_else_is_left_as_it_is(prune: Typed, tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes"
     path.write_text(content)
 
-    refused = typed("--older-than", "90d", "--archive", path)
+    refused = prune("--older-than", "90d", "--archive", path)
 
     if content == "{":  # as a crash may have left it
         assert refused.exit_code == 0
@@ -77,20 +62,22 @@ def test_a_file_that_is_something_else_is_left_as_it_is(tmp_path: Path, content:
 
 
 @pytest.mark.usefixtures("old")
-def test_a_file_that_cannot_be_written_is_said_before_anything_is_deleted(here: Runtime, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_deleted(
+    prune: Typed, here: Runtime, tmp_path: Path
+) -> None:
     for path in (".", "no/such/folder/orders.jsonl", "/proc/orders.jsonl"):
-        refused = typed("--older-than", "90d", "--archive", tmp_path / path)
+        refused = prune("--older-than", "90d", "--archive", tmp_path / path)
 
         assert refused.exit_code == 2
         assert "Nothing was deleted" in refused.output
     assert len(saga_ids(here)) == OLD_ORDERS
 
 
-def test_an_archive_that_another_writes_to_is_said(tmp_path: Path) -> None:
+def test_an_archive_that_another_writes_to_is_said(prune: Typed, tmp_path: Path) -> None:
     path = tmp_path / "orders.jsonl"
     with path.open("w") as another:
         fcntl.flock(another, fcntl.LOCK_EX)
-        refused = typed("--older-than", "90d", "--archive", path)
+        refused = prune("--older-than", "90d", "--archive", path)
 
     assert refused.exit_code == 2
     assert "is being written by another prune" in refused.output
@@ -98,7 +85,7 @@ def test_an_archive_that_another_writes_to_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("old")
 def test_an_archive_that_grows_full_deletes_nothing_more(
-    here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prune: Typed, here: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
 
@@ -111,7 +98,7 @@ def test_an_archive_that_grows_full_deletes_nothing_more(
     write = os.write
     monkeypatch.setattr(os, "write", full)
 
-    ended = typed("--older-than", "90d", "--archive", tmp_path / "orders.jsonl", "--batch", "5")
+    ended = prune("--older-than", "90d", "--archive", tmp_path / "orders.jsonl", "--batch", "5")
 
     assert ended.exit_code == 1
     assert "10 orders (" in ended.output
@@ -119,14 +106,14 @@ def test_an_archive_that_grows_full_deletes_nothing_more(
     assert len(saga_ids(here)) == OLD_ORDERS - 10
 
 
-def test_ctrl_c_ends_it_at_once_and_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_it_at_once_and_says_how_far_it_came(prune: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> Iterator[Batch]:
         yield Batch(5, 100)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(retention, "prune", interrupted)
 
-    ended = typed("--older-than", "90d")
+    ended = prune("--older-than", "90d")
 
     assert ended.exit_code == 130
     assert (

@@ -35,8 +35,12 @@ def statuses(found: Balance) -> tuple[BalanceStatus, BalanceStatus, BalanceStatu
 
 
 @both
-def test_a_completed_order_is_paid_handed_over_and_fetched(here: Runtime, pattern: Pattern) -> None:
-    found = balance_of(order(pattern))
+def test_a_completed_order_is_paid_handed_over_and_fetched(post: Post, pattern: Pattern) -> None:
+    placed = order(pattern)
+    assert balance_of(placed).status is BalanceStatus.PENDING, "while it moves nothing is said"
+    post.deliver_all()
+
+    found = balance_of(placed)
 
     assert (found.money.charged, found.money.refunded, found.money.net) == (TOTAL, NOTHING, TOTAL)
     assert (found.stock.reserved, found.stock.shipped, found.stock.held) == (3, 3, 0)
@@ -55,15 +59,10 @@ def test_a_compensated_order_leaves_nothing_behind(here: Runtime, pattern: Patte
 
 
 @both
-def test_a_charge_whose_answer_was_lost_is_seen_and_given_back(here: Runtime, pattern: Pattern) -> None:
-    found = balance_of(order(pattern, payments="timeout"))
+def test_a_stuck_order_says_what_is_still_out_until_it_is_given_back_by_hand(here: Runtime, pattern: Pattern) -> None:
+    placed = order(pattern, shipping="decline", payments="undo-fail:99")
 
-    assert (found.money.charged, found.money.net, found.status) == (TOTAL, NOTHING, BalanceStatus.BALANCED)
-
-
-@both
-def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -> None:
-    found = balance_of(order(pattern, shipping="decline", payments="undo-fail:99"))
+    found = balance_of(placed)
 
     assert (found.money.status, found.money.net) == (BalanceStatus.OUTSTANDING, TOTAL)
     assert found.parcel.status is BalanceStatus.BALANCED
@@ -71,15 +70,8 @@ def test_a_stuck_order_says_what_is_still_out(here: Runtime, pattern: Pattern) -
     conducted = pattern is Pattern.ORCHESTRATION
     assert found.stock.status is (BalanceStatus.OUTSTANDING if conducted else BalanceStatus.BALANCED)
     assert found.status is BalanceStatus.OUTSTANDING
-
-
-@both
-def test_money_given_back_by_hand_counts_as_given_back(here: Runtime, pattern: Pattern) -> None:
-    placed = order(pattern, shipping="decline", payments="undo-fail:99")
     sagas.skip(placed.saga_id, ManualCompletion(by="Ann"))
-
     found = balance_of(placed)
-
     assert (found.money.refunded, found.money.refunded_manually, found.money.net) == (NOTHING, TOTAL, NOTHING)
     assert found.status is BalanceStatus.BALANCED
 
@@ -94,16 +86,6 @@ def test_an_order_stuck_past_the_point_of_no_return_is_paid_and_not_handed_over(
 
     assert statuses(found) == (BalanceStatus.BALANCED, BalanceStatus.OUTSTANDING, BalanceStatus.BALANCED)
     assert (found.stock.held, found.compensating) == (3, False)
-
-
-@both
-def test_while_it_moves_nothing_is_said(post: Post, pattern: Pattern) -> None:
-    placed = order(pattern)
-    assert balance_of(placed).status is BalanceStatus.PENDING
-
-    post.deliver_all()
-
-    assert balance_of(placed).status is BalanceStatus.BALANCED
 
 
 @pytest.mark.parametrize(
@@ -123,13 +105,3 @@ def test_what_does_not_add_up_is_seen(here: Runtime, tampered: str, wrong: int) 
 
     assert [status is BalanceStatus.MISMATCH for status in statuses(found)] == [place == wrong for place in range(3)]
     assert found.status is BalanceStatus.MISMATCH
-
-
-def test_a_saga_about_no_order_has_no_ledger(here: Runtime) -> None:
-    placed = order(Pattern.ORCHESTRATION)
-    view = queries.saga(placed.saga_id)
-    with runtime.current().database.transaction() as session:
-        session.execute(text("DELETE FROM order_items"))
-        session.execute(text("DELETE FROM orders"))
-
-    assert reconciliation.of(view) is None

@@ -1,10 +1,15 @@
-"""A test client that sends forms as a browser does: with the token of the page that it has open."""
+"""A test client that sends forms as a browser does: with the token of the page that it has open; and a terminal."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
+from click.testing import Result
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
+
+Typed = Callable[..., Result]
+"""Types a command of ``python -m app`` in this process."""
 
 PASSWORD = "correct horse battery"
 

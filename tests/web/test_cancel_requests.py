@@ -3,13 +3,10 @@
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from flask.testing import FlaskClient
 
-from app.settings import Settings
-from cli import environment
-from cli.main import commands
 from tasks.gateways.carrier import SimulatedCarrier
+from tests.testkit.client import Typed
 from tests.testkit.messages import Post
 from tests.testkit.web import SEED_ORDER, get
 from tests.testkit.web import post as send
@@ -29,7 +26,7 @@ def choreographed(client: FlaskClient, held: Post) -> dict[str, Any]:
 
 
 def test_a_request_that_came_too_late_is_answered_as_requested_and_ends_with_the_reason(
-    client: FlaskClient, post: Post, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    client: FlaskClient, post: Post, monkeypatch: pytest.MonkeyPatch, typed: Typed
 ) -> None:
     placed = choreographed(client, post)
     order, saga = f"/api/v1/orders/{placed['order_id']}", f"/api/v1/sagas/{placed['saga_id']}"
@@ -62,9 +59,7 @@ def test_a_request_that_came_too_late_is_answered_as_requested_and_ends_with_the
     [told] = reply["data"]["sagas"]["nodes"]
     assert (told["status"], told["cancelReason"]) == ("completed", TOO_LATE)
     assert "too late, it was past the point of no return" in client.get(f"/sagas/{placed['saga_id']}").text
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setattr(environment, "configure_logging", lambda *_: None)  # it would outlive the test
-    assert TOO_LATE in CliRunner().invoke(commands, ["saga", "show", placed["saga_id"]]).stdout
+    assert TOO_LATE in typed("saga", "show", placed["saga_id"]).stdout
 
 
 @pytest.mark.parametrize("pattern", ["choreography", "orchestration"])

@@ -1,7 +1,6 @@
 """The catalogue in the browser: open to look at, kept by operators, and nothing counted twice."""
 
 import re
-from decimal import Decimal
 
 import pytest
 from werkzeug.test import TestResponse
@@ -107,21 +106,18 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(operato
             assert f'id="{field}-error"' in page.text
             assert 'value="3"' in page.text or field == "stock_quantity"
             assert ">Of course</textarea>" in page.text
-    path = "/catalogue/books/book-123/restock"
+    restock = "/catalogue/books/book-123/restock"
     for quantity in ("0", "-1", "1.5", "", "many", "1000001"):
-        page = operator.post(path, data={"quantity": quantity, "key": hidden(operator.get(path), "key")})
+        page = operator.post(restock, data={"quantity": quantity, "key": hidden(operator.get(restock), "key")})
         assert page.status_code == 422
         assert 'id="quantity-error"' in page.text
-    assert len(get(operator, "/api/v1/inventory")["books"]) == 6
-    assert stock(operator, "book-123")["received_stock"] == 5
-
-
-def test_a_key_that_is_not_ours_is_refused(operator: Browser) -> None:
-    for path in ("/catalogue/new/book", "/catalogue/new/category", "/catalogue/books/book-123/restock"):
-        for key in ("", "x" * 65, "\0", "a/b"):
-            page = operator.post(path, data={**BOOK, "quantity": "1", "key": key})
+    for path in ("/catalogue/new/book", "/catalogue/new/category", restock):
+        for no_key in ("", "x" * 65, "\0", "a/b"):
+            page = operator.post(path, data={**BOOK, "quantity": "1", "key": no_key})
             assert page.status_code == 422
             assert "Nothing was changed." in page.text
+    assert len(get(operator, "/api/v1/inventory")["books"]) == 6
+    assert stock(operator, "book-123")["received_stock"] == 5
 
 
 def test_changing_a_book_leaves_the_orders_that_were_placed_alone(operator: Browser) -> None:
@@ -159,9 +155,6 @@ def test_a_change_that_is_wrong_changes_nothing(operator: Browser) -> None:
         assert page.status_code == 422
         assert f'id="{field}-error"' in page.text
     assert stock(operator, "book-123")["price"] == 3500
-    assert change(operator, price="9999999999.99").status_code == 303
-    assert Decimal(str(stock(operator, "book-123")["price"])) == Decimal("9999999999.99")
-    assert 'value="9999999999.99"' in operator.get("/catalogue/books/book-123/change").text
 
 
 def test_a_delivery_is_counted_once_and_kept_with_a_name(operator: Browser) -> None:
@@ -185,17 +178,14 @@ def test_a_delivery_is_counted_once_and_kept_with_a_name(operator: Browser) -> N
 
 
 def test_a_delivery_that_is_told_twice_by_the_api_is_counted_once(client: Browser) -> None:
-    for _ in range(2):
-        answer = client.post(
-            "/api/v1/inventory/book-123/restock", json={"quantity": 5}, headers={"Idempotency-Key": "delivery-1"}
-        )
-        assert (answer.status_code, answer.get_json()["received_stock"]) == (200, 10)
-    other = client.post(
-        "/api/v1/inventory/book-456/restock", json={"quantity": 5}, headers={"Idempotency-Key": "delivery-1"}
-    )
+    known = {"Idempotency-Key": "delivery-1"}
+    restock = "/api/v1/inventory/{}/restock".format
+    answers = [client.post(restock("book-123"), json={"quantity": 5}, headers=known) for _ in range(2)]
+    other = client.post(restock("book-456"), json={"quantity": 5}, headers=known)
+
+    assert [(answer.status_code, answer.get_json()["received_stock"]) for answer in answers] == [(200, 10)] * 2
     assert other.status_code == 422
-    post(client, "/api/v1/inventory/book-123/restock", {"quantity": 5}, 200)
-    assert stock(client, "book-123")["received_stock"] == 15
+    assert post(client, restock("book-123"), {"quantity": 5}, 200)["received_stock"] == 15
 
 
 def test_names_do_not_reorder_the_text_around_them(client: Browser) -> None:

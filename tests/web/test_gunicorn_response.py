@@ -1,9 +1,7 @@
 """Head and body of an answer leave in one write, by gunicorn as it is set up here: nobody is killed between them."""
 
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ from gunicorn.config import Config
 from gunicorn.http import RequestParser
 from gunicorn.http.wsgi import FileWrapper
 
-from app.settings import ROOT, Settings
-from tests.testkit.processes import free_port, kill_group, listens, process_environment, spawn, wait_for
+from app.settings import ROOT
 from web.gunicorn_response import BufferedResponse
 
 
@@ -78,30 +75,6 @@ def test_a_head_without_a_body_leaves_at_the_end_and_that_of_a_file_before_it(tm
     begun.close()
     assert client.writes[0].endswith(b"\r\n\r\n")
     assert client.writes[1:] == [b"content"]
-
-
-@pytest.fixture
-def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
-    """Where gunicorn listens, set up as the project has it."""
-    here = settings.but(port=free_port())
-    bind = ["--bind", f"127.0.0.1:{here.port}", "--workers", "1", "--no-control-socket"]
-    command = [sys.executable, "-m", "gunicorn", "web:create_app()", *bind]
-    log = tmp_path / "log"
-    process = spawn(command, process_environment(here), log)
-    try:
-        wait_for(f"gunicorn, see {log}", lambda: listens(here.port))
-        yield here.port
-    finally:
-        kill_group(process)
-
-
-def test_a_client_reads_a_whole_answer_at_once(port: int) -> None:
-    for _ in range(300):
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
-        assert f"Content-Length: {len(body)}\r\n".encode() in head
-        assert body
 
 
 def test_the_parent_of_the_workers_knows_nothing_of_the_application() -> None:

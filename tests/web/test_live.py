@@ -11,7 +11,6 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_babel import get_locale
-from werkzeug.test import TestResponse
 
 import web.live.stream
 from app.errors import DatabaseUnavailable
@@ -27,6 +26,7 @@ from web.pages import saga as saga_page
 from workflows.read_side import versions
 
 LONG_AFTER = 60
+QUICK = StreamTimings(poll=0.005)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ def messages(text: str) -> list[Message]:
     return read
 
 
+def events(text: str) -> list[str]:
+    return [one.event for one in messages(text)]
+
+
+def snapshots(text: str) -> list[Message]:
+    return [one for one in messages(text) if one.event == "saga"]
+
+
 def streams_of(app: Flask) -> Live:
     return cast(Live, app.extensions["live"])
 
@@ -68,10 +76,6 @@ def listen(client: FlaskClient, saga_id: str, last_seen: str | None = None, quer
     answer = client.get(f"/sagas/{saga_id}/live{query}", headers={**seen, **headers})
     assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
     return answer.text
-
-
-def snapshots(text: str) -> list[Message]:
-    return [one for one in messages(text) if one.event == "saga"]
 
 
 @contextmanager
@@ -94,7 +98,7 @@ def test_whoever_comes_gets_the_whole_live_part_at_once(
 ) -> None:
     text = listen(client, saga_id)
 
-    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
+    assert events(text) == ["live", "words", "saga"]
     assert text.startswith("retry: 1000\n")
     assert Message("words", "Pending: create_order", None) in messages(text)
     (snapshot,) = snapshots(text)
@@ -105,8 +109,8 @@ def test_whoever_comes_gets_the_whole_live_part_at_once(
 
 def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient, live: Live, saga_id: str) -> None:
     (seen,) = snapshots(listen(client, saga_id))
-    assert [one.event for one in messages(listen(client, saga_id, seen.id))] == ["live"]
-    live.timings = StreamTimings(poll=0.005)
+    assert events(listen(client, saga_id, seen.id)) == ["live"]
+    live.timings = QUICK
 
     with opened(client, saga_id, seen.id) as stream:
         assert next(stream).event == "live"
@@ -118,33 +122,20 @@ def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient,
 def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
-    (seen,) = snapshots(listen(client, saga_id))
-    # the page says what it was made from, until the browser does
-    assert snapshots(listen(client, saga_id, query=f"?seen={seen.id}")) == []
-    assert len(snapshots(listen(client, saga_id, "older", query=f"?seen={seen.id}"))) == 1
+    page = client.get(f"/sagas/{saga_id}").text
+    assert "Pause updates" in page
+    assert '<noscript><meta http-equiv="refresh"' in page  # only without a script
+    found = re.search(r'data-live="/sagas/[^"]+/live(\?[^"]+)"', page)  # what the page was made from
+    assert found
+    assert snapshots(listen(client, saga_id, query=found[1])) == []
+    (seen,) = snapshots(listen(client, saga_id, "older", query=found[1]))
     sagas.cancel(saga_id)
 
     (news,) = snapshots(listen(client, saga_id, seen.id))
 
     assert news.id == versions.version(saga_id).tag != seen.id
     assert snapshots(listen(client, saga_id, "of another server")) == [news]
-
-
-def test_every_process_notices_what_another_did(
-    client: FlaskClient, live: Live, saga_id: str, settings: Settings
-) -> None:
-    live.timings = StreamTimings(poll=0.005)
-    elsewhere = create_app()
-    streams_of(elsewhere).timings = live.timings
-    (seen, other) = (client, elsewhere.test_client())
-
-    with opened(seen, saga_id) as first, opened(other, saga_id) as second:
-        before = {following(stream, "saga").id for stream in (first, second)}
-        sagas.cancel(saga_id)
-        after = {following(stream, "saga").id for stream in (first, second)}
-
-    assert (len(before), len(after)) == (1, 1)
-    assert before != after
+    assert snapshots(listen(client, saga_id, query=found[1])) == [news]
 
 
 def test_what_takes_longer_and_longer_is_shown_anew_and_silence_shows_that_it_lives(
@@ -165,14 +156,12 @@ def test_a_saga_that_has_ended_ends_its_stream_a_little_later_and_for_good(
     client: FlaskClient, clock: Clock, live: Live, order: dict[str, Any]
 ) -> None:
     ended = order["saga_id"]
-    text = listen(client, ended)
-    assert [one.event for one in messages(text)] == ["live", "words", "saga"]
-    assert [one.event for one in messages(listen(client, ended, snapshots(text)[0].id))] == ["live"]
+    assert events(listen(client, ended)) == ["live", "words", "saga"]
 
     clock.forward(LONG_AFTER)
 
     text = listen(client, ended)
-    assert [one.event for one in messages(text)] == ["live", "words", "saga", "end"]
+    assert events(text) == ["live", "words", "saga", "end"]
     again = client.get(f"/sagas/{ended}/live", headers={"Last-Event-ID": str(snapshots(text)[0].id)})
     assert (again.status_code, again.text) == (204, "")
     assert client.head(f"/sagas/{ended}/live?seen={versions.version(ended).tag}").status_code == 204
@@ -182,7 +171,7 @@ def test_a_saga_that_has_ended_ends_its_stream_a_little_later_and_for_good(
 def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) -> None:
     saga_id = post(client, "/api/v1/orders", STUCK)["saga_id"]
     clock.forward(LONG_AFTER)
-    live.timings = StreamTimings(poll=0.005)
+    live.timings = QUICK
 
     with opened(client, saga_id) as stream:
         assert following(stream, "words").data.startswith("Stuck")
@@ -190,19 +179,16 @@ def test_a_stuck_saga_stays_live(client: FlaskClient, clock: Clock, live: Live) 
         assert following(stream, "words").data == "Compensated"
 
 
-def test_an_unknown_saga_has_no_stream(client: FlaskClient) -> None:
-    for saga_id in (UNKNOWN_ID, "nothing", "%00"):
+def test_a_stream_is_announced_by_head_held_back_by_nobody_and_only_of_a_saga_that_exists(
+    client: FlaskClient, live: Live, saga_id: str
+) -> None:
+    assert client.head(f"/sagas/{saga_id}/live?seen={versions.version(saga_id).tag}").status_code == 200
+    headers = client.get(f"/sagas/{saga_id}/live").headers
+    assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
+
+    for unknown in (UNKNOWN_ID, "nothing", "%00"):
         for method in ("GET", "HEAD"):
-            assert client.open(f"/sagas/{saga_id}/live", method=method).status_code == 404
-
-
-def test_a_stream_is_announced_by_head_and_held_back_by_nobody(client: FlaskClient, live: Live, saga_id: str) -> None:
-    head = client.head(f"/sagas/{saga_id}/live?seen={versions.version(saga_id).tag}")
-    answer = client.get(f"/sagas/{saga_id}/live")
-
-    assert head.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Accel-Buffering"] == "no"
+            assert client.open(f"/sagas/{unknown}/live", method=method).status_code == 404
 
 
 # ---- the server's threads and connections
@@ -213,42 +199,33 @@ def crowded(here: Runtime, settings: Settings) -> FlaskClient:
     """A client of a server that has room for one stream."""
     here.close()
     app = create_app(settings.but(web_threads=3))
-    streams_of(app).timings = StreamTimings(poll=0.005)
+    streams_of(app).timings = QUICK
     return app.test_client()
 
 
 def test_who_finds_no_room_is_told_to_come_back_later_and_not_all_at_once(
-    crowded: FlaskClient, place_unsent: PlaceUnsent
+    crowded: FlaskClient, place_unsent: PlaceUnsent, settings: Settings
 ) -> None:
     saga_id = place_unsent(SEED_ORDER)["saga_id"]
+    ended = post(crowded, "/api/v1/orders", SEED_ORDER)["saga_id"]
 
     with opened(crowded, saga_id) as first:
         next(first)
         text = listen(crowded, saga_id)
         assert text.startswith("retry: 5000\n")
-        assert [one.event for one in messages(text)] == ["full", "words", "saga"]
-        again = listen(crowded, saga_id, snapshots(text)[0].id)
-        assert [one.event for one in messages(again)] == ["full"]
+        assert events(text) == ["full", "words", "saga"]
+        assert events(listen(crowded, saga_id, snapshots(text)[0].id)) == ["full"]
         streams_of(crowded.application).timings = StreamTimings(poll=0.005, retry_if_full=5, retry_spacing=20)
         later = [float(messages(listen(crowded, saga_id))[0].data) for _ in range(3)]
+        with pytest.MonkeyPatch.context() as patch:  # who finds no room learns of the end
+            patch.setattr(versions, "AFTERMATH", versions.AFTERMATH * 0)
+            assert events(listen(crowded, ended)) == ["full", "words", "saga", "end"]
 
     assert later == pytest.approx([25, 45, 65], abs=10)  # after the two that came before
     with opened(crowded, saga_id) as second:
         assert next(second).event == "live"
-
-
-def test_who_finds_no_room_learns_of_the_end(
-    crowded: FlaskClient, place_unsent: PlaceUnsent, settings: Settings
-) -> None:
-    busy = place_unsent(SEED_ORDER)["saga_id"]
-    ended = post(crowded, "/api/v1/orders", SEED_ORDER)["saga_id"]
-    with opened(crowded, busy) as first, pytest.MonkeyPatch.context() as patch:
-        next(first)
-        patch.setattr(versions, "AFTERMATH", versions.AFTERMATH * 0)
-        assert [one.event for one in messages(listen(crowded, ended))] == ["full", "words", "saga", "end"]
-
     of_one_thread = create_app(settings.but(web_threads=1)).test_client()
-    assert messages(listen(of_one_thread, busy))[0].event == "full"
+    assert events(listen(of_one_thread, saga_id))[0] == "full"
 
 
 def test_a_stream_that_waits_holds_no_connection_and_ends_when_the_process_does(
@@ -264,7 +241,7 @@ def test_a_stream_that_waits_holds_no_connection_and_ends_when_the_process_does(
 
 
 def test_a_stream_ends_when_its_reader_has_hung_up(client: FlaskClient, live: Live, saga_id: str) -> None:
-    live.timings = StreamTimings(poll=0.005)
+    live.timings = QUICK
     ours, theirs = socket.socketpair()
     with ours:
         answer = client.get(f"/sagas/{saga_id}/live", environ_base={"gunicorn.socket": ours}, buffered=False)
@@ -291,16 +268,12 @@ def test_asking_the_server_whether_a_client_hung_up_does_not_wait(timeout: float
     assert not disconnect_check({})()
 
 
-# ---- a database that does not answer
-
-
-def fault(_: str) -> versions.Version:
-    raise DatabaseUnavailable("away")
-
-
 def test_without_a_database_a_stream_ends_in_order_and_is_asked_for_again_later(
     crowded: FlaskClient, place_unsent: PlaceUnsent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fault(_: str) -> versions.Version:
+        raise DatabaseUnavailable("away")
+
     saga_id = place_unsent(SEED_ORDER)["saga_id"]
     for _ in range(2):  # the second finds the room that the first has left
         with opened(crowded, saga_id) as stream, pytest.MonkeyPatch.context() as patch:
@@ -326,26 +299,19 @@ def rendered_by(streams: Live, monkeypatch: pytest.MonkeyPatch, html: Callable[[
     return done
 
 
-def test_each_reader_is_answered_in_their_language(
+def test_each_reader_is_answered_in_their_language_and_with_nothing_else_of_theirs(
     client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rendered_by(live, monkeypatch, lambda: str(get_locale()))
+    rendered_by(live, monkeypatch, lambda: f"{get_locale()}, cookies: {len(request.cookies)}")
 
     def read(wanted: str) -> str:
         return snapshots(listen(client, saga_id, **{"Accept-Language": wanted}))[0].data
 
-    assert [read(wanted) for wanted in ("ja", "en", "ja")] == ["ja", "en", "ja"]
-    client.set_cookie("language", "ja")  # chosen on the page
-    assert read("en") == "ja"
-
-
-def test_nothing_of_one_reader_is_shown_to_another(
-    client: FlaskClient, live: Live, saga_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rendered_by(live, monkeypatch, lambda: f"cookies: {len(request.cookies)}")
+    ja, en = "ja, cookies: 0", "en, cookies: 0"
+    assert [read(wanted) for wanted in ("ja", "en", "ja")] == [ja, en, ja]
     client.set_cookie("session", "somebody")
-
-    assert snapshots(listen(client, saga_id))[0].data == "cookies: 0"
+    client.set_cookie("language", "ja")  # chosen on the page
+    assert read("en") == ja
 
 
 def test_what_many_watch_is_rendered_once_for_each_change(
@@ -353,15 +319,11 @@ def test_what_many_watch_is_rendered_once_for_each_change(
 ) -> None:
     monkeypatch.setattr(web.live.stream, "CACHE_TTL_SECONDS", math.inf)  # however long the six take
     done = rendered_by(live, monkeypatch, lambda: "page")
-    for _ in range(3):
-        listen(client, saga_id)
-    assert len(done) == 1
-
-    sagas.cancel(saga_id)
-    for _ in range(3):
-        listen(client, saga_id)
-
-    assert len(done) == 2
+    for changes in (1, 2):
+        for _ in range(3):
+            listen(client, saga_id)
+        assert len(done) == changes
+        sagas.cancel(saga_id)
 
 
 def test_a_message_of_many_lines_or_none_arrives_as_it_was() -> None:
@@ -370,18 +332,3 @@ def test_a_message_of_many_lines_or_none_arrives_as_it_was() -> None:
     assert messages(text) == [Message("saga", "a\nb\nc\n\n d\u2028e\n", "1")]
     assert text.startswith("retry: 2500\nid: 1\nevent: saga\ndata: a\n")
     assert messages(message("end").decode()) == [Message("end", "end", None)]
-
-
-# ---- the page
-
-
-def test_the_page_leads_to_what_it_does_not_show_yet(client: FlaskClient, live: Live, saga_id: str) -> None:
-    page: TestResponse = client.get(f"/sagas/{saga_id}")
-
-    assert "Pause updates" in page.text
-    assert '<noscript><meta http-equiv="refresh"' in page.text  # only without a script
-    found = re.search(r'data-live="/sagas/[^"]+/live(\?[^"]+)"', page.text)
-    assert found
-    assert snapshots(listen(client, saga_id, query=found[1])) == []
-    sagas.cancel(saga_id)
-    assert len(snapshots(listen(client, saga_id, query=found[1]))) == 1

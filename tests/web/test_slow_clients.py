@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import socket
 import struct
 import sys
@@ -9,14 +10,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.http_server import buffering_worker
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
-from app.runtime import Runtime
 from app.settings import Settings
-from tests.testkit.processes import free_port, kill_group, listens, process_environment, spawn, wait_for
+from tests.testkit.processes import free_port, listens, process_environment, running
 from tests.testkit.web import SEED_ORDER
 
 THREADS = 2
@@ -25,29 +26,29 @@ PATIENCE_SECONDS = 20
 LARGE = "/openapi/swagger/js/swagger-ui-bundle.js"
 
 
-@pytest.fixture(scope="module", params=["waitress", "gunicorn"])
-def server(
+@contextmanager
+def serving(command: str, folder: Path, **changes: Any) -> Iterator[int]:
+    """Run ``python -m command``, set up as the project has it; yields its port."""
+    settings = Settings(database_url=f"sqlite:///{folder / 'test.db'}", port=free_port(), **changes)
+    bind = ["--bind", f"127.0.0.1:{settings.port}", "--no-control-socket"] if command.startswith("gunicorn") else []
+    words = [sys.executable, "-m", *command.split(), *bind]
+    with running(words, process_environment(settings), folder / "log", lambda: listens(settings.port)):
+        yield settings.port
+
+
+SERVERS = {"waitress": "app run", "gunicorn": "gunicorn web:create_app()"}
+on_gunicorn = pytest.mark.parametrize("port", ["gunicorn"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def port(
     request: pytest.FixtureRequest, seeded_database: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, int]]:
-    """Each server with two threads: its name and its port."""
+) -> Iterator[int]:
+    """The port of each server, with two threads."""
     folder = tmp_path_factory.mktemp("slow")
-    (folder / "test.db").write_bytes(seeded_database.read_bytes())
-    settings = Settings(
-        database_url=f"sqlite:///{folder / 'test.db'}", broker_url="memory://", port=free_port(), web_threads=THREADS
-    )
-    gunicorn = ["gunicorn", "web:create_app()", "--bind", f"127.0.0.1:{settings.port}", "--no-control-socket"]
-    command = ["app", "run"] if request.param == "waitress" else gunicorn
-    process = spawn([sys.executable, "-m", *command], process_environment(settings), folder / "log")
-    try:
-        wait_for(f"the server, see {folder / 'log'}", lambda: listens(settings.port))
-        yield request.param, settings.port
-    finally:
-        kill_group(process)
-
-
-@pytest.fixture
-def port(server: tuple[str, int]) -> int:
-    return server[1]
+    shutil.copy(seeded_database, folder / "test.db")
+    with serving(SERVERS[request.param], folder, broker_url="memory://", web_threads=THREADS) as port:
+        yield port
 
 
 @contextmanager
@@ -108,9 +109,9 @@ def exchange(port: int, said: bytes, *more: bytes, hang_up: bool = False) -> byt
 ORDER = json.dumps(SEED_ORDER).encode()
 
 
-def order(*headers: str) -> bytes:
+def order(*headers: str, path: str = "/api/v1/orders", content_type: str = "application/json") -> bytes:
     """Return the head of a request for an order."""
-    lines = ["POST /api/v1/orders HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers, "", ""]
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {content_type}", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 
@@ -169,9 +170,21 @@ def test_a_request_that_comes_in_parts_is_answered_by_what_it_is_in_all(port: in
             assert answer.startswith(b"HTTP/1.1 " + status), (length, chunked)
     head = order(CHUNKED, "Connection: close")
     assert exchange(port, head, chunk(ORDER), b"0;x=y\r\nX-Checksum: z\r\n\r\n").startswith(b"HTTP/1.1 202 ")
-    for malformed in (b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"):
-        assert exchange(port, head + malformed).startswith(b"HTTP/1.1 400 ")
+    form = order(CHUNKED, "Connection: close", path="/place", content_type="application/x-www-form-urlencoded")
+    for begun in (head, form):
+        for malformed in (b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}zz0\r\n\r\n", b"-2\r\n{}\r\n"):
+            assert exchange(port, begun + malformed).startswith(b"HTTP/1.1 400 ")
     assert exchange(port, GET + b"\r\n" + GET + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 OK") == 2
+
+
+@on_gunicorn
+def test_a_client_reads_a_whole_answer_at_once(port: int) -> None:
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(GET + b"\r\n")
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}\r\n".encode() in head
+        assert body
 
 
 def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(port: int) -> None:
@@ -182,8 +195,7 @@ def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(port: int) -> Non
         assert b"HTTP/1.1 202 " in read_all(client)
 
 
-# waitress keeps what has come of a large body in a file
-@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+@on_gunicorn  # waitress keeps what has come of a large body in a file
 def test_what_is_kept_of_unfinished_requests_is_bounded_in_all(port: int) -> None:
     almost = order(f"Content-Length: {MAX_REQUEST_BODY_BYTES}") + b" " * (MAX_REQUEST_BODY_BYTES - 1)
 
@@ -209,48 +221,29 @@ def test_a_thread_reads_what_has_come_and_waits_for_no_more(monkeypatch: pytest.
     assert late.value.errno == errno.ECONNRESET, "gunicorn would log others with a traceback"
 
 
-# waitress passes on no request that has not come whole
-@pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
+@on_gunicorn  # waitress passes on no request that has not come whole
 def test_a_body_shorter_than_its_length_is_refused(port: int) -> None:
     answered = exchange(port, order("Content-Length: 500") + ORDER, hang_up=True)
 
     assert answered.startswith(b"HTTP/1.1 400 ")
 
 
-@pytest.fixture
-def failing_port(here: Runtime, tmp_path: Path) -> Iterator[int]:
-    """The port of a gunicorn whose answers break off, but for ``/pid``."""
-    settings = here.settings.but(port=free_port())
-    gunicorn = ["gunicorn", "tests.web.broken_stream:app", "--bind", f"127.0.0.1:{settings.port}"]
-    command = [sys.executable, "-m", *gunicorn, "--no-control-socket"]
-    process = spawn(command, process_environment(settings), tmp_path / "log")
-    try:
-        wait_for(f"the server, see {tmp_path / 'log'}", lambda: listens(settings.port))
-        yield settings.port
-    finally:
-        kill_group(process)
-
-
 def worker_of(port: int) -> bytes:
     return exchange(port, b"GET /pid HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").split()[-2]
 
 
-def test_an_answer_that_breaks_off_does_not_end_the_process(failing_port: int) -> None:
-    worker = worker_of(failing_port)
+def test_neither_an_answer_that_breaks_off_nor_a_client_that_asks_to_be_asked_and_goes_ends_the_process(
+    tmp_path: Path,
+) -> None:
+    with serving("gunicorn tests.web.broken_stream:app", tmp_path) as port:
+        worker = worker_of(port)
 
-    broken = exchange(failing_port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        broken = exchange(port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+                client.sendall(order("Content-Length: 10", "Expect: 100-continue"))
 
-    assert broken.startswith(b"HTTP/1.1 200")
-    assert not broken.endswith(b"0\r\n\r\n"), "the client must see that it is not whole"
-    assert worker_of(failing_port) == worker
-
-
-def test_a_client_that_asks_to_be_asked_and_goes_does_not_end_the_process(failing_port: int) -> None:
-    worker = worker_of(failing_port)
-
-    for _ in range(20):
-        with socket.create_connection(("127.0.0.1", failing_port), PATIENCE_SECONDS) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
-            client.sendall(order("Content-Length: 10", "Expect: 100-continue"))
-
-    assert worker_of(failing_port) == worker
+        assert broken.startswith(b"HTTP/1.1 200")
+        assert not broken.endswith(b"0\r\n\r\n"), "the client must see that it is not whole"
+        assert worker_of(port) == worker

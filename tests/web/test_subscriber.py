@@ -38,10 +38,6 @@ def settings(settings: Settings, private_redis: PrivateRedis) -> Settings:
     return settings.but(redis_url=private_redis.url)
 
 
-def await_that(true: Callable[[], bool]) -> None:
-    wait_for("what was announced", true)
-
-
 @pytest.fixture
 def live(flask_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Streams that look when they are told to, and else never where Redis delivers, and often where it does not."""
@@ -68,9 +64,9 @@ class Page:
 
     def wait(self, live: Live) -> None:
         """Return when the stream waits, and has no reason left to look; Redis must deliver."""
-        await_that(lambda: live.subscriber.connected)
+        wait_for("what was announced", lambda: live.subscriber.connected)
         before = self.rounds
-        await_that(lambda: self.rounds > before + 2)
+        wait_for("what was announced", lambda: self.rounds > before + 2)
 
     def _read(self) -> None:
         for chunk in self._answer.iter_encoded():
@@ -95,6 +91,7 @@ def open_page(client: FlaskClient, here: Runtime, live: Live) -> Iterator[Open]:
     here.stopping.set()
     for page in opened:
         page.reader.join(SOON)
+        assert not page.reader.is_alive(), "a stream ends when the process does, however long it would wait"
 
 
 def test_a_page_hears_nothing_of_other_sagas(
@@ -129,13 +126,13 @@ def test_every_web_process_hears_and_looks_now_and_then_all_the_same(
 
     sagas.cancel(saga_id)
 
-    await_that(lambda: all(page.words[-1] == "Compensated" for page in pages))
+    wait_for("what was announced", lambda: all(page.words[-1] == "Compensated" for page in pages))
     live.timings = replace(live.timings, connected_poll=BRIEFLY)
     page = open_page(saga_id)
     page.wait(live)
     with here.database.transaction() as session:  # not signalled, so it is not announced
         session.execute(text("UPDATE saga_instances SET status = 'compensating', current_step = 'reserve_stock'"))
-    await_that(lambda: "reserve_stock" in page.words[-1])
+    wait_for("what was announced", lambda: "reserve_stock" in page.words[-1])
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
@@ -157,7 +154,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
 
     private_redis.process.send_signal(way)
     sagas.cancel(saga_id)
-    await_that(lambda: page.words[-1] == "Compensated")
+    wait_for("what was announced", lambda: page.words[-1] == "Compensated")
     assert not live.subscriber.connected
 
     if way == signal.SIGKILL:
@@ -173,7 +170,7 @@ def test_a_page_goes_on_while_redis_is_away_and_hears_again_when_it_is_back(
         here.change_publisher.announce(unsent)  # for a moment it still leaves Redis alone
         return other.words[-1] == "Compensated"
 
-    await_that(heard)
+    wait_for("what was announced", heard)
 
 
 def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
@@ -184,25 +181,12 @@ def test_what_is_no_text_on_the_channel_makes_nobody_deaf(
     hears = subscriber.ChangeSubscriber(private_redis.url, stopping)
     speaker = redis_client.connect(private_redis.url)
     with hears.subscribe("a saga"):
-        await_that(lambda: hears.connected)
+        wait_for("what was announced", lambda: hears.connected)
         speaker.publish(CHANNEL, b"\xff")
-        await_that(lambda: not hears.connected)
-        await_that(lambda: hears.connected)
+        wait_for("what was announced", lambda: not hears.connected)
+        wait_for("what was announced", lambda: hears.connected)
     stopping.set()
     speaker.close()
-
-
-def test_streams_end_when_the_process_does(open_page: Open, here: Runtime, live: Live, saga_id: str) -> None:
-    page = open_page(saga_id)
-    page.wait(live)
-    live.timings = replace(live.timings, poll=NEVER)
-    rounds = page.rounds
-    await_that(lambda: page.rounds > rounds)
-
-    here.stopping.set()
-
-    page.reader.join(SOON)
-    assert not page.reader.is_alive()
 
 
 # ---- those who announce
@@ -238,10 +222,6 @@ def test_what_changed_last_is_announced_before_the_process_ends(private_redis: P
 
     ids = {word for message in heard if message and message["type"] == "message" for word in message["data"].split()}
     assert ids == {"one", "another"}
-
-
-def test_without_a_redis_nothing_is_announced(settings: Settings) -> None:
-    assert Runtime(settings.but(redis_url=None)).change_publisher is None
 
 
 def test_what_is_closed_while_it_waits_for_an_answer_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
