@@ -28,9 +28,10 @@ BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Invisible characters that Unicode classifies as letters or symbols: Hangul fillers, the blank Braille pattern."""
 
 
-def is_storable(text: str) -> bool:
-    """Return whether a text can be stored: PostgreSQL accepts neither NUL nor lone surrogates."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+def is_storable(text: str, max_length: int | None = None) -> bool:
+    """Return whether a text fits a column of this length: PostgreSQL accepts neither NUL nor lone surrogates."""
+    is_valid = "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return is_valid and (max_length is None or len(text) <= max_length)
 
 
 def is_blank(text: str) -> bool:

@@ -3,16 +3,18 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import TypeVar
 
 from pydantic import BaseModel, Field
 
 from app.errors import RequestError
 from durable_sagas.ids import new_id
 from tasks.inventory import Book
-from web.api.requests import NewCategory, NewProduct
 from web.fields import Amount, Delivered, Description, Id, OwnId, Title
 from web.problems import FieldError
 from workflows import catalogue
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,10})?", re.ASCII)
 _FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "etag")
@@ -56,39 +58,16 @@ def of_book(book: Book) -> dict[str, str]:
     return {**form_values({}), **values, "category_id": book.category_id or "", "etag": catalogue.etag(book)}
 
 
-def new_book(fields: Mapping[str, str]) -> NewProduct:
-    """Return the book that a form describes; without an id it gets the form's key. Raises ValidationError."""
-    return NewProduct.model_validate(
-        {
-            "name": fields["name"].strip(),
-            "description": fields["description"],
-            "price": _number(fields["price"]),
-            "category_id": fields["category_id"] or None,
-            "stock_quantity": _number(fields["stock_quantity"]),
-            "book_id": fields["book_id"].strip() or fields["key"],
-        }
-    )
-
-
-def changed_book(fields: Mapping[str, str]) -> ChangeBook:
-    """Return the changes to a book that a form describes. Raises ValidationError."""
-    values = {**fields, "name": fields["name"].strip(), "price": _number(fields["price"])}
-    return ChangeBook.model_validate({**values, "category_id": fields["category_id"] or None})
-
-
-def new_category(fields: Mapping[str, str]) -> NewCategory:
-    """Return the category that a form describes. Raises ValidationError."""
-    return NewCategory(name=fields["name"].strip(), description=fields["description"])
-
-
-def key_of(fields: Mapping[str, str]) -> str:
-    """Return the idempotency key of a form. Raises ValidationError."""
-    return HasIdempotencyKey.model_validate({"key": fields["key"]}).key
-
-
-def delivery(fields: Mapping[str, str]) -> TakeDelivery:
-    """Return the delivery that a form describes. Raises ValidationError."""
-    return TakeDelivery.model_validate({"quantity": _number(fields["quantity"]), "key": fields["key"]})
+def read(model: type[Model], fields: Mapping[str, str]) -> Model:
+    """Return the request that a form makes; a book without an id gets the form's key. Raises ValidationError."""
+    values: dict[str, object] = {
+        **fields,
+        "name": fields["name"].strip(),
+        "category_id": fields["category_id"] or None,
+        "book_id": fields["book_id"].strip() or fields["key"],
+        **{name: _number(fields[name]) for name in ("price", "stock_quantity", "quantity")},
+    }
+    return model.model_validate({name: values[name] for name in model.model_fields})
 
 
 def form_errors(errors: list[FieldError]) -> dict[str, str]:

@@ -11,10 +11,13 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, RequestError
 from durable_sagas.ids import new_id
+from tasks.inventory import Book
 from web import cursors, problems
+from web.api.requests import NewCategory, NewProduct
 from web.auth import operators
 from web.fields import MAX_ID_LENGTH, is_storable
 from web.forms import catalogue_form
+from web.forms.catalogue_form import ChangeBook, HasIdempotencyKey, TakeDelivery
 from workflows import catalogue
 from workflows.read_side import queries
 
@@ -32,7 +35,7 @@ Fields = dict[str, str]
 def index() -> Page:
     """Show the books of the shop, or of one category, ordered by id."""
     category_id = request.args.get("category", "")
-    selected = category_id if _may_be_an_id(category_id) else ""
+    selected = category_id if is_storable(category_id, MAX_ID_LENGTH) else ""
     after = cursors.text_position(request.args.get("cursor"))
     page = queries.books(category_id=selected or None, after=after, limit=BOOKS_ON_A_PAGE)
     return render_template(
@@ -48,7 +51,7 @@ def index() -> Page:
 @blueprint.get("/books/<book_id>")
 def show(book_id: str) -> Page:
     """Show a book, its stock, and its latest deliveries."""
-    book = queries.book(_known(book_id))
+    book = _book(book_id)
     return render_template(
         "catalogue/book.html",
         book=book,
@@ -64,7 +67,7 @@ def add_book() -> Page:
     """Put a new book on sale."""
 
     def add(fields: Fields) -> Page:
-        body = catalogue_form.new_book(fields)
+        body = catalogue_form.read(NewProduct, fields)
         try:
             book = catalogue.add_book(body.to_book())
         except Conflict:
@@ -82,8 +85,8 @@ def add_category() -> Page:
     """Open a new category."""
 
     def add(fields: Fields) -> Page:
-        body = catalogue_form.new_category(fields)
-        key = catalogue_form.key_of(fields)
+        body = catalogue_form.read(NewCategory, fields)
+        key = catalogue_form.read(HasIdempotencyKey, fields).key
         try:
             catalogue.add_category(body.name, body.description, category_id=key)
         except Conflict:
@@ -99,10 +102,10 @@ def add_category() -> Page:
 @login_required  # type: ignore[untyped-decorator]
 def change(book_id: str) -> Page:
     """Change a book's title, description, category and price."""
-    book = queries.book(_known(book_id))
+    book = _book(book_id)
 
     def change_it(fields: Fields) -> Page:
-        body = catalogue_form.changed_book(fields)
+        body = catalogue_form.read(ChangeBook, fields)
         catalogue.change_book(
             book_id,
             title=body.name,
@@ -120,10 +123,10 @@ def change(book_id: str) -> Page:
 @login_required  # type: ignore[untyped-decorator]
 def restock(book_id: str) -> Page:
     """Take delivery of new copies."""
-    book = queries.book(_known(book_id))
+    book = _book(book_id)
 
     def take(fields: Fields) -> Page:
-        body = catalogue_form.delivery(fields)
+        body = catalogue_form.read(TakeDelivery, fields)
         catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
         message = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
         return _done(message, book_id)
@@ -151,12 +154,8 @@ def _done(words: str, book_id: str) -> Page:
     return redirect(url_for("pages.catalogue.show", book_id=book_id), 303)
 
 
-def _known(book_id: str) -> str:
-    return book_id if _may_be_an_id(book_id) else "?"
-
-
-def _may_be_an_id(text: str) -> bool:
-    return len(text) <= MAX_ID_LENGTH and is_storable(text)
+def _book(book_id: str) -> Book:
+    return queries.book(book_id if is_storable(book_id, MAX_ID_LENGTH) else "?")
 
 
 def _categories() -> dict[str, dict[str, str]]:

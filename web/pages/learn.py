@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, make_response, render_template, request
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from pydantic import ValidationError
@@ -15,12 +15,11 @@ from durable_sagas.definition import SagaStatus
 from durable_sagas.ids import new_id
 from web import problems
 from web.forms import order_form
-from web.pages.shop import flash_if_replayed
+from web.pages.shop import redirect_to
 from web.saga_view.saga_types import WAYS
 from workflows import orders, scenarios
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
-from workflows.orders import PlacedOrder
 from workflows.read_side import comparison, queries
 from workflows.read_side.comparison import Pairs
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
@@ -135,19 +134,12 @@ def play(name: str) -> AnyResponse:
     except ValidationError as error:
         problems.raise_validation_problem(error)
     way = request.form.get("way", "")
-    if way == BOTH:
-        first, second = placed = [_place(scenario, saga_type, key) for saga_type in BOTH_WAYS]
-        flash_if_replayed(placed)
-        return redirect(url_for("pages.compare.show", first_id=first.saga_id, second_id=second.saga_id), 303)
-    if way not in SAGA_TYPES:
+    if way not in (*SAGA_TYPES, BOTH):
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
-    placed_one = _place(scenario, way, key)
-    flash_if_replayed([placed_one])
-    return redirect(url_for("pages.saga.show", saga_id=placed_one.saga_id), 303)
-
-
-def _place(scenario: Scenario, saga_type: str, key: str) -> PlacedOrder:
-    return orders.place(scenario.order(saga_type), f"{key}:{scenario.name}:{saga_type}")
+    saga_types = BOTH_WAYS if way == BOTH else (way,)
+    return redirect_to(
+        *(orders.place(scenario.order(saga_type), f"{key}:{name}:{saga_type}") for saga_type in saga_types)
+    )
 
 
 def _cards() -> list[Card]:

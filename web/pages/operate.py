@@ -39,7 +39,7 @@ def log_in() -> Page:
     if request.method == "GET":
         return redirect(onward, 303) if current_user.is_authenticated else _login(onward)
     name = request.form.get("name", "").strip()
-    if is_blank(name) or len(name) > MAX_NAME_LENGTH or not is_storable(name):
+    if is_blank(name) or not is_storable(name, MAX_NAME_LENGTH):
         return _login(onward, name, name=gettext("Enter your name, in 1 to 200 characters.")), 422
     if not operators.log_in(name, request.form.get("password", "")):
         return _login(onward, name, password=gettext("This is not the password.")), 403
@@ -73,7 +73,7 @@ def resume(saga_id: str) -> Page:
 def skip(saga_id: str) -> Page:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
-    if request.method == "POST" and (is_blank(note) or len(note) > MAX_NOTE_LENGTH or not is_storable(note)):
+    if request.method == "POST" and (is_blank(note) or not is_storable(note, MAX_NOTE_LENGTH)):
         error = gettext("Describe what was resolved manually, and why, in 1 to 5,000 characters.")
         return _show_preview(OperatorActionType.SKIP, saga_id, errors={"note": error}), 422
     if request.method == "POST" and not step:

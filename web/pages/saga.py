@@ -1,10 +1,9 @@
 """The page of one saga: its actions and compensations, what it waits for, and whether the order's ledger balances."""
 
 from flask import Blueprint, render_template
-from markupsafe import Markup
 
 from durable_sagas.definition import ACTIVE
-from web.saga_view.detail import SagaDetail, load
+from web.saga_view.detail import load
 from workflows.read_side import versions
 
 blueprint = Blueprint("saga", __name__, url_prefix="/sagas")
@@ -16,14 +15,9 @@ def show(saga_id: str) -> str:
     # read before the rest: otherwise a change between the two reads would be missed
     version = versions.version(saga_id)
     detail = load(saga_id)
-    active = detail.saga.status in ACTIVE
-    return render_template("saga.html", detail=detail, live=Markup(_live(detail)), active=active, version=version)  # noqa: S704
+    return render_template("saga.html", detail=detail, active=detail.saga.status in ACTIVE, version=version)
 
 
 def live_part(saga_id: str) -> str:
     """Return the part of the page that changes while the saga is active. Raises NotFound."""
-    return _live(load(saga_id))
-
-
-def _live(detail: SagaDetail) -> str:
-    return render_template("saga/live.html", detail=detail)
+    return render_template("saga/live.html", detail=load(saga_id))

@@ -127,14 +127,18 @@ def place_order() -> Page:
         return _refused(form, form.form_errors(problems.field_errors(error)), 422)
     except RequestError as refusal:
         return _refused(form, form.form_error(refusal), refusal.status)
-    flash_if_replayed([placed])
-    return redirect(url_for("pages.saga.show", saga_id=placed.saga_id), 303)
+    return redirect_to(placed)
 
 
-def flash_if_replayed(placed: Iterable[PlacedOrder]) -> None:
-    """Flash a notice if all of these orders had been placed by an earlier request."""
+def redirect_to(*placed: PlacedOrder) -> Response:
+    """Redirect to the saga of an order, or to the comparison of two; say so if an earlier request had placed them."""
     if all(order.replayed for order in placed):
         flash(gettext("This was sent before: you see the order that it placed, and no new order was placed."))
+    if len(placed) == 1:
+        address = url_for("pages.saga.show", saga_id=placed[0].saga_id)
+    else:
+        address = url_for("pages.compare.show", first_id=placed[0].saga_id, second_id=placed[1].saga_id)
+    return redirect(address, 303)
 
 
 def _place(form: OrderForm, key: str) -> PlacedOrder:
@@ -150,9 +154,7 @@ def _place_both(form: OrderForm, key: str) -> Page:
     except RequestError as refusal:
         errors = {**form.form_error(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, errors, refusal.status, placed=choreographed)
-    flash_if_replayed([choreographed, orchestrated])
-    first_id, second_id = orchestrated.saga_id, choreographed.saga_id
-    return redirect(url_for("pages.compare.show", first_id=first_id, second_id=second_id), 303)
+    return redirect_to(orchestrated, choreographed)
 
 
 def _refused(form: OrderForm, errors: Mapping[str, str], status: int, placed: PlacedOrder | None = None) -> Page:

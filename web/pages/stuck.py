@@ -106,20 +106,20 @@ def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
 
 def _outcome(first: str, last: str) -> dict[str, object]:
     by = request.args.get("by", "")
-    if not (is_uuid(first) and is_uuid(last)) or not 1 <= len(by) <= MAX_NAME_LENGTH or not is_storable(by):
+    if not (is_uuid(first) and is_uuid(last)) or not by or not is_storable(by, MAX_NAME_LENGTH):
         raise NotFound("nothing was resumed together under this address")
     return {"by": by, "resumed": saga_search.resumed_together(first, last, by, MAX_SHOWN), "most": MAX_SHOWN}
 
 
 def _step(step: str) -> str:
-    if len(step) > MAX_STEP_LENGTH or not is_storable(step):
+    if not is_storable(step, MAX_STEP_LENGTH):
         raise NotFound("there is no such step")
     return step
 
 
 def _error() -> str | None:
     error = request.args.get("error")
-    if error is not None and (len(error) > MAX_CLASS_LENGTH or not is_storable(error)):
+    if error is not None and not is_storable(error, MAX_CLASS_LENGTH):
         raise NotFound("there is no such class of error")
     return error
 
