@@ -126,28 +126,27 @@ def test_the_drawing_follows_the_live_registry(here: Runtime, monkeypatch: pytes
 
     drawing = sequence_diagram(said_in(placed))
 
-    assert drawing.lifelines[-1].service == "archive"
     shipped = drawing.events[-1]
-    assert [message.x2 for message in shipped.messages] == [drawing.lifelines[-1].x]
+    assert [message.x2 for message in shipped.messages] == [drawing.lifelines["archive"]]
+    assert max(drawing.lifelines.values()) == drawing.lifelines["archive"]
 
 
 def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtime) -> None:
     said = said_in(order(shipping="decline", payments="undo-fail:2"))
     drawing = sequence_diagram(said)
 
-    services = [line.service for line in drawing.lifelines]
-    assert services == ["orders", "inventory", "payments", "shipping", "notifications"]
-    chips = [message.chip for one in drawing.events for message in one.messages]
-    assert len(chips) == sum(len(one.deliveries) for one in said), "each subscriber has an arrow of its own"
-    assert {"✕ arrange shipping", "↶✓ refund payment ×3"} <= {chip.text for chip in chips}
+    assert list(drawing.lifelines) == ["orders", "inventory", "payments", "shipping", "notifications"]
+    messages = [message for one in drawing.events for message in one.messages]
+    assert len(messages) == sum(len(one.deliveries) for one in said), "each subscriber has an arrow of its own"
+    assert {"✕ arrange shipping", "↶✓ refund payment ×3"} <= {message.text for message in messages}
     assert heard(said, "ShippingFailed") == {
         "payments": (Outcome.ACTED, "refund_payment"),
         "inventory": (Outcome.ACTED, "release_stock"),
     }
-    widest = max(chip.width for chip in chips)
-    for line, following in pairwise(drawing.lifelines):
-        assert following.x - line.x > widest
-    ys = [y for one in drawing.events for y in (one.y, *(message.chip.y for message in one.messages))]
+    widest = max(message.chip_width for message in messages)
+    for x, following in pairwise(drawing.lifelines.values()):
+        assert following - x > widest
+    ys = [y for one in drawing.events for y in (one.y, *(message.chip_y for message in one.messages))]
     assert ys == sorted(ys)
     assert ys[-1] < drawing.height
-    assert all(line.x < drawing.width for line in drawing.lifelines)
+    assert all(x < drawing.width for x in drawing.lifelines.values())

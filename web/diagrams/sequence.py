@@ -1,6 +1,6 @@
 """Lay out a choreographed saga as a sequence diagram: a lifeline per service, and the events between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from web.diagrams.text import plain, width_of
@@ -19,34 +19,21 @@ SIZE, BOLD = 12, 13
 
 
 @dataclass(frozen=True)
-class Lifeline:
-    """The lifeline of a service."""
-
-    x: float
-    service: str
-
-
-@dataclass(frozen=True)
-class Chip:
-    """A service's reaction to an event; ``description`` describes it in words."""
-
-    x: float
-    y: float
-    width: float
-    text: str
-    style: str
-    description: str
-
-
-@dataclass(frozen=True)
 class MessageArrow:
-    """An event's delivery to one subscriber; ``to_self`` if the subscriber is also the publisher."""
+    """An event's delivery to one subscriber, with a chip below it on the subscriber's reaction.
+
+    It leads back to its own lifeline if the subscriber is also the publisher.
+    """
 
     x1: float
     x2: float
     y: float
-    to_self: bool
-    chip: Chip
+    chip_y: float
+    chip_width: float
+    text: str
+    style: str
+    description: str
+    """The reaction in words."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +51,29 @@ class EventBox:
 
 @dataclass(frozen=True)
 class SequenceDiagram:
-    """The whole diagram."""
+    """The whole diagram; ``lifelines`` are the positions of the services."""
 
     width: float
     height: float
-    lifelines: Sequence[Lifeline]
+    lifelines: Mapping[str, float]
     events: Sequence[EventBox]
 
 
 def sequence_diagram(published: Sequence[PublishedEvent]) -> SequenceDiagram:
     """Lay out a saga's events from top to bottom, in the order in which they were recorded."""
-    column = max([MIN_WIDTH, *(width_of(text, SIZE) + 18 for text in _texts(published))]) + GAP
-    services = _services(published)
+    texts = [_title(event) + " " for event in published]
+    texts += [_words(delivery) for event in published for delivery in event.deliveries]
+    column = max([MIN_WIDTH, *(width_of(text, SIZE) + 18 for text in texts)]) + GAP
+    # in order of occurrence: the publisher of the first event is on the left
+    services = dict.fromkeys(
+        service for event in published for service in (event.service, *(each.service for each in event.deliveries))
+    )
     places = {service: GUTTER + column * (index + 0.5) for index, service in enumerate(services)}
     boxes, y = [], TOP
     for event in published:
         box, y = _event_box(event, published[0], places, y)
         boxes.append(box)
-    lifelines = [Lifeline(x, service) for service, x in places.items()]
-    return SequenceDiagram(GUTTER + column * len(services) + MARGIN, y + MARGIN, lifelines, boxes)
+    return SequenceDiagram(GUTTER + column * len(services) + MARGIN, y + MARGIN, places, boxes)
 
 
 def mark_of(delivery: EventDelivery) -> Mark:
@@ -99,22 +90,6 @@ _MARKS = {
     Outcome.PENDING: icons.PENDING,
     Outcome.NOTIFIED: icons.NOTIFIED,
 }
-
-
-def _services(published: Sequence[PublishedEvent]) -> list[str]:
-    # in order of occurrence: the publisher of the first event is on the left
-    found = [
-        service
-        for event in published
-        for service in (event.service, *(delivery.service for delivery in event.deliveries))
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _texts(published: Sequence[PublishedEvent]) -> list[str]:
-    return [_title(event) + " " for event in published] + [
-        _words(delivery) for event in published for delivery in event.deliveries
-    ]
 
 
 def _title(published: PublishedEvent) -> str:
@@ -156,5 +131,4 @@ def _event_box(
 def _message(delivery: EventDelivery, x1: float, x2: float, y: float) -> MessageArrow:
     text, mark = _words(delivery), mark_of(delivery)
     description = f"{delivery.task_name}: {mark.word}"
-    chip = Chip(x2, y + 14, width_of(text, SIZE) + 14, text, mark.style, description)
-    return MessageArrow(x1, x2, y + 9, x1 == x2, chip)
+    return MessageArrow(x1, x2, y + 9, y + 14, width_of(text, SIZE) + 14, text, mark.style, description)

@@ -72,8 +72,10 @@ def step_diagram(saga: SagaInstance, operations: Sequence[HistoryEntry], plan: S
     by_operation = {logged.key: logged for logged in operations}
     compensating = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
     drawn = _Drawn(saga, by_operation, compensating, _column(plan, operations))
-    actions = [drawn.action(index, step) for index, step in enumerate(plan)]
-    compensations = {index: drawn.compensation(index, step) for index, step in enumerate(plan) if step.compensation}
+    actions = [drawn.box(index, step, Operation.ACTION) for index, step in enumerate(plan)]
+    compensations = {
+        index: drawn.box(index, step, Operation.COMPENSATION) for index, step in enumerate(plan) if step.compensation
+    }
     pivots = [box.x + box.width + GAP / 2 for box, step in zip(actions, plan, strict=True) if step.pivot]
     return StepDiagram(
         width=2 * MARGIN + len(plan) * (drawn.width + GAP) - GAP,
@@ -99,43 +101,32 @@ class _Drawn:
     compensating: bool
     width: float
 
-    def action(self, index: int, step: PlannedStep) -> Box:
-        """Return the box of a step's action."""
-        return self._box(index, ACTION_Y, ACTION_HEIGHT, step.name, step.service, (step.name, Operation.ACTION))
-
-    def compensation(self, index: int, step: PlannedStep) -> Box:
-        """Return the box of a step's compensation."""
-        title = step.compensation or step.name
-        return self._box(index, COMPENSATION_Y, COMPENSATION_HEIGHT, title, None, (step.name, Operation.COMPENSATION))
-
-    def _box(
-        self, index: int, y: float, height: float, title: str, service: str | None, key: tuple[str, Operation]
-    ) -> Box:
-        logged = self.by_operation.get(key)
-        is_current = self.saga.current_step == key[0] and self.compensating == (key[1] is Operation.COMPENSATION)
+    def box(self, index: int, step: PlannedStep, operation: Operation) -> Box:
+        """Return the box of a step's action, or of its compensation."""
+        is_action = operation is Operation.ACTION
+        logged = self.by_operation.get((step.name, operation))
+        is_current = self.saga.current_step == step.name and self.compensating is not is_action
         return Box(
             x=MARGIN + index * (self.width + GAP),
-            y=y,
+            y=ACTION_Y if is_action else COMPENSATION_Y,
             width=self.width,
-            height=height,
-            title=plain(title),
-            service=service,
-            mark=self._mark(key, logged, is_current),
+            height=ACTION_HEIGHT if is_action else COMPENSATION_HEIGHT,
+            title=plain(step.name if is_action else step.compensation or step.name),
+            service=step.service if is_action else None,
+            mark=self._mark(step, is_action, logged, is_current),
             attempts=logged.attempts if logged else 0,
             max_attempts=logged.max_attempts if logged and logged.retry_at else None,
             current=is_current,
         )
 
-    def _mark(self, key: tuple[str, Operation], logged: HistoryEntry | None, is_current: bool) -> Mark:
+    def _mark(self, step: PlannedStep, is_action: bool, logged: HistoryEntry | None, is_current: bool) -> Mark:
         if is_current and self.saga.status == SagaStatus.STUCK:
             return icons.STUCK
         if logged:
             return icons.of_operation(logged)
-        if key[1] is Operation.ACTION:
-            return (
-                icons.NOT_REACHED if self.compensating or self.saga.status == SagaStatus.COMPENSATED else icons.PENDING
-            )
-        pending = self.compensating and (key[0], Operation.ACTION) in self.by_operation
+        if is_action:
+            return icons.NOT_REACHED if self.compensating else icons.PENDING
+        pending = self.compensating and (step.name, Operation.ACTION) in self.by_operation
         return icons.PENDING if pending else icons.NOT_NEEDED
 
 

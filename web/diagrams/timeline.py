@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 
 from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus, StepStatus
 from durable_sagas.models import OperatorAction, SagaInstance
@@ -21,7 +22,7 @@ BOTTOM = 26.0
 BESIDE = 190.0
 """The space for labels on the right of the axis."""
 LABEL_SIZE = 12
-WAIT, BARE = "wait", "bare"
+WAIT = "wait"
 
 
 @dataclass(frozen=True)
@@ -80,31 +81,21 @@ class Tick:
 
     x: float
     text: str
-    anchor: str = "middle"
-
-
-@dataclass(frozen=True)
-class Idle:
-    """A shortened period of the axis, and its label."""
-
-    x: float
-    width: float
-    text: str
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The whole diagram. ``compensation_start`` is when it began to compensate; ``now`` is set while it is active."""
+    """The whole diagram. ``now`` is set while the saga is active, ``compensation_start`` once it has turned back."""
 
     width: float
     height: float
     left: float
     right: float
     rows: Sequence[Row]
-    compensation_start: Tick | None
-    now: Tick | None
+    compensation_start: float | None
+    now: float | None
     ticks: Sequence[Tick]
-    idle: Sequence[Idle]
+    idle: Sequence[Cut]
     operator_actions: Sequence[Tick]
     scale: float
     """Pixels per second; see web.diagrams.axis."""
@@ -124,31 +115,36 @@ def timeline(
 
     It fits the page's width unless ``scale`` sets the pixels per second.
     """
+    active = saga.status in ACTIVE
+    turned_at = next(
+        (reached["at"] for reached in saga.state_history if reached["state"] == COMPENSATION_STARTED), None
+    )
+    turns = [datetime.fromisoformat(turned_at)] if turned_at else []
+    retries = [logged.retry_at for logged in operations if logged.retry_at]
     spans = [_span(attempt, now) for logged in operations for attempt in logged.tries()]
-    spans += [(due, now) for logged in operations if (due := logged.retry_at) and due < now]
-    compensation_started_at = _compensation_started_at(saga)
-    marked = [*_marked(saga, operations, compensation_started_at, now), *(act.at for act in operator_actions)]
-    drawn = _Drawn(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
-    rows = drawn.rows(operations, plan)
+    spans += [(due, now) for due in retries if due < now]
+    end = max(now, saga.created_at) if active else saga.updated_at
+    marked = [saga.created_at, end, *turns, *retries, *(act.at for act in operator_actions)]
+    layout = _Layout(saga, axis(spans, marked, GUTTER, PLOT, scale), now)
+    x, right = layout.axis.x, layout.axis.end
+    rows = layout.rows(operations, plan)
+    below = TOP + sum(map(_height, rows))
+    acts = [Tick(x(act.at), act.by) for act in operator_actions]
     labels = [lane.label for row in rows for lane in row.lanes if lane.label]
     ends = [label.x + width_of(label.text, LABEL_SIZE) for label in labels if label.anchor == "start"]
-    below = TOP + sum(_height(row) for row in rows)
-    operator_ticks = [Tick(drawn.axis.x(act.at), act.by) for act in operator_actions]
-    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in operator_ticks]
+    ends += [tick.x + 18 + width_of(tick.text, LABEL_SIZE) for tick in acts]
     return Timeline(
-        width=max([drawn.axis.end + 60, *ends]) + MARGIN,
-        height=below + (LANE + 8 if operator_actions else 0) + BOTTOM,
+        width=max([right + 60, *ends]) + MARGIN,
+        height=below + (LANE + 8 if acts else 0) + BOTTOM,
         left=GUTTER,
-        right=drawn.axis.end,
+        right=right,
         rows=rows,
-        compensation_start=Tick(drawn.axis.x(compensation_started_at), _("compensation starts"))
-        if compensation_started_at
-        else None,
-        now=Tick(drawn.axis.x(now), _("now")) if saga.status in ACTIVE else None,
-        ticks=drawn.ticks(compensation_started_at),
-        idle=[Idle(cut.x, cut.width, _idle(cut)) for cut in drawn.axis.cuts],
-        operator_actions=operator_ticks,
-        scale=drawn.axis.scale,
+        compensation_start=x(turns[0]) if turns else None,
+        now=x(now) if active else None,
+        ticks=_ticks(layout.axis, [saga.created_at, *turns, layout.axis.moments[-1]]),
+        idle=layout.axis.cuts,
+        operator_actions=acts,
+        scale=layout.axis.scale,
         operator_actions_y=below + LANE / 2 + 4,
     )
 
@@ -157,109 +153,61 @@ def _span(attempt: LoggedAttempt, now: datetime) -> tuple[datetime, datetime]:
     return attempt.started_at, max(attempt.finished_at or now, attempt.started_at)
 
 
-def _marked(
-    saga: SagaInstance, operations: Iterable[HistoryEntry], compensation_started_at: datetime | None, now: datetime
-) -> list[datetime]:
-    marked = [saga.created_at, *([compensation_started_at] if compensation_started_at else [])]
-    if saga.status in ACTIVE:
-        marked.append(max(now, saga.created_at))
-    else:
-        marked.append(saga.updated_at)
-    return marked + [due for logged in operations if (due := logged.retry_at)]
-
-
-def _compensation_started_at(saga: SagaInstance) -> datetime | None:
-    return next(
-        (
-            datetime.fromisoformat(reached["at"])
-            for reached in saga.state_history
-            if reached["state"] == COMPENSATION_STARTED
-        ),
-        None,
-    )
-
-
-def _idle(cut: Cut) -> str:
-    return _("cut: %(time)s idle", time=duration(cut.seconds))
-
-
 def _height(row: Row) -> float:
     return ROW if len(row.lanes) > 1 else ROW - LANE
 
 
+def _ticks(drawn: Axis, moments: Sequence[datetime]) -> list[Tick]:
+    """Return ticks labelled with the time since the first moment, without those that are too close to another."""
+    ticks: list[Tick] = []
+    for moment in moments:
+        text = f"+{duration((moment - moments[0]).total_seconds())}" if moment > moments[0] else "0"
+        if not ticks or drawn.x(moment) - ticks[-1].x > width_of(text, 11) + 12:
+            ticks.append(Tick(drawn.x(moment), text))
+    return ticks
+
+
 @dataclass(frozen=True)
-class _Drawn:
+class _Layout:
     saga: SagaInstance
     axis: Axis
     now: datetime
 
     def rows(self, operations: Sequence[HistoryEntry], plan: Sequence[PlannedStep]) -> list[Row]:
         """Return a row for every step, in the order of ``plan``."""
-        by_operation = {logged.key: logged for logged in operations}
-        compensated = {logged.step for logged in operations if logged.operation is Operation.COMPENSATION}
+        logged = {entry.key: entry for entry in operations}
         rows: list[Row] = []
         y = TOP
         for step in plan:
-            action = self._lane(y, plain(step.name), by_operation.get((step.name, Operation.ACTION)), False)
-            lanes = [action]
-            if step.compensation or step.name in compensated:
-                title = (
-                    plain(step.compensation) if step.compensation else _("compensate %(step)s", step=plain(step.name))
-                )
-                lanes.append(self._lane(y + LANE, title, by_operation.get((step.name, Operation.COMPENSATION)), True))
+            lanes = [self._lane(y, plain(step.name), logged.get((step.name, Operation.ACTION)), False)]
+            compensation = logged.get((step.name, Operation.COMPENSATION))
+            if step.compensation or compensation:
+                name = step.compensation
+                title = plain(name) if name else _("compensate %(step)s", step=plain(step.name))
+                lanes.append(self._lane(y + LANE, title, compensation, True))
             rows.append(Row(y, step.service, lanes))
             y += _height(rows[-1])
         return rows
 
-    def ticks(self, compensation_started_at: datetime | None) -> list[Tick]:
-        """Return ticks for the start, the start of compensation and the end, labelled with the elapsed time."""
-        started_at = self.saga.created_at
-        shown = [(self.axis.x(started_at), started_at), (self.axis.end, self.axis.moments[-1])]
-        if compensation_started_at:
-            shown.insert(1, (self.axis.x(compensation_started_at), compensation_started_at))
-        ticks: list[Tick] = []
-        for x, moment in shown:
-            text = f"+{duration((moment - started_at).total_seconds())}" if moment > started_at else "0"
-            if not ticks or x - ticks[-1].x > width_of(text, 11) + 12:
-                ticks.append(Tick(x, text))
-        return ticks
-
     def _lane(self, y: float, title: str, logged: HistoryEntry | None, is_compensation: bool) -> Lane:
-        if logged is None:
-            return Lane(y, title, is_compensation, [], None)
-        segments = list(self._segments(logged))
-        return Lane(y, title, is_compensation, segments, self._label(logged, segments))
+        segments = list(self._segments(logged)) if logged else []
+        return Lane(y, title, is_compensation, segments, self._label(logged, segments) if logged else None)
 
     def _segments(self, logged: HistoryEntry) -> Iterable[Segment]:
         tries = logged.tries()
-        next_attempts: list[LoggedAttempt | None] = [*tries[1:], None]
-        for attempt, next_attempt in zip(tries, next_attempts, strict=True):
-            yield self._attempt(logged, attempt)
-            if attempt.finished_at and (next_attempt or logged.retry_at):
-                until = next_attempt.started_at if next_attempt else logged.retry_at
-                if until and until > attempt.finished_at:
-                    yield self._wait(attempt.finished_at, until, attempt.number + 1)
+        for attempt, next_attempt in zip_longest(tries, tries[1:]):
+            mark = icons.of_attempt(attempt)
+            yield self._segment(*_span(attempt, self.now), mark.style, _description(attempt, mark))
+            until = next_attempt.started_at if next_attempt else logged.retry_at
+            if attempt.finished_at and until and until > attempt.finished_at:
+                waited = duration((until - attempt.finished_at).total_seconds())
+                description = _("%(time)s of waiting for attempt %(n)s", time=waited, n=attempt.number + 1)
+                yield self._segment(attempt.finished_at, until, WAIT, description)
         if logged.retry_at and logged.retry_at < self.now:
             mark = icons.running(logged.operation)
-            yield self._drawn(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
+            yield self._segment(logged.retry_at, self.now, mark.style, f"{logged.attempts + 1}: {mark.word}")
 
-    def _attempt(self, logged: HistoryEntry, attempt: LoggedAttempt) -> Segment:
-        mark = icons.of_attempt(attempt)
-        duration_text = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
-        parts = [
-            _("attempt %(n)s", n=attempt.number) if attempt.number else plain(logged.step),
-            str(mark.word),
-            duration_text,
-        ]
-        description = ", ".join(word for word in parts if word)
-        start, end = _span(attempt, self.now)
-        return self._drawn(start, end, mark.style, f"{description}: {attempt.error}" if attempt.error else description)
-
-    def _wait(self, start: datetime, end: datetime, number: int) -> Segment:
-        seconds = duration((end - start).total_seconds())
-        return self._drawn(start, end, WAIT, _("%(time)s of waiting for attempt %(n)s", time=seconds, n=number))
-
-    def _drawn(self, start: datetime, end: datetime, style: str, description: str) -> Segment:
+    def _segment(self, start: datetime, end: datetime, style: str, description: str) -> Segment:
         x = self.axis.x(start)
         min_width = 0.0 if style == WAIT else 4.0
         return Segment(x, max(self.axis.x(end) - x, min_width), style, description)
@@ -267,13 +215,12 @@ class _Drawn:
     def _label(self, logged: HistoryEntry, segments: Sequence[Segment]) -> Label:
         mark = self._mark(logged)
         text = f"{mark.glyph} {self._words(logged, mark)}"
-        last = segments[-1] if segments else Segment(GUTTER, 0, BARE, "")
-        first = segments[0] if segments else last
         text_width = width_of(text, LABEL_SIZE)
-        right = last.x + last.width + 6
-        if right + text_width > self.axis.end + BESIDE and first.x - 6 - text_width > GUTTER:
-            return Label(first.x - 6, "end", text, mark.style)
-        return Label(right, "start", text, mark.style)
+        left = segments[0].x if segments else GUTTER
+        right = segments[-1].x + segments[-1].width if segments else GUTTER
+        if right + 6 + text_width > self.axis.end + BESIDE and left - 6 - text_width > GUTTER:
+            return Label(left - 6, "end", text, mark.style)
+        return Label(right + 6, "start", text, mark.style)
 
     def _mark(self, logged: HistoryEntry) -> Mark:
         if logged.retry_at and logged.retry_at <= self.now and logged.status == StepStatus.RETRYING:
@@ -299,3 +246,10 @@ class _Drawn:
         duration_text = duration(((logged.finished_at or self.now) - logged.started_at).total_seconds())
         word = "" if mark in (icons.DONE, icons.COMPENSATED, icons.STUCK) else str(mark.word)
         return " · ".join(part for part in (word, duration_text, attempts) if part)
+
+
+def _description(attempt: LoggedAttempt, mark: Mark) -> str:
+    name = _("attempt %(n)s", n=attempt.number) if attempt.number else plain(attempt.step)
+    took = duration((attempt.milliseconds or 0) / 1000) if attempt.finished_at else ""
+    description = ", ".join(part for part in (name, str(mark.word), took) if part)
+    return f"{description}: {attempt.error}" if attempt.error else description

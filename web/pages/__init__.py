@@ -21,6 +21,8 @@ SITE = (
 )
 """The navigation links of every page: endpoint and label."""
 
+blueprint.add_app_template_filter(duration)
+
 
 @blueprint.app_template_filter("isolated")
 def isolated(name: str) -> Markup:
@@ -34,6 +36,5 @@ def _vocabulary() -> dict[str, object]:
         "saga_mark": icons.of_saga,
         "operation_mark": icons.of_operation,
         "delivery_mark": sequence.mark_of,
-        "duration": duration,
         "site_pages": lambda: SITE,
     }
