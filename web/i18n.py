@@ -3,6 +3,7 @@
 from babel import Locale
 from flask import Blueprint, Flask, Response, redirect, request, url_for
 from flask_babel import Babel, get_locale, gettext
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from app.errors import NotFound
 from web.fields import own_path
@@ -34,13 +35,13 @@ def translate(text: str, **values: object) -> str:
 
 
 @blueprint.post("/language/<name>")
-def choose(name: str) -> Response:
+def choose(name: str) -> WerkzeugResponse:
     """Store the user's choice in a cookie, and redirect back to the page."""
     if name not in LANGUAGES:
         raise NotFound(f"there are no pages in {name}")
     response = redirect(own_path(request.form.get("back", "")) or url_for("pages.shop.home"), 303)
     response.set_cookie(COOKIE, name, max_age=A_YEAR, samesite="Lax", httponly=True, secure=request.is_secure)
-    return Response(response.response, response.status, response.headers)
+    return response
 
 
 def _by_own_name() -> dict[str, str]:

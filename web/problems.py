@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,8 @@ from web import problem_types
 from web.problem_types import PRICE_DIFFERS, ProblemType
 
 logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=BaseModel)
 
 DATABASE_SILENT = "the database does not answer, try again"
 UNEXPECTED = "something went wrong here; it has been logged"
@@ -68,15 +70,20 @@ def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
     }
 
 
+def validated(model: type[Model], values: object) -> Model:
+    """Return the validated model of these values. Raises ValidationProblem."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise_validation_problem(error)
+
+
 def raise_validation_problem(error: ValidationError) -> NoReturn:
-    """Raise pydantic's errors as ValidationProblem."""
-    raise ValidationProblem(field_errors(error)) from error
-
-
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """Return pydantic's errors with the client's field names."""
+    """Raise pydantic's errors as ValidationProblem, with the client's field names."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [FieldError(field=".".join(map(str, one["loc"])), reason=_reason(one["type"], one["msg"])) for one in found]
+    raise ValidationProblem(
+        [FieldError(field=".".join(map(str, one["loc"])), reason=_reason(one["type"], one["msg"])) for one in found]
+    ) from error
 
 
 def register(app: Flask) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Self, TypeVar
@@ -14,6 +15,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user, logou
 from flask_openapi3.models.security_scheme import SecurityScheme
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import TooManyRequests
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from app import runtime
 from app.errors import DatabaseUnavailable, Unauthorized
@@ -52,13 +54,13 @@ View = TypeVar("View", bound=Callable[..., Any])
 _tokens = HTTPTokenAuth("Bearer", realm="CloudMart operators")
 
 
+@dataclass(eq=False)
 class Operator(UserMixin):  # type: ignore[misc]
     """A logged-in operator, identified by the name entered; valid as long as the password stays the same."""
 
-    def __init__(self, name: str, since: int, fingerprint: str) -> None:
-        self.name = name
-        self.since = since
-        self.fingerprint = fingerprint
+    name: str
+    since: int
+    fingerprint: str
 
     def get_id(self) -> str:
         """Return the value that the session stores."""
@@ -135,8 +137,8 @@ def require_operator() -> None:
     """
     settings = runtime.current().settings
     if settings.operator_token is not None:
-        given = _tokens.get_auth()
-        if given is None or not _equal(given.token or "", settings.operator_token.get_secret_value()):
+        given, expected = _tokens.get_auth(), settings.operator_token.get_secret_value().encode()
+        if given is None or not compare_digest((given.token or "").encode(errors="surrogateescape"), expected):
             raise Unauthorized("this is an operator's call: send Authorization: Bearer and the OPERATOR_TOKEN")
     elif not (settings.private and _comes_from_this_machine()):
         raise Unauthorized("this is an operator's call, and no OPERATOR_TOKEN is set here: set one, and send it")
@@ -165,9 +167,9 @@ def _comes_from_this_machine() -> bool:
     return is_loopback(request.remote_addr or "") and not any(name in request.headers for name in FORWARDED)
 
 
-def _to_login() -> Response:
+def _to_login() -> WerkzeugResponse:
     target = request.full_path.rstrip("?") if request.method in SAFE else request.path
-    return _plain(redirect(url_for(LOGIN, next=target), 303))
+    return redirect(url_for(LOGIN, next=target), 303)
 
 
 def _limits() -> Sequence[Limit]:
@@ -186,13 +188,5 @@ def _address() -> str:
     return address
 
 
-def _equal(given: str, expected: str) -> bool:
-    return compare_digest(given.encode(errors="surrogateescape"), expected.encode())
-
-
 def _key() -> str:
     return str(current_app.secret_key)
-
-
-def _plain(response: Any) -> Response:
-    return Response(response.response, response.status, response.headers)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -11,13 +10,11 @@ from app.errors import RequestError
 from durable_sagas.ids import new_id
 from tasks.inventory import Book
 from web.fields import Amount, Delivered, Description, Id, OwnId, Title
-from web.problems import FieldError
+from web.problems import FieldError, Model, errors_of, validated
 from workflows import catalogue
 
-Model = TypeVar("Model", bound=BaseModel)
-
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,10})?", re.ASCII)
-_FIELDS = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity", "key", "etag")
+_VISIBLE = ("name", "description", "price", "category_id", "stock_quantity", "book_id", "quantity")
 
 
 class ChangeBook(BaseModel):
@@ -44,7 +41,7 @@ class TakeDelivery(HasIdempotencyKey):
 
 def form_values(form: Mapping[str, str]) -> dict[str, str]:
     """Return the field values of a submitted form, as text."""
-    return {name: form.get(name, "").replace("\r\n", "\n") for name in _FIELDS}
+    return {name: form.get(name, "").replace("\r\n", "\n") for name in (*_VISIBLE, "key", "etag")}
 
 
 def empty() -> dict[str, str]:
@@ -59,7 +56,7 @@ def of_book(book: Book) -> dict[str, str]:
 
 
 def read(model: type[Model], fields: Mapping[str, str]) -> Model:
-    """Return the request that a form makes; a book without an id gets the form's key. Raises ValidationError."""
+    """Return the request that a form makes; a book without an id gets the form's key. Raises ValidationProblem."""
     values: dict[str, object] = {
         **fields,
         "name": fields["name"].strip(),
@@ -67,17 +64,13 @@ def read(model: type[Model], fields: Mapping[str, str]) -> Model:
         "book_id": fields["book_id"].strip() or fields["key"],
         **{name: _number(fields[name]) for name in ("price", "stock_quantity", "quantity")},
     }
-    return model.model_validate({name: values[name] for name in model.model_fields})
+    return validated(model, {name: values[name] for name in model.model_fields})
 
 
-def form_errors(errors: list[FieldError]) -> dict[str, str]:
-    """Return the errors by form field; those of hidden fields under ``form``, which is displayed above the fields."""
-    return {error.field if error.field not in {"key", "etag"} else "form": error.reason for error in errors}
-
-
-def form_error(refusal: RequestError) -> dict[str, str]:
-    """Return a refusal's message by form field."""
-    return {refusal.field if refusal.field in _FIELDS else "form": refusal.detail}
+def form_errors(refusal: RequestError) -> dict[str, str]:
+    """Return a refusal's messages by form field; all others under ``form``, which is displayed above the fields."""
+    errors = errors_of(refusal) or [FieldError(field="form", reason=refusal.detail)]
+    return {error.field if error.field in _VISIBLE else "form": error.reason for error in errors}
 
 
 def _number(text: str) -> Decimal | str:

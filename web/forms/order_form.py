@@ -12,7 +12,7 @@ from tasks.payments import PaymentMethod
 from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
 from web.fields import MAX_COPIES
 from web.i18n import translate as _
-from web.problems import FieldError
+from web.problems import FieldError, ValidationProblem, validated
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
 from workflows.orders import GUEST
@@ -60,7 +60,7 @@ class OrderForm:
         return f"form:{hashlib.sha256(values.encode()).hexdigest()}"
 
     def to_body(self) -> PlaceOrder:
-        """Return the form as an API request. Raises pydantic.ValidationError."""
+        """Return the form as an API request. Raises ValidationProblem."""
         items = [{"book_id": book_id, "quantity": _whole_number(text)} for book_id, text in self.copies.items()]
         body: dict[str, Any] = {
             "customer_id": self.customer_id.strip() or None,
@@ -70,7 +70,7 @@ class OrderForm:
             "shipping_address": self.shipping_address or None,
             "simulate": self.faults or None,
         }
-        return PlaceOrder.model_validate(body)
+        return validated(PlaceOrder, body)
 
     def both_ways(self) -> tuple[Self, Self]:
         """Return the same order choreographed and orchestrated.
@@ -81,12 +81,10 @@ class OrderForm:
         orchestrated = replace(self, saga_type=ORDER.name) if self.saga_type == ORDER_CHOREOGRAPHY.name else self
         return choreographed, orchestrated
 
-    def form_errors(self, errors: list[FieldError]) -> dict[str, str]:
-        """Return the errors by form field."""
-        return {self._form_field(error.field): self._message(error) for error in errors}
-
-    def form_error(self, refusal: RequestError) -> dict[str, str]:
-        """Return a refusal's message by form field."""
+    def form_errors(self, refusal: RequestError) -> dict[str, str]:
+        """Return a refusal's messages by form field."""
+        if isinstance(refusal, ValidationProblem):
+            return {self._form_field(error.field): self._message(error) for error in refusal.errors}
         name = self._form_field(refusal.field or "")
         if name == "customer_id":
             text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")
@@ -123,8 +121,8 @@ _SINGLE = ("customer_id", "payment_method", "saga_type", "shipping_address")
 
 
 def key_of(form: Mapping[str, str]) -> str:
-    """Return the idempotency key of a submitted form. Raises pydantic.ValidationError if it is malformed."""
-    return IdempotencyHeader.model_validate({"Idempotency-Key": form.get("key", "")}).key or ""
+    """Return the idempotency key of a submitted form. Raises ValidationProblem if it is malformed."""
+    return validated(IdempotencyHeader, {"Idempotency-Key": form.get("key", "")}).key or ""
 
 
 def _copies(form: Mapping[str, str]) -> dict[str, str]:

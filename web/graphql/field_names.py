@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import strawberry
-from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.errors import RequestError
-from web.problems import FieldError, ValidationProblem, field_errors
-
-Model = TypeVar("Model", bound=BaseModel)
+from web.problems import FieldError, Model, ValidationProblem, validated
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Return the validated model of the given values; None counts as not given. Raises ValidationError."""
-    return model.model_validate({name: value for name, value in values.items() if value is not None})
+    """Return the validated model of the given values; None counts as not given. Raises ValidationProblem."""
+    return validated(model, {name: value for name, value in values.items() if value is not None})
 
 
 def to_dict(input_object: object, **names: str) -> dict[str, Any]:
@@ -30,18 +27,13 @@ def with_graphql_names(**names: str) -> Iterator[None]:
     """Rename the fields of errors raised in the block: by ``names``, else to camelCase."""
     try:
         yield
-    except ValidationError as error:
-        raise ValidationProblem(_renamed(field_errors(error), names)) from error
     except ValidationProblem as refusal:
-        raise ValidationProblem(_renamed(refusal.errors, names)) from refusal
+        errors = [FieldError(field=_graphql_name(error.field, names), reason=error.reason) for error in refusal.errors]
+        raise ValidationProblem(errors) from refusal
     except RequestError as refusal:
         if refusal.field:
             refusal.field = _graphql_name(refusal.field, names)
         raise
-
-
-def _renamed(errors: list[FieldError], names: Mapping[str, str]) -> list[FieldError]:
-    return [FieldError(field=_graphql_name(error.field, names), reason=error.reason) for error in errors]
 
 
 def _graphql_name(field: str, names: Mapping[str, str]) -> str:

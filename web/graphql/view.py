@@ -6,7 +6,7 @@ from typing import Any
 from cross_web import HTTPException, SyncHTTPRequestAdapter
 from flask import Blueprint, Request, Response, render_template, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from strawberry.flask.views import GraphQLView
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.types import ExecutionResult
@@ -17,7 +17,7 @@ from web.graphql.errors import formatted
 from web.graphql.examples import EXAMPLES
 from web.graphql.schema import schema
 from web.json_body import json_object
-from web.problems import raise_validation_problem
+from web.problems import validated
 
 blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
 
@@ -72,20 +72,12 @@ class View(GraphQLView[None, None]):
 
 
 def _operation_request() -> OperationRequest:
-    values = request.get_json() if request.method == "POST" else _from_query_string()
-    try:
-        return OperationRequest.model_validate(values)
-    except ValidationError as error:
-        raise_validation_problem(error)
-
-
-def _from_query_string() -> dict[str, Any]:
-    values: dict[str, Any] = dict(request.args)
-    if values.get("variables"):
-        values["variables"] = json_object(values["variables"], "variables")
-    else:
-        values.pop("variables", None)
-    return values
+    if request.method == "POST":
+        return validated(OperationRequest, request.get_json())
+    variables = request.args.get("variables")
+    return validated(
+        OperationRequest, {**request.args, "variables": json_object(variables, "variables") if variables else None}
+    )
 
 
 def _page() -> str:

@@ -6,13 +6,12 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext, ngettext
 from flask_login import login_required
-from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from app.errors import Conflict, RequestError
 from durable_sagas.ids import new_id
 from tasks.inventory import Book
-from web import cursors, problems
+from web import cursors
 from web.api.requests import NewCategory, NewProduct
 from web.auth import operators
 from web.fields import MAX_ID_LENGTH, is_storable
@@ -141,12 +140,10 @@ def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], 
     fields = catalogue_form.form_values(request.form)
     try:
         return do(fields)
-    except ValidationError as error:
-        errors, status = catalogue_form.form_errors(problems.field_errors(error)), 422
     except RequestError as refusal:
-        errors, status = catalogue_form.form_error(refusal), refusal.status
+        errors = catalogue_form.form_errors(refusal)
         fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
-    return render_template(template, fields=fields, errors=errors, **shown, **_categories()), status
+        return render_template(template, fields=fields, errors=errors, **shown, **_categories()), refusal.status
 
 
 def _done(words: str, book_id: str) -> Page:

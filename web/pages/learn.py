@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, make_response, render_template, request
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
-from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from app import runtime
 from app.errors import Invalid, NotFound
 from durable_sagas.definition import SagaStatus
 from durable_sagas.ids import new_id
-from web import problems
 from web.forms import order_form
 from web.pages.shop import redirect_to
 from web.saga_view.saga_types import WAYS
@@ -129,10 +127,7 @@ def play(name: str) -> AnyResponse:
     scenario = scenarios.named(name)
     if scenario is None:
         raise NotFound(f"there is no scenario {name}")
-    try:
-        key = order_form.key_of(request.form)
-    except ValidationError as error:
-        problems.raise_validation_problem(error)
+    key = order_form.key_of(request.form)
     way = request.form.get("way", "")
     if way not in (*SAGA_TYPES, BOTH):
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")

@@ -4,16 +4,17 @@ from datetime import datetime
 from typing import Annotated
 
 from flask import Blueprint, redirect, render_template, request, url_for
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 from werkzeug.wrappers import Response
 
 from app import runtime
 from app.sagas import sagas
 from durable_sagas.definition import TERMINAL
 from durable_sagas.models import SagaInstance
-from web import cursors, problems
+from web import cursors
 from web.api.requests import SagasQuery
 from web.fields import PATTERN_OF, Text
+from web.problems import validated
 from web.saga_view import icons
 from web.saga_view.durations import duration
 from workflows.read_side import saga_search
@@ -40,7 +41,8 @@ class SearchQuery(BaseModel):
 @blueprint.get("")
 def index() -> Page:
     """Show the sagas that match the filters, newest first, and above them the incidents."""
-    query = _query()
+    # forms also send their empty fields
+    query = validated(ListQuery, {name: value for name, value in request.args.items() if value})
     page = query.page()
     return render_template(
         "sagas/index.html",
@@ -70,10 +72,7 @@ def incidents() -> Page:
 @blueprint.get("/find")
 def find() -> Page:
     """Redirect to the saga that an id identifies; list the matches if there are several, or none."""
-    try:
-        identifier = SearchQuery.model_validate(request.args.to_dict()).q
-    except ValidationError as error:
-        problems.raise_validation_problem(error)
+    identifier = validated(SearchQuery, request.args.to_dict()).q
     if not identifier:
         return redirect(url_for("pages.sagas.index"), 303)
     found = saga_search.find_by_id(identifier)
@@ -101,15 +100,6 @@ def since(moment: datetime) -> str:
 def pattern(saga_type: str) -> str | None:
     """Return the pattern of a saga type; None if the type is no longer declared."""
     return PATTERN_OF.get(saga_type)
-
-
-def _query() -> ListQuery:
-    # forms also send their empty fields
-    given = {name: value for name, value in request.args.items() if value}
-    try:
-        return ListQuery.model_validate(given)
-    except ValidationError as error:
-        problems.raise_validation_problem(error)
 
 
 def _steps(chosen: str | None) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any, Self
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
-from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from app import runtime
@@ -18,7 +17,7 @@ from durable_sagas.ids import new_id
 from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
-from web import cursors, problems
+from web import cursors
 from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, is_storable
 from web.forms import order_form
 from web.forms.order_form import OrderForm
@@ -123,10 +122,8 @@ def place_order() -> Page:
         if request.form.get("way") == "both":
             return _place_both(form, key)
         placed = _place(form, key)
-    except ValidationError as error:
-        return _refused(form, form.form_errors(problems.field_errors(error)), 422)
     except RequestError as refusal:
-        return _refused(form, form.form_error(refusal), refusal.status)
+        return _refused(form, form.form_errors(refusal), refusal.status)
     return redirect_to(placed)
 
 
@@ -152,7 +149,7 @@ def _place_both(form: OrderForm, key: str) -> Page:
     try:
         orchestrated = _place(second, f"{key}:orchestration")
     except RequestError as refusal:
-        errors = {**form.form_error(refusal), "form": gettext("Only the choreographed order was placed.")}
+        errors = {**form.form_errors(refusal), "form": gettext("Only the choreographed order was placed.")}
         return _refused(form, errors, refusal.status, placed=choreographed)
     return redirect_to(orchestrated, choreographed)
 
