@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.errors import DatabaseUnavailable, MigrationFailed
 from app.settings import ROOT
-from durable_sagas.database.faults import database_faults
+from durable_sagas.database.session import database_faults
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import Conflict, StepFailed
 from durable_sagas.events import Events, NewEvent, delivery_of
-from durable_sagas.execution import Execution, invoke, record_end
+from durable_sagas.execution import Execution, record_end
 from durable_sagas.history import History, histories, history
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import (
@@ -102,7 +102,7 @@ class Choreography:
             # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
             @self.engine.task(task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
-                delivery = Delivery(task.request.id, saga_id, self.engine.now(), event_id)
+                delivery = Delivery(task.request.id, saga_id, self.engine.database.now(), event_id)
                 return execution.run(task, delivery)
 
             self.engine.batches.register(task_name, execution.run_batch)
@@ -133,7 +133,7 @@ class Choreography:
 
         The saga starts in ``state``; subscribers are notified of the event after the commit.
         """
-        now = self.engine.now()
+        now = self.engine.database.now()
         saga = SagaInstance(
             id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)
         )
@@ -144,9 +144,9 @@ class Choreography:
             self.state_machine.enter_state(saga, state, now)
             entry = record.enter(create.short_name, Operation.ACTION, now)
             record_end(self.engine, saga, entry, StepStatus.COMPLETED, None, now, now)
-            event = invoke(create, session, create.message(saga.payload))
+            event = create.handler(session, create.message(saga.payload))
             if event:
-                self.append(session, [SagaEvent(saga, event, History([]), entry)])
+                self.append(session, [SagaEvent(saga, event, History([]), entry)], now)
             saga_log.insert_new(session, [record])
         return saga
 
@@ -157,7 +157,7 @@ class Choreography:
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Republish the events of an unfinished saga; every reaction is idempotent."""
         saga, past = record.saga, history(session, record.saga.aggregate_id)
-        now, options = self.engine.now(), self.engine.options
+        now, options = self.engine.database.now(), self.engine.options
         saga.unsupported_since = None
         quiet_since = past.events[-1].timestamp + timedelta(seconds=options.stall_seconds)
         if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
@@ -181,7 +181,7 @@ class Choreography:
             self._republish_roots(session, record.saga, past)
         else:
             event = Event(self.timed_out, {"reason": "not settled before its deadline"})
-            self.append(session, [SagaEvent(record.saga, event, past)])
+            self.append(session, [SagaEvent(record.saga, event, past)], self.engine.database.now())
 
     def cancel(self, session: Session, record: SagaRecord) -> bool:
         """Publish that cancellation was requested. Return False if it was already, or the saga is being compensated.
@@ -199,7 +199,7 @@ class Choreography:
         if past.has(self.cancel_requested):
             return False
         event = Event(self.cancel_requested, {"reason": "cancelled on request"})
-        self.append(session, [SagaEvent(saga, event, past)])
+        self.append(session, [SagaEvent(saga, event, past)], self.engine.database.now())
         return True
 
     def resume(self, session: Session, record: SagaRecord) -> None:
@@ -218,29 +218,31 @@ class Choreography:
         self._unstick(saga)
         with recording(saga):
             event = selected[0].record(session, {**saga.payload, **past.data})
-        now = self.engine.now()
+        now = self.engine.database.now()
         for one in selected:
             record_completion(one.entry, one.status, report, now)
         if event:
-            self.append(session, [SagaEvent(saga, event, past, selected[0].entry)])
+            self.append(session, [SagaEvent(saga, event, past, selected[0].entry)], now)
         for other in pending:
             if other not in selected:
                 self.state_machine.mark_stuck(saga, now, f"{other.entry.step}: {other.entry.error}", other.entry.step)
 
     def _unstick(self, saga: SagaInstance) -> None:
-        self.state_machine.resume(saga, self.engine.now(), self.engine.options.saga_timeout_seconds)
+        self.state_machine.resume(saga, self.engine.database.now(), self.engine.options.saga_timeout_seconds)
         saga.current_step = None
 
     def _pending_compensations(self, record: SagaRecord, past: History) -> list[PendingCompensation]:
         decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
-        pending = [pending_compensation(record, entry, decisions, self.engine.now()) for entry in record.exhausted()]
+        pending = [
+            pending_compensation(record, entry, decisions, self.engine.database.now()) for entry in record.exhausted()
+        ]
         return [one for one in pending if one]
 
     def reactions_to(self, event_type: EventType) -> list[str]:
         """Return the tasks of the reactions that this version of the code has to events of this type."""
         return self.events.subscribers(event_type, self.name)
 
-    def append(self, session: Session, events: Sequence[SagaEvent]) -> None:
+    def append(self, session: Session, events: Sequence[SagaEvent], now: datetime) -> None:
         """Write events, keep the id of each on its operation's entry, and update the sagas' rows.
 
         The reactions are notified after the commit.
@@ -249,7 +251,7 @@ class Choreography:
             NewEvent(one.saga.aggregate_id, one.saga.id, one.event, one.entry.task_id if one.entry else None)
             for one in events
         ]
-        for one, stored in zip(events, self.events.emit_all(session, new), strict=True):
+        for one, stored in zip(events, self.events.emit_all(session, new, now), strict=True):
             if one.entry:
                 one.entry.event_id = stored.id
                 one.entry.result = dict(stored.payload)
@@ -370,14 +372,14 @@ class EventDeliveries:
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Do nothing: the saga's row is a projection of its events."""
 
-    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+    def publish(self, session: Session, attempts: Sequence[Attempt], now: datetime) -> None:
         """Write the events of attempts."""
         events = [
             SagaEvent(attempt.saga, attempt.event, attempt.past, attempt.entry)
             for attempt in attempts
             if attempt.event and attempt.past
         ]
-        self.choreography.append(session, events)
+        self.choreography.append(session, events, now)
 
     def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
         """Send again the event that an operation published, which may not have arrived."""

@@ -60,7 +60,7 @@ def declare_task(engine: Engine, orchestrator: Orchestrator, declared: Command) 
     @engine.task(declared.name, bind=True, max_retries=None, throws=(StepFailed,))
     def run(task: CeleryTask, *, saga_id: str) -> Reply:
         try:
-            reply = execution.run(task, Delivery(task.request.id, saga_id, engine.now()))
+            reply = execution.run(task, Delivery(task.request.id, saga_id, engine.database.now()))
         except StepFailed:
             engine.publisher.send_errbacks(task.request)
             raise

@@ -17,7 +17,6 @@ from durable_sagas.definition import (
     Operation,
     Plan,
     Progress,
-    RetryPolicy,
     SagaStatus,
     Step,
     StepStatus,
@@ -117,16 +116,9 @@ class StepRef:
     @property
     def next_step(self) -> str | None:
         """The name of the next step in the operation's direction, or None."""
-        if self.operation is Operation.ACTION:
-            following = self.plan.next_step(self.step.name)
-        else:
-            following = next(iter(self.plan.to_compensate(self.step.name)[1:]), None)
-        return following.name if following else None
-
-    @property
-    def policy(self) -> RetryPolicy:
-        """The retry policy of this operation."""
-        return self.step.policy if self.operation is Operation.ACTION else self.step.compensation_retry
+        remaining = self.plan.from_step if self.operation is Operation.ACTION else self.plan.to_compensate
+        following = remaining(self.step.name)[1:]
+        return following[0].name if following else None
 
     @property
     def position(self) -> Position:
@@ -134,7 +126,7 @@ class StepRef:
         forward = self.operation is Operation.ACTION
         is_open = self.saga.status in FORWARD if forward else self.saga.status == SagaStatus.COMPENSATING
         ended = SagaStatus.COMPLETED if forward else SagaStatus.COMPENSATED
-        lead = self.plan.position(self.saga.current_step) - self.plan.position(self.step.name)
+        lead = self.plan.positions[self.saga.current_step] - self.plan.positions[self.step.name]
         if not forward:
             lead = -lead
         if self.saga.status == ended or (is_open and lead > 0):

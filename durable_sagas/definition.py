@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
 from inspect import signature
@@ -164,12 +164,12 @@ class Command:
         """Call the handler directly, without the engine: for unit tests."""
         return self.handler(*arguments)
 
-    @property
+    @cached_property
     def service(self) -> str:
         """The service that owns the command, which is also its queue."""
         return self.name.partition(".")[0]
 
-    @property
+    @cached_property
     def short_name(self) -> str:
         """The command without its service."""
         return self.name.partition(".")[2]
@@ -214,12 +214,12 @@ class Step:
     pivot: bool = False
     milestone: str | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The step's name: its action's, without the service."""
         return self.action.short_name
 
-    @property
+    @cached_property
     def policy(self) -> RetryPolicy:
         """The retry policy of the action: the step's own, else the command's, else a single attempt."""
         return self.retry or self.action.retry or NO_RETRY
@@ -236,6 +236,8 @@ class Saga:
     def __init__(self, name: str, *steps: Step, retired: Sequence[Step] = ()) -> None:
         self.name = name
         self.steps = steps
+        self.step_names = [step.name for step in steps]
+        """The names of the steps, in order, as stored on a new saga's row."""
         self._by_name: dict[str, Step] = {}
         self._by_command: dict[str, tuple[Step, Operation]] = {}
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -279,11 +281,6 @@ class Saga:
             before = {earlier.name for earlier in self.steps[:position]}
             if step.guard and not step.guard.needs <= before:
                 raise DefinitionError(f"saga {self.name}: {step.name} waits for {set(step.guard.needs - before)}")
-
-    @property
-    def step_names(self) -> list[str]:
-        """The names of the steps, in order, as stored on a new saga's row."""
-        return [step.name for step in self.steps]
 
     @cached_property
     def outline(self) -> list[dict[str, Any]]:
@@ -353,32 +350,24 @@ class Plan:
     steps: tuple[Step, ...]
     undeclared: frozenset[str] = frozenset()
     """The names of the steps that only another version of the code can run."""
-    _positions: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._positions.update({step.name: position for position, step in enumerate(self.steps)})
-
-    def position(self, name: str | None) -> int:
-        """Return a step's index. ``None``, the current step of a saga that has run all of them, is after the last."""
-        return len(self.steps) if name is None else self._positions[name]
+    @cached_property
+    def positions(self) -> dict[str | None, int]:
+        """The index of each step; ``None``, the current step of a saga that has run all of them, is after the last."""
+        return {None: len(self.steps)} | {step.name: position for position, step in enumerate(self.steps)}
 
     def step(self, name: str) -> Step:
         """Return the step of this name."""
-        return self.steps[self._positions[name]]
-
-    def next_step(self, name: str) -> Step | None:
-        """Return the step after this one."""
-        position = self._positions[name] + 1
-        return self.steps[position] if position < len(self.steps) else None
+        return self.steps[self.positions[name]]
 
     def from_step(self, name: str) -> tuple[Step, ...]:
         """Return this step and those after it."""
-        return self.steps[self._positions[name] :]
+        return self.steps[self.positions[name] :]
 
     def to_compensate(self, name: str) -> tuple[Step, ...]:
         """Return the steps to compensate when this one is current: it and earlier ones that have one, in reverse."""
-        return tuple(step for step in reversed(self.steps[: self._positions[name] + 1]) if step.compensation)
+        return tuple(step for step in reversed(self.steps[: self.positions[name] + 1]) if step.compensation)
 
     def past_pivot(self, name: str | None) -> bool:
         """Return whether the pivot is completed when this step is current."""
-        return any(step.pivot for step in self.steps[: self.position(name)])
+        return any(step.pivot for step in self.steps[: self.positions[name]])

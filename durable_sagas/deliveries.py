@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy.orm import Session
 
 from durable_sagas.decisions import Drop, Ignore, PutBack, Run, Verdict, Void
-from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy, StepStatus
+from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, Plan, RetryPolicy
 from durable_sagas.history import History
 from durable_sagas.messages import Event, Reply
 from durable_sagas.models import SagaInstance, SagaStep
@@ -69,8 +69,14 @@ class Attempt:
     entry: SagaStep | None = None
     """The log entry written."""
 
+    must_call: bool = False
+    """Whether a gateway, or an interceptor, has to be called before it can be recorded."""
+
     def __post_init__(self) -> None:
         self.saga: SagaInstance = self.record.saga
+        logged = self.record.log.get((self.step, self.operation))
+        self.number = logged.attempts + 1 if logged else 1
+        """The number of this attempt at the operation, from 1."""
 
     @property
     def choreographed(self) -> bool:
@@ -99,12 +105,6 @@ class Attempt:
     def key(self) -> str:
         """The idempotency key; the same for action and compensation, so that this voids what that may have done."""
         return f"{self.saga.id}:{self.step}"
-
-    @property
-    def number(self) -> int:
-        """The number of this attempt at the operation, from 1."""
-        logged = self.record.log.get((self.step, self.operation))
-        return logged.attempts + 1 if logged else 1
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class PatternRules(Protocol):
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Change the saga's state after a successful operation."""
 
-    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+    def publish(self, session: Session, attempts: Sequence[Attempt], now: datetime) -> None:
         """Write the events of attempts, with their ids on the log entries."""
 
     def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
@@ -184,17 +184,4 @@ def dismiss(delivery: Delivery, verdict: Drop | Ignore | PutBack, step: str) -> 
     reply = replace(reply, error=verdict.reason)
     return Dismissal(
         delivery, LeaveToOthers(reply) if isinstance(verdict, PutBack) else Finished(reply, send_next=False)
-    )
-
-
-def reply_of(entry: SagaStep) -> Reply:
-    """Return the reply recorded for an operation."""
-    nothing_to_compensate = entry.status == StepStatus.SKIPPED and entry.operation == Operation.COMPENSATION
-    success = entry.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_compensate
-    return Reply(
-        success=success,
-        saga_id=entry.saga_id,
-        step=entry.step,
-        result=entry.result,
-        error=None if success else entry.error,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,7 @@ class Engine:
         self.publisher = Publisher(celery)
         self.batches = Batches()
         self.gateway_calls = GatewayCalls(lambda: self.database, lambda: self.options)
-        self.state_machine = StateMachine(lambda: self.options, self.signals)
+        self.state_machine = StateMachine(self)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []
         self.task_names: list[str] = []
@@ -68,14 +67,6 @@ class Engine:
         """Find database and options anew at their next use."""
         for name in ("database", "options"):
             self.__dict__.pop(name, None)
-
-    def now(self) -> datetime:
-        """Return the time of the database's clock."""
-        return self.database.now()
-
-    def interceptor(self, attempt: "Attempt") -> AbstractContextManager[None] | None:
-        """Return the context that the first interceptor returns for an attempt, or None."""
-        return next((context for one in self.interceptors if (context := one(attempt))), None)
 
     def task(self, name: str, **options: Any) -> Callable[[Callable[..., Any]], CeleryTask]:
         """Register a task of the engine on the application's Celery app; other tasks are not affected by its options.

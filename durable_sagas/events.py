@@ -100,13 +100,12 @@ class Events:
 
         Writers of one aggregate hold its saga's row lock; without it the unique sequence makes the second of two fail.
         """
-        return self.emit_all(session, [NewEvent(aggregate_id, saga_id, event)])[0]
+        return self.emit_all(session, [NewEvent(aggregate_id, saga_id, event)], self.engine.database.now())[0]
 
-    def emit_all(self, session: Session, new: Sequence[NewEvent]) -> list[StoredEvent]:
+    def emit_all(self, session: Session, new: Sequence[NewEvent], now: datetime) -> list[StoredEvent]:
         """Append events of several aggregates like ``emit``, in the given order; the results have no sequence."""
         if not new:
             return []
-        now = self.engine.now()
         rows = [
             {
                 "id": new_id(),

@@ -43,7 +43,6 @@ from durable_sagas.deliveries import (
     PatternRules,
     Result,
     RetryIn,
-    reply_of,
 )
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
@@ -75,13 +74,13 @@ class Execution:
 
         Raises StepFailed once no retry is left, and Celery's Retry before that.
         """
-        result = self.engine.batches.take_result(delivery.task_id)
+        result = self.engine.batches.results.pop(delivery.task_id, None)
         with retried_on_database_fault(task):
             return conclude(task, result or self.execute(delivery))
 
     def run_batch(self, messages: Sequence[BatchedMessage]) -> Mapping[str | None, Result]:
         """Execute several messages of the task in one transaction: see ``Batches.register``."""
-        now = self.engine.now()
+        now = self.engine.database.now()
         deliveries = [
             Delivery(one.task_id, one.arguments["saga_id"], now, one.arguments.get("event_id"))
             for one in messages
@@ -153,13 +152,18 @@ class Execution:
         """Decide, execute and record; fill ``decided`` with what each delivery means."""
         decided[:] = self._decide(session, found)
         attempts = [one for one in decided if isinstance(one, Attempt)]
-        to_run = [attempt for attempt in attempts if self._is_handled_now(attempt)]
+        to_run = []
+        for attempt in attempts:
+            if isinstance(attempt.verdict, Run | Skip) and attempt.delivery.error is None:
+                attempt.must_call = self._must_call(attempt)
+                if not attempt.must_call:
+                    to_run.append(attempt)
         self._lock_shared_rows(session, to_run)
         for attempt in to_run:
             self._handle(session, attempt, alone=len(found) == 1)
-        now = self.engine.now()
+        now = self.engine.database.now()
         results = [(one.delivery, self._record(session, one, now)) for one in decided]
-        self.pattern.publish(session, [attempt for attempt in attempts if attempt.event])
+        self.pattern.publish(session, [attempt for attempt in attempts if attempt.event], now)
         saga_log.write(session, [record for _, record in found])
         return results
 
@@ -190,7 +194,7 @@ class Execution:
                 return
             with watched_effects(session) as has_effects:
                 try:
-                    attempt.event = invoke(attempt.command, session, attempt.message, delivery.called, attempt.reason)
+                    attempt.event = invoke(attempt, session)
                 except StepRejected as rejection:
                     if attempt.operation is not Operation.ACTION or has_effects():
                         raise
@@ -219,7 +223,7 @@ class Execution:
         if attempt.operation is Operation.COMPENSATION:
             # before the gateway is called, or a concurrent call of the action could be recorded after its voiding
             attempt.record.block_action(attempt.step, attempt.delivery.started_at)
-        if self._must_call(attempt):
+        if attempt.must_call:
             return CallGateway(attempt)
         entry = self._enter(attempt, now)
         status = StepStatus.SKIPPED if isinstance(attempt.verdict, Skip) else StepStatus.COMPLETED
@@ -302,26 +306,36 @@ class Execution:
             return replace(delivery, called=None, decision=attempt.decision, error=error)
         return replace(delivery, called=GatewayResult(function, answer), decision=attempt.decision, error=None)
 
-    def _is_handled_now(self, attempt: Attempt) -> bool:
-        """Return whether an attempt's handler is to be called in this transaction."""
-        is_run = isinstance(attempt.verdict, Run | Skip)
-        return is_run and attempt.delivery.error is None and not self._must_call(attempt)
-
     def _must_call(self, attempt: Attempt) -> bool:
         """Return whether a gateway, or an interceptor, has to be called before the attempt can be recorded."""
-        called = attempt.delivery.called
-        if called and called.function == attempt.gateway:
+        called, gateway = attempt.delivery.called, attempt.gateway
+        if called and called.function == gateway:
             return False
-        return attempt.gateway is not None or self._interceptor(attempt) is not None
+        return gateway is not None or self._interceptor(attempt) is not None
 
     def _interceptor(self, attempt: Attempt) -> AbstractContextManager[None] | None:
         """Return what surrounds the work of an attempt, or None; the voiding of an action is not intercepted."""
-        return None if isinstance(attempt.verdict, Void) else self.engine.interceptor(attempt)
+        if isinstance(attempt.verdict, Void):
+            return None
+        return next((context for one in self.engine.interceptors if (context := one(attempt))), None)
 
     def _no_such_saga(self, delivery: Delivery) -> Result:
         logger.warning("message for no known saga, dropped", extra={"step": self.pattern.task_name})
         reply = Reply(success=False, saga_id=delivery.saga_id, step=self.pattern.task_name, error="no such saga")
         return Finished(reply, send_next=False)
+
+
+def reply_of(entry: SagaStep) -> Reply:
+    """Return the reply recorded for an operation."""
+    nothing_to_compensate = entry.status == StepStatus.SKIPPED and entry.operation == Operation.COMPENSATION
+    success = entry.status in {StepStatus.COMPLETED, StepStatus.BY_HAND} or nothing_to_compensate
+    return Reply(
+        success=success,
+        saga_id=entry.saga_id,
+        step=entry.step,
+        result=entry.result,
+        error=None if success else entry.error,
+    )
 
 
 def conclude(task: CeleryTask, result: Result) -> Reply:
@@ -372,13 +386,12 @@ def log_attempt_started(attempt: Attempt) -> None:
     logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
 
 
-def invoke(
-    command: Command, session: Session, message: Any, called: GatewayResult | None = None, reason: str | None = None
-) -> Event | None:
+def invoke(attempt: Attempt, session: Session) -> Event | None:
     """Call a command's handler in the transaction, with the gateway's answer if the command calls a gateway."""
+    command, called = attempt.command, attempt.delivery.called
     arguments = [called.answer if called else None] if command.call else []
-    options = {"reason": reason} if takes_reason(command.handler) else {}
-    return command.handler(session, message, *arguments, **options)
+    options = {"reason": attempt.reason} if takes_reason(command.handler) else {}
+    return command.handler(session, attempt.message, *arguments, **options)
 
 
 def record_rejection(command: Command, session: Session, message: Any, reason: str | None, voided: Any = None) -> Event:

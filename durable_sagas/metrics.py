@@ -121,9 +121,9 @@ class SagaMetrics:
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
         """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""
-        sent, waits = getattr(task.request, "sent_at", None), self._waits.get(service_of(task.name))
-        if waits is None or not isinstance(sent, int | float):
-            return  # not from a queue: the task was called directly
+        sent = getattr(task.request, "sent_at", None)
+        if not isinstance(sent, int | float) or (waits := self._waits.get(service_of(task.name))) is None:
+            return  # not from a queue of ours: the task was called directly
         waited = time.time() - max(sent, _due_at(getattr(task.request, "eta", None)))
         if waited <= MAX_WAIT_SECONDS:  # also false for NaN, which JSON can carry
             waits.observe(max(0.0, waited))

@@ -47,7 +47,7 @@ class Operations:
             done = driver.cancel(session, record)
             # also if the saga is being compensated already: the request is accepted, so its decision can be looked up
             if record.saga.cancel_requested_at is None:
-                record.saga.cancel_requested_at = self.engine.now()
+                record.saga.cancel_requested_at = self.engine.database.now()
             return done
 
         return self._with_driver(saga_id, ask, OperatorActionType.CANCEL, by)
@@ -147,7 +147,7 @@ class Operations:
         driver.resume(session, record)
         if saga.cancel_requested_at is not None and saga.status in FORWARD:
             # a process that could not decide the request has recorded it; the next sweep of one that can decides it
-            saga.wake_at = self.engine.now()
+            saga.wake_at = self.engine.database.now()
         return True
 
     def _with_driver(
@@ -171,7 +171,9 @@ class Operations:
             saga_log.write(session, [record])
             if done and by is not None:
                 session.add(
-                    OperatorAction(id=new_id(), saga_id=saga.id, at=self.engine.now(), act=act, by=by, note=note)
+                    OperatorAction(
+                        id=new_id(), saga_id=saga.id, at=self.engine.database.now(), act=act, by=by, note=note
+                    )
                 )
         return saga
 

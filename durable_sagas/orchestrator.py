@@ -86,7 +86,7 @@ class Orchestrator:
             payload=dict(payload),
         )
         with self.engine.tracer.start_saga_span(session, row):
-            self.state_machine.begin(row, self.engine.now(), self.state_machine.timeout_of(first))
+            self.state_machine.begin(row, self.engine.database.now(), self.state_machine.timeout_of(first))
             self.publish_forward(session, row, saga.plan(row.steps))
         return row
 
@@ -101,7 +101,7 @@ class Orchestrator:
             row's lock. Without a failure in the log the sweep re-drives the saga.
             """
             with retried_on_database_fault(task):
-                answer: str = self.engine.batches.take_result(task.request.id) or self._compensate_if_failed(
+                answer: str = self.engine.batches.results.pop(task.request.id, None) or self._compensate_if_failed(
                     {saga_id: task.request.id}
                 ).get(saga_id, NO_SUCH_SAGA)
             if answer == UNKNOWN_HERE:
@@ -149,7 +149,7 @@ class Orchestrator:
 
     def start_compensation(self, session: Session, record: SagaRecord, plan: Plan, reason: str) -> None:
         """Start compensation of a locked, unfinished saga; its compensations are published after the commit."""
-        saga, now = record.saga, self.engine.now()
+        saga, now = record.saga, self.engine.database.now()
         self.state_machine.start_compensation(saga, now, reason)
         to_compensate = plan.to_compensate(current_step(saga))
         if not to_compensate:
@@ -170,12 +170,12 @@ class Orchestrator:
         step = plan.step(current_step(saga))
         if step.name not in plan.undeclared or step.compensation is None or step.compensation.unconditional:
             return
-        now = self.engine.now()
+        now = self.engine.database.now()
         action = record.block_action(step.name, now)
         if action.status != StepStatus.COMPLETED:
             entry = record.enter(step.name, Operation.COMPENSATION, now)
             record_end(self.engine, saga, entry, StepStatus.SKIPPED, None, now, now)
-            self.state_machine.step_compensated(saga, plan, step, now)
+            self.state_machine.step_compensated(saga, plan, step.name, now)
 
     def publish_forward(self, session: Session, saga: SagaInstance, plan: Plan) -> None:
         """Publish the actions from the current step on, after the commit."""
@@ -197,10 +197,12 @@ class Orchestrator:
             on_undelivered=partial(suspend_deadline, self.engine, saga_id),
         )
 
-    def append_results(self, session: Session, results: Sequence[tuple[SagaInstance, SagaStep, Event]]) -> None:
+    def append_results(
+        self, session: Session, results: Sequence[tuple[SagaInstance, SagaStep, Event]], now: datetime
+    ) -> None:
         """Write the events that operations resulted in, and note them on the operations' entries."""
         new = [NewEvent(saga.aggregate_id, saga.id, event, entry.task_id) for saga, entry, event in results]
-        for (_, entry, event), stored in zip(results, self.events.emit_all(session, new), strict=True):
+        for (_, entry, event), stored in zip(results, self.events.emit_all(session, new, now), strict=True):
             entry.event_id = stored.id
             entry.result = dict(event.payload)
 
@@ -251,7 +253,7 @@ class CommandDeliveries:
             ref.step.name,
             ref.operation,
             data=saga.payload,
-            policy=ref.policy,
+            policy=ref.step.policy if ref.operation is Operation.ACTION else ref.step.compensation_retry,
             irreversible=ref.plan.past_pivot(ref.step.name),
             plan=ref.plan,
         )
@@ -269,16 +271,14 @@ class CommandDeliveries:
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Make the next step current, or end the saga."""
         assert attempt.plan is not None
-        step = attempt.plan.step(attempt.step)
-        if attempt.operation is Operation.ACTION:
-            self.orchestrator.state_machine.advance(attempt.saga, attempt.plan, step, now)
-        else:
-            self.orchestrator.state_machine.step_compensated(attempt.saga, attempt.plan, step, now)
+        machine = self.orchestrator.state_machine
+        step_done = machine.advance if attempt.operation is Operation.ACTION else machine.step_compensated
+        step_done(attempt.saga, attempt.plan, attempt.step, now)
 
-    def publish(self, session: Session, attempts: Sequence[Attempt]) -> None:
+    def publish(self, session: Session, attempts: Sequence[Attempt], now: datetime) -> None:
         """Write the events of attempts."""
         results = [(one.saga, one.entry, one.event) for one in attempts if one.entry and one.event]
-        self.orchestrator.append_results(session, results)
+        self.orchestrator.append_results(session, results, now)
 
     def republish(self, session: Session, attempt: Attempt, entry: SagaStep) -> None:
         """Do nothing: the rest of the chain is sent by the task."""
@@ -324,7 +324,7 @@ class OrchestratedSaga:
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Publish the rest of the chain, in the direction given by the row."""
         saga = record.saga
-        plan, now = self.plan(saga), self.orchestrator.engine.now()
+        plan, now = self.plan(saga), self.orchestrator.engine.database.now()
         has_deadline = saga.status in FORWARD and not plan.past_pivot(saga.current_step)
         undeclared = saga.current_step in plan.undeclared
         if not undeclared:
@@ -376,7 +376,9 @@ class OrchestratedSaga:
         if saga.status == SagaStatus.STUCK:
             current = plan.step(current_step(saga))
             backward = saga.state == COMPENSATION_STARTED
-            self.state_machine.resume(saga, self.orchestrator.engine.now(), self.state_machine.timeout_of(current))
+            self.state_machine.resume(
+                saga, self.orchestrator.engine.database.now(), self.state_machine.timeout_of(current)
+            )
             record.reset(current.name, Operation.COMPENSATION if backward else Operation.ACTION)
         self.drive(session, record)
 
@@ -394,15 +396,15 @@ class OrchestratedSaga:
         entry = record.log.get((step.name, Operation.COMPENSATION))
         if entry is None or entry.status != StepStatus.FAILED:
             raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
-        now = self.orchestrator.engine.now()
+        now = self.orchestrator.engine.database.now()
         record.block_action(step.name, now)
         with manual_completion.recording(saga):
             message = step.compensation.message(saga.payload)
             event = manual_completion.call_handler(step.compensation, session, message, saga.error)
         if event:
-            self.orchestrator.append_results(session, [(saga, entry, event)])
+            self.orchestrator.append_results(session, [(saga, entry, event)], now)
         manual_completion.record_completion(entry, StepStatus.BY_HAND, report, now)
         self.state_machine.resume(saga, now, None)
-        self.state_machine.step_compensated(saga, plan, step, now)
+        self.state_machine.step_compensated(saga, plan, step.name, now)
         if saga.status == SagaStatus.COMPENSATING:
             self.orchestrator.publish_compensations(session, saga, plan)

@@ -32,7 +32,7 @@ class OtherVersion:
         """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
         saga = record.saga
         self.engine.state_machine.leave(
-            saga, self.engine.now(), f"no running process declares all of saga {saga.saga_type}"
+            saga, self.engine.database.now(), f"no running process declares all of saga {saga.saga_type}"
         )
 
     def time_out(self, session: Session, record: SagaRecord) -> None:
@@ -52,12 +52,12 @@ class OtherVersion:
         if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
             raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         if saga.status != SagaStatus.STUCK:
-            saga.wake_at = self.engine.now()
+            saga.wake_at = self.engine.database.now()
         return saga.cancel_requested_at is None
 
     def resume(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
         """Resume a stuck saga, and schedule a sweep at once."""
-        now, saga = self.engine.now(), record.saga
+        now, saga = self.engine.database.now(), record.saga
         if saga.status == SagaStatus.STUCK:
             self.engine.state_machine.resume(saga, now, self.engine.options.step_timeout_seconds)
             if saga.steps and saga.current_step:

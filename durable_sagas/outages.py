@@ -97,7 +97,7 @@ def note_outages(session: Session, engine: Engine) -> Outages:
     Everything is derived from stored rows and from the server, so it does not matter which process sweeps, or whether
     it was restarted. Without a row for the last sweep nothing is known about the time before.
     """
-    now, options = engine.now(), engine.options
+    now, options = engine.database.now(), engine.options
     names = [RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL, _SWEPT_AGAIN_AT]
     noted = dict(session.execute(select(Sweep.name, Sweep.swept_at).where(Sweep.name.in_(names))).all())
     found = {_EXHAUSTED_AT: now} if _connections_exhausted(session) else dict[str, datetime]()
@@ -138,7 +138,7 @@ def suspend_deadline(engine: Engine, saga_id: str) -> None:
         with engine.database.transaction() as session:
             record = saga_log.lock(session, saga_id)
             if record.saga.status in ACTIVE:
-                engine.state_machine.suspend_deadline(record.saga, engine.now())
+                engine.state_machine.suspend_deadline(record.saga, engine.database.now())
                 saga_log.write(session, [record])
     except (DatabaseUnavailable, NotFound) as error:
         logger.warning("the deadline could not be suspended", extra={"saga_id": saga_id, "reason": error})

@@ -63,7 +63,7 @@ class Recovery:
 
         Each saga is claimed, and then driven, in a transaction of its own: one that cannot be driven delays no other.
         """
-        database, now = self.engine.database, self.engine.now
+        database, now = self.engine.database, self.engine.database.now
         with database.transaction() as session:
             outages = note_outages(session, self.engine)
             # before claiming: another sweep waits for this row, and then sees no saga claimed by this one
@@ -107,18 +107,18 @@ class Recovery:
 
     def is_late(self, swept_at: datetime | None) -> bool:
         """Return whether the last sweep is so long ago that pages and alerts should report it."""
-        return swept_at is None or self.engine.now() - swept_at > timedelta(seconds=LATE_SECONDS)
+        return swept_at is None or self.engine.database.now() - swept_at > timedelta(seconds=LATE_SECONDS)
 
     def _swept_just_now(self) -> bool:
         swept_at = self.last_swept()
         # half an interval, because the scheduler is not exact; a time in the future is from before the clock was set
         # back
         interval = timedelta(seconds=self.engine.options.sweep_seconds / 2)
-        return swept_at is not None and abs(self.engine.now() - swept_at) < interval
+        return swept_at is not None and abs(self.engine.database.now() - swept_at) < interval
 
     def _claim(self, session: Session) -> list[str]:
         """Lease sagas that are due, so that no other sweep checks them for a while."""
-        now = self.engine.now()
+        now = self.engine.database.now()
         # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
         due = select(SagaInstance).where(SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
         sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
@@ -129,7 +129,7 @@ class Recovery:
 
     def _locked(self, session: Session) -> int:
         """Return how many sagas are long due although all unlocked ones were claimed; log the first of them."""
-        long_ago = self.engine.now() - timedelta(seconds=LOCKED_FOR_SECONDS)
+        long_ago = self.engine.database.now() - timedelta(seconds=LOCKED_FOR_SECONDS)
         locked = session.scalars(select(SagaInstance.id).where(SagaInstance.wake_at <= long_ago).limit(BATCH)).all()
         if locked:
             logger.warning(
@@ -156,7 +156,7 @@ class Recovery:
             return "failed"
 
     def _drive_locked(self, session: Session, record: SagaRecord, outages: Outages) -> str:
-        saga, now = record.saga, self.engine.now()
+        saga, now = record.saga, self.engine.database.now()
         if saga.status not in ACTIVE:
             saga.wake_at = None
             return "settled meanwhile"

@@ -3,8 +3,8 @@
 Each is called with the row locked, in a session, and leaves the commit to the caller.
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from durable_sagas.definition import (
     COMPENSATION_STARTED,
@@ -17,8 +17,10 @@ from durable_sagas.definition import (
     Step,
 )
 from durable_sagas.models import SagaInstance
-from durable_sagas.options import Options
-from durable_sagas.signals import Signals, SignalType
+from durable_sagas.signals import SignalType
+
+if TYPE_CHECKING:
+    from durable_sagas.engine import Engine
 
 ABANDONED_AFTER_SECONDS = 300.0
 """A saga that no sweep could drive for this long may be marked stuck, by a sweep of any version.
@@ -33,9 +35,9 @@ RECHECK_SECONDS = 2.0
 class StateMachine:
     """The transitions, with the binding's options and signals."""
 
-    def __init__(self, options: Callable[[], Options], signals: Signals) -> None:
-        self.options = options
-        self.signals = signals
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self.signals = engine.signals
 
     def begin(self, saga: SagaInstance, now: datetime, timeout: float) -> None:
         """Initialize a new row's status, state and deadline (``timeout`` in seconds)."""
@@ -52,17 +54,17 @@ class StateMachine:
         saga.state = state
         saga.state_history = [*saga.state_history, {"state": state, "at": now.isoformat()}]
 
-    def advance(self, saga: SagaInstance, plan: Plan, done: Step, now: datetime) -> None:
+    def advance(self, saga: SagaInstance, plan: Plan, step: str, now: datetime) -> None:
         """Record that a step's action is completed, and set the deadline of the next step, or complete the saga."""
-        following = plan.next_step(done.name)
+        done, *following = plan.from_step(step)
         if done.milestone:
             self.enter_state(saga, done.milestone, now)
-        if following is None:
+        if not following:
             self.complete(saga, now)
             return
         saga.status = SagaStatus.RUNNING
-        saga.current_step = following.name
-        self.touch(saga, now, self.timeout_of(following))
+        saga.current_step = following[0].name
+        self.touch(saga, now, self.timeout_of(following[0]))
 
     def start_compensation(self, saga: SagaInstance, now: datetime, reason: str) -> None:
         """Reject actions from now on, and compensate those that are completed."""
@@ -73,9 +75,9 @@ class StateMachine:
         self.touch(saga, now, None)
         self.signals.send_saga(SignalType.SAGA_TURNED_BACK, saga, reason=reason)
 
-    def step_compensated(self, saga: SagaInstance, plan: Plan, step: Step, now: datetime) -> None:
+    def step_compensated(self, saga: SagaInstance, plan: Plan, step: str, now: datetime) -> None:
         """Record that a step is compensated; if it was the last one, the saga is compensated."""
-        earlier = plan.to_compensate(step.name)[1:]
+        earlier = plan.to_compensate(step)[1:]
         if not earlier:
             self.complete_compensation(saga, now)
             return
@@ -157,13 +159,13 @@ class StateMachine:
 
         Each re-drive without progress doubles the interval, so that the sweep does not lengthen a long queue.
         """
-        stall = self.options().stall_seconds * 2 ** min(saga.redrives, 5)
+        stall = self.engine.options.stall_seconds * 2 ** min(saga.redrives, 5)
         look = now + timedelta(seconds=wait + stall)
         return min(look, saga.deadline_at) if saga.deadline_at and saga.deadline_at > now else look
 
     def timeout_of(self, step: Step) -> float:
         """Return a step's timeout in seconds."""
-        return step.timeout if step.timeout is not None else self.options().step_timeout_seconds
+        return step.timeout if step.timeout is not None else self.engine.options.step_timeout_seconds
 
     def _end(self, saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
         saga.status = status

@@ -22,8 +22,8 @@ from durable_sagas.database import UtcDateTime as UtcDateTime
 from durable_sagas.database import UuidText as UuidText
 from durable_sagas.database import after_commit as after_commit
 from durable_sagas.database import current_transaction as current_transaction
-from durable_sagas.database.faults import database_faults, reconnect_after_server_faults
-from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS
+from durable_sagas.database.faults import reconnect_after_server_faults
+from durable_sagas.database.session import WRITER_TIMEOUT_SECONDS, database_faults
 from durable_sagas.errors import DatabaseUnavailable
 
 

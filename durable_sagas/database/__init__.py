@@ -4,18 +4,24 @@ from durable_sagas.database.session import (
     Database,
     acting_in,
     after_commit,
-    all_as_loaded,
-    as_loaded,
     current,
     current_transaction,
     dialect_of,
     insert_if_absent,
     insert_in,
-    table_of,
     take_callbacks,
     watched_effects,
 )
-from durable_sagas.database.types import JSON_TYPE, NAMING_CONVENTION, Base, UtcDateTime, UuidText
+from durable_sagas.database.types import (
+    JSON_TYPE,
+    NAMING_CONVENTION,
+    Base,
+    UtcDateTime,
+    UuidText,
+    all_as_loaded,
+    as_loaded,
+    table_of,
+)
 
 __all__ = [
     "JSON_TYPE",

@@ -1,14 +1,9 @@
 """Distinguish faults of the database from errors of a statement, by SQLSTATE or the driver's exception class."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from durable_sagas.errors import DatabaseUnavailable
 
 _SQLSTATES = (
     "08",  # the connection broke
@@ -85,15 +80,3 @@ def _drop_connections(context: ExceptionContext) -> None:
     sqlstate = sqlstate_of(context.original_exception)
     if sqlstate and sqlstate.startswith(_OF_THE_SERVER):
         context.is_disconnect = True  # with this connection the pool invalidates all older ones
-
-
-@contextmanager
-def database_faults() -> Iterator[None]:
-    """Raise DatabaseUnavailable for errors in the block that are the database's fault; others propagate unchanged."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeout) as error:
-        if not is_fault(error):
-            raise
-        original = getattr(error, "orig", None)
-        raise DatabaseUnavailable(str(original or error).strip(), sqlstate_of(original)) from error

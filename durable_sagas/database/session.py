@@ -2,27 +2,27 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction, sessionmaker
-from sqlalchemy.orm.attributes import instance_dict
 
 from durable_sagas.database.clock import ServerClock
-from durable_sagas.database.faults import database_faults
+from durable_sagas.database.faults import is_fault, sqlstate_of
 from durable_sagas.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Model = TypeVar("Model", bound=DeclarativeBase)
 
 WRITER_TIMEOUT_SECONDS = 30
 """How long a transaction on SQLite waits for the writers before it."""
@@ -103,6 +103,18 @@ class Database:
             yield
         finally:
             self._writer.release()
+
+
+@contextmanager
+def database_faults() -> Iterator[None]:
+    """Raise DatabaseUnavailable for errors in the block that are the database's fault; others propagate unchanged."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeout) as error:
+        if not is_fault(error):
+            raise
+        original = getattr(error, "orig", None)
+        raise DatabaseUnavailable(str(original or error).strip(), sqlstate_of(original)) from error
 
 
 _current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)
@@ -228,33 +240,3 @@ def insert_in(dialect: str, model: type[DeclarativeBase] | Table) -> postgresql.
 def dialect_of(session: Session) -> str:
     """Return the name of the session's dialect."""
     return session.get_bind().dialect.name
-
-
-def table_of(model: type[DeclarativeBase]) -> Table:
-    """Return a model's table, for Core statements on the session's connection.
-
-    Such a statement sees only what the session has flushed, and the session does not see its changes. But it creates no
-    objects, which takes several times as long as the database takes to answer.
-    """
-    return cast(Table, model.__table__)
-
-
-def as_loaded(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Return an instance as if loaded by a query: later changes count as changes.
-
-    It belongs to no session; added to one it is written as a new row. ``values`` are its attributes by name, which are
-    not validated; missing ones are None. It takes a sixth of the time of the model's constructor.
-    """
-    return all_as_loaded(model, tuple(values), [tuple(values.values())])[0]
-
-
-def all_as_loaded(model: type[Model], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Model]:
-    """Return an instance per row like ``as_loaded``; ``names`` are the attributes in the order of the rows' values."""
-    mapper = model.__mapper__
-    mapper.attrs  # noqa: B018  (its first use configures the mapper, which a query would have done)
-    instances: list[Model] = []
-    for row in rows:
-        instance: Model = mapper.class_manager.new_instance()
-        instance_dict(instance).update(zip(names, row, strict=True))
-        instances.append(instance)
-    return instances

@@ -41,7 +41,8 @@ class Batches:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._cooldown_until: dict[str, float] = {}
-        self._results: dict[str | None, Any] = {}
+        self.results: dict[str | None, Any] = {}
+        """The results of the batch under way, by task id; each task takes its own, once."""
 
     def register(self, task_name: str, handler: Handler) -> None:
         """Register the batch handler of a task.
@@ -59,16 +60,12 @@ class Batches:
     def batch_results(self, task_name: str, messages: Sequence[BatchedMessage]) -> Iterator[None]:
         """Process these messages; inside the block their tasks find the results."""
         results = self._execute(task_name, messages)
-        self._results.update(results)
+        self.results.update(results)
         try:
             yield
         finally:
             for task_id in results:
-                self._results.pop(task_id, None)  # the task may not have run: it may have been revoked
-
-    def take_result(self, task_id: str | None) -> Any:
-        """Return, once, the result of a task that was executed in a batch, or None if there is none."""
-        return self._results.pop(task_id, None)
+                self.results.pop(task_id, None)  # the task may not have run: it may have been revoked
 
     def _execute(self, task_name: str, messages: Sequence[BatchedMessage]) -> Results:
         try:

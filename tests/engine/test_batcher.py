@@ -97,7 +97,7 @@ class Worker:
 
     def _run(self, request: Request) -> None:
         self.handed.append(request.id)
-        self.outcomes.append(sagas.engine.batches.take_result(request.id))
+        self.outcomes.append(sagas.engine.batches.results.pop(request.id, None))
         self.now += self.takes
 
 
