@@ -25,7 +25,7 @@ from durable_sagas.ids import is_uuid
 from durable_sagas.messages import Event, EventType
 from durable_sagas.models import SagaInstance, SagaStep
 from durable_sagas.reactions import Abort, Compensate, Execute
-from durable_sagas.saga_log import OPEN, Log, completed_steps
+from durable_sagas.saga_log import OPEN, Log
 
 NAME_BASED = 5
 """The version of the UUIDs returned by ``events.delivery_of``."""
@@ -162,6 +162,12 @@ def decide_step(ref: StepRef, command: Command, log: Log, task_id: str | None) -
     if guard and not guard.holds(Progress(ref.saga.payload, completed_steps(log))):
         return Reject(f"guard: {guard.says}")
     return Run()
+
+
+def completed_steps(log: Log) -> frozenset[str]:
+    """Return the steps whose action took effect according to a log."""
+    done = ((step, entry) for (step, operation), entry in log.items() if operation is Operation.ACTION)
+    return frozenset(step for step, entry in done if entry.status == StepStatus.COMPLETED)
 
 
 def decide_reaction(

@@ -106,19 +106,19 @@ class Events:
         """Append events of several aggregates like ``emit``, in the given order; the results have no sequence."""
         if not new:
             return []
-        rows = [
-            {
+        stored, rows = [], []
+        for one in new:
+            row = {
                 "id": new_id(),
                 "event_type": one.event.type,
                 "aggregate_id": one.aggregate_id,
                 "payload": dict(one.event.payload),
                 "timestamp": now,
             }
-            for one in new
-        ]
-        stored = [as_loaded(StoredEvent, row) for row in rows]
+            stored.append(as_loaded(StoredEvent, row))
+            rows.append(row | {"of": one.aggregate_id})
         # without the session: an event references no unflushed row
-        session.connection().execute(_NUMBERED, [{**row, "of": row["aggregate_id"]} for row in rows])
+        session.connection().execute(_NUMBERED, rows)
         self._enqueue(session, zip(stored, new, strict=True), now)
         return stored
 

@@ -1,10 +1,13 @@
 """Identifiers."""
 
 import os
+import re
 import threading
 import time
 from datetime import datetime
 from uuid import UUID
+
+_CANONICAL = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 _lock = threading.Lock()
 _last = (0, 0)
@@ -38,9 +41,5 @@ def first_id_of(moment: datetime) -> str:
 
 def is_uuid(text: object) -> bool:
     """Return whether an untrusted value is a UUID in canonical form, and so may be looked up in a UUID column."""
-    if not isinstance(text, str):
-        return False
-    try:
-        return str(UUID(text)) == text  # canonical spelling only: gateways get an id as received
-    except ValueError:
-        return False
+    # in no other spelling: gateways get an id as received
+    return isinstance(text, str) and _CANONICAL.fullmatch(text) is not None

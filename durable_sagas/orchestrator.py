@@ -242,6 +242,7 @@ class CommandDeliveries:
         if ref is None:
             logger.warning("message for no known step, dropped", extra={"step": self.command.name})
             return dismiss(delivery, Drop("no such saga or step"), self.command.short_name)
+        irreversible = ref.plan.past_pivot(ref.step.name)
         verdict = decide_step(ref, self.command, record.log, delivery.task_id)
         if isinstance(verdict, Drop | Ignore | PutBack):
             return dismiss(delivery, verdict, ref.step.name)
@@ -254,7 +255,7 @@ class CommandDeliveries:
             ref.operation,
             data=saga.payload,
             policy=ref.step.policy if ref.operation is Operation.ACTION else ref.step.compensation_retry,
-            irreversible=ref.plan.past_pivot(ref.step.name),
+            irreversible=irreversible,
             plan=ref.plan,
         )
 

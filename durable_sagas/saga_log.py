@@ -8,14 +8,14 @@ compensation*, a compensation whose action never ran; *hanging*, an action that 
 The session does not track what is read here: a flush takes longer to find changes than the database to write them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import BindParameter, Select, Table, Update, and_, bindparam, case, insert, inspect, select, update
+from sqlalchemy import BindParameter, Executable, Select, and_, bindparam, case, insert, inspect, select, update
 from sqlalchemy.orm import InstanceState, Session
 
 from durable_sagas.database import Base, all_as_loaded, as_loaded, table_of
@@ -29,8 +29,6 @@ OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 
 Log = dict[tuple[str, Operation], SagaStep]
 """The log of one saga, by step and operation."""
-
-Model = TypeVar("Model", bound=Base)
 
 
 @dataclass(eq=False)
@@ -107,12 +105,6 @@ def _reset(entry: SagaStep) -> None:
     entry.finished_at = None
 
 
-def completed_steps(log: Log) -> frozenset[str]:
-    """Return the steps whose action took effect according to a log."""
-    done = ((step, entry) for (step, operation), entry in log.items() if operation is Operation.ACTION)
-    return frozenset(step for step, entry in done if entry.status == StepStatus.COMPLETED)
-
-
 def lock(session: Session, saga_id: str) -> SagaRecord:
     """Return a saga with its log, locked until the transaction ends. Raises NotFound."""
     for record in lock_all(session, [saga_id]):
@@ -134,42 +126,44 @@ def _records(session: Session, query: Select[Any], saga_ids: Iterable[str]) -> l
     session.flush()
     connection = session.connection()
     ids = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
-    sagas = _loaded(SagaInstance, connection.execute(query, {"ids": ids}))
+    sagas = all_as_loaded(SagaInstance, tuple(_SAGA.values()), connection.execute(query, {"ids": ids}))
     records = {saga.id: SagaRecord(saga) for saga in sagas}
     if records:
         # a separate statement: one that waited for a lock sees other tables as they were before it waited
-        for entry in _loaded(SagaStep, connection.execute(_LOGGED, {"ids": list(records)})):
+        logged = connection.execute(_LOGGED, {"ids": list(records)})
+        for entry in all_as_loaded(SagaStep, tuple(_STEP.values()), logged):
             records[entry.saga_id].log[entry.step, Operation(entry.operation)] = entry
     return list(records.values())
 
 
-def _loaded(model: type[Model], rows: Iterable[Sequence[Any]]) -> list[Model]:
-    return all_as_loaded(model, _attributes(model), rows)
+def _attributes(model: type[Base]) -> dict[str, str]:
+    """Return the names of a model's attributes by those of its columns, in the order of its table."""
+    return {column.key: model.__mapper__.get_property_by_column(column).key for column in table_of(model).columns}
 
 
-@cache
-def _attributes(model: type[Base]) -> tuple[str, ...]:
-    """Return the names of a model's attributes, in the order of its table's columns."""
-    return tuple(model.__mapper__.get_property_by_column(column).key for column in table_of(model).columns)
-
-
+_SAGA, _STEP = _attributes(SagaInstance), _attributes(SagaStep)
+_BLANK = dict.fromkeys(_STEP.values())
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 # built once: they run with every step
 _SEEN = select(table_of(SagaInstance)).where(SagaInstance.id.in_(_IDS))
 # in the same order everywhere, to avoid deadlocks
 _LOCKED = _SEEN.order_by(SagaInstance.id).with_for_update()
 _LOGGED = select(table_of(SagaStep)).where(SagaStep.saga_id.in_(_IDS))
-_BLANK = dict.fromkeys(_attributes(SagaStep))
+_INSERT_SAGAS, _INSERT_STEPS = insert(table_of(SagaInstance)), insert(table_of(SagaStep))
 
 
 def write(session: Session, records: Iterable[SagaRecord]) -> None:
     """Write what changed in locked records, in as few statements as possible."""
     records = list(records)
-    _update(session, [record.saga for record in records])
     added = [entry for record in records for entry in record.added]
-    _insert(session, added)
     new = set(map(id, added))
-    _update(session, [entry for record in records for entry in record.log.values() if id(entry) not in new])
+    logged = [entry for record in records for entry in record.log.values() if id(entry) not in new]
+    statements = _updates(SagaInstance, [record.saga for record in records])
+    if added:
+        statements.append((_INSERT_STEPS, _rows(_STEP, added)))
+    connection = session.connection()
+    for statement, parameters in [*statements, *_updates(SagaStep, logged)]:
+        connection.execute(statement, parameters)
     for record in records:
         record.added.clear()
 
@@ -202,39 +196,39 @@ def insert_new(session: Session, records: Collection[SagaRecord]) -> None:
     if _TOGETHER in session.info:
         session.info[_TOGETHER] += records
         return
-    _insert(session, [record.saga for record in records])
-    _insert(session, [entry for record in records for entry in record.added])
+    connection = session.connection()
+    if records:
+        connection.execute(_INSERT_SAGAS, _rows(_SAGA, [record.saga for record in records]))
+    if added := [entry for record in records for entry in record.added]:
+        connection.execute(_INSERT_STEPS, _rows(_STEP, added))
 
 
-def _insert(session: Session, rows: Collection[SagaInstance] | Collection[SagaStep]) -> None:
-    for model in {type(row) for row in rows}:
-        columns = dict(zip(table_of(model).columns.keys(), _attributes(model), strict=True))
-        values = [{column: getattr(row, name) for column, name in columns.items()} for row in rows]
-        session.connection().execute(_insertion(model), values)
+def _rows(columns: Mapping[str, str], instances: Iterable[Base]) -> list[dict[str, Any]]:
+    return [{column: getattr(instance, name) for column, name in columns.items()} for instance in instances]
 
 
-def _update(session: Session, rows: Iterable[SagaInstance] | Iterable[SagaStep]) -> None:
-    updates: dict[tuple[Table, tuple[str, ...]], list[dict[str, Any]]] = {}
-    for row in rows:
-        state: InstanceState[Any] = inspect(row)
+def _updates(model: type[Base], instances: Iterable[Base]) -> list[tuple[Executable, list[dict[str, Any]]]]:
+    """Return an UPDATE for each set of attributes that have changed, with its parameters."""
+    attributes = frozenset((_SAGA if model is SagaInstance else _STEP).values())
+    keys = _keys(model)
+    updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for instance in instances:
+        state: InstanceState[Any] = inspect(instance)
         if state.modified:
-            changed = frozenset(_attributes(type(row))) - state.unmodified
-            table = table_of(type(row))
-            values = {f"new_{name}": getattr(row, name) for name in changed}
-            keys = {f"key_{column.key}": getattr(row, column.key) for column in table.primary_key}
-            updates.setdefault((table, tuple(sorted(changed))), []).append(values | keys)
-    for (table, names), parameters in updates.items():
-        session.connection().execute(_update_of(table, names), parameters)
+            changed = sorted(attributes - state.unmodified)
+            values = {f"new_{name}": getattr(instance, name) for name in changed}
+            values |= {f"key_{name}": getattr(instance, name) for name in keys}
+            updates.setdefault(tuple(changed), []).append(values)
+    return [(_update(model, names), parameters) for names, parameters in updates.items()]
 
 
 @cache
-def _insertion(model: type[Base]) -> Any:
-    return insert(table_of(model))
+def _keys(model: type[Base]) -> tuple[str, ...]:
+    return tuple(column.key for column in table_of(model).primary_key)
 
 
 @cache
-def _update_of(table: Table, names: tuple[str, ...]) -> Update:
-    model = SagaInstance if table is table_of(SagaInstance) else SagaStep
+def _update(model: type[Base], names: tuple[str, ...]) -> Executable:
     columns: dict[Any, Any] = {model.__mapper__.attrs[name].columns[0]: bindparam(f"new_{name}") for name in names}
-    keys = [column == bindparam(f"key_{column.key}") for column in table.primary_key]
-    return update(table).where(*keys).values(columns)
+    keys = [table_of(model).c[name] == bindparam(f"key_{name}") for name in _keys(model)]
+    return update(table_of(model)).where(*keys).values(columns)

@@ -1,7 +1,6 @@
 """The database: one engine per process, explicit transactions, PostgreSQL and SQLite from the same models."""
 
 import math
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, Numeric, Table, create_engine, event, text
-from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 import durable_sagas.database
 from app.database.connections import PoolMaintenance
 from durable_sagas import Sagas
-from durable_sagas.database import JSON_TYPE, NAMING_CONVENTION, dialect_of
+from durable_sagas.database import JSON_TYPE, NAMING_CONVENTION, dialect_of, prepare_sqlite
 from durable_sagas.database import UtcDateTime as UtcDateTime
 from durable_sagas.database import UuidText as UuidText
 from durable_sagas.database import after_commit as after_commit
@@ -179,21 +178,3 @@ def _sqlite_engine(url: str) -> Engine:
     )
     prepare_sqlite(engine)
     return engine
-
-
-def prepare_sqlite(engine: Engine) -> None:
-    """Configure a SQLite engine: WAL, foreign keys, explicit BEGIN."""
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # the driver's own implicit BEGIN is deferred: two such readers that both want to write fail with SQLITE_BUSY
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reads = connection.get_execution_options().get("sqlite_read_only")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -9,6 +9,7 @@ from durable_sagas.database.session import (
     dialect_of,
     insert_if_absent,
     insert_in,
+    prepare_sqlite,
     take_callbacks,
     watched_effects,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "dialect_of",
     "insert_if_absent",
     "insert_in",
+    "prepare_sqlite",
     "table_of",
     "take_callbacks",
     "watched_effects",

@@ -1,6 +1,7 @@
 """Transactions over the application's own sessions, and what is called after their commit."""
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, Table, event
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -115,6 +116,24 @@ def database_faults() -> Iterator[None]:
             raise
         original = getattr(error, "orig", None)
         raise DatabaseUnavailable(str(original or error).strip(), sqlstate_of(original)) from error
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Configure a SQLite engine: WAL, foreign keys, explicit BEGIN."""
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # the driver's own implicit BEGIN is deferred: two such readers that both want to write fail with SQLITE_BUSY
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("sqlite_read_only")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 _current: ContextVar[Session | None] = ContextVar("current_transaction", default=None)

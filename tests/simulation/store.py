@@ -13,10 +13,11 @@ from sqlalchemy.pool import StaticPool
 
 import durable_sagas
 from app import runtime
-from app.database import Database, after_commit, prepare_sqlite
+from app.database import Database, after_commit
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
+from durable_sagas.database import prepare_sqlite
 from tests.simulation.mishaps import Boundary
 from workflows.seed_data import seed
 

@@ -123,7 +123,7 @@ class World:
         self._passages.append(passage)
         try:
             with (
-                patch.object(sagas.engine.batches, "_results", {}),
+                patch.object(sagas.engine.batches, "results", {}),
                 patch.object(sagas.engine.batches, "_cooldown_until", {}),
             ):
                 yield passage
