@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
 from durable_sagas.database import as_loaded, dialect_of, insert_in, table_of
-from durable_sagas.database.session import Model
+from durable_sagas.database.types import Model
 
 
 def lock_rows(
