@@ -1,4 +1,4 @@
-"""What a worker does with messages as they come: at once, or with others of their task. Time moves when a test says."""
+"""What a worker does with messages as they come: at once, or in a batch. Time moves when a test says."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,19 +29,18 @@ class Worker:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.takes = 0.0
-        """How long a task takes."""
-        self.handed: list[str] = []
-        """The messages that were run, in order."""
-        self.outcomes: list[Any] = []
-        """What each of them found done."""
-        self.said: list[str] = []
-        """What happened, in order, to acknowledgements and to what the tasks sent."""
+        self.seconds_per_task = 0.0
+        self.executed: list[str] = []
+        """The messages that were executed, in order."""
+        self.results: list[Any] = []
+        """What each of them found executed in its batch."""
         self.batches: list[list[str]] = []
+        self.log: list[str] = []
+        """When acknowledgements were held and sent."""
         self.broken = False
-        """Whether nothing can be done together."""
-        self._later: list[Entry] = []
-        self.gathering = Batcher(cast(Callable[[Request], object], self._run), cast(Hub, self), self._ack_together)
+        """Whether every batch fails."""
+        self._timers: list[Entry] = []
+        self._batcher = Batcher(cast(Callable[[Request], object], self._run), cast(Hub, self), self._ack_together)
 
     def monotonic(self) -> float:
         return self.now
@@ -49,56 +48,44 @@ class Worker:
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Entry:
         """Stand in for the hub."""
         assert seconds == QUIET_SECONDS
-        self._later.append(Entry(callback))
-        return self._later[-1]
+        self._timers.append(Entry(callback))
+        return self._timers[-1]
 
     @property
-    def expected(self) -> list[Entry]:
-        """What the hub is to call."""
-        return [entry for entry in self._later if not entry.canceled]
-
-    @property
-    def quiet(self) -> bool:
+    def idle(self) -> bool:
         """Whether the worker will sleep until a message comes."""
-        return not self.expected
+        return all(timer.canceled for timer in self._timers)
 
-    def forget(self) -> None:
-        """Forget what is to be called, as Celery may when its connection breaks."""
-        self._later.clear()
-
-    def add(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
-        """Have messages come."""
+    def receive(self, *ids: str, task: str = STEP, retries: int = 0) -> None:
         for one in ids:
             request = SimpleNamespace(id=one, name=task, kwargs={"saga_id": one}, request_dict={"retries": retries})
-            self.gathering.add(cast(Request, request), sagas.engine)
+            self._batcher.add(cast(Request, request), sagas.engine)
 
-    def look(self) -> None:
+    def turn(self, times: int = 1) -> None:
         """Have the loop turn when nothing more is to be read."""
-        (entry,) = self.expected
-        self._later.clear()
-        self.now += QUIET_SECONDS
-        entry()
+        for _ in range(times):
+            (timer,) = (timer for timer in self._timers if not timer.canceled)
+            self._timers.clear()
+            self.now += QUIET_SECONDS
+            timer()
 
-    def do(self, wanted: Sequence[BatchedMessage]) -> Results:
-        """Do what is wanted together."""
-        self.batches.append([one.task_id for one in wanted])
-        assert [one.arguments for one in wanted] == [{"saga_id": one.task_id} for one in wanted]
+    def execute(self, batch: Sequence[BatchedMessage]) -> Results:
+        self.batches.append([one.task_id for one in batch])
+        assert [one.arguments for one in batch] == [{"saga_id": one.task_id} for one in batch]
         if self.broken:
             raise RuntimeError("one of them is broken")
-        return {one.task_id: f"{one.task_id} is done" for one in wanted}
+        return {one.task_id: f"{one.task_id} is done" for one in batch}
 
     @contextmanager
     def _ack_together(self) -> Iterator[None]:
-        self.said.append("acks are held")
-        try:
-            yield
-        finally:
-            self.said.append("acks leave")
+        self.log.append("acks are held")
+        yield
+        self.log.append("acks leave")
 
     def _run(self, request: Request) -> None:
-        self.handed.append(request.id)
-        self.outcomes.append(sagas.engine.batches.results.pop(request.id, None))
-        self.now += self.takes
+        self.executed.append(request.id)
+        self.results.append(sagas.engine.batches.results.pop(request.id, None))
+        self.now += self.seconds_per_task
 
 
 @pytest.fixture
@@ -106,145 +93,106 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     worker = Worker()
     monkeypatch.setattr(batcher, "time", worker)
     monkeypatch.setattr(batching, "time", worker)
-    monkeypatch.setattr(sagas.engine.batches, "_handlers", {})
+    monkeypatch.setattr(sagas.engine.batches, "_handlers", {STEP: worker.execute, OTHER: worker.execute})
     monkeypatch.setattr(sagas.engine.batches, "_cooldown_until", {})
     monkeypatch.setattr(tracing, "provider", lambda: None)
-    sagas.engine.batches.register(STEP, worker.do)
-    sagas.engine.batches.register(OTHER, worker.do)
     return worker
 
 
 @pytest.fixture
 def busy(worker: Worker) -> Worker:
-    """A worker that has just done a message, with the loop about to look for more."""
-    worker.add("first")
-    worker.handed.clear()
-    worker.outcomes.clear()
+    """A worker that has just executed a message, with the loop about to look for more."""
+    worker.receive("first")
+    worker.executed.clear()
+    worker.results.clear()
     return worker
 
 
-def test_a_message_that_finds_the_worker_idle_is_done_at_once_and_alone(worker: Worker) -> None:
-    worker.add("a")
+def test_a_message_that_finds_the_worker_idle_is_executed_at_once_and_alone(worker: Worker) -> None:
+    worker.receive("a")
 
-    assert worker.handed == ["a"]
-    assert worker.outcomes == [None]
-    assert worker.batches == []
+    assert (worker.executed, worker.results, worker.batches) == (["a"], [None], [])
+    assert worker.idle
 
 
-def test_those_that_come_while_it_is_busy_are_done_together_when_nothing_more_comes(busy: Worker) -> None:
-    busy.add("a", "b", "c")
-    assert busy.handed == []
-
-    busy.look()
-    assert busy.handed == []  # they had only just come
-    busy.look()
+def test_messages_that_come_while_it_is_busy_are_executed_together_when_nothing_more_comes(busy: Worker) -> None:
+    busy.receive("a", "b", "c")
+    busy.turn()
+    assert busy.executed == []  # they had only just come
+    busy.turn()
 
     assert busy.batches == [["a", "b", "c"]]
-    assert busy.handed == ["a", "b", "c"]
-    assert busy.outcomes == ["a is done", "b is done", "c is done"]
+    assert busy.executed == ["a", "b", "c"]
+    assert busy.results == ["a is done", "b is done", "c is done"]
+    assert busy.idle
 
 
 def test_as_long_as_more_come_it_waits(busy: Worker) -> None:
     for one in "abcd":
-        busy.add(one)
-        busy.look()
-        assert busy.handed == []
+        busy.receive(one)
+        busy.turn()
+        assert busy.executed == []
 
-    busy.look()
+    busy.turn()
 
     assert busy.batches == [["a", "b", "c", "d"]]
 
 
-def test_however_long_reading_takes_they_are_gathered_until_the_loop_has_looked(busy: Worker) -> None:
-    busy.add("a")
+def test_however_long_reading_takes_they_wait_until_the_loop_has_turned(busy: Worker) -> None:
+    busy.receive("a")
     busy.now += 2 * BUSY_SECONDS
-    busy.add("b")
-    assert busy.handed == []
+    busy.receive("b")
+    assert busy.executed == []
 
-    busy.look()
-    busy.look()
+    busy.turn(2)
     assert busy.batches == [["a", "b"]]
 
 
-def test_the_most_that_are_done_together_begin_at_once(busy: Worker) -> None:
+def test_a_full_batch_is_executed_at_once(busy: Worker) -> None:
     ids = [str(number) for number in range(MAX_BATCH + 1)]
 
-    busy.add(*ids)
+    busy.receive(*ids)
 
     assert busy.batches == [ids[:MAX_BATCH]]
-    assert busy.handed == ids[:MAX_BATCH]
-    busy.look()
-    busy.look()
-    assert busy.handed == ids  # the last one, alone
+    assert busy.executed == ids[:MAX_BATCH]
+    busy.turn(2)
+    assert busy.executed == ids  # the last one, alone
     assert len(busy.batches) == 1
 
 
-def test_a_message_that_found_no_company_is_done_alone(busy: Worker) -> None:
-    busy.add("a")
+def test_tasks_take_turns_and_the_longest_waiting_is_first(busy: Worker) -> None:
+    busy.receive("a1")
+    busy.receive("b1", task=OTHER)
+    busy.receive("a2")
+    busy.turn(2)
+    assert busy.executed == ["a1", "a2"]
 
-    busy.look()
-    busy.look()
+    busy.receive("a3")  # it is behind the other task's
+    busy.receive("b2", task=OTHER)
+    busy.turn(2)
+    assert busy.executed == ["a1", "a2", "b1", "b2"]
+    busy.turn()
 
-    assert busy.handed == ["a"]
-    assert busy.batches == []
-
-
-def test_tasks_take_turns_and_who_has_waited_longest_is_first(busy: Worker) -> None:
-    busy.add("a1")
-    busy.add("b1", task=OTHER)
-    busy.add("a2")
-    busy.look()
-
-    busy.look()
-    assert busy.handed == ["a1", "a2"]
-    busy.add("a3")  # it is behind the other's
-    busy.add("b2", task=OTHER)  # and this was worth waiting for
-    busy.look()
-    assert busy.handed == ["a1", "a2"]
-    busy.look()
-    assert busy.handed == ["a1", "a2", "b1", "b2"]
-    busy.look()
-    assert busy.handed == ["a1", "a2", "b1", "b2", "a3"]
+    assert busy.executed == ["a1", "a2", "b1", "b2", "a3"]
     assert busy.batches == [["a1", "a2"], ["b1", "b2"]]
 
 
-def test_a_retry_goes_straight_on(busy: Worker) -> None:
-    busy.add("a", "b")
-    busy.add("again", retries=1)
+def test_retries_and_tasks_that_are_not_registered_are_executed_at_once(busy: Worker) -> None:
+    busy.receive("a", "b")
+    busy.receive("again", retries=1)
+    busy.receive("sweep", "another", task=UNKNOWN)
 
-    assert busy.handed == ["again"]
-    busy.look()
-    busy.look()
+    assert busy.executed == ["again", "sweep", "another"]
+    busy.turn(2)
     assert busy.batches == [["a", "b"]]
 
 
-def test_a_task_that_is_not_registered_goes_straight_on(busy: Worker) -> None:
-    busy.add("sweep", "another", task=UNKNOWN)
-
-    assert busy.handed == ["sweep", "another"]
-    assert busy.batches == []
-
-
-def test_nothing_is_gathered_while_traces_are_written(busy: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_batched_while_traces_are_written(busy: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "is_enabled", lambda: True)
 
-    busy.add("a", "b")
+    busy.receive("a", "b")
 
-    assert busy.handed == ["a", "b"]
-    assert busy.batches == []
-
-
-def test_after_the_last_it_is_quiet(worker: Worker) -> None:
-    assert worker.quiet
-    worker.add("alone")
-    assert worker.quiet
-    worker.now += BUSY_SECONDS
-
-    worker.add("a", "b")
-    worker.look()
-    worker.look()
-    assert worker.handed == ["alone", "a", "b"]
-    assert worker.quiet
+    assert (busy.executed, busy.batches) == (["a", "b"], [])
 
 
 def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowledgements(
@@ -253,70 +201,65 @@ def test_what_the_tasks_send_leaves_when_all_are_done_and_before_their_acknowled
     @contextmanager
     def publish_batch() -> Iterator[None]:
         yield
-        busy.said.append(f"what {', '.join(busy.handed)} sent leaves")
+        busy.log.append(f"what {', '.join(busy.executed)} sent leaves")
 
     monkeypatch.setattr(sagas.engine.publisher, "publish_batch", publish_batch)
-    busy.add("a", "b")
-    busy.look()
-    busy.look()
+    busy.receive("a", "b")
+    busy.turn(2)
 
     # else one of them could be forgotten by the broker, and what follows it lost with this process
-    assert busy.said == ["acks are held", "what a, b sent leaves", "acks leave"]
+    assert busy.log == ["acks are held", "what a, b sent leaves", "acks leave"]
 
 
 def test_it_is_still_busy_for_a_moment_after_a_long_task(worker: Worker) -> None:
-    worker.takes = 10.0
-    worker.add("a")  # and while that was done, others came
-    worker.add("b", "c")
-    assert worker.handed == ["a"]
+    worker.seconds_per_task = 10.0
+    worker.receive("a")  # and while that was executed, others came
+    worker.receive("b", "c")
+    assert worker.executed == ["a"]
 
-    worker.look()
-    worker.look()
+    worker.turn(2)
     assert worker.batches == [["b", "c"]]
 
     worker.now += BUSY_SECONDS
-    worker.add("d")
-    assert worker.handed == ["a", "b", "c", "d"]
+    worker.receive("d")
+    assert worker.executed == ["a", "b", "c", "d"]
 
 
-def test_what_could_not_be_done_together_is_done_all_the_same_and_the_next_come_alone(busy: Worker) -> None:
+def test_what_a_failed_batch_held_is_executed_alone_as_is_what_follows_for_a_while(busy: Worker) -> None:
     busy.broken = True
-    busy.add("a", "b")
-    busy.look()
-    busy.look()
-    assert busy.handed == ["a", "b"]
-    assert busy.outcomes == [None, None]
+    busy.receive("a", "b")
+    busy.turn(2)
+    assert (busy.executed, busy.results) == (["a", "b"], [None, None])
 
-    busy.add("c", "d")
-    assert busy.handed == ["a", "b", "c", "d"]
+    busy.now += batching.COOLDOWN_SECONDS - 0.1
+    busy.receive("c", "d")
+    assert busy.executed == ["a", "b", "c", "d"]
     assert busy.batches == [["a", "b"]]
 
-    assert busy.quiet
+    assert busy.idle
     busy.broken = False
-    busy.now += batching.COOLDOWN_SECONDS
-    busy.add("e", "f", "g")
-    busy.look()
-    busy.look()
-    assert busy.handed == ["a", "b", "c", "d", "e", "f", "g"]
+    busy.now += 0.1
+    busy.receive("e", "f", "g")
+    busy.turn(2)
+    assert busy.executed == ["a", "b", "c", "d", "e", "f", "g"]
     assert busy.batches == [["a", "b"], ["f", "g"]]
 
 
-def test_a_message_that_is_there_twice_is_handed_on_twice(busy: Worker) -> None:
-    busy.add("a", "a")
-    busy.look()
-    busy.look()
+def test_a_message_that_is_there_twice_is_executed_twice(busy: Worker) -> None:
+    busy.receive("a", "a")
+    busy.turn(2)
 
-    assert busy.handed == ["a", "a"]
-    assert busy.outcomes == ["a is done", None]  # the second looks for itself, and is acknowledged as well
+    assert busy.executed == ["a", "a"]
+    assert busy.results == ["a is done", None]  # the second looks for itself, and is acknowledged as well
 
 
 @pytest.mark.parametrize(
-    ("pool", "hub", "gathers"),
+    ("pool", "hub", "batches"),
     [(SoloPool, object(), True), (SoloPool, None, False), (PreforkPool, object(), False)],
     ids=["solo", "solo without a loop", "prefork"],
 )
-def test_only_a_worker_of_one_process_gathers(
-    monkeypatch: pytest.MonkeyPatch, pool: type[Any], hub: object, gathers: bool
+def test_only_a_worker_of_one_process_batches(
+    monkeypatch: pytest.MonkeyPatch, pool: type[Any], hub: object, batches: bool
 ) -> None:
     given: list[Any] = []
     monkeypatch.setattr(strategy, "default", lambda task, app, consumer: given.append(consumer.on_task_request))
@@ -325,10 +268,10 @@ def test_only_a_worker_of_one_process_gathers(
 
     strategy.batching_strategy(celery.tasks["orders.create_order"], celery, consumer)
 
-    assert (given == [print]) != gathers
+    assert (given == [print]) != batches
 
 
-def test_foreign_tasks_are_not_gathered() -> None:
+def test_foreign_tasks_are_not_batched() -> None:
     assert celery.tasks["celery.backend_cleanup"].Strategy == "celery.worker.strategy:default"
 
 
