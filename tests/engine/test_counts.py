@@ -23,8 +23,6 @@ from tests.simulation.orders import PLENTY, UNPAYABLE, an_order
 from tests.simulation.store import template
 from tests.simulation.verdict import judge
 from tests.simulation.world import World, open_world
-from tests.testkit.messages import ERROR_CALLBACK
-from workflows.order_orchestration import ORDER
 
 ORDERS = {
     "order: completed": """
@@ -248,18 +246,6 @@ def test_an_order(order: str, world: World, account: Account) -> None:
     judge(world, {"order-1": "completed" if outcome == "completed" else "cancelled"})
     account.total()
     assert account.text("messages", "reads", "writes", "commits") == ORDERS[order]
-
-
-def test_an_orchestrated_saga_is_one_message_per_step_and_undone_one_more_per_compensation_and_one_to_ask() -> None:
-    def messages(order: str) -> Counter[str]:
-        return Counter({task: int(count) for count, *_, task in map(str.split, ORDERS[order].splitlines()[2:-1])})
-
-    told = "notifications.notify_customer"
-    to_pay = ORDER.step_names.index("process_payment")
-    actions = [step.action.name for step in ORDER.steps]
-    undoing = [step.compensation.name for step in ORDER.steps[: to_pay + 1] if step.compensation]
-    assert messages("order: completed") == Counter([*actions, told])
-    assert messages("order: payment declined") == Counter([*actions[: to_pay + 1], ERROR_CALLBACK, *undoing, told])
 
 
 def start(

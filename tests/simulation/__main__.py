@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from tests.simulation.crew import Crew
+from tests.simulation.crew import in_world, open_crew
 from tests.simulation.many_faults import run
 from tests.simulation.mutations import MUTATIONS
 
@@ -18,8 +18,9 @@ def main() -> int:
     parser.add_argument("--without", choices=MUTATIONS, help="a protection to take out of the engine, to see it missed")
     wanted = parser.parse_args()
     began = reported = time.monotonic()
-    with Crew(wanted.without) as crew:
-        for number, find in enumerate(crew.map(run, range(wanted.seed, wanted.seed + wanted.runs)), start=1):
+    seeds = range(wanted.seed, wanted.seed + wanted.runs)
+    with open_crew(wanted.without) as crew:
+        for number, find in enumerate(crew.map(in_world(run), seeds), start=1):
             if find:
                 print(f"run {number} of {wanted.runs} ended wrongly\n{find}")
                 return 1

@@ -1,10 +1,11 @@
 """The simulation's tests share one world and one crew: to make them costs more than a run."""
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.simulation.crew import Crew
+from tests.simulation.crew import open_crew
 from tests.simulation.store import template
 from tests.simulation.world import World, open_world
 
@@ -17,7 +18,7 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
+def crew() -> Iterator[ProcessPoolExecutor]:
     """One process per processor, each with a world of its own."""
-    with Crew() as crew:
+    with open_crew() as crew:
         yield crew

@@ -1,11 +1,12 @@
 """Several processes, each with a world of its own, because one order costs tens of milliseconds and there are many."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing import get_context
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -21,31 +22,27 @@ _worlds: list[World] = []
 _open = ExitStack()  # until the process ends
 
 
-class Crew:
-    """Processes that run pieces of a simulation. To be closed, or used as a context."""
+@contextmanager
+def open_crew(without: str | None = None) -> Iterator[ProcessPoolExecutor]:
+    """Run a process per processor for functions made by ``in_world``; at the end, what has not begun is dropped.
 
-    def __init__(self, without: str | None = None) -> None:
-        """``without`` names a protection of the engine to be taken out; see ``mutations``."""
-        # spawned: a fork would take the parent's connections and locks along
-        self._pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _settle_in, (template(), without))
+    ``without`` names a protection of the engine to be taken out; see ``mutations``.
+    """
+    # spawned: a fork would take the parent's connections and locks along
+    crew = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _settle_in, (template(), without))
+    try:
+        yield crew
+    finally:
+        crew.shutdown(cancel_futures=True)
 
-    def submit(self, do: Callable[[World, Task], Result], task: Task) -> Future[Result]:
-        """Have a task done in some process's world, in its turn."""
-        return self._pool.submit(_in_world, do, task)
 
-    def map(self, do: Callable[[World, Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Have each task done in some process's world; yields the results in the order of the tasks."""
-        return self._pool.map(_in_world, *zip(*((do, task) for task in tasks), strict=True))
+def in_world(function: Callable[[World, Task], Result]) -> Callable[[Task], Result]:
+    """Return the function with the world of the process that calls it."""
+    return partial(_call_in_world, function)
 
-    def close(self) -> None:
-        """Send everybody home; what has not been begun is not done any more."""
-        self._pool.shutdown(cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _call_in_world(function: Callable[[World, Task], Result], task: Task) -> Result:
+    return function(_worlds[0], task)
 
 
 def _settle_in(image: bytes, without: str | None) -> None:
@@ -53,7 +50,3 @@ def _settle_in(image: bytes, without: str | None) -> None:
     if without:
         MUTATIONS[without](_open.enter_context(pytest.MonkeyPatch.context()))
     _worlds.append(_open.enter_context(open_world(image)))
-
-
-def _in_world(do: Callable[[World, Task], Result], task: Task) -> Result:
-    return do(_worlds[0], task)

@@ -79,7 +79,7 @@ def run_all(world: World, name: str) -> Tally:
         world.go_back(place.before)
         tally.runs[fault] += 1
         try:
-            _strike(world, scenario, fault, place)
+            _inject(world, scenario, fault, place)
             settle(world)
             judge(world, {"order-1": scenario.outcome} if fault in OUTCOME_KNOWN else None)
         except Exception as error:
@@ -89,17 +89,15 @@ def run_all(world: World, name: str) -> Tally:
 
 
 def _all_faults(world: World, scenario: Scenario) -> Iterator[tuple[Fault, Place]]:
-    """Run without a fault, and yield every fault that could have struck on the way."""
+    """Run without a fault, and yield every fault that could occur on the way."""
     world.reset(0)
     before = world.moment()
-    passed = world.place(scenario.request).passed
-    yield from _at_boundaries(0, before, passed)
+    yield from _at_boundaries(0, before, world.place(scenario.request).passed)
     delivery = 0
     while world.post:
         delivery += 1
         before = world.moment()
-        passed = world.deliver(world.post[0]).passed
-        yield from _at_boundaries(delivery, before, passed)
+        yield from _at_boundaries(delivery, before, world.deliver(world.post[0]).passed)
         for fault in (Fault.LOST, Fault.UNACKNOWLEDGED, Fault.AGAIN_AT_THE_END, Fault.LATE, Fault.CANCELLED):
             yield fault, Place(delivery, before)
     judge(world, {"order-1": scenario.outcome})
@@ -113,12 +111,13 @@ def _at_boundaries(delivery: int, before: Moment, passed: list[Boundary]) -> Ite
         if delivery:
             yield Fault.KILLED_AND_LOST, place
         if boundary in PUBLISHING:
-            before_it = boundary is Boundary.BEFORE_PUBLISHING
-            yield Fault.REFUSED_BEFORE if before_it else Fault.REFUSED_AFTER, place
+            yield Fault.REFUSED_BEFORE if boundary is Boundary.BEFORE_PUBLISHING else Fault.REFUSED_AFTER, place
 
 
-def _strike(world: World, scenario: Scenario, fault: Fault, place: Place) -> None:
-    mishap = _mishap(world, scenario, fault, place)
+def _inject(world: World, scenario: Scenario, fault: Fault, place: Place) -> None:
+    others_go_on = partial(_others_go_on, world, scenario)
+    kind = {Fault.REFUSED_BEFORE: Kind.REFUSE, Fault.REFUSED_AFTER: Kind.REFUSE, Fault.HELD_UP: Kind.PAUSE}
+    mishap = None if place.boundary is None else Mishap(kind.get(fault, Kind.KILL), place.boundary, others_go_on)
     if place.delivery == 0:
         world.place(scenario.request, mishap)
         return
@@ -135,7 +134,7 @@ def _strike(world: World, scenario: Scenario, fault: Fault, place: Place) -> Non
                 settle(world)
         case Fault.LATE:
             with world.held_back(message):
-                _others_go_on(world, scenario)
+                others_go_on()
         case Fault.CANCELLED:
             world.cancel("order-1")
         case Fault.KILLED_AND_LOST:
@@ -143,18 +142,6 @@ def _strike(world: World, scenario: Scenario, fault: Fault, place: Place) -> Non
             world.lose(message)
         case _:
             world.deliver(message, mishap)
-
-
-def _mishap(world: World, scenario: Scenario, fault: Fault, place: Place) -> Mishap | None:
-    if place.boundary is None:
-        return None
-    match fault:
-        case Fault.REFUSED_BEFORE | Fault.REFUSED_AFTER:
-            return Mishap(Kind.REFUSE, place.boundary)
-        case Fault.HELD_UP:
-            return Mishap(Kind.PAUSE, place.boundary, partial(_others_go_on, world, scenario))
-        case _:
-            return Mishap(Kind.KILL, place.boundary)
 
 
 def _others_go_on(world: World, scenario: Scenario) -> None:
