@@ -47,22 +47,16 @@ class Breaker:
     def at_work(self, here: Runtime) -> Iterator[None]:
         """Stand between the engine and the driver."""
         engine = here.database.engine
-        dialect = engine.dialect
-        with pytest.MonkeyPatch.context() as patch:
-            self._patch(patch, engine, dialect)
-            yield
-
-    def _patch(self, patch: pytest.MonkeyPatch, engine: Any, dialect: Any) -> None:
+        dialect: Any = engine.dialect
         connect, commit = engine.raw_connection, dialect.do_commit
 
         def raw_connection() -> Any:
             connection = connect()
-            if not self.answer_lost:
-                try:
-                    self.ask("connect", connection.driver_connection)
-                except BaseException:
-                    connection.invalidate()
-                    raise
+            try:
+                self.ask("connect", connection.driver_connection)
+            except BaseException:
+                connection.invalidate()
+                raise
             return connection
 
         def do_commit(connection: Any) -> None:
@@ -73,12 +67,13 @@ class Breaker:
                 self.ask("commit", connection.driver_connection)
                 commit(connection)
 
-        patch.setattr(engine, "raw_connection", raw_connection)
-        patch.setattr(dialect, "do_commit", do_commit)
-        if self.answer_lost:
-            return
-        for name in ("do_execute", "do_executemany", "do_execute_no_params"):
-            patch.setattr(dialect, name, self._asking(getattr(dialect, name)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dialect, "do_commit", do_commit)
+            if not self.answer_lost:
+                patch.setattr(engine, "raw_connection", raw_connection)
+                for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+                    patch.setattr(dialect, name, self._asking(getattr(dialect, name)))
+            yield
 
     def _asking(self, execute: Callable[..., None]) -> Callable[..., None]:
         def asked(cursor: Any, statement: str, *arguments: Any, **options: Any) -> None:
@@ -107,10 +102,10 @@ def terminated(administrator: Connection) -> Fail:
     """Have the server end the connection, as an administrator or a restart would; the next use of it finds out."""
 
     def fail(connection: Any) -> None:
-        administrator.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": connection.info.backend_pid})
+        # it waits for the end
+        administrator.execute(text("SELECT pg_terminate_backend(:pid, 60000)"), {"pid": connection.info.backend_pid})
         with connection.cursor() as cursor:
-            for _ in range(10_000):  # the signal is on its way
-                cursor.execute("SELECT 1")
+            cursor.execute("SELECT 1")
 
     return fail
 

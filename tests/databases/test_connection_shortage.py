@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
@@ -26,7 +26,6 @@ from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 TIMEOUT = 10
 STEP = 5
 """How many seconds pass between two sweeps of these tests."""
-both = pytest.mark.parametrize("pattern", Pattern)
 
 Limit = Callable[[int], None]
 """Limits how many connections the shop may have."""
@@ -41,7 +40,7 @@ def settings(settings: Settings) -> Settings:
 def limit(request: pytest.FixtureRequest, here: Runtime, clock: Clock) -> Iterator[Limit]:
     """A shop that connects with a role of its own, which is no superuser."""
     role, database = f"shop_{uuid4().hex[:12]}", make_url(here.settings.database_url).database
-    whole = create_engine(here.settings.database_url, isolation_level="AUTOCOMMIT")
+    whole = create_engine(here.settings.database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with whole.connect() as connection:
         connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'"))
         connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
@@ -55,78 +54,77 @@ def limit(request: pytest.FixtureRequest, here: Runtime, clock: Clock) -> Iterat
         of = role if request.param == "ROLE" else database
         with whole.connect() as connection:
             connection.execute(text(f"ALTER {request.param} {of} CONNECTION LIMIT {connections}"))
-        whole.dispose()  # it counts among the database's, until the server has noticed that it is gone
-        wait_for("the connections of others to be gone", lambda: others(role, str(database)) == 0)
+        # others count among the database's, until the server has noticed that they are gone; asked from another one
+        others = text("SELECT count(*) FROM pg_stat_activity WHERE datname = :database AND usename <> :role")
+        with create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as server:
+            here_too = {"database": database, "role": role}
+            wait_for("the connections of others to be gone", lambda: not server.scalar(others, here_too))
 
     yield set_limit
     here.close()
     with whole.connect() as connection:
         connection.execute(text(f"DROP OWNED BY {role}"))
         connection.execute(text(f"DROP ROLE {role}"))
-    whole.dispose()
 
 
-def others(role: str, database: str) -> int:
-    """Return how many connections to a database are not of a role; asked from another database."""
-    server = create_engine(POSTGRESQL, poolclass=NullPool)
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = :database AND usename <> :role"
-    with server.connect() as connection:
-        return int(connection.scalar(text(asked), {"database": database, "role": role}) or 0)
-
-
-def deadline_of(here: Runtime, placed: PlacedOrder) -> timedelta:
-    """Return how long a saga has until its deadline."""
-    with here.database.reading() as session:
-        deadline = session.get_one(SagaInstance, placed.saga_id).deadline_at
-    assert deadline
-    return deadline - here.now()
-
-
-def order(pattern: Pattern) -> PlacedOrder:
+def order(pattern: Pattern = Pattern.ORCHESTRATION) -> PlacedOrder:
     return place(NewOrder((Item("item-001", 1),), pattern))
 
 
+@pytest.fixture
+def each(here: Runtime, post: Post, clock: Clock) -> int:
+    """An order of each pattern that nobody works on; how many these are."""
+    return len([order(pattern) for pattern in Pattern])
+
+
+def times_left(here: Runtime) -> set[timedelta]:
+    """Return how long the sagas have until their deadlines."""
+    with here.database.reading() as session:
+        return {deadline - here.now() for deadline in session.scalars(select(SagaInstance.deadline_at)) if deadline}
+
+
+def timed_out_within(seconds: float, clock: Clock, step: float = STEP) -> int:
+    """Return how many sagas time out while the clock goes on and a sweep runs after every ``step`` seconds."""
+    found = 0
+    for _ in range(max(1, round(seconds / step))):
+        clock.forward(min(step, seconds))
+        swept = sagas.sweep_if_available()
+        assert swept
+        found += swept.timed_out
+    return found
+
+
 @on_postgresql
-@both
 def test_no_deadline_passes_while_connections_are_short_nor_at_once_afterwards(
-    here: Runtime,
-    post: Post,
-    clock: Clock,
-    limit: Limit,
-    pattern: Pattern,
+    here: Runtime, limit: Limit, each: int, clock: Clock
 ) -> None:
-    placed = order(pattern)
     limit(2)
     with here.database.reading() as session:  # the sweep has the other one
         session.execute(text("SELECT 1"))
         with here.database.reading(), pytest.raises(DatabaseUnavailable, match="too many connections"):
-            order(pattern)
+            order()
         assert timed_out_within(TIMEOUT, clock) == 0
-    assert deadline_of(here, placed) == timedelta(seconds=TIMEOUT)
+    assert times_left(here) == {timedelta(seconds=TIMEOUT)}
 
     limit(-1)  # those who were refused have not noticed yet
     assert timed_out_within(GRACE_SECONDS - STEP, clock) == 0
-    assert timed_out_within(STEP, clock) == 1
+    assert timed_out_within(STEP, clock) == each
 
 
-@both
 @on_sqlite
 def test_a_lasting_shortage_of_connections_does_not_keep_a_silent_service_from_timing_out(
-    here: Runtime, post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+    each: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outages, "_connections_exhausted", lambda _: True)
-    order(pattern)
 
     assert timed_out_within(MAX_TIMEOUTS * TIMEOUT, clock) == 0
-    assert timed_out_within(TIMEOUT, clock) == 1
+    assert timed_out_within(TIMEOUT, clock) == each
 
 
-@both
 @on_sqlite
 def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_afterwards(
-    here: Runtime, post: Post, clock: Clock, pattern: Pattern
+    here: Runtime, each: int, clock: Clock
 ) -> None:
-    placed = order(pattern)
     assert timed_out_within(STEP, clock) == 0
     clock.forward(3600)  # the host was down, and every process of the shop with it
     with pytest.MonkeyPatch.context() as away:
@@ -135,19 +133,17 @@ def test_no_deadline_passes_for_the_time_in_which_nothing_was_swept_nor_at_once_
     clock.forward(1)
 
     assert timed_out_within(0, clock) == 0
-    assert deadline_of(here, placed) == timedelta(seconds=TIMEOUT)
+    assert times_left(here) == {timedelta(seconds=TIMEOUT)}
 
     assert timed_out_within(GRACE_SECONDS - STEP, clock) == 0
-    assert timed_out_within(STEP, clock) == 1
+    assert timed_out_within(STEP, clock) == each
 
 
 @on_sqlite
-@both
 @pytest.mark.parametrize("restarted_again", [False, True])
 def test_a_saga_to_which_the_sweeps_come_late_after_an_outage_is_judged_by_its_deadline(
-    post: Post, clock: Clock, pattern: Pattern, monkeypatch: pytest.MonkeyPatch, restarted_again: bool
+    each: int, clock: Clock, monkeypatch: pytest.MonkeyPatch, restarted_again: bool
 ) -> None:
-    order(pattern)
     assert timed_out_within(0, clock) == 0
     clock.forward(3600)
     with monkeypatch.context() as others_first:
@@ -160,20 +156,16 @@ def test_a_saga_to_which_the_sweeps_come_late_after_an_outage_is_judged_by_its_d
             assert timed_out_within(GRACE_SECONDS + 2 * STEP, clock) == 0
 
     assert timed_out_within(0, clock) == 0
-    assert timed_out_within(TIMEOUT + (GRACE_SECONDS if restarted_again else 0), clock) == 1
+    assert timed_out_within(TIMEOUT + (GRACE_SECONDS if restarted_again else 0), clock) == each
 
 
-@both
 @on_sqlite
-def test_sweeps_that_are_always_late_do_not_keep_a_silent_service_from_timing_out(
-    here: Runtime, post: Post, clock: Clock, pattern: Pattern
-) -> None:
-    order(pattern)
+def test_sweeps_that_are_always_late_do_not_keep_a_silent_service_from_timing_out(each: int, clock: Clock) -> None:
     assert timed_out_within(0, clock) == 0
     late = GAP_SECONDS * 1.5
 
     enough = int(MAX_TIMEOUTS * TIMEOUT / late) + 2
-    assert sum(timed_out_within(late, clock, step=late) for _ in range(enough)) == 1
+    assert sum(timed_out_within(late, clock, step=late) for _ in range(enough)) == each
 
 
 @on_sqlite
@@ -181,28 +173,17 @@ def test_a_long_interval_between_sweeps_that_was_asked_for_is_no_outage(
     here: Runtime, post: Post, clock: Clock
 ) -> None:
     here.settings = here.settings.but(sweep_seconds=30)
-    order(Pattern.ORCHESTRATION)
+    order()
     assert timed_out_within(0, clock) == 0
 
     assert timed_out_within(61, clock, step=61) == 1
 
 
+@on_sqlite
 def test_an_outage_of_the_future_is_from_before_the_clock_was_set_back_and_suspends_nothing(
-    here: Runtime, post: Post, clock: Clock
+    here: Runtime, each: int, clock: Clock
 ) -> None:
     with here.database.transaction() as session:
         outages.note_time(session, outages._EXHAUSTED_AT, here.now() + timedelta(hours=1))
-    order(Pattern.ORCHESTRATION)
 
-    assert timed_out_within(TIMEOUT, clock) == 1
-
-
-def timed_out_within(seconds: float, clock: Clock, step: float = STEP) -> int:
-    """Return how many sagas time out while the clock goes on and a sweep runs after every ``step`` seconds."""
-    found = 0
-    for _ in range(max(1, round(seconds / step))):
-        clock.forward(min(step, seconds))
-        swept = sagas.sweep_if_available()
-        assert swept
-        found += swept.timed_out
-    return found
+    assert timed_out_within(TIMEOUT, clock) == each

@@ -21,6 +21,7 @@ from durable_sagas.models import SagaInstance, SagaStep
 from durable_sagas.outages import RECOVERY, note_time
 from tasks.orders import Order
 from tests.databases.breaker import Breaker, Fail, lost, sqlite_error, sqlstate, terminated
+from tests.databases.plans import on_postgresql, on_sqlite
 from tests.testkit.messages import ERROR_CALLBACK, Clock, Post
 from tests.testkit.servers import POSTGRESQL
 from workflows.operations.audit import audit
@@ -35,17 +36,6 @@ SQLITE_FAULTS: list[Fail] = [
 ]
 SQLSTATES = ["40001", "40P01", "53100", "53300", "57P01", "57P03", "57014", "55P03", "25006", "58030", "XX000"]
 POSTGRESQL_FAULTS: list[Fail] = [*map(sqlstate, SQLSTATES), lost]
-
-
-SCENARIOS = [
-    ("order", "item-001", SagaStatus.COMPLETED),
-    ("order-payment-first", "book-456", SagaStatus.COMPENSATED),
-    ("order-choreography", "item-001", SagaStatus.COMPLETED),
-    ("order-choreography", "book-456", SagaStatus.COMPENSATED),
-]
-"""An order, of a book that is there or is not, and how it must end."""
-
-on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
 
 class Shop:
@@ -131,11 +121,55 @@ Life = Callable[[Shop], str]
 """Something that happens to an order, from its request to its end; returns its saga's id."""
 
 
-def break_everywhere(shop: Shop, live: Life, ends: SagaStatus, faults: list[Fail], *, answer_lost: bool = False) -> int:
+def order(saga_type: str, book: str) -> Life:
+    return lambda shop: shop.settle(shop.place(saga_type, book))
+
+
+def operated(act: str) -> Life:
+    def live(shop: Shop) -> str:
+        saga_id = shop.place("order", "item-001")
+        if act == "resume":
+            with shop.observed.transaction() as session:
+                saga = session.get_one(SagaInstance, saga_id)
+                sagas.engine.state_machine.mark_stuck(saga, shop.clock(), "for the test")
+        shop.ask(f"/api/v1/sagas/{saga_id}/{act}")
+        return shop.settle(saga_id)
+
+    return live
+
+
+def lost_its_messages(saga_type: str, wait: float) -> Life:
+    def live(shop: Shop) -> str:
+        saga_id = shop.place(saga_type, "item-001")
+        shop.post.waiting.clear()
+        shop.clock.forward(wait)
+        return shop.settle(saga_id)
+
+    return live
+
+
+COMPLETED, COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
+ORDERS: dict[str, tuple[Life, SagaStatus]] = {
+    "orchestrated": (order("order", "item-001"), COMPLETED),
+    "out of stock, payment first": (order("order-payment-first", "book-456"), COMPENSATED),
+    "choreographed": (order("order-choreography", "item-001"), COMPLETED),
+    "choreographed, out of stock": (order("order-choreography", "book-456"), COMPENSATED),
+}
+LIVES = ORDERS | {
+    "cancelled": (operated("cancel"), COMPENSATED),
+    "resumed": (operated("resume"), COMPLETED),
+    "lost": (lost_its_messages("order", 0), COMPLETED),
+    "overdue": (lost_its_messages("order-choreography", 4000), COMPENSATED),
+}
+"""What happens to an order, and how it must end."""
+
+
+def break_everywhere(shop: Shop, name: str, faults: list[Fail], *, answer_lost: bool = False) -> int:
     """Live again and again: in the n-th life the n-th point of every turn breaks; the faults take turns, too.
 
     Every point has been broken once when nothing breaks any more; returns how many there were.
     """
+    live, ends = LIVES[name]
     first = live(shop)
     assert shop.saga(first).status == ends
     ordinary = shop.failures(first)
@@ -156,66 +190,32 @@ def break_everywhere(shop: Shop, live: Life, ends: SagaStatus, faults: list[Fail
     return broken
 
 
-def an_order(saga_type: str, book: str) -> Life:
-    return lambda shop: shop.settle(shop.place(saga_type, book))
-
-
-def one_that_an_operator_acts_on(act: str) -> Life:
-    def live(shop: Shop) -> str:
-        saga_id = shop.place("order", "item-001")
-        if act == "resume":
-            with shop.observed.transaction() as session:
-                saga = session.get_one(SagaInstance, saga_id)
-                sagas.engine.state_machine.mark_stuck(saga, shop.clock(), "for the test")
-        shop.ask(f"/api/v1/sagas/{saga_id}/{act}")
-        return shop.settle(saga_id)
-
-    return live
-
-
-def one_whose_messages_were_lost(saga_type: str, wait: float) -> Life:
-    def live(shop: Shop) -> str:
-        saga_id = shop.place(saga_type, "item-001")
-        shop.post.waiting.clear()
-        shop.clock.forward(wait)
-        return shop.settle(saga_id)
-
-    return live
+@on_postgresql
+@pytest.mark.parametrize("life", LIVES)
+def test_any_statement_or_commit_may_fail_once(shop: Shop, life: str) -> None:
+    assert break_everywhere(shop, life, POSTGRESQL_FAULTS) > 40
 
 
 @on_postgresql
-@pytest.mark.parametrize(
-    ("live", "ends"),
-    [
-        pytest.param(one_that_an_operator_acts_on("cancel"), SagaStatus.COMPENSATED, id="cancelled"),
-        pytest.param(one_that_an_operator_acts_on("resume"), SagaStatus.COMPLETED, id="resumed"),
-        pytest.param(one_whose_messages_were_lost("order", 0), SagaStatus.COMPLETED, id="lost"),
-        pytest.param(one_whose_messages_were_lost("order-choreography", 4000), SagaStatus.COMPENSATED, id="overdue"),
-    ],
-)
-def test_what_people_and_the_sweep_ask_for_may_fail_once(shop: Shop, live: Life, ends: SagaStatus) -> None:
-    assert break_everywhere(shop, live, ends, POSTGRESQL_FAULTS) > 40
+@pytest.mark.parametrize("life", ORDERS)
+def test_the_answer_to_any_commit_may_be_lost(shop: Shop, life: str) -> None:
+    assert break_everywhere(shop, life, [lost], answer_lost=True) > 5
 
 
-@pytest.mark.parametrize(("saga_type", "book", "ends"), SCENARIOS)
-def test_any_statement_or_commit_may_fail_once(shop: Shop, saga_type: str, book: str, ends: SagaStatus) -> None:
-    faults = SQLITE_FAULTS if shop.here.database.engine.dialect.name == "sqlite" else POSTGRESQL_FAULTS
+@on_sqlite
+@pytest.mark.parametrize("life", ["orchestrated", "choreographed, out of stock"])
+def test_sqlite_too_may_fail_once_anywhere(shop: Shop, life: str) -> None:
+    assert break_everywhere(shop, life, SQLITE_FAULTS) > 50
 
-    assert break_everywhere(shop, an_order(saga_type, book), ends, faults) > 50
 
-
-@pytest.mark.parametrize(("saga_type", "book", "ends"), SCENARIOS)
-def test_the_answer_to_any_commit_may_be_lost(shop: Shop, saga_type: str, book: str, ends: SagaStatus) -> None:
-    faults: list[Fail] = SQLITE_FAULTS if shop.here.database.engine.dialect.name == "sqlite" else [lost]
-
-    assert break_everywhere(shop, an_order(saga_type, book), ends, faults, answer_lost=True) > 5
+@on_sqlite
+def test_of_sqlite_too_the_answer_to_any_commit_may_be_lost(shop: Shop) -> None:
+    assert break_everywhere(shop, "orchestrated", SQLITE_FAULTS, answer_lost=True) > 5
 
 
 @on_postgresql
 def test_the_server_may_end_any_connection_at_any_point(shop: Shop) -> None:
     server = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
     with server.connect() as administrator:
-        points = break_everywhere(shop, an_order(*SCENARIOS[2][:2]), SCENARIOS[2][2], [terminated(administrator)])
+        assert break_everywhere(shop, "choreographed", [terminated(administrator)]) > 50
     server.dispose()
-
-    assert points > 50

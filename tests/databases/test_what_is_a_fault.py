@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Connection, event, text
@@ -23,7 +22,7 @@ from durable_sagas.recovery import SweepResult
 from tasks.gateways.simulation import SimulatedGateway
 from tests.databases.breaker import raising
 from tests.databases.plans import on_postgresql, on_sqlite
-from tests.testkit.messages import Clock, Post, run
+from tests.testkit.messages import Post, run
 from tests.testkit.processes import wait_for
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -116,20 +115,6 @@ def test_the_embedded_scheduler_and_the_sweeps_task_survive_a_fault(
     assert caplog.text.count("sweep failed, the next one tries again") == 1
 
 
-def test_a_sweep_that_fails_leaves_the_next_one_all_its_work(
-    here: Runtime, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    placed = place(NewOrder((Item("item-001", 1),), Pattern.ORCHESTRATION))
-    post.waiting.clear()
-    clock.forward(here.settings.stall_seconds + 1)
-    with monkeypatch.context() as broken:
-        broken.setattr(here.database.engine.dialect, "do_commit", Mock(side_effect=OSError("the disk is gone")))
-        assert celery.tasks["orchestrator.sweep"].apply().failed()
-
-    assert celery.tasks["orchestrator.sweep"].apply().result == {"driven": 1, "timed_out": 0, "resent": 0, "locked": 0}
-    assert {message.kwargs["saga_id"] for message in post.waiting} == {placed.saga_id}
-
-
 @pytest.fixture
 def placed(post: Post) -> PlacedOrder:
     """An order whose stock is to be reserved next."""
@@ -141,24 +126,17 @@ def placed(post: Post) -> PlacedOrder:
 @contextmanager
 def reserving_beside(here: Runtime, post: Post) -> Iterator[Connection]:
     """Have the order's stock reserved while somebody else, who is yielded, holds the book's row."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     reserve = threading.Thread(target=run, args=[post.take("inventory.reserve_stock")])
-    with here.database.engine.connect() as other:
+    engine = here.database.engine
+    with engine.connect() as other, engine.execution_options(isolation_level="AUTOCOMMIT").connect() as third:
         other.execute(text("SET LOCAL deadlock_timeout = '60s'"))  # not this one is sent away
         other.execute(text("UPDATE inventory SET title = title WHERE book_id = 'item-001'"))
         reserve.start()
-        wait_for_a_lock(here)
+        wait_for("a lock to be waited for", lambda: third.scalar(text(waiting)) == 1)
         yield other
     reserve.join(60)
     assert not reserve.is_alive()
-
-
-def wait_for_a_lock(here: Runtime) -> None:
-    """Wait until a transaction waits for a lock."""
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    with here.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        wait_for("a lock to be waited for", lambda: connection.scalar(query) == 1)
 
 
 @on_postgresql
