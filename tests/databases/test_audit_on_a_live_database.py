@@ -1,16 +1,11 @@
 """The audit of a database in use: all of it is seen as it was at one moment, and a million orders need no memory."""
 
-import time
 from typing import Any
 
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, text
 
-from app.celery import app as celery
 from app.runtime import Runtime
 from bench.million_orders import audited, fill
-from cli.embedded import EmbeddedStack
-from durable_sagas.definition import ACTIVE
-from durable_sagas.models import SagaInstance
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place
@@ -33,28 +28,6 @@ def test_all_checks_see_the_same_moment(here: Runtime) -> None:
     assert began
     assert first == []
     assert {violation.check for violation in audit()} == {"every order that ended says so"}
-
-
-def test_a_shop_at_work_has_no_violation_at_any_moment(here: Runtime) -> None:
-    celery.conf.task_always_eager = False
-    faults = [(), (("payments", "timeout"),), (("shipping", "decline"),), (("inventory", "fail:1"),)]
-    with EmbeddedStack(here):
-        for number in range(24):
-            items = (Item("item-001", 1), Item("product-1", 2))
-            place(NewOrder(items, list(Pattern)[number % 2], simulate=faults[number % 4]))
-        give_up = time.monotonic() + 200
-        while unfinished(here):
-            assert list(audit()) == []
-            assert time.monotonic() < give_up
-
-    assert list(audit()) == []
-
-
-def unfinished(here: Runtime) -> int:
-    with here.database.reading() as session:
-        return session.scalars(
-            select(func.count()).select_from(SagaInstance).where(SagaInstance.status.in_(ACTIVE))
-        ).one()
 
 
 def test_ten_times_the_orders_need_no_more_memory() -> None:

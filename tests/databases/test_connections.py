@@ -85,7 +85,7 @@ def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Data
         session.execute(text("LISTEN test_of_connections"))
         listening = session.connection().connection.fileno()
     by_another("NOTIFY test_of_connections")
-    select.select([listening], [], [], 10)
+    assert select.select([listening], [], [], 60)[0]
 
     kept = use(connected)
 
