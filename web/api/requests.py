@@ -6,14 +6,13 @@ from typing import Any
 from pydantic import (
     AliasChoices,
     BaseModel,
-    ConfigDict,
     Field,
-    JsonValue,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
@@ -47,10 +46,8 @@ from workflows.read_side.queries import OrderView, Page
 MAX_LINES = 100
 
 
-class Strict(BaseModel):
+class Strict(BaseModel, extra="forbid"):
     """A model that rejects unknown fields, which would otherwise be dropped silently."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class KnownSchema(BaseModel):
@@ -80,15 +77,13 @@ class Simulate(Strict):
         return tuple(sorted(self.model_dump(exclude_none=True).items()))
 
 
-def _one_of(*names: str) -> dict[str, JsonValue]:
+def _one_of(*names: str) -> JsonDict:
     """Return the JSON schema that requires exactly one of these fields."""
     return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
 
 
-class BookChoice(Strict):
+class BookChoice(Strict, json_schema_extra=_one_of("product_id", "book_id")):
     """A book, named in one of two ways."""
-
-    model_config = ConfigDict(json_schema_extra=_one_of("product_id", "book_id"))
 
     product_id: Id | None = None
     book_id: Id | None = None
@@ -120,17 +115,14 @@ class BookChoice(Strict):
         return "book_id" if self.book_id else "product_id"
 
 
-class PlaceOrder(Strict):
-    """An order as seed 003 writes it, in either pattern."""
+ORDER_EXAMPLE: JsonDict = {
+    "customer_id": "customer-123",
+    "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}],
+}
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "customer_id": "customer-123",
-                "items": [{"product_id": "product-1", "quantity": 2, "price": 100.0}],
-            }
-        }
-    )
+
+class PlaceOrder(Strict, json_schema_extra={"example": ORDER_EXAMPLE}):
+    """An order as seed 003 writes it, in either pattern."""
 
     customer_id: Id | None = Field(None, description="Unset: a guest's order.")
     items: list[BookChoice] = Field(min_length=1, max_length=MAX_LINES)
@@ -167,16 +159,15 @@ class PlaceOrder(Strict):
         return field
 
 
-class ShortOrder(BookChoice):
-    """An order of one book, as the seeds' short paths write it: ``price`` is one copy's, ``amount`` the total."""
+SHORT_EXAMPLE: JsonDict = {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500}
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        json_schema_extra={
-            **_one_of("productId", "bookId"),
-            "example": {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "price": 3500},
-        },
-    )
+
+class ShortOrder(
+    BookChoice,
+    alias_generator=to_camel,
+    json_schema_extra={**_one_of("productId", "bookId"), "example": SHORT_EXAMPLE},
+):
+    """An order of one book, as the seeds' short paths write it: ``price`` is one copy's, ``amount`` the total."""
 
     customer_id: Id | None = None
     amount: Amount | None = None
@@ -214,51 +205,46 @@ def new_order(
     )
 
 
-class ChangeOrder(Strict):
+class ChangeOrder(Strict, json_schema_extra={"example": {"shipping_address": "大阪府大阪市1-1"}}):
     """The changes to an order."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"shipping_address": "大阪府大阪市1-1"}})
 
     shipping_address: Address
 
 
-class ChangeShortOrder(ChangeOrder):
+class ChangeShortOrder(
+    ChangeOrder, alias_generator=to_camel, json_schema_extra={"example": {"shippingAddress": "大阪府大阪市1-1"}}
+):
     """The changes to an order, on the seeds' short path."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, json_schema_extra={"example": {"shippingAddress": "大阪府大阪市1-1"}}
-    )
+
+BY_HAND_EXAMPLE: JsonDict = {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}
 
 
-class ByHand(Strict):
+class ByHand(Strict, json_schema_extra={"example": BY_HAND_EXAMPLE}):
     """An operator's confirmation that a stuck compensation was done manually outside the system."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"by": "Ann", "note": "paid back by bank transfer", "step": "process_payment"}}
-    )
 
     by: Name = Field(description="Who confirms it.")
     note: Description | None = Field(None, description="What was done, for the history.")
     step: Id | None = Field(None, description="The step that was resolved manually; needed if several are stuck.")
 
 
-class NewCategory(Strict):
+class NewCategory(Strict, json_schema_extra={"example": {"name": "電子機器", "description": "電子機器カテゴリ"}}):
     """A new category."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"name": "電子機器", "description": "電子機器カテゴリ"}})
 
     name: Name
     description: Description = ""
 
 
-class NewProduct(Strict):
-    """A new book."""
+PRODUCT_EXAMPLE: JsonDict = {
+    "name": "クラウド設計パターン集",
+    "price": 3500,
+    "category_id": "books",
+    "stock_quantity": 5,
+}
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"name": "クラウド設計パターン集", "price": 3500, "category_id": "books", "stock_quantity": 5}
-        }
-    )
+
+class NewProduct(Strict, json_schema_extra={"example": PRODUCT_EXAMPLE}):
+    """A new book."""
 
     name: Title
     description: Description = ""
@@ -279,10 +265,8 @@ class NewProduct(Strict):
         )
 
 
-class Restock(Strict):
+class Restock(Strict, json_schema_extra={"example": {"quantity": 10}}):
     """A delivery of new copies."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"quantity": 10}})
 
     quantity: Delivered
 
