@@ -17,6 +17,7 @@
 =============================  ======================================================================================
 """
 
+from functools import cached_property
 from secrets import token_urlsafe
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -47,20 +48,12 @@ class Web(OpenAPI):
     """The Flask app; its API is documented at ``/openapi/swagger`` and ``/openapi/openapi.json``."""
 
     request_class = StrictRequest
-    _secret_key: str | None = None
 
-    @property
+    @cached_property
     def secret_key(self) -> str:  # type: ignore[override]
         """The key that signs sessions and form tokens; read on first use, because it may be stored in the database."""
-        if self._secret_key is None:
-            configured = runtime.current().settings.secret_key
-            key = (
-                configured.get_secret_value()
-                if configured
-                else stored_values.get_or_create("secret_key", token_urlsafe)
-            )
-            self._secret_key = key
-        return self._secret_key
+        configured = runtime.current().settings.secret_key
+        return configured.get_secret_value() if configured else stored_values.get_or_create("secret_key", token_urlsafe)
 
     def raise_routing_exception(self, request: Request) -> NoReturn:
         """Redirect URLs with superfluous or missing slashes to a path without a host, whatever Host was requested."""

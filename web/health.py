@@ -1,6 +1,7 @@
 """Liveness and readiness checks."""
 
 import logging
+from collections.abc import Callable
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -30,7 +31,8 @@ def alive() -> Response:
 @api.get("/readyz", responses={200: responses.ReadyReply, **problems.responses()})
 def ready() -> Response:
     """Report whether the database accepts writes and the broker responds."""
-    state = {"database": _database(), "broker": _broker()}
+    database = runtime.current().database
+    state = {"database": _check("database", database.check_writable), "broker": _check("broker", _broker)}
     silent = [name for name, word in state.items() if word != "ok"]
     if silent:
         detail = f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
@@ -38,20 +40,15 @@ def ready() -> Response:
     return json_response(responses.ReadyReply(status="ready", **state))
 
 
-def _database() -> str:
+def _check(name: str, check: Callable[[], object]) -> str:
     try:
-        runtime.current().database.check_writable()
-    except DatabaseUnavailable as error:
-        logger.warning("the database did not answer", extra={"reason": error})
+        check()
+    except (DatabaseUnavailable, BrokerError, OSError) as error:
+        logger.warning("the %s did not answer", name, extra={"reason": error})
         return "no answer"
     return "ok"
 
 
-def _broker() -> str:
-    try:
-        with celery.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
-    except (BrokerError, OSError) as error:
-        logger.warning("the broker did not answer", extra={"reason": error})
-        return "no answer"
-    return "ok"
+def _broker() -> None:
+    with celery.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)

@@ -112,20 +112,6 @@ class OrdersReply(ResponseModel):
     next_cursor: str | None
 
 
-class CancelReply(ResponseModel):
-    """An accepted request to cancel; while ``cancel_decision`` is pending, the order shows the decision later.
-
-    ``status`` is the saga's at the time of the response.
-    """
-
-    order_id: str
-    saga_id: str
-    status: SagaStatus
-    cancel_requested_at: datetime | None
-    cancel_decision: CancelDecision | None
-    cancel_reason: str | None
-
-
 class EventReply(ResponseModel):
     """An event that a service published."""
 
@@ -150,22 +136,27 @@ class StateReply(ResponseModel):
     at: datetime
 
 
-class SagaReply(ResponseModel):
-    """A saga; ``context`` is the input of its steps, ``trace_id`` the trace of all its operations."""
+class SagaProgress(ResponseModel):
+    """How far a saga is."""
 
     saga_id: str
-    saga_type: str
     order_id: str
+    saga_type: str
     status: SagaStatus
     state: str
     current_step: str | None
     state_history: tuple[StateReply, ...]
-    context: dict[str, Any]
     error: str | None
-    trace_id: str | None
     cancel_requested_at: datetime | None
     cancel_decision: CancelDecision | None
     cancel_reason: str | None
+
+
+class SagaReply(SagaProgress):
+    """A saga; ``context`` is the input of its steps, ``trace_id`` the trace of all its operations."""
+
+    context: dict[str, Any]
+    trace_id: str | None
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -242,6 +233,15 @@ class CancelRequestedReply(AskedReply):
     cancel_requested_at: datetime | None
     cancel_decision: CancelDecision | None
     cancel_reason: str | None
+
+
+class CancelReply(CancelRequestedReply):
+    """An accepted request to cancel; while ``cancel_decision`` is pending, the order shows the decision later.
+
+    ``status`` is the saga's at the time of the response.
+    """
+
+    order_id: str
 
 
 class ResumedReply(ResponseModel):
@@ -368,20 +368,8 @@ class FlatEventsReply(CamelCaseModel):
     events: tuple[FlatEventReply, ...]
 
 
-class SagaStatusReply(CamelCaseModel):
+class SagaStatusReply(CamelCaseModel, SagaProgress):
     """The status of an order's saga, and the states of seed 001 that it has reached."""
-
-    saga_id: str
-    order_id: str
-    saga_type: str
-    status: SagaStatus
-    state: str
-    current_step: str | None
-    state_history: tuple[StateReply, ...]
-    error: str | None
-    cancel_requested_at: datetime | None
-    cancel_decision: CancelDecision | None
-    cancel_reason: str | None
 
 
 class StepAnswerReply(CamelCaseModel):

@@ -146,7 +146,9 @@ def _protect(response: Response) -> Response:
     page = response.mimetype == "text/html"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    response.headers["Content-Security-Policy"] = _policy(page)
+    response.headers["Content-Security-Policy"] = (
+        NO_PAGE if not page else DOCUMENTATION if request.path.startswith("/openapi") else PAGES
+    )
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = A_YEAR
     if page:
@@ -154,9 +156,3 @@ def _protect(response: Response) -> Response:
         if current_user.is_authenticated:
             response.cache_control.no_store = True
     return response
-
-
-def _policy(page: bool) -> str:
-    if page and request.path.startswith("/openapi"):
-        return DOCUMENTATION
-    return PAGES if page else NO_PAGE

@@ -12,21 +12,15 @@ Class = TypeVar("Class")
 @dataclass_transform(kw_only_default=True)
 def output_type(cls: type[Class]) -> type[Class]:
     """Make a class a GraphQL type."""
-    return _with_field_descriptions(strawberry.type(cls, description=inspect.getdoc(cls)))
+    made = strawberry.type(cls, description=inspect.getdoc(cls))
+    for field in get_object_definition(made, strict=True).fields:
+        resolver: Any = field.base_resolver
+        if resolver and not field.description:
+            field.description = inspect.getdoc(resolver.wrapped_func)
+    return made
 
 
 @dataclass_transform(kw_only_default=True)
 def input_type(cls: type[Class]) -> type[Class]:
     """Make a class a GraphQL input type."""
     return strawberry.input(cls, description=inspect.getdoc(cls))
-
-
-def _with_field_descriptions(cls: type[Class]) -> type[Class]:
-    for field in get_object_definition(cls, strict=True).fields:
-        if field.base_resolver and not field.description:
-            field.description = inspect.getdoc(_function(field.base_resolver))
-    return cls
-
-
-def _function(resolver: Any) -> Any:
-    return resolver.wrapped_func

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from app.redis.change_feed import CHANNEL
@@ -97,7 +97,7 @@ class ChangeSubscriber:
                 self._circuit.record_failure(error)
                 self._stopping.wait(back_off)
         self.connected = False
-        self._notify_all()
+        self._notify()
 
     def _receive(self) -> None:
         assert self._redis
@@ -120,17 +120,13 @@ class ChangeSubscriber:
         if message_type == "subscribe":
             self._circuit.record_success()
             self.connected = True
-            self._notify_all()  # announcements before the subscription are lost
+            self._notify()  # announcements before the subscription are lost
         elif message_type == "message":
-            with self._lock:
-                subscriptions = [
-                    subscription for saga_id in data.split() for subscription in self._subscriptions.get(saga_id, ())
-                ]
-            for subscription in subscriptions:
-                subscription.notify()
+            self._notify(data.split())
 
-    def _notify_all(self) -> None:
+    def _notify(self, saga_ids: Iterable[str] | None = None) -> None:
+        """End the waits for these sagas, or all waits."""
         with self._lock:
-            subscriptions = [subscription for of_saga in self._subscriptions.values() for subscription in of_saga]
-        for subscription in subscriptions:
-            subscription.notify()
+            for saga_id in self._subscriptions if saga_ids is None else saga_ids:
+                for subscription in self._subscriptions.get(saga_id, ()):
+                    subscription.notify()

@@ -7,7 +7,6 @@ from typing import Any
 
 from app import runtime
 from app.observability import tracing
-from durable_sagas.definition import SagaStatus
 from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams.plan import PlannedStep, planned
 from web.diagrams.sequence import SequenceDiagram, sequence_diagram
@@ -53,11 +52,6 @@ class SagaDetail:
     def simulated(self) -> Any:
         """The simulated faults, from the saga's context."""
         return self.saga.payload.get("simulate", {})
-
-    @property
-    def needs_operator(self) -> bool:
-        """Whether the saga is stuck, and so waits for an operator action."""
-        return self.saga.status == SagaStatus.STUCK
 
 
 def load(saga_id: str) -> SagaDetail:
