@@ -116,7 +116,11 @@ def json_value(text: str | bytes) -> Any:
     """Parse JSON, numbers with a fraction as Decimal. Raises ValueError if it is malformed or repeats a key."""
     try:
         return json.loads(
-            text, parse_float=exact, parse_int=_whole, parse_constant=_refuse, object_pairs_hook=_without_repetition
+            text,
+            parse_float=exact,
+            parse_int=lambda number: int(_short(number)),
+            parse_constant=_refuse,
+            object_pairs_hook=_without_repetition,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -124,21 +128,16 @@ def json_value(text: str | bytes) -> Any:
 
 def exact(text: str) -> Decimal:
     """Return the exact value of a number's text. Raises ValueError."""
-    _refuse_length(text)
     try:
-        return Decimal(text)
+        return Decimal(_short(text))
     except InvalidOperation as error:
         raise ValueError(f"{text[:MAX_SHOWN]} is not a usable number") from error
 
 
-def _whole(text: str) -> int:
-    _refuse_length(text)
-    return int(text)
-
-
-def _refuse_length(number: str) -> None:
+def _short(number: str) -> str:
     if len(number) > MAX_NUMBER_LENGTH:
         raise ValueError(f"a number has {len(number)} characters, at most {MAX_NUMBER_LENGTH} are allowed")
+    return number
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address
@@ -97,7 +97,7 @@ def log_in(name: str, password: str) -> bool:
     Raises TooManyRequests, even for the right password, if too many wrong ones were tried.
     """
     attempts: RateLimiter = current_app.extensions[EXTENSION]
-    limits = _limits()
+    limits = Limit(f"login:{_address()}", ADDRESS_ATTEMPTS), Limit("login", ACCOUNT_ATTEMPTS)
     # counted before the password is checked: otherwise parallel guesses could exceed the limit
     if wait := attempts.acquire(limits):
         detail = gettext("Too many wrong passwords were tried. Wait a minute, then try again.")
@@ -170,10 +170,6 @@ def _comes_from_this_machine() -> bool:
 def _to_login() -> WerkzeugResponse:
     target = request.full_path.rstrip("?") if request.method in SAFE else request.path
     return redirect(url_for(LOGIN, next=target), 303)
-
-
-def _limits() -> Sequence[Limit]:
-    return Limit(f"login:{_address()}", ADDRESS_ATTEMPTS), Limit("login", ACCOUNT_ATTEMPTS)
 
 
 def _address() -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Self
@@ -61,7 +61,7 @@ class OrderForm:
 
     def to_body(self) -> PlaceOrder:
         """Return the form as an API request. Raises ValidationProblem."""
-        items = [{"book_id": book_id, "quantity": _whole_number(text)} for book_id, text in self.copies.items()]
+        items = [{"book_id": book_id, "quantity": whole_number(text)} for book_id, text in self.copies.items()]
         body: dict[str, Any] = {
             "customer_id": self.customer_id.strip() or None,
             "items": items,
@@ -126,14 +126,10 @@ def key_of(form: Mapping[str, str]) -> str:
 
 
 def _copies(form: Mapping[str, str]) -> dict[str, str]:
+    entered = ((name, text.strip()) for name, text in form.items() if name.startswith(COPIES))
+    chosen = ((name.removeprefix(COPIES), text) for name, text in entered if text.strip("0"))
     # one more than an order may have, so that the order is refused, not truncated
-    return dict(islice(_chosen(form), MAX_LINES + 1))
-
-
-def _chosen(form: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, text in form.items():
-        if name.startswith(COPIES) and text.strip().strip("0"):
-            yield name.removeprefix(COPIES), text.strip()
+    return dict(islice(chosen, MAX_LINES + 1))
 
 
 def _faults(form: Mapping[str, str]) -> dict[str, str]:
@@ -144,6 +140,6 @@ def _no_such_book() -> str:
     return _("This book is not in the catalogue. Set its copies to 0.")
 
 
-def _whole_number(text: str) -> int | str:
-    # other texts are returned unchanged, for the model to reject
+def whole_number(text: str) -> int | str:
+    """Return the number that a text is; other texts unchanged, for a model to reject."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text

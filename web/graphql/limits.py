@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from graphql import (
@@ -78,10 +79,7 @@ class Measure:
 
     def of(self, selections: SelectionSetNode | None) -> Size:
         """Return the size of a selection."""
-        size = Size()
-        for node in selections.selections if selections else ():
-            size = size.beside(self._of_node(node))
-        return size
+        return reduce(Size.beside, map(self._of_node, selections.selections if selections else ()), Size())
 
     def _of_node(self, node: object) -> Size:
         if isinstance(node, FragmentSpreadNode):
@@ -132,19 +130,15 @@ class Limits(SchemaExtension):
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
         # Strawberry would execute the first of several operations
         ambiguous = len(operations) > 1 and self.execution_context._provided_operation_name is None
-        excess = AMBIGUOUS if ambiguous else _excess(self._measure(document), operations)
+        measure = Measure(document, self.execution_context.variables or {})
+        excess = AMBIGUOUS if ambiguous else _excess(measure, operations)
         if excess:
             self.execution_context.pre_execution_errors = [GraphQLError(excess)]
         yield
 
-    def _measure(self, document: DocumentNode) -> Measure:
-        return Measure(document, self.execution_context.variables or {})
-
 
 def _excess(measure: Measure, operations: Iterable[OperationDefinitionNode]) -> str | None:
-    size = Size()
-    for operation in operations:
-        size = size.beside(measure.of(operation.selection_set))
+    size = reduce(Size.beside, (measure.of(operation.selection_set) for operation in operations), Size())
     if size.depth > MAX_DEPTH:
         return f"the document is {size.depth} fields deep, at most {MAX_DEPTH} are allowed"
     if size.aliases > MAX_ALIASES:

@@ -13,17 +13,8 @@ from strawberry.scalars import JSON
 from durable_sagas.models import SagaInstance
 from tasks import inventory
 from web.api import serializers
+from web.graphql import enums
 from web.graphql.descriptions import output_type
-from web.graphql.enums import (
-    CancelDecision,
-    Operation,
-    OrderStatus,
-    PaymentMethod,
-    PaymentStatus,
-    SagaStatus,
-    ShipmentStatus,
-    StepStatus,
-)
 from web.graphql.loaders import BookLoader, SagaLoader
 from web.graphql.scalars import Amount
 from workflows.read_side.queries import OrderView
@@ -127,7 +118,7 @@ class OrderItem(FromRow):
 class Payment:
     """The payment of an order."""
 
-    status: PaymentStatus
+    status: enums.PaymentStatus
     amount: Amount
     transaction_id: str | None
 
@@ -136,7 +127,7 @@ class Payment:
 class Shipment:
     """The shipment of an order."""
 
-    status: ShipmentStatus
+    status: enums.ShipmentStatus
     tracking_number: str | None
 
 
@@ -166,8 +157,8 @@ class Step(FromRow):
     """One operation of one step: its action, or its compensation."""
 
     name: str
-    operation: Operation
-    status: StepStatus
+    operation: enums.Operation
+    status: enums.StepStatus
     attempts: int
     started_at: datetime
     finished_at: datetime | None
@@ -194,14 +185,14 @@ class Saga(FromRow):
     id: ID
     saga_type: str
     order_id: ID
-    status: SagaStatus
+    status: enums.SagaStatus
     state: str
     current_step: str | None
     state_history: list[Milestone]
     context: JSON
     error: str | None
     cancel_requested_at: datetime | None
-    cancel_decision: CancelDecision | None
+    cancel_decision: enums.CancelDecision | None
     cancel_reason: str | None
     deadline_at: datetime | None
     created_at: datetime
@@ -241,10 +232,10 @@ class Order(FromRow):
 
     id: ID
     user_id: ID
-    status: OrderStatus
+    status: enums.OrderStatus
     total_amount: Amount
     items: list[OrderItem]
-    payment_method: PaymentMethod
+    payment_method: enums.PaymentMethod
     shipping_address: str
     payment: Payment | None
     shipment: Shipment | None
@@ -268,7 +259,7 @@ class Order(FromRow):
         """Return an order of the page that the loader serves."""
         reply = serializers.order(view)
         items = [OrderItem.of(item, product_id=item.book_id, product_name=item.title) for item in reply.items]
-        method = PaymentMethod(reply.payment_method)
+        method = enums.PaymentMethod(reply.payment_method)
         return cls.of(
             reply,
             id=reply.order_id,

@@ -49,9 +49,14 @@ class View(GraphQLView[None, None]):
     def get_context(self, request: Request, response: Response) -> None:
         """Return None: resolvers need only their arguments."""
 
-    def parse_http_body(self, request: SyncHTTPRequestAdapter) -> GraphQLRequestData:  # noqa: ARG002
+    def parse_http_body(self, _request: SyncHTTPRequestAdapter) -> GraphQLRequestData:
         """Return the requested operation; batches and uploads are not supported."""
-        operation = _operation_request()
+        if request.method == "POST":
+            values = request.get_json()
+        else:
+            variables = request.args.get("variables")
+            values = {**request.args, "variables": json_object(variables, "variables") if variables else None}
+        operation = validated(OperationRequest, values)
         return GraphQLRequestData(
             query=operation.query,
             variables=operation.variables,
@@ -69,15 +74,6 @@ class View(GraphQLView[None, None]):
     def encode_json(self, data: object) -> bytes:
         """Return JSON in UTF-8; a lone surrogate stays an escape, as it was received."""
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
-
-
-def _operation_request() -> OperationRequest:
-    if request.method == "POST":
-        return validated(OperationRequest, request.get_json())
-    variables = request.args.get("variables")
-    return validated(
-        OperationRequest, {**request.args, "variables": json_object(variables, "variables") if variables else None}
-    )
 
 
 def _page() -> str:

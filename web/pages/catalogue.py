@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext, ngettext
 from flask_login import login_required
-from werkzeug.wrappers import Response
 
 from app.errors import Conflict, RequestError
 from durable_sagas.ids import new_id
@@ -26,12 +26,11 @@ BOOKS_ON_A_PAGE = 50
 MAX_CATEGORIES = 200
 DELIVERIES_SHOWN = 10
 
-Page = str | tuple[str, int] | Response
 Fields = dict[str, str]
 
 
 @blueprint.get("")
-def index() -> Page:
+def index() -> ResponseReturnValue:
     """Show the books of the shop, or of one category, ordered by id."""
     category_id = request.args.get("category", "")
     selected = category_id if is_storable(category_id, MAX_ID_LENGTH) else ""
@@ -48,7 +47,7 @@ def index() -> Page:
 
 
 @blueprint.get("/books/<book_id>")
-def show(book_id: str) -> Page:
+def show(book_id: str) -> ResponseReturnValue:
     """Show a book, its stock, and its latest deliveries."""
     book = _book(book_id)
     return render_template(
@@ -62,10 +61,10 @@ def show(book_id: str) -> Page:
 
 @blueprint.route("/new/book", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def add_book() -> Page:
+def add_book() -> ResponseReturnValue:
     """Put a new book on sale."""
 
-    def add(fields: Fields) -> Page:
+    def add(fields: Fields) -> ResponseReturnValue:
         body = catalogue_form.read(NewProduct, fields)
         try:
             book = catalogue.add_book(body.to_book())
@@ -80,10 +79,10 @@ def add_book() -> Page:
 
 @blueprint.route("/new/category", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def add_category() -> Page:
+def add_category() -> ResponseReturnValue:
     """Open a new category."""
 
-    def add(fields: Fields) -> Page:
+    def add(fields: Fields) -> ResponseReturnValue:
         body = catalogue_form.read(NewCategory, fields)
         key = catalogue_form.read(HasIdempotencyKey, fields).key
         try:
@@ -99,11 +98,11 @@ def add_category() -> Page:
 
 @blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def change(book_id: str) -> Page:
+def change(book_id: str) -> ResponseReturnValue:
     """Change a book's title, description, category and price."""
     book = _book(book_id)
 
-    def change_it(fields: Fields) -> Page:
+    def change_it(fields: Fields) -> ResponseReturnValue:
         body = catalogue_form.read(ChangeBook, fields)
         catalogue.change_book(
             book_id,
@@ -120,11 +119,11 @@ def change(book_id: str) -> Page:
 
 @blueprint.route("/books/<book_id>/restock", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def restock(book_id: str) -> Page:
+def restock(book_id: str) -> ResponseReturnValue:
     """Take delivery of new copies."""
     book = _book(book_id)
 
-    def take(fields: Fields) -> Page:
+    def take(fields: Fields) -> ResponseReturnValue:
         body = catalogue_form.read(TakeDelivery, fields)
         catalogue.restock(book_id, body.quantity, by=operators.name_of_operator(), key=body.key)
         message = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
@@ -133,7 +132,9 @@ def restock(book_id: str) -> Page:
     return _form("catalogue/restock.html", catalogue_form.empty, take, book=book)
 
 
-def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], Page], **shown: Any) -> Page:
+def _form(
+    template: str, at_first: Callable[[], Fields], do: Callable[[Fields], ResponseReturnValue], **shown: Any
+) -> ResponseReturnValue:
     """Show a form, and process it when submitted; on errors show it again with messages and the entered values."""
     if request.method == "GET":
         return render_template(template, fields=at_first(), errors={}, **shown, **_categories())
@@ -146,7 +147,7 @@ def _form(template: str, at_first: Callable[[], Fields], do: Callable[[Fields], 
         return render_template(template, fields=fields, errors=errors, **shown, **_categories()), refusal.status
 
 
-def _done(words: str, book_id: str) -> Page:
+def _done(words: str, book_id: str) -> ResponseReturnValue:
     flash(words)
     return redirect(url_for("pages.catalogue.show", book_id=book_id), 303)
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from flask_login import current_user, login_required
-from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.sagas import sagas
@@ -29,11 +29,9 @@ DONE = {
     OperatorActionType.SKIP: _("Skipped as resolved manually: it continues with the next step."),
 }
 
-Page = str | tuple[str, int] | Response
-
 
 @blueprint.route("/operator/login", methods=["GET", "POST"])
-def log_in() -> Page:
+def log_in() -> ResponseReturnValue:
     """Show the login form, log in an operator with the right password, and redirect to the requested page."""
     onward = own_path(request.values.get("next", "")) or url_for("pages.shop.home")
     if request.method == "GET":
@@ -48,7 +46,7 @@ def log_in() -> Page:
 
 @blueprint.post("/operator/logout")
 @login_required  # type: ignore[untyped-decorator]
-def log_out() -> Page:
+def log_out() -> ResponseReturnValue:
     """End the operator's session."""
     operators.log_out()
     return redirect(url_for("pages.shop.home"), 303)
@@ -56,21 +54,21 @@ def log_out() -> Page:
 
 @blueprint.route("/sagas/<saga_id>/cancel", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def cancel(saga_id: str) -> Page:
+def cancel(saga_id: str) -> ResponseReturnValue:
     """Preview the cancellation of a saga, and request it on confirmation."""
     return _act(OperatorActionType.CANCEL, saga_id, lambda: sagas.cancel(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def resume(saga_id: str) -> Page:
+def resume(saga_id: str) -> ResponseReturnValue:
     """Preview the resumption of a saga, and resume it on confirmation."""
     return _act(OperatorActionType.RESUME, saga_id, lambda: sagas.resume(saga_id, by=operators.name_of_operator()))
 
 
 @blueprint.route("/sagas/<saga_id>/skip", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def skip(saga_id: str) -> Page:
+def skip(saga_id: str) -> ResponseReturnValue:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
     if request.method == "POST" and (is_blank(note) or not is_storable(note, MAX_NOTE_LENGTH)):
@@ -84,7 +82,7 @@ def skip(saga_id: str) -> Page:
     return _act(OperatorActionType.SKIP, saga_id, lambda: sagas.skip(saga_id, completion))
 
 
-def _act(action: OperatorActionType, saga_id: str, do: Callable[[], object]) -> Page:
+def _act(action: OperatorActionType, saga_id: str, do: Callable[[], object]) -> ResponseReturnValue:
     """Preview an operator action; on confirmation perform it and redirect to the saga."""
     if request.method == "GET":
         return _show_preview(action, saga_id)

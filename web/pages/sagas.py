@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Annotated
 
 from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, BeforeValidator, Field
-from werkzeug.wrappers import Response
 
 from app import runtime
 from app.sagas import sagas
@@ -23,8 +23,6 @@ blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")
 
 MAX_INCIDENTS = 5
 
-Page = str | tuple[str, int] | Response
-
 
 class ListQuery(SagasQuery):
     """Filters and page of the list of sagas."""
@@ -39,7 +37,7 @@ class SearchQuery(BaseModel):
 
 
 @blueprint.get("")
-def index() -> Page:
+def index() -> ResponseReturnValue:
     """Show the sagas that match the filters, newest first, and above them the incidents."""
     # forms also send their empty fields
     query = validated(ListQuery, {name: value for name, value in request.args.items() if value})
@@ -58,19 +56,19 @@ def index() -> Page:
 
 
 @blueprint.get("/counts")
-def counts() -> Page:
+def counts() -> ResponseReturnValue:
     """Show the counts by status, for the part of the page that refreshes itself."""
     return render_template("sagas/counts.html", **_counts())
 
 
 @blueprint.get("/incidents")
-def incidents() -> Page:
+def incidents() -> ResponseReturnValue:
     """Show the incidents, for the part of the page that refreshes itself."""
     return render_template("sagas/incidents.html", **_incidents())
 
 
 @blueprint.get("/find")
-def find() -> Page:
+def find() -> ResponseReturnValue:
     """Redirect to the saga that an id identifies; list the matches if there are several, or none."""
     identifier = validated(SearchQuery, request.args.to_dict()).q
     if not identifier:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 from werkzeug.wrappers import Response
@@ -31,8 +32,6 @@ blueprint = Blueprint("shop", __name__)
 LATEST = 10
 BOOKS_PER_PAGE = 20
 MAX_CHOICES = 100
-
-Page = str | tuple[str, int] | Response
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class BasketLine:
     @property
     def number(self) -> int:
         """The number of copies; 0 if the entered text is not a number."""
-        return int(self.copies) if self.copies.isascii() and self.copies.isdigit() and len(self.copies) < 10 else 0
+        number = order_form.whole_number(self.copies)
+        return number if isinstance(number, int) else 0
 
     @property
     def cost(self) -> Decimal:
@@ -96,7 +96,7 @@ class BasketLine:
 
 
 @blueprint.get("/")
-def home() -> Page:
+def home() -> ResponseReturnValue:
     """Show the order form, the books that match the search, and the latest sagas."""
     form, search = OrderForm.prefilled(request.args), BookSearch.read(request.args)
     if not form.copies and "customer_id" not in request.args:
@@ -105,7 +105,7 @@ def home() -> Page:
 
 
 @blueprint.post("/basket")
-def find_books() -> Page:
+def find_books() -> ResponseReturnValue:
     """Search for books or recalculate the basket, and keep the entered values."""
     form, search = OrderForm.read(request.form), BookSearch.read(request.form)
     fields: dict[str, Any] = {**form.fields(), **search.fields()}
@@ -114,7 +114,7 @@ def find_books() -> Page:
 
 
 @blueprint.post("/place")
-def place_order() -> Page:
+def place_order() -> ResponseReturnValue:
     """Place the order in one saga type or in both patterns, and redirect to its saga; errors are shown on the form."""
     form = OrderForm.read(request.form)
     try:
@@ -143,7 +143,7 @@ def _place(form: OrderForm, key: str) -> PlacedOrder:
     return place(body, body.to_order(), key)
 
 
-def _place_both(form: OrderForm, key: str) -> Page:
+def _place_both(form: OrderForm, key: str) -> ResponseReturnValue:
     first, second = form.both_ways()
     choreographed = _place(first, f"{key}:choreography")
     try:
@@ -154,7 +154,9 @@ def _place_both(form: OrderForm, key: str) -> Page:
     return redirect_to(orchestrated, choreographed)
 
 
-def _refused(form: OrderForm, errors: Mapping[str, str], status: int, placed: PlacedOrder | None = None) -> Page:
+def _refused(
+    form: OrderForm, errors: Mapping[str, str], status: int, placed: PlacedOrder | None = None
+) -> ResponseReturnValue:
     try:
         search = BookSearch.read(request.form)
     except Invalid:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext, ngettext
 from flask_login import login_required
 
@@ -15,7 +16,7 @@ from durable_sagas.operations import Resumed
 from durable_sagas.stuck_groups import MAX_CLASS_LENGTH, StuckGroup
 from web.auth import operators
 from web.fields import is_storable
-from web.pages.operate import MAX_NAME_LENGTH, Page
+from web.pages.operate import MAX_NAME_LENGTH
 from workflows.read_side import saga_search
 
 blueprint = Blueprint("stuck", __name__, url_prefix="/stuck")
@@ -29,7 +30,7 @@ MAX_REASON_LENGTH = 200
 
 
 @blueprint.get("/<step>")
-def show(step: str) -> Page:
+def show(step: str) -> ResponseReturnValue:
     """Show a group of stuck sagas."""
     stuck = saga_search.stuck_sagas(_step(step), _error() or "", MAX_SHOWN)
     return render_template("stuck/group.html", stuck=stuck, most=MAX_SHOWN)
@@ -37,7 +38,7 @@ def show(step: str) -> Page:
 
 @blueprint.route("/<step>/resume", methods=["GET", "POST"])
 @login_required  # type: ignore[untyped-decorator]
-def resume(step: str) -> Page:
+def resume(step: str) -> ResponseReturnValue:
     """Preview the resumption of a group, or of all sagas stuck on a step without an error class, and resume them."""
     step, error = _step(step), _error()
     if request.method == "POST":
@@ -57,19 +58,19 @@ def resume(step: str) -> Page:
 
 @blueprint.get("/resumed/<first>/<last>")
 @login_required  # type: ignore[untyped-decorator]
-def resumed(first: str, last: str) -> Page:
+def resumed(first: str, last: str) -> ResponseReturnValue:
     """Show the sagas that were resumed together; the page refreshes itself until all have ended."""
     return render_template("stuck/resumed.html", first=first, last=last, **_outcome(first, last))
 
 
 @blueprint.get("/resumed/<first>/<last>/part")
 @login_required  # type: ignore[untyped-decorator]
-def part(first: str, last: str) -> Page:
+def part(first: str, last: str) -> ResponseReturnValue:
     """Return the part of that page that refreshes itself."""
     return render_template("stuck/resumed_part.html", **_outcome(first, last))
 
 
-def _resume(step: str, error: str | None) -> Page:
+def _resume(step: str, error: str | None) -> ResponseReturnValue:
     by = operators.name_of_operator()
     group = StuckGroup(step, error, _until()) if error is not None else None
 
