@@ -103,21 +103,6 @@ class Client:
     disconnected: Callable[[], bool]
 
 
-class RetrySlots:
-    """Spreads the reconnects of clients that found no free stream, so that they do not come all at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = 0.0
-
-    def next_delay(self, minimum: float, retry_spacing: float) -> float:
-        """Return the delay in seconds of the next client's reconnect."""
-        with self._lock:
-            now = time.monotonic()
-            self._last = max(now + minimum, self._last + retry_spacing)
-            return self._last - now
-
-
 class Live:
     """Serves the streams of one process; at most ``max_streams`` at a time."""
 
@@ -129,7 +114,8 @@ class Live:
         self._slots = threading.Semaphore(max_streams)
         self._render = render
         self._snapshots = SnapshotCache()
-        self._retry_slots = RetrySlots()
+        self._lock = threading.Lock()
+        self._last_retry = 0.0
 
     def stream(self, client: Client, found: Version) -> Iterator[bytes]:
         """Yield a client's messages, given the current version: all further changes, or only the newest snapshot."""
@@ -144,8 +130,11 @@ class Live:
                 self._slots.release()
 
     def retry_later(self) -> bytes:
-        """Return the message with the delay after which a client is to reconnect."""
-        retry = self._retry_slots.next_delay(self.timings.retry_if_full, self.timings.retry_spacing)
+        """Return the message with the delay after which a client is to reconnect, not at once with the others."""
+        with self._lock:
+            now = time.monotonic()
+            self._last_retry = max(now + self.timings.retry_if_full, self._last_retry + self.timings.retry_spacing)
+            retry = self._last_retry - now
         return message("full", f"{retry:.1f}", retry=retry)
 
     def _snapshot_only(self, client: Client, found: Version) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -46,14 +47,9 @@ def resume(step: str) -> ResponseReturnValue:
     if error is None:
         return render_template("stuck/resume.html", step=step, error=None, number=sagas.count_stuck(step))
     stuck = saga_search.stuck_sagas(step, error, 1)
-    return render_template(
-        "stuck/resume.html",
-        step=step,
-        error=error,
-        number=stuck.number,
-        until=stuck.group.until,
-        examined=saga_search.SAMPLE_SIZE if stuck.more else None,
-    )
+    examined = saga_search.SAMPLE_SIZE if stuck.more else None
+    shown = {"number": stuck.number, "until": stuck.group.until, "examined": examined}
+    return render_template("stuck/resume.html", step=step, error=error, **shown)
 
 
 @blueprint.get("/resumed/<first>/<last>")
@@ -72,27 +68,13 @@ def part(first: str, last: str) -> ResponseReturnValue:
 
 def _resume(step: str, error: str | None) -> ResponseReturnValue:
     by = operators.name_of_operator()
-    group = StuckGroup(step, error, _until()) if error is not None else None
-
-    def batch(after: str | None) -> Resumed:
-        if group is None:
-            return sagas.resume_stuck(step, by=by, after=after)
-        return sagas.resume_group(group, by=by, after=after)
-
+    resume = (
+        partial(sagas.resume_stuck, step, by=by)
+        if error is None
+        else partial(sagas.resume_group, StuckGroup(step, error, _until()), by=by)
+    )
     first = new_id()  # ids increase with time: those of this request's operator actions lie between the two
-    _resume_all(batch)
-    return redirect(url_for("pages.stuck.resumed", first=first, last=new_id(), by=by), 303)
-
-
-def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
-    """Resume batch after batch, and flash which sagas were refused and whether some are left."""
-    deadline = time.monotonic() + BULK_SECONDS
-    refused, after = dict[str, str](), None
-    while True:
-        done = batch(after)
-        refused, after = refused | done.refused, done.next_after
-        if after is None or time.monotonic() > deadline:
-            break
+    refused, unfinished = _resume_all(resume)
     if refused:
         flash(
             ngettext(
@@ -101,8 +83,20 @@ def _resume_all(batch: Callable[[str | None], Resumed]) -> None:
         )
     for saga_id, reason in list(refused.items())[:MAX_REASONS_SHOWN]:
         flash(f"{saga_id}: {reason[:MAX_REASON_LENGTH]}")
-    if after is not None:
+    if unfinished:
         flash(gettext("There was not enough time for all of them: resume the rest as well."))
+    return redirect(url_for("pages.stuck.resumed", first=first, last=new_id(), by=by), 303)
+
+
+def _resume_all(resume: Callable[..., Resumed]) -> tuple[dict[str, str], bool]:
+    """Resume batch after batch; return the refused sagas with the reasons, and whether some are left."""
+    deadline = time.monotonic() + BULK_SECONDS
+    done = resume()
+    refused = done.refused
+    while done.next_after and time.monotonic() <= deadline:
+        done = resume(after=done.next_after)
+        refused = refused | done.refused
+    return refused, done.next_after is not None
 
 
 def _outcome(first: str, last: str) -> dict[str, object]:
