@@ -10,7 +10,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app import runtime
 from app.errors import Invalid, NotFound
-from durable_sagas.definition import SagaStatus
 from durable_sagas.ids import new_id
 from web.forms import order_form
 from web.pages.shop import redirect_to
@@ -19,7 +18,6 @@ from workflows import orders, scenarios
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER
 from workflows.read_side import comparison, queries
-from workflows.read_side.comparison import Pairs
 from workflows.scenarios import SAGA_TYPES, SCENARIOS, Scenario
 
 blueprint = Blueprint("learn", __name__, url_prefix="/learn")
@@ -28,62 +26,58 @@ BOTH = "both"
 BOTH_WAYS = (ORDER.name, ORDER_CHOREOGRAPHY.name)
 
 
-@dataclass(frozen=True)
-class Blurb:
-    """The title and the description of a scenario."""
-
-    title: str
-    description: str
-
-
 BLURBS = {
-    "success": Blurb(_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
-    "out-of-stock": Blurb(
+    "success": (_("Everything works"), _("One book is reserved, paid for and shipped. The order is completed.")),
+    "out-of-stock": (
         _("Out of stock"),
         _(
             "The limited edition is sold out, and inventory rejects the order. Completed steps are "
             "compensated; nothing is charged."
         ),
     ),
-    "payment-declined": Blurb(
-        _("Payment declined"), _("The bank declines. The reservation is released, and the order is cancelled.")
+    "payment-declined": (
+        _("Payment declined"),
+        _("The bank declines. The reservation is released, and the order is cancelled."),
     ),
-    "carrier-failure": Blurb(
+    "carrier-failure": (
         _("Carrier failure"),
         _(
             "The book is reserved and paid for, but no carrier is available. The payment is refunded, "
             "then the reservation is released."
         ),
     ),
-    "retried": Blurb(
+    "retried": (
         _("Faults that pass"),
         _("Inventory fails twice at each of its steps, payments once. Each is retried, and succeeds."),
     ),
-    "answer-lost": Blurb(
+    "answer-lost": (
         _("A lost response"),
         _(
             "The bank takes the money, but its response is lost. The outcome is unknown, so the charge "
             "is voided in either case."
         ),
     ),
-    "hanging": Blurb(
+    "hanging": (
         _("A service that hangs"),
         _(
             "Payments does not respond at all. When the deadline has passed, everything is compensated "
             "without waiting for it."
         ),
     ),
-    "several-items": Blurb(
-        _("Several books"), _("Two different books in one order: both are reserved, or neither. Here both are.")
+    "several-items": (
+        _("Several books"),
+        _("Two different books in one order: both are reserved, or neither. Here both are."),
     ),
-    "refused-amount": Blurb(
-        _("A sum no bank pays"), _("A book for 999,999: the bank declines it by itself, nothing needs to be broken.")
+    "refused-amount": (
+        _("A sum no bank pays"),
+        _("A book for 999,999: the bank declines it by itself, nothing needs to be broken."),
     ),
-    "stuck": Blurb(
+    "stuck": (
         _("A refund that fails, too"),
         _("The carrier fails, and then the refund fails again and again. The saga gets stuck and waits for you."),
     ),
 }
+"""The title and the description of each scenario."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,8 @@ class Card:
     """A scenario on the page, and why it cannot run here as specified (None if it can)."""
 
     scenario: Scenario
-    blurb: Blurb
+    title: str
+    description: str
     lacks: str | None
 
     @property
@@ -110,7 +105,7 @@ def index() -> Response:
         key=new_id(),
         ways=WAYS,
         both_ways=BOTH_WAYS,
-        compared=_compared(),
+        compared={status: pairs for status, pairs in comparison.compare().items() if pairs},
         latest=comparison.LATEST,
         faults_allowed=settings.faults_allowed,
         embedded=settings.embedded,
@@ -141,7 +136,7 @@ def _cards() -> list[Card]:
     named = {item.book_id for scenario in SCENARIOS for item in scenario.items}
     books = queries.books_named(named)
     stock = {book_id: books[book_id].available_stock if book_id in books else 0 for book_id in named}
-    return [Card(scenario, BLURBS[scenario.name], _lacks(scenario, stock)) for scenario in SCENARIOS]
+    return [Card(scenario, *BLURBS[scenario.name], _lacks(scenario, stock)) for scenario in SCENARIOS]
 
 
 def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
@@ -154,10 +149,3 @@ def _lacks(scenario: Scenario, stock: Mapping[str, int]) -> str | None:
     if not scenario.in_stock and not short:
         return str(gettext("%(book)s has come in: it is not sold out any more.", book=scenario.items[0].book_id))
     return None
-
-
-def _compared() -> Mapping[str, Sequence[Pairs]]:
-    """Return the comparison by the orders' outcome, without outcomes that have no data."""
-    found = comparison.compare()
-    ends = {"completed": SagaStatus.COMPLETED, "compensated": SagaStatus.COMPENSATED}
-    return {name: found[status] for name, status in ends.items() if found[status]}

@@ -50,26 +50,17 @@ class Comparison:
 
 def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
     """Align two sagas by step, and lay out both timelines to one scale."""
-    first, second = _to_one_scale(first, second)
-    sides = _done(first), _done(second)
-    names = dict.fromkeys(name for detail in (first, second) for name in _names(detail))
-    steps = [StepDiff(name, (sides[0].get(name, []), sides[1].get(name, []))) for name in names]
+    # the smaller of the two scales, so that neither timeline gets much wider than the page
+    scale = min((detail.timeline.scale for detail in (first, second) if detail.timeline.scale), default=None)
+    first, second = (replace(detail, timeline=detail.draw_timeline(scale=scale)) for detail in (first, second))
+    one, other = _done(first), _done(second)
+    steps = [StepDiff(name, (one.get(name, []), other.get(name, []))) for name in {**one, **other}]
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
 
 
-def _to_one_scale(first: SagaDetail, second: SagaDetail) -> tuple[SagaDetail, SagaDetail]:
-    # the smaller of the two scales, so that neither timeline gets much wider than the page
-    scale = min((detail.timeline.scale for detail in (first, second) if detail.timeline.scale), default=None)
-    one, other = (replace(detail, timeline=detail.draw_timeline(scale=scale)) for detail in (first, second))
-    return one, other
-
-
-def _names(detail: SagaDetail) -> list[str]:
-    return [*detail.saga.steps, *(logged.step for logged in detail.operations)]
-
-
 def _done(detail: SagaDetail) -> Mapping[str, list[Done]]:
-    found: dict[str, list[Done]] = {}
+    """Return the operations by step, in the order of the steps."""
+    found: dict[str, list[Done]] = {step: [] for step in detail.saga.steps}
     tasks = _tasks(detail)
     deliveries = [delivery for published in detail.events for delivery in published.deliveries]
     duplicates = [one.logged.key for one in deliveries if one.logged and one.outcome is Outcome.DUPLICATE]
