@@ -17,9 +17,18 @@ from typing import Any
 import pytest
 
 from tests.documents.dashboard import PANELS, expressions, metrics_in
-from tests.metrics.scrapes import Counts, Watched, fetch, of, parse, truth
+from tests.metrics.scrapes import Counts, Samples, Watched, fetch, of, parse, truth
 from tests.testkit import prometheus as own_prometheus
-from tests.testkit.processes import children, free_port, kill_group, process_environment, role_commands, spawn, wait_for
+from tests.testkit.processes import (
+    children,
+    free_port,
+    kill_group,
+    listens,
+    process_environment,
+    role_commands,
+    spawn,
+    wait_for,
+)
 from tests.testkit.prometheus import Prometheus, promtool
 from tests.testkit.shop import Shop
 from tests.testkit.stacks import open_shop
@@ -41,55 +50,22 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits for all of the run
 OTHERS = ",".join(queue for queue in QUEUES if queue != "payments")
 
 
-class Payments:
-    """The worker of payments: a target of its own, in a process group that can be killed."""
-
-    def __init__(self, shop: Shop, folder: Path) -> None:
-        self.port = free_port()
-        self._shop, self.folder = shop, folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        settings = self._shop.here.settings.but(
-            metrics_port=self.port, metrics_host="127.0.0.1", prometheus_multiproc_dir=None
-        )
-        environment = process_environment(settings) | {"TMPDIR": str(self.folder)}
-        command = role_commands(settings, queues=["payments"])["payments"]
-        self._process = spawn(command, environment, self.folder / "payments.log")
-        wait_for("payments to tell its metrics", self.works)
-
-    def works(self) -> bool:
-        try:
-            fetch(self.port)
-        except OSError:
-            return False
-        return True
-
-    def kill(self) -> None:
-        """Kill the worker and its pool at once, as a container is."""
-        if self._process:
-            kill_group(self._process)
-
-    def kill_pool(self) -> None:
-        """Kill the processes of the pool; the worker replaces them."""
-        assert self._process
-        for process in children(self._process.pid):
-            os.kill(process, signal.SIGKILL)
-
-
 @dataclass
 class Run:
     """What was seen of a run in which payments was killed."""
 
     shop: Shop
-    payments: Payments
+    port: int
+    """Where the worker of payments tells its metrics."""
     prometheus: Prometheus
     counted: Counts
     happened: Counts
-    while_away: str
+    while_away: Samples
     """What the web told while nobody took messages of payments."""
     exported: set[str]
     """The name of every sample that anything here exports."""
+    folders: int
+    """How many folders with counts there are of payments, whose first worker left one behind."""
 
 
 @pytest.fixture(scope="module")
@@ -99,50 +75,60 @@ def run(seeded_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with ExitStack() as stack:
         opened = open_shop("postgresql+rabbitmq", seeded_database, folder, queues=[OTHERS], web_workers=2, **shared)
         shop = stack.enter_context(opened)
-        payments = Payments(shop, folder)
-        stack.callback(payments.kill)
-        ports = {"web": shop.here.settings.port, "payments": payments.port}
+        own: dict[str, Any] = {
+            "metrics_port": free_port(),
+            "metrics_host": "127.0.0.1",
+            "prometheus_multiproc_dir": None,
+        }
+        settings = shop.here.settings.but(**own)
+        ports = {"web": settings.port, "payments": own["metrics_port"]}
         prometheus = stack.enter_context(own_prometheus.running(folder, ports))
         watched = [Watched(lambda port=port: fetch(port)) for port in ports.values()]  # type: ignore[misc]
         book = shop.add_book(stock=500)
 
+        def start_payments() -> "subprocess.Popen[bytes]":
+            """Start the worker of payments: a target of its own, in a process group that can be killed."""
+            command = role_commands(settings, queues=["payments"])["payments"]
+            environment = process_environment(settings) | {"TMPDIR": str(folder)}
+            process = spawn(command, environment, folder / "payments.log")
+            stack.callback(kill_group, process)
+            wait_for("payments to tell its metrics", lambda: listens(ports["payments"]))
+            return process
+
+        def place() -> list[str]:
+            return [shop.order(book, **kind)["saga_id"] for kind in KINDS]
+
+        def settle(placed: list[str]) -> None:
+            for saga_id in placed:
+                shop.settle(saga_id)
+            # a count follows the commit that made it true
+            shop.wait_for(lambda: (counted(), truth(shop)), lambda both: both[0] == both[1])
+
         def counted() -> Counts:
             return sum((target.look() for target in watched), Counts())
 
-        def all_is_counted() -> None:
-            shop.wait_for(lambda: (counted(), truth(shop)), lambda both: both[0] == both[1])
-
-        payments.start()
-        play(shop, book)
-        all_is_counted()
-        payments.kill_pool()
-        play(shop, book)
-        all_is_counted()
-        payments.kill()
-        waiting = [shop.order(book, **kind)["saga_id"] for kind in KINDS]
-        while_away = shop.wait_for(lambda: fetch(ports["web"]), all_wait_for_payments)
-        payments.start()
+        worker = start_payments()
+        settle(place())
+        for child in children(worker.pid):  # which the worker replaces
+            os.kill(child, signal.SIGKILL)
+        settle(place())
+        kill_group(worker)  # at once with its pool, as a container is
+        waiting = place()
+        while_away = shop.wait_for(lambda: parse(fetch(ports["web"])), all_wait_for_payments)
+        start_payments()
         restarted_at = time.monotonic()
-        for saga_id in waiting:
-            shop.settle(saga_id)
-        all_is_counted()
+        settle(waiting)
         shop.wait_for(lambda: settled_targets(prometheus, restarted_at), lambda up: up)
         # of what happened before its first scrape Prometheus saw no increase
-        play(shop, book)
-        all_is_counted()
+        settle(place())
         exported = {name for port in ports.values() for name, _ in parse(fetch(port))}
-        yield Run(shop, payments, prometheus, counted(), truth(shop), while_away, exported)
+        folders = len(list(folder.glob("cloudmart-metrics-*")))
+        yield Run(shop, ports["payments"], prometheus, counted(), truth(shop), while_away, exported, folders)
 
 
-def all_wait_for_payments(text: str) -> bool:
-    told = parse(text)
+def all_wait_for_payments(told: Samples) -> bool:
     waiting = of(told, "queue_depth", queue="payments"), of(told, "saga_unfinished", status="running")
     return waiting[0] >= len(KINDS) == waiting[1]
-
-
-def play(shop: Shop, book: str) -> None:
-    for saga_id in [shop.order(book, **kind)["saga_id"] for kind in KINDS]:
-        shop.settle(saga_id)
 
 
 def settled_targets(prometheus: Prometheus, restarted_at: float) -> bool:
@@ -162,20 +148,20 @@ def test_increases_over_all_targets_and_restarts_are_what_the_database_says(run:
 
 def test_the_restarted_worker_counts_anew_and_leaves_nothing_of_the_killed_one(run: Run) -> None:
     charge = {"step": "process_payment", "operation": "action", "type": "order"}
-    samples = parse(fetch(run.payments.port))
+    samples = parse(fetch(run.port))
     since = of(samples, "step_completed_total", **charge)
 
     assert 0 < since < run.happened["step_completed_total", "order", "process_payment", "action"]
-    assert len(list(run.payments.folder.glob("cloudmart-metrics-*"))) == 1
+    assert run.folders == 1
     # what waited for the worker was timed: it does not start within a second
     assert of(samples, "queue_wait_seconds_count", queue="payments") >= len(KINDS)
     assert of(samples, "queue_wait_seconds_sum", queue="payments") > 1
-    for port in (run.payments.port, run.shop.here.settings.port):
+    for port in (run.port, run.shop.here.settings.port):
         promtool("check", "metrics", stdin=fetch(port))
 
 
 def test_while_nobody_takes_messages_the_web_tells_of_them_and_of_the_sagas_that_wait(run: Run) -> None:
-    away = parse(run.while_away)
+    away = run.while_away
 
     assert of(away, "queue_depth", queue="payments") >= len(KINDS)  # what the sweep sends again comes on top
     assert of(away, "saga_unfinished") == of(away, "saga_unfinished", status="running") == len(KINDS)

@@ -70,8 +70,7 @@ def receiving() -> Iterator[Receiver]:
             receiver.requests += 1
             if receiver.status == 200:
                 assert self.path == "/v1/traces", self.path
-                packed = self.headers.get("Content-Encoding") == "gzip"
-                receiver.take(gzip.decompress(body) if packed else body)
+                receiver.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -79,17 +78,12 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        receiver.url = f"http://127.0.0.1:{server.server_port}"
         yield receiver
-    finally:
         server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _seen(service: str, span: Span) -> Seen:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.database import after_commit
-from app.observability import tracing
 from app.runtime import Runtime
 from app.settings import ROOT
 from tests.testkit.processes import free_port, listens, process_environment, running
@@ -55,12 +53,3 @@ def test_a_process_that_is_not_traced_does_not_even_import_what_traces(here: Run
         [sys.executable, "-c", PLACES_AN_ORDER], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines()[-2:] == ["completed", "[]"]
-
-
-def test_what_is_called_after_the_commit_of_a_process_that_is_not_traced_has_no_trace(here: Runtime) -> None:
-    seen = list[str | None]()
-
-    with here.database.transaction() as session:
-        after_commit(session, lambda: seen.append(tracing.current_trace_id()))
-
-    assert seen == [None] and tracing.provider() is None

@@ -10,7 +10,6 @@ from app.observability import tracing
 from durable_sagas.models import SagaInstance
 from tests.tracing.conftest import Arrived
 from tests.tracing.receiver import Seen
-from tests.web.test_order_page import send
 from web import create_app
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -63,19 +62,6 @@ def test_two_sagas_of_one_request_share_its_trace_and_have_a_branch_each(client:
         assert {span.attributes["saga.id"] for span in branch if "saga.id" in span.attributes} == {saga_id}
         steps = {span.attributes.get("step") for span in branch if span.has(operation="action")}
         assert steps >= {"create_order", "reserve_stock", "process_payment", "arrange_shipping", "complete_order"}
-
-
-def test_the_order_placed_both_ways_has_a_branch_for_each(client: FlaskClient, arrived: Arrived) -> None:
-    send(client, way="both")
-
-    spans = arrived()
-    (request,) = [span for span in spans if span.name == "POST /place"]
-    began = [span for span in spans if span.name.startswith("saga order")]
-    assert sorted(span.name for span in began) == ["saga order", "saga order-choreography"]
-    assert {(span.trace, span.parent) for span in began} == {(request.trace, request.id)}
-    for span in began:
-        told = {found.attributes["saga.id"] for found in below(span, spans) if "saga.id" in found.attributes}
-        assert told == {span.attributes["saga.id"]}
 
 
 def test_what_the_standard_s_variables_say_is_kept(monkeypatch: pytest.MonkeyPatch, arrived: Arrived) -> None:
