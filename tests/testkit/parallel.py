@@ -13,6 +13,7 @@ ON_RABBITMQ = (
     "tests/metrics/test_servers.py",
     "tests/tracing/test_servers.py",
     "tests/workers/test_amqp_transport.py",
+    "tests/workers/test_stopped_service.py",
     "tests/workers/test_two_versions.py",
 )
 """Modules with a shop on RabbitMQ whose tests do not say so in their names."""

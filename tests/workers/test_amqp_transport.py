@@ -4,8 +4,8 @@ import logging
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -28,26 +28,22 @@ class Counted:
     """How often a connection's socket is asked to write, to read, and not to wait, once this watches it."""
 
     def __init__(self, connection: Connection) -> None:
-        self.writes = self.reads = self.settings = 0
         transport: Any = connection.connection.transport
-        write, receive = transport._write, transport._quick_recv
+        self._write = transport._write = Mock(side_effect=transport._write)
+        self._receive = transport._quick_recv = Mock(side_effect=transport._quick_recv)
+        self._limit = transport.having_timeout = Mock(side_effect=transport.having_timeout)
 
-        def written(data: bytes) -> None:
-            self.writes += 1
-            write(data)
+    @property
+    def writes(self) -> int:
+        return self._write.call_count
 
-        def received(size: int) -> bytes:
-            self.reads += 1
-            data: bytes = receive(size)
-            return data
+    @property
+    def reads(self) -> int:
+        return self._receive.call_count
 
-        def having_timeout(timeout: float | None) -> AbstractContextManager[Any]:
-            self.settings += timeout is not None
-            managed: AbstractContextManager[Any] = limited(timeout)
-            return managed
-
-        limited = transport.having_timeout
-        transport._write, transport._quick_recv, transport.having_timeout = written, received, having_timeout
+    @property
+    def settings(self) -> int:
+        return len([call for call in self._limit.call_args_list if call.args[0] is not None])
 
 
 @pytest.fixture
@@ -87,8 +83,8 @@ def number_in(message: Message) -> int:
     return int(message.payload["number"])
 
 
-def readable(connection: Connection, seconds: float) -> bool:
-    return bool(select.select([connection.connection.sock], [], [], seconds)[0])
+def readable(connection: Connection) -> bool:
+    return bool(select.select([connection.connection.sock], [], [], PATIENCE_SECONDS)[0])
 
 
 def read_in_a_loop(connection: Connection, enough: Callable[[], bool]) -> None:
@@ -99,7 +95,7 @@ def read_in_a_loop(connection: Connection, enough: Callable[[], bool]) -> None:
     try:
         while not enough():
             # what the hub would do in this turn anyway comes first; then it sleeps until the socket stirs
-            assert readable(connection, PATIENCE_SECONDS), "the loop would sleep beside a message"
+            assert readable(connection), "the loop would sleep beside a message"
             next(loop)
     finally:
         hub.close()
@@ -111,19 +107,15 @@ def waiting(queue: Queue) -> int:
 
 
 def wait_until_waiting(queue: Queue, messages: int) -> None:
-    """Wait until so many messages are in the queue: RabbitMQ says how many they are before it has put the last in."""
-    wait_for(f"{messages} messages in {queue.name}", lambda: waiting(queue) == messages, PATIENCE_SECONDS)
+    """Wait until so many messages are in the queue."""
+    wait_for(f"{messages} messages in {queue.name}", lambda: waiting(queue) == messages)
 
 
-def wait_until_arrived(connection: Connection, messages: int) -> None:
-    """Wait until so many messages are in the connection's socket, of which nothing is taken."""
-    sock: socket.socket = connection.connection.sock
-    assert readable(connection, PATIENCE_SECONDS)
-    wait_for(
-        f"{messages} messages in the socket",
-        lambda: sock.recv(1 << 20, socket.MSG_PEEK).count(b'"number"') == messages,
-        PATIENCE_SECONDS,
-    )
+def numbers_in(queue: Queue, count: int) -> list[int]:
+    """Take so many messages, once they are all there: RabbitMQ says how many they are before it has put the last in."""
+    wait_until_waiting(queue, count)
+    got = [queue.get(no_ack=True) for _ in range(count)]
+    return [number_in(message) for message in got if message]
 
 
 def test_what_is_sent_together_is_one_write(connection: Connection, producer: Any, queue: Queue) -> None:
@@ -135,45 +127,28 @@ def test_what_is_sent_together_is_one_write(connection: Connection, producer: An
 
     assert counted.writes == 1
     assert counted.reads == 1  # whether the broker minds
-    wait_until_waiting(queue, MESSAGES)
-    got = [queue.get(no_ack=True) for _ in range(MESSAGES)]
-    assert [number_in(message) for message in got if message] == list(range(MESSAGES))
+    assert numbers_in(queue, MESSAGES) == list(range(MESSAGES))
 
 
-def test_who_asks_the_broker_while_messages_are_kept_is_answered_and_behind_them(producer: Any, queue: Queue) -> None:
-
-    with producer.batch():
+def test_who_asks_the_broker_is_answered_behind_what_is_kept_and_an_exception_sends_nothing(
+    producer: Any, queue: Queue
+) -> None:
+    with pytest.raises(KeyError), producer.batch():
         publish(producer, queue, range(3))
         wait_until_waiting(queue, 3)
         publish(producer, queue, range(3, 5))
-
-    wait_until_waiting(queue, 5)
-
-
-def test_what_an_exception_ends_is_not_sent_and_the_connection_goes_on(
-    connection: Connection, producer: Any, queue: Queue
-) -> None:
-
-    with pytest.raises(KeyError), producer.batch():
-        publish(producer, queue, range(3))
         raise KeyError
-    publish(producer, queue, range(10, 12))
+    publish(producer, queue, range(10, 12))  # the connection goes on
 
-    wait_until_waiting(queue, 2)
-    assert [number_in(message) for message in (queue.get(), queue.get()) if message] == [10, 11]
+    assert numbers_in(queue, 5) == [0, 1, 2, 10, 11]
 
 
 def test_a_broken_connection_is_told_to_whoever_sends_together(
     connection: Connection, producer: Any, queue: Queue
 ) -> None:
-
-    def send_and_break() -> None:
-        with producer.batch():
-            publish(producer, queue, range(3))
-            connection.connection.sock.shutdown(socket.SHUT_RDWR)
-
-    with pytest.raises(connection.connection_errors):
-        send_and_break()
+    with pytest.raises(connection.connection_errors), producer.batch():
+        publish(producer, queue, range(3))
+        connection.connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def test_what_is_acknowledged_together_is_one_write(broker_url: str, connection: Connection, queue: Queue) -> None:
@@ -221,7 +196,11 @@ def test_many_messages_are_read_by_few_calls(connection: Connection, queue: Queu
     wait_until_waiting(queue, MESSAGES)
     got: list[Message] = []
     with Consumer(connection, [queue], on_message=got.append, prefetch_count=MESSAGES):
-        wait_until_arrived(connection, MESSAGES)
+        sock: socket.socket = connection.connection.sock
+        wait_for(
+            "all to be in the connection's socket, of which nothing is taken",
+            lambda: readable(connection) and sock.recv(1 << 20, socket.MSG_PEEK).count(b'"number"') == MESSAGES,
+        )
         counted = Counted(connection)
 
         read_in_a_loop(connection, lambda: len(got) == MESSAGES)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.testkit.processes import free_port, roles
+from tests.testkit.processes import free_port, roles, wait_for
 from tests.testkit.shop import Shop, http_transport
 from tests.testkit.stacks import is_ready, open_shop
 from workflows import QUEUES
@@ -28,16 +28,18 @@ def test_old_workers_leave_what_they_do_not_know_to_new_ones(seeded_database: Pa
         worker = [*python, "celery", "-A", "tests.workers.newer_version", "worker", "-c", "2"]
         worker += ["-Q", "inventory,shipping", "-n", f"new-{uuid4().hex[:8]}@%h"]
         web = [*python, "gunicorn", "tests.workers.newer_version:create_app()", "--bind", f"127.0.0.1:{newer.port}"]
-        with roles({"new-worker": worker, "new-web": web}, newer, tmp_path):
-            new = Shop(http_transport(f"http://127.0.0.1:{newer.port}"), old.here)
+        new = Shop(http_transport(f"http://127.0.0.1:{newer.port}"), old.here)
+        with roles({"new-web": web}, newer, tmp_path):
             new.wait_for(lambda: is_ready(new), bool)
             placed = [new.order(book, saga_type="order") for _ in range(ORDERS)]
-            ended = [new.settle(order["saga_id"]) for order in placed]
-            added = new.rows(ADDED)
+            log = tmp_path / f"{queues[0]}.log"
+            wait_for("a message to be left", lambda: "left to a worker of another version" in log.read_text())
+            with roles({"new-worker": worker}, newer, tmp_path):
+                ended = [new.settle(order["saga_id"]) for order in placed]
+                added = new.rows(ADDED)
 
     assert [saga["status"] for saga in ended] == ["completed"] * ORDERS
     assert [tuple(row) for row in added] == [
         ("send_greetings", "completed", ORDERS),
         ("wrap_as_gift", "completed", ORDERS),
     ]
-    assert "message left to a worker of another version" in (tmp_path / f"{queues[0]}.log").read_text()
