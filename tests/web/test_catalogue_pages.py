@@ -44,12 +44,6 @@ def test_everybody_may_look_and_only_operators_keep_it(client: Browser) -> None:
             assert answer.headers["Location"].startswith("/operator/login?next=/catalogue/")
 
 
-def test_a_book_that_does_not_exist_is_not_found(operator: Browser) -> None:
-    for path in ("/catalogue/books/none", "/catalogue/books/%00"):
-        for form in ("", "/change", "/restock"):
-            assert operator.get(path + form, headers=HTML).status_code == 404
-
-
 def test_the_books_are_shown_page_by_page_and_by_category(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.pages.catalogue.BOOKS_ON_A_PAGE", 4)
     category = catalogue.add_category("Empty", "").id

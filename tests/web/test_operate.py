@@ -9,17 +9,12 @@ from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas.definition import Operation
 from durable_sagas.models import SagaInstance
-from tests.testkit.client import HTML, PASSWORD, Browser
+from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
 from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, get, hidden, post, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS
 
-STUCK_TWICE = {
-    **SEED_ORDER,
-    "pattern": "choreography",
-    "simulate": {"payments": "undo-fail:99", "inventory": "undo-fail:99", "shipping": "decline"},
-}
 ACTS = ("cancel", "resume", "skip")
 
 
@@ -145,7 +140,8 @@ def test_it_is_said_of_every_step_what_a_skip_records() -> None:
 
 
 def test_of_several_steps_it_has_to_be_said_which(operator: Browser) -> None:
-    saga_id = place(operator, STUCK_TWICE)
+    twice = {"payments": "undo-fail:99", "inventory": "undo-fail:99", "shipping": "decline"}
+    saga_id = place(operator, {**SEED_ORDER, "pattern": "choreography", "simulate": twice})
     review = operator.get(f"/sagas/{saga_id}/skip").text
     for step in ("process_payment", "reserve_stock"):
         assert f'type="radio" id="step-{step}" name="step" value="{step}" required' in review
@@ -189,9 +185,3 @@ def test_a_saga_of_another_version_of_the_code_is_resumed_and_skipped_by_that(op
 
     assert status(operator, saga_id) == "compensating"
     assert acts(operator, saga_id) == [("resume", "Ann", None)]
-
-
-def test_a_saga_that_does_not_exist_cannot_be_acted_on(operator: Browser) -> None:
-    for path in (f"/sagas/{saga_id}/{act}" for saga_id in ("none", UNKNOWN_ID) for act in ACTS):
-        assert operator.get(path, headers=HTML).status_code == 404
-        assert operator.post(path, data={"note": "x", "step": "y"}, headers=HTML).status_code == 404

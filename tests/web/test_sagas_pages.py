@@ -1,24 +1,20 @@
 """The pages of all sagas: filters, counts, what needs somebody, and the search by any id."""
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from app import runtime
 from app.sagas import sagas
 from durable_sagas import recovery
 from durable_sagas.definition import SagaStatus
-from durable_sagas.models import SagaInstance, SagaStep, StoredEvent
-from tasks.payments import Payment
-from tasks.shipping import Shipment
+from durable_sagas.models import SagaInstance
 from tests.testkit.messages import Clock
 from tests.testkit.web import BROWSES, SEED_ORDER, post, text_of
 from workflows.read_side import saga_search
@@ -57,47 +53,31 @@ def test_the_list_shows_what_each_saga_is_and_what_its_trouble_is(client: FlaskC
     page = ask(client, "/sagas")
 
     assert listed(page) == [undone["saga_id"], done["saga_id"]]
-    for said in (
-        done["order_id"],
-        "COMPLETED",
-        "customer-123",
-        "Compensated",
-        "declined, as simulated",
-        "orchestration",
-    ):
-        assert said in text_of(page)
+    said = ("COMPLETED", "customer-123", "Compensated", "declined, as simulated", "orchestration", done["order_id"])
+    assert [one for one in said if one not in text_of(page)] == []
 
 
-FILTERED: list[tuple[dict[str, str], set[str]]] = [
-    ({"status": "compensated"}, {"undone"}),
-    ({"saga_type": "order-choreography"}, {"choreographed", "undone"}),
-    ({"type": "order-choreography", "status": "completed"}, {"choreographed"}),
-    ({"customer": "guest"}, {"guest"}),
-    ({"customer_id": "customer-123"}, {"choreographed", "undone", "stuck"}),
-    ({"step": "process_payment"}, {"stuck"}),
-    ({"step": "process_payment", "status": "stuck", "customer_id": "customer-123", "saga_type": "order"}, {"stuck"}),
+FILTERED: list[tuple[dict[str, str], set[int]]] = [
+    ({"type": "order-choreography", "status": "completed"}, {0}),
+    ({"customer": "guest"}, {3}),
+    ({"step": "process_payment", "status": "stuck", "customer_id": "customer-123", "saga_type": "order"}, {2}),
     ({"step": "process_payment", "customer_id": "guest"}, set()),
-    ({"status": "", "saga_type": "", "step": "", "customer_id": ""}, {"choreographed", "undone", "stuck", "guest"}),
+    ({"status": "", "saga_type": "", "step": "", "customer_id": ""}, {0, 1, 2, 3}),
 ]
 
 
-def test_filters_can_be_combined_and_empty_ones_do_not_count(client: FlaskClient) -> None:
-    placed = {
-        "choreographed": place(client, pattern="choreography"),
-        "undone": place(client, pattern="choreography", simulate={"payments": "decline"}),
-        "stuck": place(client),
-        "guest": place(client, customer_id=None),
-    }
-    ids = {name: saga["saga_id"] for name, saga in placed.items()}
-    stick(ids["stuck"], "no answer")
+def test_filters_can_be_combined_and_empty_ones_do_not_count_and_the_form_keeps_what_was_chosen(
+    client: FlaskClient,
+) -> None:
+    undone = {"pattern": "choreography", "simulate": {"payments": "decline"}}
+    orders: list[dict[str, object]] = [{"pattern": "choreography"}, undone, {}, {"customer_id": None}]
+    ids = [place(client, **order)["saga_id"] for order in orders]
+    stick(ids[2], "no answer")
 
     for query, wanted in FILTERED:
-        assert set(listed(ask(client, "/sagas", **query))) == {ids[name] for name in wanted}, query
+        assert set(listed(ask(client, "/sagas", **query))) == {ids[number] for number in wanted}, query
         in_the_api = client.get("/api/v1/sagas", query_string={name: text for name, text in query.items() if text})
-        assert {saga["saga_id"] for saga in in_the_api.get_json()["sagas"]} == {ids[name] for name in wanted}
-
-
-def test_the_form_keeps_what_was_chosen(client: FlaskClient) -> None:
+        assert {saga["saga_id"] for saga in in_the_api.get_json()["sagas"]} == {ids[number] for number in wanted}
     page = ask(client, "/sagas", status="stuck", step="declared_no_more", type="order", customer="some <one>")
 
     for chosen in ("stuck", "declared_no_more", "order"):
@@ -195,50 +175,35 @@ def test_the_age_is_shown_of_a_saga_under_way_and_the_time_it_took_of_one_that_h
     assert "Duration 2 h" in text_of(ask(client, "/sagas", status="stuck"))
 
 
-def _one(table: type[DeclarativeBase], column: Any) -> Callable[[dict[str, Any]], str]:
-    about: dict[object, str] = {SagaStep: "saga_id", StoredEvent: "aggregate_id"}
-    key = "saga_id" if table is SagaStep else "order_id"
-
-    def find(placed: dict[str, Any]) -> str:
-        with runtime.current().database.reading() as session:
-            query = select(column).where(
-                getattr(table, about.get(table, "order_id")) == placed[key], column.is_not(None)
-            )
-            return str(session.scalars(query).first())
-
-    return find
-
-
-IDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "saga": lambda placed: placed["saga_id"],
-    "saga in capitals": lambda placed: placed["saga_id"].upper(),
-    "saga with spaces around it": lambda placed: f"  {placed['saga_id']}\n",
-    "order": lambda placed: placed["order_id"],
-    "task": _one(SagaStep, SagaStep.task_id),
-    "event": _one(StoredEvent, StoredEvent.id),
-    "payment": _one(Payment, Payment.id),
-    "transaction": _one(Payment, Payment.transaction_id),
-    "shipment": _one(Shipment, Shipment.id),
-    "tracking number": _one(Shipment, Shipment.tracking_number),
-    "customer": lambda _: "customer-123",
-}
+IDS = """
+    SELECT task_id FROM saga_steps WHERE saga_id = :saga_id AND task_id IS NOT NULL
+    UNION SELECT id FROM events WHERE aggregate_id = :order_id
+    UNION SELECT id FROM payments WHERE order_id = :order_id
+    UNION SELECT transaction_id FROM payments WHERE order_id = :order_id
+    UNION SELECT id FROM shipments WHERE order_id = :order_id
+    UNION SELECT tracking_number FROM shipments WHERE order_id = :order_id
+"""
 
 
 def test_an_id_leads_straight_to_its_saga(client: FlaskClient) -> None:
     place(client, customer_id="guest")
-    placed = place(client)
-    own = place(client, customer_id="guest", order_id="my-own-1")
+    placed = place(client, order_id="my-own-1")
+    with runtime.current().database.reading() as session:
+        ids = [str(one) for one in session.scalars(text(IDS), placed)]
+    assert len(ids) > 14
 
-    for kind, id_of in IDS.items():
-        page = ask(client, "/sagas/find", q=id_of(placed))
-        assert (page.status_code, page.headers.get("Location")) == (303, f"/sagas/{placed['saga_id']}"), kind
-    assert ask(client, "/sagas/find", q="my-own-1").headers["Location"] == f"/sagas/{own['saga_id']}"
+    of_saga = placed["saga_id"]
+    for sought in (*ids, of_saga, of_saga.upper(), f"  {of_saga}\n", "my-own-1", "customer-123"):
+        page = ask(client, "/sagas/find", q=sought)
+        assert (page.status_code, page.headers.get("Location")) == (303, f"/sagas/{of_saga}"), sought
     for query in ({}, {"q": ""}, {"q": "  "}):
         page = ask(client, "/sagas/find", **query)
         assert (page.status_code, page.headers["Location"]) == (303, "/sagas")
 
 
-def test_an_id_of_several_sagas_lists_them(client: FlaskClient) -> None:
+def test_an_id_of_several_sagas_lists_them_and_one_of_nothing_says_so_and_what_can_be_searched(
+    client: FlaskClient,
+) -> None:
     placed = [place(client)["saga_id"] for _ in range(2)]
     place(client, customer_id="guest")
 
@@ -246,10 +211,6 @@ def test_an_id_of_several_sagas_lists_them(client: FlaskClient) -> None:
 
     assert listed(page) == placed[::-1]
     assert "2 sagas have to do with “customer-123”" in text_of(page)
-
-
-def test_an_id_of_nothing_says_so_and_what_can_be_searched(client: FlaskClient) -> None:
-    place(client)
     for sought in ("nothing", "x" * 200, "%", "' OR 1=1 --", "<b>", "{0}", "%(id)s", "単語"):
         page = ask(client, "/sagas/find", q=sought)
         assert page.status_code == 404

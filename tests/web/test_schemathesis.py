@@ -24,7 +24,7 @@ from tests.testkit.shop import OPERATOR_TOKEN
 from tests.testkit.web import SEED_ORDER, lose_messages, post
 
 SEED = 20260101
-EXAMPLES = 10
+EXAMPLES = 5
 KNOWN = 0.3
 """How often an id is one of those made here; schemathesis also takes up those it finds in answers."""
 

@@ -49,24 +49,12 @@ def test_an_order_is_shown_in_camel_case_or_as_a_page_to_who_browses(client: Fla
 
 
 def test_everything_an_order_may_say_can_be_said_in_camel_case(client: FlaskClient) -> None:
-    body = {
-        **SEED_002,
-        "amount": 3500,
-        "orderId": "mine",
-        "paymentMethod": "e_money",
-        "shippingAddress": "Elsewhere 2",
-        "simulate": {"shipping": "decline"},
-    }
-
-    assert post(client, "/orders", body)["orderId"] == "mine"
+    said = {"paymentMethod": "e_money", "shippingAddress": "Elsewhere 2", "orderId": "mine"}
+    post(client, "/orders", {**SEED_002, **said, "amount": 3500, "simulate": {"shipping": "decline"}})
 
     shown = get(client, "/orders/mine")
-    assert (shown["paymentMethod"], shown["shippingAddress"]) == ("e_money", "Elsewhere 2")
-    assert (shown["status"], shown["payment"]["status"], shown["shipment"]["status"]) == (
-        "cancelled",
-        "refunded",
-        "failed",
-    )
+    assert said.items() <= shown.items()
+    assert [of["status"] for of in (shown, shown["payment"], shown["shipment"])] == ["cancelled", "refunded", "failed"]
 
 
 def test_orders_are_listed_changed_and_cancelled(client: FlaskClient, no_messages: None) -> None:
@@ -137,55 +125,36 @@ def test_seed_001s_saga_takes_the_money_first(client: FlaskClient) -> None:
     }
 
 
-def test_a_saga_that_is_started_again_is_the_same(client: FlaskClient) -> None:
+def test_a_saga_that_is_started_again_is_the_same_and_a_key_is_known_again(client: FlaskClient) -> None:
     first = post(client, "/saga/start", SEED_001)
-
-    assert post(client, "/saga/start", SEED_001) == first
-    assert fields_of(post(client, "/saga/start", {**SEED_001, "quantity": 1, "amount": 500}, 422)) == ["orderId"]
-    assert stock(client, "item-001")["available_stock"] == 998
-    assert client.post("/saga/order-123/cancel").status_code == 409  # it is completed
-
-
-def test_a_key_is_known_again_on_the_short_paths_too(client: FlaskClient) -> None:
     headers = {"Idempotency-Key": "once"}
-
     answers = [client.post("/orders", json=SEED_004, headers=headers).get_json() for _ in range(2)]
     other = client.post("/orders", json=SEED_002, headers=headers)
 
     assert answers[0] == answers[1]
-    assert (other.status_code, other.get_json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    assert (other.status_code, fields_of(other.get_json())) == (422, ["Idempotency-Key"])
+    assert post(client, "/saga/start", SEED_001) == first
+    assert fields_of(post(client, "/saga/start", {**SEED_001, "quantity": 1, "amount": 500}, 422)) == ["orderId"]
+    assert stock(client, "item-001")["available_stock"] == 996
+    assert client.post("/saga/order-123/cancel").status_code == 409  # it is completed
 
 
-@pytest.mark.parametrize(
-    ("simulate", "status", "states"),
-    [
-        ({}, "completed", "ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED SHIPPED COMPLETED"),
+def test_a_saga_goes_through_the_states_of_seed_001(client: FlaskClient) -> None:
+    for service, fault, status, states in (
+        ("payments", "fail:1", "completed", "ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED SHIPPED COMPLETED"),
         (
-            {"inventory": "decline"},
-            "compensated",
-            "ORDER_CREATED PAYMENT_PROCESSED PAYMENT_CANCELLED ORDER_CANCELLED FAILED",
-        ),
-        (
-            {"shipping": "timeout"},
-            "compensated",
+            *("shipping", "timeout", "compensated"),
             "ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED"
             " SHIPMENT_CANCELLED STOCK_RELEASED PAYMENT_CANCELLED ORDER_CANCELLED FAILED",
         ),
-    ],
-)
-def test_a_saga_goes_through_the_states_of_seed_001(
-    client: FlaskClient, simulate: dict[str, str], status: str, states: str
-) -> None:
-    post(client, "/saga/start", {**SEED_001, "simulate": simulate})
-
-    shown = get(client, "/saga/order-123/status")
-    told = get(client, "/saga/order-123/history")
-
-    expected = ["STARTED", *states.split()]
-    assert [reached["state"] for reached in shown["stateHistory"]] == expected
-    assert (shown["state"], shown["status"]) == (expected[-1], status)
-    assert told["states"] == shown["stateHistory"]
-    assert [reached["at"] for reached in told["states"]] == sorted(reached["at"] for reached in told["states"])
+    ):
+        post(client, "/saga/start", {**SEED_001, "orderId": service, "simulate": {service: fault}})
+        shown = get(client, f"/saga/{service}/status")
+        expected = ["STARTED", *states.split()]
+        assert [reached["state"] for reached in shown["stateHistory"]] == expected
+        assert (shown["state"], shown["status"]) == (expected[-1], status)
+        moments = [reached["at"] for reached in shown["stateHistory"]]
+        assert moments == sorted(moments)
 
 
 def test_the_history_tells_every_steps_reply_in_seed_001s_form(client: FlaskClient) -> None:
@@ -194,7 +163,7 @@ def test_the_history_tells_every_steps_reply_in_seed_001s_form(client: FlaskClie
     told = get(client, "/saga/order-123/history")
 
     assert (told["sagaId"], told["orderId"]) == (placed["sagaId"], "order-123")
-    assert [reached["state"] for reached in told["states"]][-1] == "FAILED"
+    assert told["states"] == get(client, "/saga/order-123/status")["stateHistory"]
     assert {step["sagaId"] for step in told["steps"]} == {placed["sagaId"]}
     assert [(step["stepId"], step["operation"], step["success"]) for step in told["steps"]] == [
         ("create_order", "action", True),
@@ -228,9 +197,3 @@ def test_the_step_under_way_has_no_end_yet_and_the_saga_can_be_cancelled(
         "cancelDecision": "undone",
         "cancelReason": "it was requested before the point of no return",
     }
-
-
-def test_what_does_not_exist_is_not_found(client: FlaskClient) -> None:
-    for path in ("/orders/none", "/orders/none/events", "/saga/none/status", "/saga/none/history"):
-        assert get(client, path, 404)["instance"] == path
-    assert client.post("/saga/none/cancel").status_code == 404

@@ -1,8 +1,7 @@
-"""Seed 000's documents, word for word but for the ids, and its four test scenarios, by GraphQL alone."""
+"""Seed 000's documents, word for word but for the ids, by GraphQL alone."""
 
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 
 from tests.testkit.web import data
@@ -64,83 +63,59 @@ mutation CreateOrder {
 }
 """
 
-CATEGORY_ID = "上で作成したカテゴリID"
-PRODUCT_ID = "上で作成した商品ID"
-
 ORDER = """
-query ($id: ID!) {
+query ($id: ID!, $product: ID!) {
   order(id: $id) {
     status
     payment { status amount }
     shipment { status }
-    saga { id status state stateHistory { state } error steps { name operation status } }
+    saga { status state error steps { name operation } }
     events { sequence eventType }
   }
+  product(id: $product) { stockQuantity reservedQuantity }
 }
 """
 
 
-@pytest.fixture
-def product(client: FlaskClient) -> str:
-    """The seed's smartphone, on sale."""
-    category = data(client, CREATE_CATEGORY)["createCategory"]
-    assert category["name"] == "電子機器"
-    document = CREATE_PRODUCT.replace(CATEGORY_ID, category["id"])
-    product = data(client, document)["createProduct"]
-    assert (product["name"], product["stockQuantity"]) == ("スマートフォン", 5)
-    return str(product["id"])
-
-
-def order(client: FlaskClient, product: str, **changes: str) -> dict[str, Any]:
-    """Place the seed's order."""
-    document = CREATE_ORDER.replace(PRODUCT_ID, product)
+def order(client: FlaskClient, product: str, **changes: str) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
+    """Place the seed's order; returns the answer, what became of it, and what is available and reserved then."""
+    document = CREATE_ORDER.replace("上で作成した商品ID", product)
     for said, instead in changes.items():
         document = document.replace(said, instead)
-    return dict(data(client, document)["createOrder"])
+    placed = data(client, document)["createOrder"]
+    seen = data(client, ORDER, id=placed["id"], product=product)
+    assert list(audit()) == []
+    return placed, seen["order"], tuple(seen["product"].values())
 
 
-def shown(client: FlaskClient, placed: dict[str, Any]) -> dict[str, Any]:
-    """Return what became of an order."""
-    return dict(data(client, ORDER, id=placed["id"])["order"])
+def test_the_order_succeeds_or_is_undone(client: FlaskClient) -> None:
+    category = data(client, CREATE_CATEGORY)["createCategory"]
+    assert category["name"] == "電子機器"
+    product = data(client, CREATE_PRODUCT.replace("上で作成したカテゴリID", category["id"]))["createProduct"]
+    assert (product["name"], product["stockQuantity"]) == ("スマートフォン", 5)
 
+    placed, seen, stock = order(client, product["id"])
+    _, sold_out, _ = order(client, product["id"], **{"quantity: 2": "quantity: 6"})
 
-def stock(client: FlaskClient, product: str) -> tuple[int, int]:
-    """Return what is available and what is reserved."""
-    found = data(client, f'{{ product(id: "{product}") {{ stockQuantity reservedQuantity }} }}')["product"]
-    return found["stockQuantity"], found["reservedQuantity"]
-
-
-def undone(order: dict[str, Any]) -> list[str]:
-    """Return the steps that were undone, in order."""
-    return [step["name"] for step in order["saga"]["steps"] if step["operation"] == "compensation"]
-
-
-def test_the_order_succeeds(client: FlaskClient, product: str) -> None:
-    placed = order(client, product)
-
-    assert placed == {
-        "id": placed["id"],
-        "status": "completed",
-        "totalAmount": 160000,
-        "items": [{"productName": "スマートフォン", "quantity": 2, "unitPrice": 80000}],
-    }
-    seen = shown(client, placed)
+    item = {"productName": "スマートフォン", "quantity": 2, "unitPrice": 80000}
+    assert placed == {"id": placed["id"], "status": "completed", "totalAmount": 160000, "items": [item]}
     assert seen["payment"] == {"status": "completed", "amount": 160000}
     assert seen["shipment"]["status"] == "arranged"
     assert (seen["saga"]["status"], seen["saga"]["state"], seen["saga"]["error"]) == ("completed", "COMPLETED", None)
     assert [event["sequence"] for event in seen["events"]] == list(range(1, len(seen["events"]) + 1))
-    assert seen["events"][0]["eventType"] == "OrderCreated"
-    assert seen["events"][-1]["eventType"] == "OrderCompleted"
-    assert stock(client, product) == (3, 0)
-    assert list(audit()) == []
+    assert (seen["events"][0]["eventType"], seen["events"][-1]["eventType"]) == ("OrderCreated", "OrderCompleted")
+    assert stock == (3, 0)
+    assert (sold_out["status"], sold_out["saga"]["state"], sold_out["payment"]) == ("cancelled", "FAILED", None)
+    assert "6 wanted, 3 available" in sold_out["saga"]["error"]
 
 
 def test_a_payment_of_999999_is_declined_and_the_order_undone(client: FlaskClient) -> None:
-    placed = order(client, "book-999999", **{"unitPrice: 80000": "unitPrice: 999999", "quantity: 2": "quantity: 1"})
+    one = {"unitPrice: 80000": "unitPrice: 999999", "quantity: 2": "quantity: 1"}
 
-    seen = shown(client, placed)
+    placed, seen, stock = order(client, "book-999999", **one)
+
     assert placed["totalAmount"] == 999999
     assert (seen["status"], seen["saga"]["status"]) == ("cancelled", "compensated")
-    assert undone(seen) == ["process_payment", "reserve_stock", "create_order"]
-    assert stock(client, "book-999999") == (10, 0)
-    assert list(audit()) == []
+    undone = [step["name"] for step in seen["saga"]["steps"] if step["operation"] == "compensation"]
+    assert undone == ["process_payment", "reserve_stock", "create_order"]
+    assert stock == (10, 0)
