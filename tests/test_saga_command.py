@@ -8,13 +8,15 @@ from sqlalchemy import update
 from app import runtime
 from app.runtime import Runtime
 from app.sagas import sagas
-from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.models import SagaStep
 from durable_sagas.operations import Operations
 from tests.testkit.client import Typed
 from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import refuse_to_resume
 from tests.testkit.shop import UNKNOWN_ID
+from tests.testkit.web import change_saga
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
+from workflows.read_side import versions
 
 
 @pytest.fixture
@@ -33,8 +35,7 @@ def stuck() -> PlacedOrder:
 
 
 def status(placed: PlacedOrder) -> str:
-    with runtime.current().database.reading() as session:
-        return session.get_one(SagaInstance, placed.saga_id).status
+    return versions.version(placed.saga_id).status
 
 
 @pytest.mark.parametrize("name", ["saga_id", "order_id"])
@@ -104,8 +105,7 @@ def test_in_the_embedded_default_the_running_shop_sends_at_its_next_sweep_what_t
     saga_command: Typed, post: Post, clock: Clock
 ) -> None:
     placed = order()
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, placed.saga_id).redrives = 5  # however often it was driven before
+    change_saga(placed.saga_id, redrives=5)  # however often it was driven before
     cancelled = saga_command("cancel", placed.order_id)
     assert (cancelled.exit_code, cancelled.stdout) == (0, f"saga {placed.saga_id} is compensating\n")
     post.waiting.clear()  # messages of the command's own process reach nobody
@@ -144,9 +144,8 @@ def test_stored_text_cannot_steer_the_terminal(saga_command: Typed) -> None:
     """An error that quotes somebody, an operator's name or a note is anybody's text."""
     placed = stuck()
     skipped = saga_command("skip", placed.saga_id, "--by", f"Ann{CONTROLS}!", "--note", f"paid back{CONTROLS}　店")
+    change_saga(placed.saga_id, error=CONTROLS, stuck_reason=CONTROLS)
     with runtime.current().database.transaction() as session:
-        saga = session.get_one(SagaInstance, placed.saga_id)
-        saga.error = saga.stuck_reason = CONTROLS
         session.execute(update(SagaStep).values(error=CONTROLS, failures=[]))
 
     shown = saga_command("show", placed.saga_id).output + saga_command("list").output + skipped.output

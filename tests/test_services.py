@@ -1,17 +1,20 @@
-"""The services' business functions, called without the engine."""
+"""The services' business functions, called without the engine, and the gateways."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.errors import StepRejected
+from app.database import Database
+from app.errors import DatabaseUnavailable, StepRejected, StepUnavailable
 from app.runtime import Runtime
 from bench.statements import Counted
 from tasks.gateways import carrier, payment_provider
-from tasks.gateways.payment_provider import Receipt
+from tasks.gateways.payment_provider import DECLINED_AMOUNT, Receipt
 from tasks.inventory import Book, BookQuantity, StockOrder, release_stock, reserve_stock, ship_stock
 from tasks.orders import OrderRef, complete_order, create_order
 from tasks.payments import (
@@ -131,8 +134,64 @@ def test_an_order_that_is_not_pending_is_neither_opened_nor_ended(session: Sessi
             act(session, OrderRef(order_id="nowhere"))
 
 
-def test_some_amounts_and_addresses_are_declined(here: Runtime) -> None:
+# ---- gateways whose answers are late, or too late
+
+
+def far_away(here: Runtime, latency: float, timeout: float = 5) -> None:
+    """Have the gateways answer so late, and be waited for so long."""
+    here.settings = here.settings.but(gateway_latency_seconds=latency, gateway_timeout_seconds=timeout)
+
+
+def test_an_answer_comes_when_it_is_due_and_a_no_takes_as_long_as_a_yes(here: Runtime) -> None:
+    far_away(here, latency=0.05)
+    began = time.monotonic()
+
+    assert payment_provider().capture("key", "order-1", Decimal(1200), "credit_card").amount == Decimal(1200)
+    assert time.monotonic() - began >= 0.05
     with pytest.raises(StepRejected, match="declined"):
-        payment_provider().capture("key", "o-1", Decimal("999999.00"), "credit_card")
+        payment_provider().capture("other key", "order-1", DECLINED_AMOUNT, "credit_card")
+    assert time.monotonic() - began >= 0.1
     with pytest.raises(StepRejected, match="address"):
-        carrier().book("key", "o-1", " ")
+        carrier().book("key", "order-1", " ")
+    assert time.monotonic() - began >= 0.15
+
+
+def test_an_answer_after_the_timeout_is_not_waited_for_and_may_be_voided(here: Runtime) -> None:
+    far_away(here, latency=600, timeout=0.1)
+
+    with pytest.raises(StepUnavailable, match=r"did not answer within 0\.1 s"):
+        payment_provider().capture("key", "order-1", Decimal(1200), "credit_card")
+
+    with here.database.reading() as session:  # nobody was told
+        assert session.scalar(text("SELECT count(*) FROM payment_provider_ledger WHERE kind = 'capture'")) == 1
+    far_away(here, latency=0)
+    refund = payment_provider().void("key", "order-1")
+    assert refund is not None
+    assert refund.amount == Decimal(1200)
+
+
+def test_a_database_fault_is_not_hidden_by_an_answer_that_is_too_late(
+    here: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far_away(here, latency=600, timeout=0.1)
+    monkeypatch.setattr(here, "database", Database("postgresql://nobody@127.0.0.1:1/none"))
+
+    with pytest.raises(DatabaseUnavailable):  # which costs the step no attempt, as StepUnavailable would
+        payment_provider().capture("key", "order-1", Decimal(1200), "credit_card")
+
+
+def test_a_process_that_stops_waits_for_no_answer(here: Runtime) -> None:
+    far_away(here, latency=600, timeout=600)
+    ended = threading.Event()
+
+    def book() -> None:
+        with pytest.raises(StepUnavailable, match="stopping"):
+            carrier().book("key", "order-1", "1 Main Street")
+        ended.set()
+
+    waiting = threading.Thread(target=book)
+    waiting.start()
+    here.stopping.set()
+
+    waiting.join(60)
+    assert ended.is_set()

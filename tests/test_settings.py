@@ -1,14 +1,19 @@
 """The environment is read in one place, and checked there."""
 
 import os
+import ssl
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from celery import Celery
 from pydantic import ValidationError
 
+from app.celery import configuration
 from app.database import Database
 from app.settings import ROOT, Settings
+from durable_sagas.messaging.transports import redis
 from tests.testkit.client import Typed
 
 
@@ -144,3 +149,22 @@ def test_a_worker_of_its_own_refuses_a_broker_in_memory() -> None:
 
     assert ended.returncode != 0
     assert "BROKER_URL" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "checks"),
+    [
+        ("", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        ("?ssl_ca_certs=/ca.pem", {"ssl_ca_certs": "/ca.pem"}),
+        ("?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
+    ],
+)
+def test_redis_with_tls_has_our_transport_and_a_certificate_that_is_checked(
+    options: str, checks: dict[str, Any]
+) -> None:
+    celery = Celery(set_as_current=False)
+    celery.conf.update(configuration(Settings(broker_url=f"rediss://127.0.0.1:1/0{options}")))
+
+    with celery.connection_for_write() as connection:
+        assert connection.get_transport_cls() is redis.Transport
+        assert connection.ssl == checks

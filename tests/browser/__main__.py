@@ -3,7 +3,6 @@
 Flower's wants PostgreSQL and RabbitMQ, like the tests on real servers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,27 +27,27 @@ OPERATOR = {"logged_in": True}
 
 @dataclass(frozen=True)
 class Picture:
-    """A file's name, what it shows, how high it is (in pixels, from the top of the page), and for whom."""
+    """A file's name, its page with the names of the scene's sagas, its height in pixels from the top, and for whom."""
 
     name: str
-    path: Callable[[Scene], str]
+    path: str
     height: int
     reader: dict[str, Any] = field(default_factory=dict)
 
 
 PICTURES = [
-    Picture("learn", lambda _: "/learn", 1100),
-    Picture("order", lambda _: "/", 1000),
-    Picture("done", lambda scene: f"/sagas/{scene.completed}", 1100),
-    Picture("undone", lambda scene: f"/sagas/{scene.undone}", 1100),
-    Picture("choreographed", lambda scene: f"/sagas/{scene.undone_choreographed}", 1310),
-    Picture("compared", lambda scene: f"/compare/{scene.undone}/{scene.undone_choreographed}", 1100),
-    Picture("sagas", lambda _: "/sagas", 1100),
-    Picture("stuck-dark", lambda scene: f"/sagas/{scene.stuck}", 1000, DARK),
-    Picture("resume", lambda scene: f"/sagas/{scene.stuck}/resume", 620, OPERATOR),
-    Picture("catalogue", lambda _: "/catalogue", 700, OPERATOR),
-    Picture("phone", lambda scene: f"/sagas/{scene.undone}", 844, PHONE),
-    Picture("japanese", lambda scene: f"/sagas/{scene.undone}", 1100, JAPANESE),
+    Picture("learn", "/learn", 1100),
+    Picture("order", "/", 1000),
+    Picture("done", "/sagas/{completed}", 1100),
+    Picture("undone", "/sagas/{undone}", 1100),
+    Picture("choreographed", "/sagas/{undone_choreographed}", 1310),
+    Picture("compared", "/compare/{undone}/{undone_choreographed}", 1100),
+    Picture("sagas", "/sagas", 1100),
+    Picture("stuck-dark", "/sagas/{stuck}", 1000, DARK),
+    Picture("resume", "/sagas/{stuck}/resume", 620, OPERATOR),
+    Picture("catalogue", "/catalogue", 700, OPERATOR),
+    Picture("phone", "/sagas/{undone}", 844, PHONE),
+    Picture("japanese", "/sagas/{undone}", 1100, JAPANESE),
 ]
 
 
@@ -57,7 +56,7 @@ def take(visitor: Visitor, scene: Scene, operator: StorageState) -> None:
     for picture in PICTURES:
         options = {"viewport": {"width": WIDTH, "height": picture.height}, **picture.reader}
         session = {"storage_state": operator} if options.pop("logged_in", False) else {}
-        page = visitor.open(picture.path(scene), **options, **session)
+        page = visitor.open(picture.path.format(**vars(scene)), **options, **session)
         page.screenshot(path=FOLDER / f"{picture.name}.png", animations="disabled")
         page.context.close()
 

@@ -1,6 +1,5 @@
 """Every page there is, by its endpoint, and where to find one that has something to show."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -21,10 +20,9 @@ class Scene:
     to_resume: str
     to_skip: str
 
-    @property
-    def to_look_at(self) -> list[str]:
-        """Those that no test changes."""
-        return [self.completed, self.choreographed, self.undone, self.undone_choreographed, self.stuck]
+
+LOOKED_AT = ("completed", "choreographed", "undone", "undone_choreographed", "stuck")
+"""Those that no test changes."""
 
 
 def set_scene(shop: Shop) -> Scene:
@@ -50,55 +48,44 @@ def set_scene(shop: Shop) -> Scene:
 
 def settle(shop: Shop, scene: Scene) -> Scene:
     """Wait until every saga of the scene has ended or is stuck."""
-    for saga_id in (*scene.to_look_at, scene.to_resume, scene.to_skip):
+    for saga_id in vars(scene).values():
         shop.settle(saga_id)
     return scene
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a page is found, by the scene; and whether only operators see it."""
-
-    paths: Callable[[Scene], list[str]]
-    for_operators: bool = False
 
 
 STUCK_ERROR = urlencode({"error": error_class("unavailable, as simulated (7 of 9)", None)})
 
 PAGES = {
-    "pages.shop.home": Place(lambda _: ["/"]),
-    "pages.learn.index": Place(lambda _: ["/learn"]),
-    "pages.sagas.index": Place(lambda _: ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"]),
-    "pages.sagas.find": Place(lambda _: ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"]),
-    "pages.saga.show": Place(lambda scene: [f"/sagas/{saga_id}" for saga_id in scene.to_look_at]),
-    "pages.compare.show": Place(
-        lambda scene: [
-            f"/compare/{scene.completed}/{scene.choreographed}",
-            f"/compare/{scene.undone}/{scene.undone_choreographed}",
-        ]
-    ),
-    "pages.catalogue.index": Place(lambda _: ["/catalogue", "/catalogue?category=none"]),
-    "pages.catalogue.show": Place(lambda _: ["/catalogue/books/book-123"]),
-    "pages.catalogue.add_book": Place(lambda _: ["/catalogue/new/book"], for_operators=True),
-    "pages.catalogue.add_category": Place(lambda _: ["/catalogue/new/category"], for_operators=True),
-    "pages.catalogue.change": Place(lambda _: ["/catalogue/books/book-123/change"], for_operators=True),
-    "pages.catalogue.restock": Place(lambda _: ["/catalogue/books/book-123/restock"], for_operators=True),
-    "pages.operate.log_in": Place(lambda _: ["/operator/login"]),
-    "pages.operate.cancel": Place(lambda scene: [f"/sagas/{scene.completed}/cancel"], for_operators=True),
-    "pages.operate.resume": Place(lambda scene: [f"/sagas/{scene.stuck}/resume"], for_operators=True),
-    "pages.operate.skip": Place(lambda scene: [f"/sagas/{scene.stuck}/skip"], for_operators=True),
-    "pages.stuck.show": Place(lambda _: [f"/stuck/reserve_stock?{STUCK_ERROR}", "/stuck/none?error=none"]),
-    "pages.stuck.resume": Place(
-        lambda _: ["/stuck/reserve_stock/resume", f"/stuck/reserve_stock/resume?{STUCK_ERROR}", "/stuck/none/resume"],
-        for_operators=True,
-    ),
-    "pages.stuck.resumed": Place(
-        lambda scene: [f"/stuck/resumed/{scene.stuck}/{scene.stuck}?by=Olga"], for_operators=True
-    ),
-    "pages.problem_types.overview": Place(lambda _: ["/problems"]),
-    "pages.problem_types.show": Place(lambda _: ["/problems/conflict"]),
+    "pages.shop.home": ["/"],
+    "pages.learn.index": ["/learn"],
+    "pages.sagas.index": ["/sagas", "/sagas?status=stuck", "/sagas?customer_id=nobody"],
+    "pages.sagas.find": ["/sagas/find?q=customer-001", "/sagas/find?q=nothing"],
+    "pages.saga.show": [f"/sagas/{{{name}}}" for name in LOOKED_AT],
+    "pages.compare.show": ["/compare/{completed}/{choreographed}", "/compare/{undone}/{undone_choreographed}"],
+    "pages.catalogue.index": ["/catalogue", "/catalogue?category=none"],
+    "pages.catalogue.show": ["/catalogue/books/book-123"],
+    "pages.catalogue.add_book": ["/catalogue/new/book"],
+    "pages.catalogue.add_category": ["/catalogue/new/category"],
+    "pages.catalogue.change": ["/catalogue/books/book-123/change"],
+    "pages.catalogue.restock": ["/catalogue/books/book-123/restock"],
+    "pages.operate.log_in": ["/operator/login"],
+    "pages.operate.cancel": ["/sagas/{completed}/cancel"],
+    "pages.operate.resume": ["/sagas/{stuck}/resume"],
+    "pages.operate.skip": ["/sagas/{stuck}/skip"],
+    "pages.stuck.show": [f"/stuck/reserve_stock?{STUCK_ERROR}", "/stuck/none?error=none"],
+    "pages.stuck.resume": [f"/stuck/{place}/resume" for place in ("reserve_stock", "none")]
+    + [f"/stuck/reserve_stock/resume?{STUCK_ERROR}"],
+    "pages.stuck.resumed": ["/stuck/resumed/{stuck}/{stuck}?by=Olga"],
+    "pages.problem_types.overview": ["/problems"],
+    "pages.problem_types.show": ["/problems/conflict"],
 }
-"""By endpoint: where the page is visited."""
+"""By endpoint: where the page is visited, with the names of the scene's sagas."""
+
+FOR_OPERATORS = {
+    *(f"pages.catalogue.{page}" for page in ("add_book", "add_category", "change", "restock")),
+    *(f"pages.operate.{page}" for page in ("cancel", "resume", "skip")),
+    *(f"pages.stuck.{page}" for page in ("resume", "resumed")),
+}
 
 OTHERS = ["/nothing", "/sagas/none", "/graphql"]
 """Pages that are not among the pages' endpoints: what is said of an address that leads nowhere, and GraphQL's."""

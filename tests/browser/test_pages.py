@@ -1,12 +1,10 @@
 """What holds on every page there is: nothing fails behind it, everybody can read it, on any screen."""
 
-from collections.abc import Callable
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, StorageState, expect
+from playwright.sync_api import Page, StorageState, ViewportSize, expect
 
-from tests.browser.pages import NO_PAGES, OTHERS, PAGES, Place, Scene
+from tests.browser.pages import FOR_OPERATORS, NO_PAGES, OTHERS, PAGES, Scene
 from tests.testkit.browser import DESK, Visitor, see
 from tests.testkit.shop import Shop
 from web import create_app
@@ -14,17 +12,9 @@ from web import create_app
 PHONES = (390, 360)
 PHONE_HEIGHT = 800
 BARRIERS = {"serious", "critical"}
-ANSWERS_404 = "status of 404"
 
 
-def at(path: str) -> Place:
-    """Return the place of one page."""
-    return Place(lambda _: [path])
-
-
-PLACES = {**PAGES, **{path: at(path) for path in OTHERS}}
-
-Reader = Callable[..., Page]
+PLACES = {**PAGES, **{path: [path] for path in OTHERS}}
 
 
 def barriers(page: Page) -> list[str]:
@@ -50,25 +40,16 @@ def test_every_page_is_visited() -> None:
     assert pages - NO_PAGES == set(PAGES)
 
 
-@pytest.fixture
-def place(request: pytest.FixtureRequest) -> Place:
-    """The place that a test is about, by its name."""
-    return PLACES[request.param]
+@pytest.mark.parametrize("place", PLACES)
+def test_everybody_can_read_it(visitor: Visitor, operator_session: StorageState, scene: Scene, place: str) -> None:
+    visitor.expect("status of 404")
+    session = {"storage_state": operator_session} if place in FOR_OPERATORS else {}
+    page = visitor.open(None, **session)
+    size: ViewportSize = {"width": PHONES[-1], "height": PHONE_HEIGHT}
+    phone = visitor.open(None, locale="ja", viewport=size, has_touch=True, **session)
 
-
-@pytest.fixture
-def reader(visitor: Visitor, place: Place, operator_session: StorageState) -> Reader:
-    """Opens a page for somebody who may see it."""
-    visitor.expect(ANSWERS_404)
-    session = {"storage_state": operator_session} if place.for_operators else {}
-    return lambda **options: visitor.open(None, **session, **options)
-
-
-@pytest.mark.parametrize("place", PLACES, indirect=True)
-def test_everybody_can_read_it(reader: Reader, scene: Scene, place: Place) -> None:
-    page, phone = reader(), reader(locale="ja", viewport={"width": PHONES[-1], "height": PHONE_HEIGHT}, has_touch=True)
-
-    for path in place.paths(scene):
+    for pattern in PLACES[place]:
+        path = pattern.format(**vars(scene))
         page.set_viewport_size(DESK)
         page.goto(path)
         assert barriers(page) == [], "in light"

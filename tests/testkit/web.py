@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from app import runtime
 from durable_sagas.messaging.publisher import Publisher
+from durable_sagas.models import SagaInstance
 
 PlaceUnsent = Callable[[object], dict[str, Any]]
 
@@ -61,11 +63,24 @@ def text_of(page: TestResponse | str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
 
 
+def value_after(page: TestResponse, start: str) -> str:
+    """Return the value in quotes that follows something on a page, such as ``rel="next" href=``."""
+    found = re.search(rf'{re.escape(start)}"([^"]*)"', page.text)
+    assert found, start
+    return unescape(found[1])
+
+
 def hidden(page: TestResponse, name: str) -> str:
     """Return what a hidden field of a page holds."""
-    found = re.search(rf'name="{name}" value="([^"]*)"', page.text)
-    assert found
-    return found[1]
+    return value_after(page, f'name="{name}" value=')
+
+
+def change_saga(saga_id: str, **columns: object) -> None:
+    """Change a saga's row."""
+    with runtime.current().database.transaction() as session:
+        saga = session.get_one(SagaInstance, saga_id)
+        for name, value in columns.items():
+            setattr(saga, name, value)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from durable_sagas.definition import Operation, OperatorActionType, SagaStatus, StepStatus
+from durable_sagas.definition import Operation, SagaStatus, StepStatus
 from durable_sagas.ids import new_id
-from durable_sagas.models import OperatorAction, SagaInstance
+from durable_sagas.models import SagaInstance
 from web.diagrams import axis as axes
 from web.diagrams.axis import axis
 from web.diagrams.plan import PlannedStep
@@ -158,17 +158,6 @@ def test_undoings_stand_below_their_actions_and_lead_back_from_where_it_failed()
     assert [arrow.x2 < arrow.x1 for arrow in back] == [True, True]
 
 
-def test_a_step_that_is_stuck_says_so_where_it_is() -> None:
-    gave_up = undone("process_payment", 0.1, 0.2, status=StepStatus.FAILED, attempts=7)
-    drawing = step_diagram(saga("stuck", "process_payment"), [*COMPENSATED[:3], gave_up], PLAN)
-
-    shown = marks(drawing)
-    assert (shown["process payment"], shown["refund payment"]) == (icons.FAILED, icons.STUCK)
-    assert shown["release stock"] is icons.PENDING
-    assert [box.title for box in drawing.compensations if box.current] == ["refund payment"]
-    assert [arrow.style for arrow in drawing.arrows if arrow.x2 < arrow.x1] == ["ghost"] * 3
-
-
 def test_the_time_line_has_a_row_for_every_step_with_undoing_below_and_right_of_the_turning_back() -> None:
     drawing = timeline(saga("compensated"), COMPENSATED, PLAN, at(9))
 
@@ -223,17 +212,6 @@ def test_waiting_for_a_retry_says_which_and_when_and_reaches_into_the_future() -
     assert drawing.now < lane.segments[-1].x + lane.segments[-1].width
     assert lane.label
     assert lane.label.text == "◷ attempt 2 of 3 at 12:00:06"
-
-
-def test_what_operators_did_stands_on_a_lane_of_its_own() -> None:
-    resumed = [OperatorAction(by=by, act=OperatorActionType.RESUME, at=at(s)) for by, s in (("Ann", 60), ("Bob", 90))]
-    drawing = timeline(saga("stuck", "process_payment"), COMPENSATED[:4], PLAN, at(99), resumed)
-
-    assert [tick.text for tick in drawing.operator_actions] == ["Ann", "Bob"]
-    assert drawing.compensation_start is not None
-    assert drawing.compensation_start < drawing.operator_actions[0].x < drawing.operator_actions[1].x < drawing.width
-    last = drawing.rows[-1].lanes[-1]
-    assert last.y < drawing.operator_actions_y < drawing.height
 
 
 def test_durations_are_said_as_people_say_them() -> None:

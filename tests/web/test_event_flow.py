@@ -2,12 +2,10 @@
 
 from itertools import pairwise
 
-from celery.canvas import Signature
-
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas.events import delivery_of
-from tests.testkit.messages import Clock, Post, run
+from tests.testkit.messages import Clock, Post
 from web.diagrams.sequence import sequence_diagram
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import event_flow, queries
@@ -78,23 +76,6 @@ def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_
 
     assert reserved.outcome is Outcome.ACTED
     assert reserved.task_id == logged.task_id != first.options["task_id"]
-
-
-def test_who_acted_on_more_than_it_was_told_of_is_named_by_what_it_did(post: Post) -> None:
-    placed = order(shipping="decline")
-
-    def first_to_cancel() -> Signature:
-        while "orders.cancel_when_settled" not in post.names():
-            post.deliver(post.names()[0])
-        return post.take("orders.cancel_when_settled")
-
-    early, late = first_to_cancel(), first_to_cancel()
-    for message in (early, late):  # by now both have been settled
-        run(message)
-
-    told = [heard(said_in(placed), name)["orders"] for name in ("PaymentRefunded", "StockReleased")]
-
-    assert sorted(told) == [(Outcome.ACTED, "cancel_order"), (Outcome.DUPLICATE, "cancel_order")]
 
 
 def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> None:

@@ -50,21 +50,13 @@ def test_a_name_that_was_pointed_here_neither_reads_nor_orders(flask_app: Flask)
     [
         ({}, ["localhost", "LOCALHOST:1", "127.0.0.1:8000", "127.0.0.2", "[::1]", "[::1]:8000"], []),
         ({"host": "shop.lan"}, ["shop.lan:8000", "localhost"], ["other.lan", "192.0.2.1"]),
-        ({"host": "192.0.2.1"}, ["192.0.2.1:8000"], ["192.0.2.2", "evil.example"]),
         # who listens on every address cannot list them; a name is what an attack needs
         ({"host": "0.0.0.0"}, ["192.0.2.1:8000", "[2001:db8::1]"], ["evil.example", "1.2.3.4.example"]),
-        ({"host": "::"}, ["192.0.2.1"], ["evil.example"]),
         (
-            {"allowed_hosts": " Shop.example , 2001:db8::1"},
-            ["shop.example", "SHOP.EXAMPLE:443", "[2001:db8::1]:1"],
-            ["x"],
+            {"allowed_hosts": " Shop.example , 2001:db8::1, .example.org"},
+            ["shop.example", "SHOP.EXAMPLE:443", "[2001:db8::1]:1", "example.org", "a.example.org"],
+            ["a.shop.example", "shop.example.evil.example", "example.org.evil.example", "badexample.org"],
         ),
-        (
-            {"allowed_hosts": ".example.org"},
-            ["example.org", "a.example.org"],
-            ["example.org.evil.example", "badexample.org"],
-        ),
-        ({"allowed_hosts": "shop.example"}, ["shop.example"], ["a.shop.example", "shop.example.evil.example"]),
     ],
 )
 def test_what_is_known_is_this_machine_host_and_allowed_hosts(

@@ -8,15 +8,14 @@ from werkzeug.test import TestResponse
 
 from app import runtime
 from app.sagas import sagas as bound
-from durable_sagas.definition import Operation, SagaStatus, StepStatus
+from durable_sagas.definition import SagaStatus
 from durable_sagas.ids import new_id
 from durable_sagas.models import SagaInstance
-from tasks.orders import OrderCancelled
 from tests.testkit.web import PlaceUnsent, get, post, text_of
 from web.pages.learn import BLURBS, BOTH_WAYS
 from workflows import catalogue
 from workflows.read_side import comparison
-from workflows.read_side.comparison import Logged, Summary
+from workflows.read_side.comparison import Summary
 from workflows.scenarios import SAGA_TYPES, SCENARIOS
 
 # eager, nothing else runs while a service hangs: so there is no end to wait for
@@ -156,18 +155,6 @@ def test_what_an_order_took_is_counted_in_its_log(client: FlaskClient, name: str
         if played == name:
             took = paired(scenario.ends, saga_type)
             assert (took.messages, took.transactions, took.retries, took.compensated) == cost, saga_type
-
-
-def test_an_order_undone_at_its_deadline_had_no_error_callback() -> None:
-    # cancelling the order is the only step there is to undo; the customer is told. The action took no effect
-    log = [
-        Logged("create_order", Operation.ACTION, StepStatus.SKIPPED, 0),
-        Logged("create_order", Operation.COMPENSATION, StepStatus.COMPLETED, 1),
-    ]
-
-    took = comparison.cost("order", 0, log, [OrderCancelled])
-
-    assert (took.messages, took.compensated) == (1 + 1, 0)
 
 
 def test_several_orders_are_means_and_the_time_is_their_median(client: FlaskClient) -> None:

@@ -1,5 +1,4 @@
 import math
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from app.sagas import sagas
 from app.settings import Settings
 from tests.testkit.messages import Clock
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, post
+from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, post, value_after
 from web import create_app
 from web.live.stream import Live, Snapshot, StreamTimings, disconnect_check, message
 from web.pages import saga as saga_page
@@ -122,20 +121,19 @@ def test_whoever_has_seen_it_hears_nothing_until_it_changes(client: FlaskClient,
 def test_whoever_was_away_gets_the_newest_state_whatever_they_saw_last(
     client: FlaskClient, live: Live, saga_id: str
 ) -> None:
-    page = client.get(f"/sagas/{saga_id}").text
-    assert "Pause updates" in page
-    assert '<noscript><meta http-equiv="refresh"' in page  # only without a script
-    found = re.search(r'data-live="/sagas/[^"]+/live(\?[^"]+)"', page)  # what the page was made from
-    assert found
-    assert snapshots(listen(client, saga_id, query=found[1])) == []
-    (seen,) = snapshots(listen(client, saga_id, "older", query=found[1]))
+    page = client.get(f"/sagas/{saga_id}")
+    assert "Pause updates" in page.text
+    assert '<noscript><meta http-equiv="refresh"' in page.text  # only without a script
+    made_from = value_after(page, "data-live=").partition("/live")[2]
+    assert snapshots(listen(client, saga_id, query=made_from)) == []
+    (seen,) = snapshots(listen(client, saga_id, "older", query=made_from))
     sagas.cancel(saga_id)
 
     (news,) = snapshots(listen(client, saga_id, seen.id))
 
     assert news.id == versions.version(saga_id).tag != seen.id
     assert snapshots(listen(client, saga_id, "of another server")) == [news]
-    assert snapshots(listen(client, saga_id, query=found[1])) == [news]
+    assert snapshots(listen(client, saga_id, query=made_from)) == [news]
 
 
 def test_what_takes_longer_and_longer_is_shown_anew_and_silence_shows_that_it_lives(

@@ -4,14 +4,12 @@ from urllib.parse import quote
 
 import pytest
 
-from app import runtime
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas.definition import Operation
-from durable_sagas.models import SagaInstance
 from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, get, hidden, post, stock
+from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, change_saga, get, hidden, post, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS
 
@@ -171,8 +169,7 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
 
 def test_a_saga_of_another_version_of_the_code_is_resumed_and_skipped_by_that(operator: Browser) -> None:
     saga_id = place(operator, STUCK)
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, saga_id).saga_type = "newer"
+    change_saga(saga_id, saga_type="newer")
     path = f"/sagas/{saga_id}"
 
     assert "only a process of the version that knows it can record" in operator.get(f"{path}/skip").text

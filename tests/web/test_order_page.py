@@ -223,7 +223,6 @@ def test_if_only_one_of_both_could_be_placed_it_is_said_and_linked(client: Flask
 
 WRONG = {
     "copies.book-789": ["1001", "-1", "many", "²", "9" * 5000],
-    "copies.no-such": ["1"],
     "copies.": ["1"],
     "customer_id": ["nobody", "x" * 65],
     "payment_method": ["cash"],
@@ -253,14 +252,11 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_entered_is_kept(client:
 
 
 def test_an_order_of_nothing_of_too_much_or_without_a_key_of_ours_is_refused(client: FlaskClient) -> None:
-    for books in (
-        *({"copies.book-123": no} for no in ("0", "", "00", " ")),
-        dict.fromkeys(map("copies.no-{}".format, range(200)), "1"),
-    ):
+    too_much = {f"copies.no-{number}": "1" for number in range(200)}
+    for books in ({"copies.book-123": "0"}, {"copies.book-123": " "}, too_much):
         page = send(client, **books)
         assert page.status_code == 422
         assert 'id="basket-error"' in page.text
-        assert basket(page) == {} or len(books) > 1
     for key in ("", "x" * 201, "\0"):
         page = send(client, key=key)
         assert page.status_code == 422

@@ -2,9 +2,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from app import runtime
-from durable_sagas.models import SagaInstance
-from tests.testkit.web import SEED_ORDER, STUCK, fields_of, get, post
+from tests.testkit.web import SEED_ORDER, STUCK, change_saga, fields_of, get, post
 
 FORWARD_STEPS = ["create_order", "reserve_stock", "process_payment", "arrange_shipping", "ship_stock", "complete_order"]
 STUCK_FOR_LONG = {**SEED_ORDER, "simulate": {"payments": "undo-fail:99", "shipping": "decline"}}
@@ -88,8 +86,7 @@ def test_a_finished_saga_is_refused_and_so_is_one_that_no_deployed_code_knows(
     path = f"/api/v1/sagas/{order['saga_id']}"
     for asked, body in (("cancel", None), ("resume", None), ("skip", {"by": "Ann"})):
         assert post(client, f"{path}/{asked}", body, 409)["facts"] == {"status": "completed"}
-    with runtime.current().database.transaction() as session:
-        session.get_one(SagaInstance, order["saga_id"]).saga_type = "retired"
+    change_saga(order["saga_id"], saga_type="retired")
 
     assert get(client, path)["saga_type"] == "retired"
     post(client, f"{path}/cancel", None, 409)

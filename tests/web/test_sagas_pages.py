@@ -14,9 +14,8 @@ from app import runtime
 from app.sagas import sagas
 from durable_sagas import recovery
 from durable_sagas.definition import SagaStatus
-from durable_sagas.models import SagaInstance
 from tests.testkit.messages import Clock
-from tests.testkit.web import BROWSES, SEED_ORDER, post, text_of
+from tests.testkit.web import BROWSES, SEED_ORDER, change_saga, post, text_of, value_after
 from workflows.read_side import saga_search
 
 NEWEST = "Back to the newest"
@@ -37,9 +36,7 @@ def listed(page: TestResponse) -> list[str]:
 
 
 def stick(saga_id: str, reason: str, step: str = "process_payment") -> None:
-    with runtime.current().database.transaction() as session:
-        saga = session.get_one(SagaInstance, saga_id)
-        saga.status, saga.current_step, saga.stuck_reason = SagaStatus.STUCK, step, reason
+    change_saga(saga_id, status=SagaStatus.STUCK, current_step=step, stuck_reason=reason)
 
 
 def test_the_list_shows_what_each_saga_is_and_what_its_trouble_is(client: FlaskClient) -> None:
@@ -69,7 +66,7 @@ FILTERED: list[tuple[dict[str, str], set[int]]] = [
 def test_filters_can_be_combined_and_empty_ones_do_not_count_and_the_form_keeps_what_was_chosen(
     client: FlaskClient,
 ) -> None:
-    undone = {"pattern": "choreography", "simulate": {"payments": "decline"}}
+    undone: dict[str, object] = {"pattern": "choreography", "simulate": {"payments": "decline"}}
     orders: list[dict[str, object]] = [{"pattern": "choreography"}, undone, {}, {"customer_id": None}]
     ids = [place(client, **order)["saga_id"] for order in orders]
     stick(ids[2], "no answer")
@@ -105,9 +102,7 @@ def test_pages_lead_to_what_is_older_and_back_with_the_same_filters(client: Flas
     place(client, pattern="choreography")
 
     first = ask(client, "/sagas", limit="2", type="order")
-    older = re.search(r'rel="next" href="([^"]*)"', first.text)
-    assert older
-    second = ask(client, unescape(older[1]))
+    second = ask(client, value_after(first, 'rel="next" href='))
 
     assert listed(first) + listed(second) == placed[::-1]
     assert NEWEST not in first.text
@@ -165,11 +160,9 @@ def test_counts_are_a_part_of_the_page_of_their_own_and_capped(
 def test_the_age_is_shown_of_a_saga_under_way_and_the_time_it_took_of_one_that_has_ended(client: FlaskClient) -> None:
     ended, stuck = place(client)["saga_id"], place(client)["saga_id"]
     stick(stuck, "no answer")
-    with runtime.current().database.transaction() as session:
-        for saga_id in (ended, stuck):
-            saga = session.get_one(SagaInstance, saga_id)
-            saga.created_at -= timedelta(hours=2)
-            saga.updated_at = saga.created_at + timedelta(seconds=30)
+    began = runtime.current().now() - timedelta(hours=2)
+    for saga_id in (ended, stuck):
+        change_saga(saga_id, created_at=began, updated_at=began + timedelta(seconds=30))
 
     assert "Duration 30 s" in text_of(ask(client, "/sagas", status="completed"))
     assert "Duration 2 h" in text_of(ask(client, "/sagas", status="stuck"))

@@ -6,24 +6,19 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.cookies import SimpleCookie
 from ipaddress import IPv6Address
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from app import runtime
 from app.database import stored_values
-from app.errors import DatabaseUnavailable
 from app.redis import client as redis_client
 from app.runtime import Runtime
 from app.settings import Settings
 from durable_sagas.ids import new_id
 from tests.testkit.client import HTML, PASSWORD, Browser
-from tests.testkit.private_servers import PrivateRedis
 from tests.testkit.processes import wait_for
 from tests.testkit.servers import BROKERS, require_redis
 from tests.testkit.web import SEED_ORDER, STUCK, get, post
@@ -62,14 +57,6 @@ def posts(app: Flask, *, api: bool) -> list[tuple[str, str]]:
     """Return endpoint and path of what changes something: by the API, or by forms."""
     names = {"graphql", *(module.api.name for module in API)}
     return [(endpoint, path) for endpoint, path in routes(app, "POST") if (endpoint.partition(".")[0] in names) is api]
-
-
-def session_cookie(response: TestResponse) -> Any:
-    """Return the session's cookie as a response sets it."""
-    jar: SimpleCookie = SimpleCookie()
-    for line in response.headers.getlist("Set-Cookie"):
-        jar.load(line)
-    return jar["cloudmart"]
 
 
 def is_operator(client: FlaskClient) -> bool:
@@ -238,17 +225,6 @@ def test_web_servers_with_redis_count_together_and_each_for_itself_while_it_is_a
     ]
 
 
-def test_guesses_are_counted_by_a_redis_that_can_be_read_but_not_written(
-    settings: Settings, here: Runtime, private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_client, "OPEN_SECONDS", 0)
-    with redis_client.connect(private_redis.url) as client:
-        client.config_set("maxmemory", "1")  # and nothing may be thrown out: what writes is refused
-    app = create_app(settings.but(redis_url=private_redis.url))
-
-    assert [guess(app, "127.0.0.1") for _ in range(6)] == GUESSES
-
-
 @pytest.mark.parametrize("servers", [1, 2])
 def test_of_guesses_sent_in_parallel_no_more_are_answered(
     request: pytest.FixtureRequest, settings: Settings, here: Runtime, monkeypatch: pytest.MonkeyPatch, servers: int
@@ -290,18 +266,22 @@ def test_a_session_that_was_there_before_the_login_is_not_gone_on_with(client: B
     assert stale.status_code == 400
 
 
-@pytest.mark.parametrize(("base", "secure"), [("http://localhost", ""), ("https://localhost", True)])
+@pytest.mark.parametrize(("base", "secure"), [("http://localhost", False), ("https://localhost", True)])
 def test_the_sessions_cookie_is_kept_from_scripts_other_sites_and_open_lines(
-    client: Browser, base: str, secure: object
+    client: Browser, base: str, secure: bool
 ) -> None:
     token = re.search(r'csrf_token" value="([^"]+)', client.get("/operator/login", base_url=base).text)
     assert token
     form = {"name": "Ann", "password": PASSWORD, "csrf_token": token[1]}
 
-    cookie = session_cookie(FlaskClient.open(client, "/operator/login", method="POST", data=form, base_url=base))
+    answer = FlaskClient.open(client, "/operator/login", method="POST", data=form, base_url=base)
 
-    assert (cookie["httponly"], cookie["samesite"], cookie["secure"], cookie["domain"]) == (True, "Lax", secure, "")
-    assert cookie["expires"]
+    [cookie] = [line for line in answer.headers.getlist("Set-Cookie") if line.startswith("cloudmart=")]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Expires=" in cookie
+    assert "Domain" not in cookie
+    assert ("Secure" in cookie) is secure
 
 
 def test_a_session_ends_after_half_a_day_however_often_it_is_used(
@@ -359,20 +339,6 @@ def test_shops_that_start_at_once_agree_on_the_password_and_the_key(here: Runtim
     assert stored_values.value_of("a_key") in keys
 
 
-def test_only_sessions_need_the_database(operator: Browser, settings: Settings) -> None:
-    def no_answer(*_: object) -> None:
-        raise DatabaseUnavailable("away")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.database.Database.reading", no_answer)
-        assert operator.get("/", headers=HTML).status_code == 503
-        assert operator.get("/healthz").status_code == 200
-
-    app = create_app(settings.but(database_url="postgresql://nobody@127.0.0.1:1/nothing"))
-    assert app.test_client().get("/healthz").status_code == 200
-    runtime.current().close()
-
-
 # ---- what every answer says
 
 
@@ -395,25 +361,6 @@ def test_every_answer_tells_the_browser_to_keep_others_out(client: Browser) -> N
             assert "Strict-Transport-Security" not in said
             with client.get(path, headers=HTML, base_url="https://localhost") as answer:
                 assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
-
-
-def test_behind_two_proxies_the_visitors_own_address_and_scheme_count(settings: Settings, here: Runtime) -> None:
-    # what a visitor makes up stands before what our proxies add: the visitor's address, and the outer proxy's
-    https = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.9"}
-    assert "Strict-Transport-Security" not in create_app(settings).test_client().get("/", headers=https).headers
-    app = create_app(settings.but(proxies=2))
-
-    def log_in(address: str, password: str) -> TestResponse:
-        visitor = Browser(app)
-        visitor.environ_base |= {"HTTP_X_FORWARDED_FOR": f"1.2.3.{secrets.randbelow(250)}, {address}, 10.0.0.1"}
-        visitor.environ_base |= {"REMOTE_ADDR": "10.0.0.2", "HTTP_X_FORWARDED_PROTO": "https"}
-        return visitor.log_in(password=password)
-
-    assert [log_in("192.0.2.1", "guess").status_code for _ in range(6)] == GUESSES
-    elsewhere = log_in("192.0.2.2", PASSWORD)
-    assert elsewhere.status_code == 303
-    assert "Strict-Transport-Security" in elsewhere.headers
-    assert session_cookie(elsewhere)["secure"]
 
 
 # ---- operators' programs
@@ -457,18 +404,7 @@ def test_with_a_token_set_operators_calls_need_it_and_nothing_else_does(settings
         assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("changes", [{"host": "0.0.0.0"}, {"broker_url": "redis://127.0.0.1"}, {"proxies": 1}])
-def test_without_a_token_nobody_operates_where_others_can_come(
-    settings: Settings, here: Runtime, changes: dict[str, Any]
-) -> None:
-    app = create_app(settings.but(**changes))
-    for path in operator_calls(app).values():
-        answer = app.test_client().post(path)
-        assert answer.status_code == 401
-        assert "no OPERATOR_TOKEN is set" in answer.get_json()["detail"]
-
-
-def test_without_a_token_only_this_machine_operates(flask_app: Flask, client: Browser) -> None:
+def test_without_a_token_only_this_machine_operates(flask_app: Flask, client: Browser, settings: Settings) -> None:
     local, proxied = "http://127.0.0.1:8000", "X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP Forwarded"
     for path in operator_calls(flask_app).values():
         assert client.post(path, base_url=local).status_code != 401
@@ -479,3 +415,7 @@ def test_without_a_token_only_this_machine_operates(flask_app: Flask, client: Br
             assert client.post(path, base_url=local, environ_overrides=remote).status_code == 401, address
         for header in proxied.split():  # a proxy that the settings do not know of
             assert client.post(path, headers={header: "192.0.2.9"}).status_code == 401, header
+
+    open_to_others = create_app(settings.but(host="0.0.0.0"))
+    for path in operator_calls(open_to_others).values():
+        assert "no OPERATOR_TOKEN is set" in open_to_others.test_client().post(path).get_json()["detail"]

@@ -8,14 +8,13 @@ from urllib.parse import quote
 
 import pytest
 
-from app import runtime
 from app.sagas import sagas
 from durable_sagas.models import SagaInstance
 from durable_sagas.operations import Operations
 from durable_sagas.stuck_groups import error_class
 from tests.testkit.client import HTML, Browser
 from tests.testkit.orders import refuse_to_resume
-from tests.testkit.web import STUCK, get, hidden, lose_messages, text_of
+from tests.testkit.web import STUCK, change_saga, get, hidden, lose_messages, text_of, value_after
 from tests.web.test_operate import acts, place, status
 
 SOME_ID = "01a22ca9-306b-7765-9f08-25cc0cb7501f"
@@ -29,9 +28,7 @@ def stuck_on_refund(operator: Browser) -> Stick:
 
     def stick(reason: str, step: str) -> str:
         saga_id = place(operator, STUCK)
-        with runtime.current().database.transaction() as session:
-            saga = session.get_one(SagaInstance, saga_id)
-            saga.stuck_reason, saga.current_step = reason, step
+        change_saga(saga_id, stuck_reason=reason, current_step=step)
         return saga_id
 
     return stick
@@ -94,13 +91,12 @@ def test_the_result_follows_what_was_resumed(operator: Browser, monkeypatch: pyt
     page = operator.get(result)
     assert "✓ Ended: done or compensated 0 ▶ Under way 2 ⚠ Stuck again 0" in text_of(page)
     assert "No saga is stuck" not in page.text
-    part = re.search(r'data-poll="([^"]+)"', page.text)
-    assert part
+    part = value_after(page, "data-poll=")
 
     for saga_id in stuck:
         sagas.resume(saga_id)
 
-    ended = operator.get(part[1].replace("&amp;", "&"))
+    ended = operator.get(part)
     assert "✓ Ended: done or compensated 1 ▶ Under way 0 ⚠ Stuck again 1" in text_of(ended)
     assert "data-live-end" in ended.text
     assert f"/sagas/{stuck[1]}" in ended.text

@@ -205,13 +205,10 @@ FORM_FIELDS = (
     "back name description price category_id stock_quantity book_id quantity"
 )
 EXCESSIVE = {
-    "long": "x" * 60_000,
-    "wild": "%" * 26_000,
+    "long": "%" * 26_000,
     "many digits": "9" * 5000,
-    "deep cursor": cursor("[" * 1500),
-    "deep object as a cursor": cursor('{"a":' * 1500),
+    "deep cursor": cursor('[{"a":' * 1500),
     "number as a cursor": cursor("[" + "9" * 5000 + "]"),
-    "long cursor": cursor('["' + "x" * 60_000 + '"]'),
     "two keys in a cursor": cursor('{"a": 1, "a": 2}'),
 }
 

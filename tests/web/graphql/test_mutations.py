@@ -120,26 +120,20 @@ WRONG: dict[str, list[Any]] = {
     "items.0.quantity": [0, 1001],
     "items.0.productId": ["", "none", "a\0b"],
     "items.0.unitPrice": [0.001, -1, 10**12],
-    "userId": ["nobody", "x" * 65],
+    "userId": ["nobody"],
     "sagaType": ["none"],
-    "shippingAddress": ["", "\ud800"],
+    "shippingAddress": ["\ud800"],
     "totalAmount": [0.005],
-    "orderId": ["a b", ".."],
+    "orderId": ["a b"],
     "simulate.payments": ["explode"],
-    "simulate.inventory": ["timeout"],
-    "idempotencyKey": ["\n", "x" * 201],
+    "idempotencyKey": ["\n"],
 }
 MISTYPED: dict[str, list[Any]] = {
-    "unknown": [1],
-    "items": [None],
-    "items.0": [{"quantity": 1}],
+    "items": [None, [{"quantity": 1}]],
     "items.0.unknown": [1],
     "items.0.quantity": ["2", True, 1.5, 10**10],
     "items.0.unitPrice": ["3500", True, {}],
-    "userId": [["a"]],
     "pattern": ["magic"],
-    "paymentMethod": ["cash"],
-    "simulate": ["decline"],
 }
 
 

@@ -1,15 +1,13 @@
 """How GraphQL is asked: by which method, in which form, how much at once, and what is said when it goes wrong."""
 
 import logging
-import random
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from graphql import build_schema, get_introspection_query
 
 from tests.testkit.web import BROWSES, ask, data, error, get
-from tests.web.graphql.test_seed_000 import CREATE_CATEGORY, CREATE_ORDER
+from tests.web.graphql.test_seed_000 import CREATE_CATEGORY
 from web.graphql.examples import EXAMPLES
 
 
@@ -65,20 +63,14 @@ def test_a_request_that_is_none_is_refused(client: FlaskClient) -> None:
 
 
 WRONG_DOCUMENTS = [
-    *("{", "nonsense", "{ nothing }", "{ products { nodes { nothing } } }", "{ products }", "{ product { id } }"),
-    '{ product(id: "a", other: 1) { id } }',
+    *("{", "nonsense", "{ nothing }", "{ products }", "{ product { id } }", "{ ...nothing }", "{ \U0001f4da }"),
     "query ($a: Int!) { products(first: $a) { nodes { id } } }",
     "query ($a: Nothing) { products(first: $a) { nodes { id } } }",
-    "{ ...nothing }",
     "fragment f on Query { __typename }",
-    "{ ...f } fragment f on Query { ...f }",
     "{ ...f } fragment f on Query { ...g } fragment g on Query { ...f }",
-    "{ orders(status: PENDING) { nodes { id } } }",
     '{ orders(status: "pending") { nodes { id } } }',
-    "{ products @skip { nodes { id } } }",
     "{ products @nothing { nodes { id } } }",
     '{ product(id: "\\ud800") { id } }',
-    "{ \U0001f4da }",
 ]
 
 
@@ -141,14 +133,10 @@ def test_a_document_that_asks_for_too_much_is_refused(client: FlaskClient, why: 
 
 def test_what_is_reasonable_is_within_the_limits(client: FlaskClient) -> None:
     data(client, nested(4))
-    data(
-        client, "{ sagas(first: 100) { nodes { steps { name } events { sequence } order { id items { quantity } } } } }"
-    )
-    for first, n in (("100", 4), ("$n", 16)):  # a variable's own value counts, not the longest page
-        pages = "".join(f"a{n}: sagas(first: {first}) {{ nodes {{ id }} }} " for n in range(n))
-        data(
-            client, f"query ($n: Int) {{ {pages} }}".replace("($n: Int)", "" if first == "100" else "($n: Int!)"), n=10
-        )
+    data(client, "{ sagas { nodes { steps { name } events { sequence } order { id items { quantity } } } } }")
+    # a variable's own value counts, not the longest page
+    pages = "".join(f"a{n}: sagas(first: $n) {{ nodes {{ id }} }} " for n in range(16))
+    data(client, f"query ($n: Int!) {{ {pages} }}", n=10)
     items = " ".join('{ productId: "book-789" productName: "x" quantity: 1 unitPrice: 2800 }' for _ in range(100))
 
     placed = data(client, f"mutation {{ createOrder(input: {{ items: [{items}] }}) {{ totalAmount }} }}")
@@ -208,18 +196,3 @@ def test_somebody_who_browses_gets_a_page_with_the_schema_and_examples_that_work
         if example.safe:
             answer = client.get("/graphql", query_string={"query": example.document}, headers=BROWSES)
             assert "errors" not in answer.get_json()
-
-
-def test_mangled_documents_are_refused_and_never_fail(client: FlaskClient) -> None:
-    rng = random.Random(20260101)
-    whole = [CREATE_CATEGORY, CREATE_ORDER, EXAMPLES[-1].document, EXAMPLES[-2].document]
-    odd = [*'{}()[]":$@!#-\0\ud800', '"""', "...", "null", "1e", "\\u", ""]
-    for _ in range(200):
-        text = rng.choice(whole)
-        for _ in range(rng.randint(1, 4)):
-            cut = rng.randrange(len(text))
-            text = text[:cut] + rng.choice(odd) + text[cut + rng.randint(0, 5) :]
-        response = client.post("/graphql", json={"query": text})
-        assert response.status_code in {200, 400, 422}, text
-        errors: list[dict[str, Any]] = response.get_json().get("errors", []) if response.status_code == 200 else []
-        assert all(one["extensions"]["status"] < 500 for one in errors), (text, errors)

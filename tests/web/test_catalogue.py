@@ -1,12 +1,14 @@
-"""The catalogue in the browser: open to look at, kept by operators, and nothing counted twice."""
+"""The catalogue in the browser and by the API: open to look at, kept by operators, and nothing counted twice."""
 
 import re
 
 import pytest
 from werkzeug.test import TestResponse
 
+from app import runtime
+from tasks.inventory import Book
 from tests.testkit.client import HTML, Browser
-from tests.testkit.web import SEED_ORDER, get, hidden, post, stock
+from tests.testkit.web import SEED_ORDER, fields_of, get, hidden, post, stock, value_after
 from workflows import catalogue
 from workflows.operations.audit import audit
 
@@ -49,9 +51,7 @@ def test_the_books_are_shown_page_by_page_and_by_category(operator: Browser, mon
     category = catalogue.add_category("Empty", "").id
 
     first = operator.get("/catalogue?category=books")
-    link = re.search(r'rel="next" href="([^"]+)"', first.text)
-    assert link
-    second = operator.get(link[1].replace("&amp;", "&"))
+    second = operator.get(value_after(first, 'rel="next" href='))
 
     books = [re.findall(r'/catalogue/books/([\w-]+)">', page.text) for page in (first, second)]
     assert books == [["book-123", "book-456", "book-789", "book-999999"], ["item-001", "product-1"]]
@@ -192,3 +192,35 @@ def test_names_do_not_reorder_the_text_around_them(client: Browser) -> None:
         text = client.get(path).text.partition("<main")[2]
         inline = re.sub(r"<[^>]*>", lambda tag: tag[0] if "bdi" in tag[0] else "", text)
         assert inline.count(f"<bdi>{title}</bdi>") == inline.count(title) > 0, path
+
+
+def test_categories_are_listed_page_by_page(client: Browser) -> None:
+    made = [post(client, "/api/v1/categories", {"name": name}, 201)["id"] for name in ("one", "two")]
+
+    first = get(client, "/api/v1/categories?limit=2")
+    second = get(client, f"/api/v1/categories?limit=2&cursor={first['next_cursor']}")
+
+    listed = first["categories"] + second["categories"]
+    assert [category["id"] for category in listed] == [*made, "books"]
+    assert listed[0] == {"id": made[0], "name": "one", "description": ""}
+    assert second["next_cursor"] is None
+
+
+def test_a_product_may_have_an_id_of_the_clients_own_once_and_keeps_its_cents(client: Browser) -> None:
+    body = {"name": "スマートフォン", "stock_quantity": 5, "book_id": "phone-1", "price": 19.99}
+
+    assert post(client, "/api/v1/products", body, 201)["book_id"] == "phone-1"
+    assert fields_of(post(client, "/api/v1/products", {**body, "price": 1}, 409)) == ["book_id"]
+
+    assert stock(client, "phone-1")["price"] == 19.99
+    with runtime.current().database.reading() as session:
+        assert str(session.get_one(Book, "phone-1").price) == "19.99"
+
+
+def test_no_more_copies_are_received_than_the_stock_can_hold(client: Browser) -> None:
+    with runtime.current().database.transaction() as session:
+        book = session.get_one(Book, "book-123")
+        book.received_stock = book.available_stock = 2**31 - 2
+
+    assert post(client, "/api/v1/inventory/book-123/restock", {"quantity": 1}, 200)["received_stock"] == 2**31 - 1
+    assert post(client, "/api/v1/inventory/book-123/restock", {"quantity": 1}, 409)["errors"][0]["field"] == "quantity"
