@@ -62,24 +62,6 @@ def test_a_request_that_came_too_late_is_answered_as_requested_and_ends_with_the
     assert TOO_LATE in typed("saga", "show", placed["saga_id"]).stdout
 
 
-@pytest.mark.parametrize("pattern", ["choreography", "orchestration"])
-@pytest.mark.parametrize("path", ["/api/v1/sagas/{saga_id}/cancel", "/saga/{order_id}/cancel"])
-def test_a_request_in_time_is_shown_until_the_saga_is_undone(
-    client: FlaskClient, post: Post, pattern: str, path: str
-) -> None:
-    placed = send(client, "/api/v1/orders", {**SEED_ORDER, "pattern": pattern})
-
-    answer = client.post(path.format(**placed))
-
-    decided = "pending" if pattern == "choreography" else "undone"
-    body = answer.get_json()
-    assert answer.status_code == 202
-    assert body.get("cancel_decision", body.get("cancelDecision")) == decided
-    post.deliver_all()
-    saga = get(client, f"/api/v1/sagas/{placed['saga_id']}")
-    assert (saga["status"], saga["cancel_decision"]) == ("compensated", "undone")
-
-
 def test_a_request_for_a_saga_that_is_being_compensated_anyway_has_its_decision_at_once(
     client: FlaskClient, post: Post
 ) -> None:

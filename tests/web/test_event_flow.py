@@ -78,21 +78,6 @@ def test_who_acted_on_a_message_that_was_sent_again_is_found_with_the_task_that_
     assert reserved.task_id == logged.task_id != first.options["task_id"]
 
 
-def test_deadlines_and_cancellations_are_told_too(post: Post, clock: Clock) -> None:
-    late, cancelled = order(), order()
-    sagas.cancel(cancelled.saga_id)
-    clock.forward(60)
-    sagas.sweep()
-
-    timed_out = said_in(late)
-    assert [(one.event.event_type, one.service) for one in timed_out] == [
-        ("OrderCreated", "orders"),
-        ("OrderTimedOut", "orders"),  # by the service that opened the saga
-    ]
-    assert heard(timed_out, "OrderTimedOut")["shipping"][0] is Outcome.PENDING
-    assert [one.event.event_type for one in said_in(cancelled)][:2] == ["OrderCreated", "OrderCancelRequested"]
-
-
 def test_lifelines_stand_apart_and_events_follow_from_top_to_bottom(here: Runtime) -> None:
     said = said_in(order(shipping="decline", payments="undo-fail:2"))
     drawing = sequence_diagram(said)

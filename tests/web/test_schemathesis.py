@@ -21,7 +21,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.testkit.shop import OPERATOR_TOKEN
-from tests.testkit.web import SEED_ORDER, lose_messages, post
+from tests.testkit.web import SEED_ORDER, PlaceUnsent, post
 
 SEED = 20260101
 EXAMPLES = 5
@@ -59,19 +59,15 @@ def here(here: Runtime) -> Runtime:
 
 
 @pytest.fixture
-def known(client: FlaskClient) -> dict[str, list[str]]:
+def known(client: FlaskClient, place_unsent: PlaceUnsent) -> dict[str, list[str]]:
     """Ids that exist: books, customers, and orders with their sagas: completed, undone, stuck, and many not begun."""
     stuck = {"shipping": "decline", "payments": "undo-fail:99"}
-    faults: list[dict[str, str]] = [{}, {"shipping": "decline"}, *[stuck] * 4]
-    placed = [
-        post(client, "/api/v1/orders", {**SEED_ORDER, "pattern": pattern, "simulate": simulate})
-        for pattern in ("orchestration", "choreography")
-        for simulate in faults
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        lose_messages(patch)
-        waiting = [{**SEED_ORDER, "pattern": pattern} for pattern in ("orchestration", "choreography")]
-        placed += [post(client, "/api/v1/orders", order) for order in waiting * 12]
+    placed = []
+    for pattern in ("orchestration", "choreography"):
+        order = {**SEED_ORDER, "pattern": pattern}
+        faults: list[dict[str, str]] = [{}, {"shipping": "decline"}, *[stuck] * 4]
+        placed += [post(client, "/api/v1/orders", {**order, "simulate": simulate}) for simulate in faults]
+        placed += [place_unsent(order) for _ in range(12)]
     return {
         "books": ["book-123", "item-001", "product-1"],
         "customers": ["customer-123", "user-123"],
@@ -81,16 +77,9 @@ def known(client: FlaskClient) -> dict[str, list[str]]:
 
 
 def configuration(known: dict[str, list[str]]) -> SchemathesisConfig:
-    binding = {
-        "path.order_id": "orders",
-        "path.saga_id": "sagas",
-        "query.customer_id": "customers",
-        "body.items[*].product_id": "books",
-        "body.productId": "books",
-        "body.bookId": "books",
-        "body.customer_id": "customers",
-        "body.customerId": "customers",
-    }
+    binding = {"path.order_id": "orders", "path.saga_id": "sagas"}
+    binding |= dict.fromkeys(("query.customer_id", "body.customer_id", "body.customerId"), "customers")
+    binding |= dict.fromkeys(("body.items[*].product_id", "body.productId", "body.bookId"), "books")
     return SchemathesisConfig.from_dict(
         {
             "seed": SEED,
