@@ -14,8 +14,6 @@ from sqlalchemy.engine import make_url
 from xdist.remote import Producer
 
 from app import runtime
-from app.celery import app as celery
-from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
@@ -27,6 +25,7 @@ from tests.testkit.messages import Clock, Post
 from tests.testkit.orders import eager, fill, place_old_orders
 from tests.testkit.parallel import OneShopPerServer
 from tests.testkit.servers import fresh_postgresql_database, require_postgresql
+from tests.testkit.stacks import in_process
 from web import create_app
 from workflows.seed_data import seed
 
@@ -89,12 +88,8 @@ def settings(seeded_database: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def here(settings: Settings) -> Iterator[Runtime]:
     """This process's runtime, with Celery eager: a task runs where it is sent."""
-    here = runtime.use(Runtime(settings))
-    celery.conf.update(configuration(settings))
-    celery.conf.task_always_eager = True
-    yield here
-    celery.conf.task_always_eager = False
-    here.close()
+    with in_process(settings, eager=True) as here:
+        yield here
 
 
 @pytest.fixture

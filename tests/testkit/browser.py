@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -26,22 +27,15 @@ from playwright.sync_api import (
 
 from app import runtime
 from app.runtime import Runtime
-from app.settings import ROOT, Settings
-from tests.testkit.processes import ENDS_WITHIN_SECONDS, end_of, process_environment, wait_for
+from app.settings import Settings
+from tests.testkit.processes import ENDS_WITHIN_SECONDS, end, end_of, kill_group, process_environment, spawn, wait_for
 from tests.testkit.shop import Shop, http_transport
 from tests.testkit.stacks import is_ready
 
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""As root, in a container, calling nobody."""
+# as root, in a container, calling nobody
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync"]
 
 
 @contextmanager
@@ -71,10 +65,7 @@ class Server:
     def start(self) -> None:
         """Start the process; returns once it is ready."""
         environment = {**process_environment(self.settings), "OPERATOR_PASSWORD": PASSWORD}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
+        self._process = spawn([sys.executable, "-m", "app", "run"], environment, self._log)
 
         def ready() -> bool:
             assert self._process
@@ -91,17 +82,12 @@ class Server:
     def kill(self) -> None:
         """End the process at once, as kill -9 does."""
         assert self._process
-        self._process.kill()
-        self._process.wait()
+        kill_group(self._process)
 
     def close(self) -> None:
-        """End the process as Ctrl-C does."""
+        """End the process as an init system does."""
         assert self._process
-        self._process.terminate()
-        try:
-            self._process.wait(ENDS_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        end(self._process, signal.SIGTERM, ENDS_WITHIN_SECONDS)
         self.shop.here.close()
 
     def log(self) -> str:

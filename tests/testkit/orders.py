@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app import runtime
-from app.celery import app as celery
-from app.celery import configuration
 from app.errors import Conflict
 from app.runtime import Runtime
 from app.sagas import sagas
@@ -19,6 +18,7 @@ from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messaging.publisher import Message, Publisher
 from durable_sagas.models import SagaInstance
 from durable_sagas.other_versions import OtherVersion
+from tests.testkit.stacks import in_process
 from workflows import catalogue
 from workflows.operations import operator_password
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
@@ -37,17 +37,10 @@ def order(pattern: Pattern, book: str = "item-001", **simulate: str) -> PlacedOr
 @contextmanager
 def eager(database_url: str) -> Iterator[Runtime]:
     """Be a shop on this database, with Celery eager, in which nothing is overdue."""
-    settings = Settings(database_url=database_url, broker_url="memory://", fault_injection=True, stall_seconds=3600)
-    before = runtime.current()
-    here = runtime.use(Runtime(settings.but(step_timeout_seconds=3600, order_timeout_seconds=3600)))
-    celery.conf.update(configuration(settings))
-    celery.conf.task_always_eager = True
-    try:
+    patient: dict[str, Any] = {"stall_seconds": 3600, "step_timeout_seconds": 3600, "order_timeout_seconds": 3600}
+    settings = Settings(database_url=database_url, broker_url="memory://", fault_injection=True, **patient)
+    with in_process(settings, eager=True) as here:
         yield here
-    finally:
-        celery.conf.task_always_eager = False
-        here.close()
-        runtime.use(before)
 
 
 def fill() -> None:

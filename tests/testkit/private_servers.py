@@ -1,8 +1,4 @@
-"""Servers of our own, on free ports of loopback and in a folder of their own: the only ones that are ever stopped here.
-
-Each has ``url``, ``start``, ``down(way)`` and ``end``; ``WAYS`` names the ways in which it may go down and comes back
-with ``start``.
-"""
+"""Servers of our own, on free ports of loopback, each in a folder of its own: the only ones that are ever stopped."""
 
 import os
 import pwd
@@ -10,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import redis
@@ -31,37 +28,38 @@ class MissingServer(Exception):
     """Raised when a server's program is not on this machine; says how to get it."""
 
 
-class Server(Protocol):
-    """A server that can go down and come back."""
+class Server(ABC):
+    """A server that is one process (and its children)."""
 
     NAME: ClassVar[str]
     WAYS: ClassVar[tuple[str, ...]]
-    lost_messages: int
-    """How many messages were waiting in it whenever it was made to forget them."""
+    """The ways in which it may go down; it comes back with ``start``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = dict(os.environ)
+        self.lost_messages = 0
+        """How many messages were waiting in it whenever it was made to forget them."""
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Return where CloudMart finds it."""
 
+    @abstractmethod
     def start(self) -> None:
         """Start it, or do nothing if it runs; returns once it answers."""
 
+    @abstractmethod
     def down(self, way: str) -> None:
         """Take it down in one of its ways; returns once it is down."""
 
     def end(self) -> None:
         """End it for good, if it runs."""
-
-
-class _OneProcess:
-    """A server that is one process (and its children), started by ``_command``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.lost_messages = 0
-        self.folder = folder
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.environment = dict(os.environ)
+        if self.process:
+            kill_group(self.process)
 
     def _spawn(self, command: Sequence[str], **options: Any) -> None:
         self.process = spawn(list(command), self.environment, self.folder / "server.log", cwd=self.folder, **options)
@@ -70,19 +68,15 @@ class _OneProcess:
         if self.process and self.process.poll() is None:
             end(self.process, how)
 
-    def end(self) -> None:
-        if self.process:
-            kill_group(self.process)
 
-
-class PrivatePostgresql(_OneProcess):
+class PrivatePostgresql(Server):
     """A PostgreSQL cluster. It refuses to run as root, so root runs it as the user of Debian's package.
 
     With a ``primary``, which runs, it is a standby of that one.
     """
 
-    NAME: ClassVar[str] = "postgresql"
-    WAYS: ClassVar[tuple[str, ...]] = (IMMEDIATE, FAST)
+    NAME = "postgresql"
+    WAYS = (IMMEDIATE, FAST)
 
     def __init__(self, folder: Path, primary: "PrivatePostgresql | None" = None) -> None:
         super().__init__(folder)
@@ -126,11 +120,11 @@ class PrivatePostgresql(_OneProcess):
         return True
 
 
-class PrivateRedis(_OneProcess):
+class PrivateRedis(Server):
     """A Redis that keeps nothing: killed, it comes back empty."""
 
-    NAME: ClassVar[str] = "redis"
-    WAYS: ClassVar[tuple[str, ...]] = (KILL, FLUSH)
+    NAME = "redis"
+    WAYS = (KILL, FLUSH)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -156,11 +150,11 @@ class PrivateRedis(_OneProcess):
             self._end(signal.SIGKILL)
 
 
-class PrivateRabbitmq(_OneProcess):
+class PrivateRabbitmq(Server):
     """A RabbitMQ node with an Erlang port mapper of its own; its durable queues and their messages survive."""
 
-    NAME: ClassVar[str] = "rabbitmq"
-    WAYS: ClassVar[tuple[str, ...]] = (STOP, KILL)
+    NAME = "rabbitmq"
+    WAYS = (STOP, KILL)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

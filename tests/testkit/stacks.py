@@ -5,7 +5,7 @@ Every stack is driven through its public HTTP API, so one suite fits all.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,8 @@ from workflows.seed_data import seed
 
 def short_settings(**changes: Any) -> Settings:
     """Return settings with deadlines that a test can wait for."""
-    values: dict[str, Any] = {
-        "fault_injection": True,
-        "operator_token": OPERATOR_TOKEN,
-        "step_timeout_seconds": 3,
-        "order_timeout_seconds": 4,
-        "stall_seconds": 3,
-        "sweep_seconds": 0.5,
-    }
-    return Settings(**{**values, **changes})
+    short = {"step_timeout_seconds": 3, "order_timeout_seconds": 4, "stall_seconds": 3, "sweep_seconds": 0.5}
+    return Settings(**{"fault_injection": True, "operator_token": OPERATOR_TOKEN, **short, **changes})
 
 
 def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> AbstractContextManager[Shop]:
@@ -43,42 +36,34 @@ def open_shop(stack: str, seeded: Path, folder: Path, **changes: Any) -> Abstrac
     ``changes`` are settings; on a broker ``absent`` names a role that is not started, ``web_workers`` is how many
     processes serve the web, and ``queues`` are those that have a worker.
     """
-    if stack == "eager":
-        return _eager_shop(seeded, folder, **changes)
-    if stack == "memory":
-        return _memory_shop(seeded, folder, **changes)
+    if stack in {"eager", "memory"}:
+        return _local_shop(stack == "eager", seeded, folder, **changes)
     return _server_shop(stack.partition("+")[2], folder, **changes)
 
 
 @contextmanager
-def _eager_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
-    """Celery runs each task where it is sent: a POST returns when its order has ended."""
-    with _in_process(seeded, folder, **changes) as here:
-        celery.conf.task_always_eager = True
-        try:
-            yield Shop(flask_transport(create_app().test_client()), here)
-        finally:
-            celery.conf.task_always_eager = False
-
-
-@contextmanager
-def _memory_shop(seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
-    """The embedded stack: real messages, in this process's memory."""
-    with _in_process(seeded, folder, **changes) as here, EmbeddedStack(here):
-        yield Shop(flask_transport(create_app().test_client()), here)
-
-
-@contextmanager
-def _in_process(seeded: Path, folder: Path, **changes: Any) -> Iterator[Runtime]:
-    path = folder / "shop.db"
-    shutil.copy(seeded, path)
-    settings = short_settings(database_url=f"sqlite:///{path}", broker_url="memory://", **changes)
+def in_process(settings: Settings, *, eager: bool = False) -> Iterator[Runtime]:
+    """Give this process a runtime of these settings; ``eager`` has Celery run each task where it is sent."""
     before = runtime.current()
     here = runtime.use(Runtime(settings))
     celery.conf.update(configuration(settings))
-    yield here
-    here.close()
-    runtime.use(before)
+    celery.conf.task_always_eager = eager
+    try:
+        yield here
+    finally:
+        celery.conf.task_always_eager = False
+        here.close()
+        runtime.use(before)
+
+
+@contextmanager
+def _local_shop(eager: bool, seeded: Path, folder: Path, **changes: Any) -> Iterator[Shop]:
+    """The embedded stack, with real messages in this process's memory; or an eager one, where a POST returns late."""
+    path = folder / "shop.db"
+    shutil.copy(seeded, path)
+    settings = short_settings(database_url=f"sqlite:///{path}", broker_url="memory://", **changes)
+    with in_process(settings, eager=eager) as here, nullcontext() if eager else EmbeddedStack(here):
+        yield Shop(flask_transport(create_app().test_client()), here)
 
 
 @contextmanager
