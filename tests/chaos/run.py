@@ -110,7 +110,7 @@ def unleash(stack: Stack, wishes: Sequence[Wish], blows: Sequence[Blow], title: 
     start = time.monotonic()
     client, shop, supervisor = (chaos := Chaos(stack)).client, stack.shop, stack.supervisor
     kills, ended_before = supervisor.kills.copy(), supervisor.ended_by_themselves.copy()
-    lost, logged = lost_messages(stack), outcome.read_logs(stack.folder)
+    lost, redriven = lost_messages(stack), outcome.redriven(stack.folder)
     chaos.rage(wishes, blows)
     stuck: list[SagaInstance] = []
     violations: list[str] = []
@@ -135,7 +135,7 @@ def unleash(stack: Stack, wishes: Sequence[Wish], blows: Sequence[Blow], title: 
         },
         numbers={
             "longest seconds to settle": max((round(order.seconds) for order in ended), default=0),
-            **{what: number - logged[what] for what, number in outcome.read_logs(stack.folder).items()},
+            outcome.REDRIVEN: outcome.redriven(stack.folder) - redriven,
             outcome.LOST: lost_messages(stack) - lost,
         },
         violations=violations,

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from app.settings import Settings
 from durable_sagas.messaging.batcher import MAX_BATCH
@@ -25,7 +24,7 @@ STACKS = (*BROKERS, EMBEDDED)
 ONE_PROCESS = frozenset({"orders", "inventory", "notifications", "orchestrator"})
 """Those whose worker is one process, which does together what has come together: they call nobody outside."""
 
-GATHERING = ("--pool", "solo", "--prefetch-multiplier", str(MAX_BATCH))
+GATHERING = ["--pool", "solo", "--prefetch-multiplier", str(MAX_BATCH)]
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ class Stack:
 
 
 @contextmanager
-def open_stack(name: str, folder: Path, **changes: Any) -> Iterator[Stack]:
+def open_stack(name: str, folder: Path) -> Iterator[Stack]:
     """Start a stack in an empty folder; everything that was started has ended when the block is left.
 
-    ``changes`` are settings. The folder must be one that other users may enter: PostgreSQL may have to run as one.
-    Raises MissingServer.
+    The folder must be one that other users may enter: PostgreSQL may have to run as one. Raises MissingServer.
     """
     with ExitStack() as stack:
         servers = dict(_servers(name, folder))
@@ -56,7 +54,7 @@ def open_stack(name: str, folder: Path, **changes: Any) -> Iterator[Stack]:
             stack.callback(server.end)
         with ThreadPoolExecutor() as starters:
             list(starters.map(lambda server: server.start(), servers.values()))
-        settings = _settings(name, folder, servers).but(**changes)
+        settings = _settings(name, folder, servers)
         here = prepared(settings)
         stack.callback(here.close)
         supervisor = Supervisor(_commands(name, settings), settings, folder)
@@ -103,7 +101,7 @@ def _commands(name: str, settings: Settings) -> dict[str, Command]:
     def command_of(role: str) -> Command:
         if role not in QUEUES:
             return lambda: role_commands(settings)[role]
-        options = ["-I", "tests.chaos.witness", *(GATHERING if role in ONE_PROCESS else [])]
+        options = GATHERING if role in ONE_PROCESS else []
         # without the events for Flower, which would cost half of what two cores can do
         return lambda: [part for part in role_commands(settings)[role] if part != "-E"] + options
 

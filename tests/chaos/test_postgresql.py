@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
 
 import psycopg2
@@ -37,8 +37,7 @@ ADDRESS = "9 Sakura Street"
 OPERATOR = "Ann Example"
 
 
-@dataclass(frozen=True)
-class Servers:
+class Servers(NamedTuple):
     """A primary, a standby that follows it, and the address that leads to one of them."""
 
     primary: PrivatePostgresql
