@@ -79,12 +79,6 @@ def operator_session(browser: Browser, server: Server) -> StorageState:
     return session_of("Olga", browser, server.url)
 
 
-@pytest.fixture
-def operator(visitor: Visitor, operator_session: StorageState) -> Page:
-    """A page of somebody who has logged in, not anywhere yet."""
-    return visitor.open(None, storage_state=operator_session)
-
-
 @pytest.fixture(scope="package", autouse=True)
 def placed(server: Server) -> Scene:
     """Sagas on their way into every state; placed early, for a saga gets stuck only after many a retry."""

@@ -18,7 +18,6 @@ class Scene:
     undone_choreographed: str
     stuck: str
     to_resume: str
-    to_skip: str
 
 
 LOOKED_AT = ("completed", "choreographed", "undone", "undone_choreographed", "stuck")
@@ -29,16 +28,14 @@ def set_scene(shop: Shop) -> Scene:
     """Place the orders, one of each kind; some take a while to get where they should."""
     broken = {"payments": "fail:1", "shipping": "decline"}
 
+    stuck = {"shipping": "decline", "inventory": "undo-fail:9"}
+
     def order(**options: Any) -> str:
         return str(shop.order("item-001", 2, **options)["saga_id"])
 
-    def stuck(service: str) -> str:
-        return order(simulate={"shipping": "decline", service: "undo-fail:9"})
-
     return Scene(
-        stuck=stuck("inventory"),
-        to_resume=stuck("inventory"),
-        to_skip=stuck("payments"),
+        stuck=order(simulate=stuck),
+        to_resume=order(simulate=stuck),
         completed=order(),
         choreographed=order(pattern="choreography"),
         undone=order(simulate=broken),

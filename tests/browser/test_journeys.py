@@ -73,19 +73,6 @@ def test_a_form_that_was_changed_after_the_back_button_places_another_order(
     assert shop.stock(book) == (7, 0)
 
 
-def test_an_order_whose_token_was_lost_can_be_sent_once_more(visitor: Visitor, page: Page) -> None:
-    visitor.expect("status of 400")
-    page.goto("/")
-    page.evaluate("document.querySelectorAll('[name=csrf_token]').forEach((field) => field.remove())")
-
-    page.get_by_role("button", name="Place the order").click()
-    expect(page.get_by_text("Nothing was done.")).to_be_visible()
-    page.get_by_role("button", name="Send it once more").click()
-
-    page.wait_for_url("**/sagas/*")
-    see(page, "Done")
-
-
 def test_the_same_order_both_ways_is_watched_side_by_side(page: Page, shop: Shop) -> None:
     choose(page, item_001=1)
     page.get_by_label("shipping", exact=True).select_option("decline")
@@ -99,31 +86,6 @@ def test_the_same_order_both_ways_is_watched_side_by_side(page: Page, shop: Shop
     assert types == {"order", "order-choreography"}
     expect(page.locator("#live .now .mark.undone")).to_have_count(2)
     assert page.evaluate("window.watched"), "the page was loaded again"
-
-
-def test_a_book_is_put_on_sale_delivered_repriced_and_ordered(operator: Page) -> None:
-    operator.goto("/catalogue")
-    operator.get_by_role("link", name="Add a book…").click()
-    operator.get_by_label("Title").fill("分散システム入門")
-    operator.get_by_label("Price").fill("1800")
-    operator.get_by_label("Copies in stock").fill("1")
-    operator.get_by_label("Id", exact=False).last.fill("new-book")
-    operator.get_by_role("button", name="Put it on sale").click()
-    expect(operator.get_by_role("heading", name="分散システム入門")).to_be_visible()
-
-    operator.get_by_role("link", name="Take a delivery…").click()
-    operator.get_by_label("Copies that arrived").fill("4")
-    operator.get_by_role("button", name="Take them into stock").click()
-    expect(operator.get_by_text("5 received = 5 in stock")).to_be_visible()
-    expect(operator.get_by_role("cell", name="Olga")).to_be_visible()
-
-    operator.get_by_role("link", name="Change…").click()
-    operator.get_by_label("Price").fill("1500")
-    operator.get_by_role("button", name="Change it").click()
-    expect(operator.get_by_text("1,500")).to_be_visible()
-
-    choose(operator, new_book=2)
-    expect(operator.locator(".basket output")).to_have_text("3,000")
 
 
 def test_the_counts_follow_by_themselves_and_any_id_leads_to_its_saga(page: Page, shop: Shop) -> None:
@@ -155,19 +117,3 @@ def test_what_is_stuck_is_found_and_resumed_by_whoever_logs_in(page: Page, scene
     expect(page.get_by_text("Resumed: it continues where it stopped.")).to_be_visible()
     see(page, "Compensated")
     expect(page.get_by_role("row", name="Ann Resumed it")).to_be_visible()
-
-
-def test_what_was_undone_by_hand_is_skipped_with_a_reason(operator: Page, scene: Scene) -> None:
-    operator.goto(f"/sagas/{scene.to_skip}")
-    see(operator, "Stuck: needs you")
-
-    operator.get_by_role("link", name="Skip …").click()
-    go_on = operator.get_by_role("button", name="It was resolved manually: continue")
-    go_on.click()
-    expect(go_on).to_be_visible()  # not without a reason
-    operator.get_by_label("What was resolved manually, and why").fill("Paid back by bank transfer")
-    go_on.click()
-
-    see(operator, "Compensated")
-    expect(operator.get_by_role("row", name="Paid back by bank transfer").first).to_be_visible()
-    expect(operator.get_by_text("refunded manually")).to_be_visible()

@@ -46,6 +46,21 @@ def fields_of(problem: dict[str, Any]) -> list[str]:
     return [error["field"] for error in problem["errors"]]
 
 
+def place(client: FlaskClient, order: object) -> str:
+    """Place an order; returns its saga's id."""
+    return str(post(client, "/api/v1/orders", order)["saga_id"])
+
+
+def status(client: FlaskClient, saga_id: str) -> str:
+    return str(get(client, f"/api/v1/sagas/{saga_id}")["status"])
+
+
+def acts(client: FlaskClient, saga_id: str) -> list[tuple[str, str, str | None]]:
+    """Return what operators did to a saga: what, who, and their notes."""
+    told = get(client, f"/api/v1/sagas/{saga_id}/history")["acts"]
+    return [(act["act"], act["by"], act["note"]) for act in told]
+
+
 def stock(client: FlaskClient, book_id: str) -> dict[str, Any]:
     """Return a book."""
     return get(client, f"/api/v1/inventory/{book_id}")

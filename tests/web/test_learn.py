@@ -31,8 +31,8 @@ def sagas(client: FlaskClient) -> list[dict[str, Any]]:
     return list(get(client, "/api/v1/sagas")["sagas"])
 
 
-def states(saga: dict[str, Any]) -> list[str]:
-    return [entry["state"] for entry in saga["state_history"]]
+def cards(page: TestResponse) -> list[str]:
+    return re.findall(r'<li class="scenario">.*?</li>', page.text, re.DOTALL)
 
 
 def rows(page: TestResponse, caption: str) -> dict[str, list[str]]:
@@ -55,7 +55,8 @@ def test_every_scenario_ends_where_its_card_says(client: FlaskClient) -> None:
         assert (both.status_code, both.headers["Location"]) == (303, f"/compare/{first}/{second}")
         assert set(found) == set(SAGA_TYPES)
         for saga_type, saga in found.items():
-            assert (saga["status"], states(saga)) == (scenario.ends, scenario.states(saga_type)), scenario.name
+            states = [entry["state"] for entry in saga["state_history"]]
+            assert (saga["status"], states) == (scenario.ends, scenario.states(saga_type)), scenario.name
 
 
 def test_a_button_pressed_twice_places_one_order_and_another_button_another(client: FlaskClient) -> None:
@@ -83,9 +84,7 @@ def test_every_scenario_has_a_story_and_buttons_for_each_pattern_and_both(client
     page = client.get("/learn")
 
     assert list(BLURBS) == [scenario.name for scenario in SCENARIOS]
-    cards = re.findall(r'<li class="scenario">.*?</li>', page.text, re.DOTALL)
-    assert len(cards) == len(SCENARIOS)
-    for scenario, card in zip(SCENARIOS, cards, strict=True):
+    for scenario, card in zip(SCENARIOS, cards(page), strict=True):
         assert f'action="/learn/{scenario.name}"' in card
         assert re.findall(r'name="way" value="([^"]+)"', card) == [*BOTH_WAYS, "both"]
         passed = [re.findall(r"<code>(\w+)</code>", states) for states in re.findall(r"<dd>.*?</dd>", card)]
@@ -94,9 +93,7 @@ def test_every_scenario_has_a_story_and_buttons_for_each_pattern_and_both(client
 
 
 def test_where_faults_are_off_what_needs_them_is_disabled_and_says_why(strict_client: FlaskClient) -> None:
-    page = strict_client.get("/learn")
-
-    for scenario, card in zip(SCENARIOS, re.findall(r'<li class="scenario">.*?</li>', page.text, re.S), strict=True):
+    for scenario, card in zip(SCENARIOS, cards(strict_client.get("/learn")), strict=True):
         assert card.count(" disabled") == (3 if scenario.breaks else 0)
         assert ("FAULT_INJECTION=1" in card) == bool(scenario.breaks)
     assert play(strict_client, "payment-declined", "order").status_code == 403
@@ -108,16 +105,12 @@ def test_what_would_end_otherwise_is_disabled_and_says_why(client: FlaskClient) 
     for _ in range(10):
         post(client, "/api/v1/orders", {"items": [{"book_id": "item-001", "quantity": 100}]})
 
-    page = client.get("/learn")
+    shown = dict(zip(BLURBS, cards(client.get("/learn")), strict=True))
 
-    cards = dict(re.findall(r'<div id="about-([\w-]+)">(.*?)</li>', page.text, re.DOTALL))
-    assert "book-456 has come in" in cards["out-of-stock"]
-    assert "item-001 is sold out:" in cards["success"]
-    assert {name for name, card in cards.items() if " disabled" not in card} == {
-        "payment-declined",
-        "carrier-failure",
-        "refused-amount",
-    }
+    assert "book-456 has come in" in shown["out-of-stock"]
+    assert "item-001 is sold out:" in shown["success"]
+    enabled = {name for name, card in shown.items() if " disabled" not in card}
+    assert enabled == {"payment-declined", "carrier-failure", "refused-amount"}
 
 
 def paired(ended: SagaStatus, saga_type: str = "order") -> Summary:

@@ -9,25 +9,11 @@ from app.sagas import sagas
 from durable_sagas.definition import Operation
 from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, change_saga, get, hidden, post, stock
+from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, acts, change_saga, get, hidden, place, status, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS
 
 ACTS = ("cancel", "resume", "skip")
-
-
-def place(client: Browser, order: object) -> str:
-    """Place an order; returns its saga's id."""
-    return str(post(client, "/api/v1/orders", order)["saga_id"])
-
-
-def status(client: Browser, saga_id: str) -> str:
-    return str(get(client, f"/api/v1/sagas/{saga_id}")["status"])
-
-
-def acts(client: Browser, saga_id: str) -> list[tuple[str, str, str | None]]:
-    told = get(client, f"/api/v1/sagas/{saga_id}/history")["acts"]
-    return [(act["act"], act["by"], act["note"]) for act in told]
 
 
 def test_only_operators_act_and_the_login_leads_back_to_the_act(client: Browser, here: Runtime) -> None:

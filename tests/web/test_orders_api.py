@@ -7,6 +7,7 @@ from sqlalchemy import update
 
 from app.runtime import Runtime
 from tasks.orders import OrderRequest
+from tests.testkit.messages import Clock
 from tests.testkit.web import SEED_ORDER, PlaceUnsent, fields_of, get, post, stock
 from web.api import requests
 from workflows import orders
@@ -123,9 +124,7 @@ def test_pages_hold_everything_once_in_order(client: FlaskClient, no_messages: N
     assert get(client, f"/api/v1/{things}?limit=6")["next_cursor"] is None
 
 
-def test_orders_of_one_moment_are_paged_by_their_ids(client: FlaskClient, no_messages: None, here: Runtime) -> None:
-    frozen = here.now()
-    here.now = lambda: frozen
+def test_orders_of_one_moment_are_paged_by_their_ids(client: FlaskClient, no_messages: None, clock: Clock) -> None:
     for order_id in ("b", "a", "c"):
         post(client, "/api/v1/orders", {**SEED_ORDER, "order_id": order_id})
 
@@ -141,9 +140,7 @@ def test_orders_are_listed_by_status_and_customer(client: FlaskClient) -> None:
 
     for query, found in {
         "status=completed": [good],
-        "status=cancelled": [bad],
         "status=pending": [],
-        "customer_id=customer-123": [good],
         "customer=customer-123": [good],
         "customer_id=guest&status=cancelled": [bad],
         "customer_id=nobody": [],

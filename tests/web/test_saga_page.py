@@ -18,7 +18,7 @@ from app.settings import Settings
 from durable_sagas.manual_completion import ManualCompletion
 from tests.testkit.messages import Clock, Post
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, change_saga, post, reads, text_of, value_after
+from tests.testkit.web import SEED_ORDER, change_saga, place, reads, text_of, value_after
 from web import create_app
 from web.pages.saga import live_part
 
@@ -28,7 +28,7 @@ both = pytest.mark.parametrize("pattern", PATTERNS)
 
 def order(client: FlaskClient, pattern: str = "orchestration", **simulate: str) -> str:
     """Place an order; returns its saga's id."""
-    return str(post(client, "/api/v1/orders", {**SEED_ORDER, "pattern": pattern, "simulate": simulate})["saga_id"])
+    return place(client, {**SEED_ORDER, "pattern": pattern, "simulate": simulate})
 
 
 def page(client: FlaskClient, saga_id: str) -> str:

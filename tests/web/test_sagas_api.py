@@ -2,23 +2,19 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from tests.testkit.web import SEED_ORDER, STUCK, change_saga, fields_of, get, post
+from tests.testkit.web import SEED_ORDER, STUCK, acts, change_saga, fields_of, get, place, post
 
 FORWARD_STEPS = ["create_order", "reserve_stock", "process_payment", "arrange_shipping", "ship_stock", "complete_order"]
 STUCK_FOR_LONG = {**SEED_ORDER, "simulate": {"payments": "undo-fail:99", "shipping": "decline"}}
 
 
-def place(client: FlaskClient, order: object) -> str:
+def path_of(client: FlaskClient, order: object) -> str:
     """Place an order; returns the path of its saga."""
-    return f"/api/v1/sagas/{post(client, '/api/v1/orders', order)['saga_id']}"
+    return f"/api/v1/sagas/{place(client, order)}"
 
 
 def history(client: FlaskClient, path: str) -> list[dict[str, Any]]:
     return list(get(client, f"{path}/history")["history"])
-
-
-def acts(client: FlaskClient, path: str) -> list[tuple[str, str, str | None]]:
-    return [(act["act"], act["by"], act["note"]) for act in get(client, f"{path}/history")["acts"]]
 
 
 def resume_all(client: FlaskClient, query: str, status: int = 202) -> dict[str, Any]:
@@ -26,7 +22,7 @@ def resume_all(client: FlaskClient, query: str, status: int = 202) -> dict[str, 
 
 
 def test_a_saga_under_way_says_what_it_is_at_and_until_when(client: FlaskClient, no_messages: None) -> None:
-    path = place(client, SEED_ORDER)
+    path = path_of(client, SEED_ORDER)
 
     saga = get(client, path)
     [running] = history(client, path)
@@ -71,7 +67,7 @@ def test_a_saga_and_its_history_are_shown_in_seed_003s_form(client: FlaskClient,
 
 
 def test_a_history_tells_how_often_a_step_was_tried_again(client: FlaskClient) -> None:
-    told = history(client, place(client, {**SEED_ORDER, "simulate": {"inventory": "fail:2"}}))
+    told = history(client, path_of(client, {**SEED_ORDER, "simulate": {"inventory": "fail:2"}}))
     reserved = next(step for step in told if step["step_name"] == "reserve_stock")
 
     assert (reserved["status"], reserved["attempts"], reserved["retry_attempt"]) == ("completed", 3, 2)
@@ -93,7 +89,7 @@ def test_a_finished_saga_is_refused_and_so_is_one_that_no_deployed_code_knows(
 
 
 def test_a_compensation_done_by_hand_is_told_in_the_history(client: FlaskClient) -> None:
-    path = place(client, STUCK_FOR_LONG)
+    path = path_of(client, STUCK_FOR_LONG)
     for body, field in (
         *((body, "by") for body in ({}, {"by": ""}, {"by": "x" * 201})),
         ({"by": "Ann", "note": "\0"}, "note"),
@@ -112,7 +108,7 @@ def test_a_compensation_done_by_hand_is_told_in_the_history(client: FlaskClient)
 
 
 def test_a_stuck_saga_keeps_the_failed_compensations_error_and_attempts(client: FlaskClient) -> None:
-    path = place(client, STUCK)
+    path = path_of(client, STUCK)
 
     saga = get(client, path)
     [refund] = [
@@ -127,7 +123,7 @@ def test_a_stuck_saga_keeps_the_failed_compensations_error_and_attempts(client: 
 
 
 def test_all_that_are_stuck_on_a_step_are_found_and_resumed(client: FlaskClient) -> None:
-    stuck = [post(client, "/api/v1/orders", STUCK)["saga_id"] for _ in range(3)]
+    stuck = [place(client, STUCK) for _ in range(3)]
     found = get(client, "/api/v1/sagas?status=stuck&step=process_payment")["sagas"]
     assert [saga["saga_id"] for saga in found] == stuck[::-1]
     assert get(client, "/api/v1/sagas?step=reserve_stock")["sagas"] == []
@@ -141,9 +137,10 @@ def test_all_that_are_stuck_on_a_step_are_found_and_resumed(client: FlaskClient)
 
 
 def test_a_history_tells_what_operators_did_and_not_what_was_refused_them(client: FlaskClient) -> None:
-    path = place(client, STUCK_FOR_LONG)
+    saga_id = place(client, STUCK_FOR_LONG)
+    path = f"/api/v1/sagas/{saga_id}"
     post(client, f"{path}/cancel", None, 409)
-    assert acts(client, path) == []
+    assert acts(client, saga_id) == []
 
     post(client, f"{path}/resume", None)
     resume_all(client, "limit=2")
@@ -151,6 +148,6 @@ def test_a_history_tells_what_operators_did_and_not_what_was_refused_them(client
 
     program = "API, without a token"
     told = [("resume", program, None), ("resume_stuck", program, None), ("skip", "Ann", "paid back")]
-    assert acts(client, path) == told
+    assert acts(client, saga_id) == told
     moments = [act["at"] for act in get(client, f"{path}/history")["acts"]]
     assert moments == sorted(set(moments))

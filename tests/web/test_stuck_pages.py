@@ -14,8 +14,7 @@ from durable_sagas.operations import Operations
 from durable_sagas.stuck_groups import error_class
 from tests.testkit.client import HTML, Browser
 from tests.testkit.orders import refuse_to_resume
-from tests.testkit.web import STUCK, change_saga, get, hidden, lose_messages, text_of, value_after
-from tests.web.test_operate import acts, place, status
+from tests.testkit.web import STUCK, acts, change_saga, get, hidden, lose_messages, place, status, text_of, value_after
 
 SOME_ID = "01a22ca9-306b-7765-9f08-25cc0cb7501f"
 
