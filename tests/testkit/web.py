@@ -7,8 +7,10 @@ from html import unescape
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from app import runtime
@@ -39,6 +41,20 @@ def get(client: FlaskClient, path: str, status: int = 200) -> dict[str, Any]:
     response = client.get(path)
     assert response.status_code == status, response.text
     return dict(response.get_json())
+
+
+STREAMS = {"pages.live.saga"}
+"""Endpoints whose answers do not end by themselves."""
+
+ANYTHING = {"book_id": "book-123", "name": "ja", "step": "process_payment", "slug": "conflict", "filename": "base.css"}
+
+
+def routes(app: Flask, **known: str) -> Iterator[tuple[Rule, str]]:
+    """Yield every rule of an app with a path of it; ``known`` are values for its variable parts."""
+    with app.test_request_context():
+        for rule in app.url_map.iter_rules():
+            values: dict[str, Any] = {name: {**ANYTHING, **known}.get(name, "x") for name in rule.arguments}
+            yield rule, app.url_for(rule.endpoint, **values)
 
 
 def fields_of(problem: dict[str, Any]) -> list[str]:

@@ -51,37 +51,22 @@ def test_an_order_may_say_all_that_the_rest_api_takes_and_a_key_knows_it_again(c
     kept = {
         "userId": "customer-001",
         "paymentMethod": "e_money",
-        "shippingAddress": "東京都千代田区1-1 \U0001f4da",
+        "shippingAddress": "東京 \U0001f4da",
         "totalAmount": 4000,
     }
-    several = [
-        {**ITEM, "unitPrice": 3500.00, "productName": "クラウド設計パターン集"},
-        {**ITEM, "productId": "item-001"},
-    ]
-    said: dict[str, Any] = {
+    items = [{**ITEM, "unitPrice": 3500.00, "productName": "クラウド設計パターン集"}, {**ITEM, "productId": "item-001"}]
+    more = {"pattern": "choreography", "simulate": {"shipping": "decline"}, "idempotencyKey": "key-1"}
+
+    first, again = (order(client, items=items, orderId="my-own-1", **kept, **more) for _ in range(2))
+
+    assert first == again
+    assert first == {
         **kept,
-        "items": several,
-        "pattern": "choreography",
-        "orderId": "my-own-1",
-        "simulate": {"shipping": "decline"},
-        "idempotencyKey": "key-1",
+        "id": "my-own-1",
+        "status": "cancelled",
+        "items": [{"productId": "book-123"}, {"productId": "item-001"}],
+        "saga": {"sagaType": "order-choreography", "status": "compensated"},
     }
-
-    placed = [order(client, **said) for _ in range(2)]
-
-    assert (
-        placed
-        == [
-            {
-                **kept,
-                "id": "my-own-1",
-                "status": "cancelled",
-                "items": [{"productId": "book-123"}, {"productId": "item-001"}],
-                "saga": {"sagaType": "order-choreography", "status": "compensated"},
-            }
-        ]
-        * 2
-    )
     other = error(client, CREATE_ORDER, input={"items": [{**ITEM, "quantity": 2}], "idempotencyKey": "key-1"})
     assert (other["extensions"]["status"], other["extensions"]["field"]) == (422, "idempotencyKey")
     assert stock(client, "book-123")["available_stock"] == 5

@@ -62,18 +62,6 @@ def test_orders_and_sagas_come_newest_first_page_by_page(client: FlaskClient, or
     assert empty == {"nodes": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}
 
 
-def test_the_catalogue_comes_page_by_page(client: FlaskClient) -> None:
-    books = get(client, "/api/v1/inventory")["books"]
-
-    found = pages(client, "products", "id name price stockQuantity category { id }", 4)
-
-    assert [(one["id"], one["name"], one["price"], one["stockQuantity"]) for one in found] == [
-        (book["book_id"], book["title"], book["price"], book["available_stock"]) for book in books
-    ]
-    assert {one["category"]["id"] for one in found} == {"books"}
-    assert [one["id"] for one in pages(client, "categories", "id", 1)] == ["books"]
-
-
 def test_lists_can_be_narrowed(client: FlaskClient, orders: list[str]) -> None:
     for query, found in {
         "orders(status: cancelled) { nodes { status } }": [{"status": "cancelled"}],
