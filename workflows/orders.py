@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.database.group_commit import GroupCommit, Request
+from app.database.statements import insert_new
 from app.errors import Conflict, Forbidden, Invalid, NotFound, PriceMismatch, RequestError
 from app.fault_injection import Fault
 from app.sagas import sagas
 from durable_sagas import OrchestratedSaga
-from durable_sagas.database import insert_if_absent, table_of
+from durable_sagas.database import table_of
 from durable_sagas.definition import FORWARD
 from durable_sagas.history import history
 from durable_sagas.ids import new_id
@@ -232,16 +233,15 @@ def _find_replay(session: Session, keys: list[str], request: NewOrder) -> Placed
     saga_id = session.scalar(query.with_for_update(read=True, key_share=True))
     if saga_id is None:
         return None
-    _remember_keys(session, set(keys) - {earlier.key for earlier in found}, request, order_id)
+    # a key that a concurrent request records first stays with that request
+    insert_new(session, _key_rows(set(keys) - {earlier.key for earlier in found}, request, order_id))
     return PlacedOrder(order_id, saga_id, replayed=True)
 
 
-def _remember_keys(session: Session, keys: Iterable[str], request: NewOrder, order_id: str) -> None:
-    """Record the keys for an order; a key that a concurrent request records first stays with that request."""
-    now = runtime.current().now()
-    for key in keys:
-        values = {"key": key, "fingerprint": request.fingerprint, "order_id": order_id, "created_at": now}
-        session.execute(insert_if_absent(session, OrderRequest).values(**values).on_conflict_do_nothing())
+def _key_rows(keys: Iterable[str], request: NewOrder, order_id: str) -> list[OrderRequest]:
+    """Return the rows that record the keys of an order."""
+    now, fingerprint = runtime.current().now(), request.fingerprint
+    return [OrderRequest(key=key, fingerprint=fingerprint, order_id=order_id, created_at=now) for key in keys]
 
 
 def _place_all(session: Session, queued: Sequence[_PlaceRequest]) -> None:
@@ -346,31 +346,23 @@ def _store(session: Session, priced: Sequence[tuple[_PlaceRequest, list[OrderIte
     """Store orders and their sagas."""
     if not priced:
         return
-    stored = [(entry, _new_order(entry.payload.request, items)) for entry, items in priced]
-    requests = [row for entry, order in stored for row in _key_rows(entry.payload, order)]
-    orders.place(session, [order for _, order in stored], requests)
+    stored, key_rows = [], []
+    for entry, items in priced:
+        request = entry.payload.request
+        order = orders.new_order(
+            request.order_id or new_id(),
+            request.customer,
+            items,
+            request.payment_method or PaymentMethod.CREDIT_CARD,
+            request.shipping_address or DEFAULT_ADDRESS,
+        )
+        stored.append((entry, order))
+        key_rows += _key_rows(entry.payload.keys, request, order.id)
+    orders.place(session, [order for _, order in stored], key_rows)
     with sagas.start_together(session):
         for entry, order in stored:
             saga = entry.run(session, _start, session, entry.payload.request, order)
             entry.value = PlacedOrder(order.id, saga.id, replayed=False)
-
-
-def _new_order(request: NewOrder, items: Sequence[OrderItem]) -> Order:
-    return orders.new_order(
-        request.order_id or new_id(),
-        request.customer,
-        items,
-        request.payment_method or PaymentMethod.CREDIT_CARD,
-        request.shipping_address or DEFAULT_ADDRESS,
-    )
-
-
-def _key_rows(keyed: _KeyedOrder, order: Order) -> list[OrderRequest]:
-    """Return the rows that record an order's keys."""
-    return [
-        OrderRequest(key=key, fingerprint=keyed.request.fingerprint, order_id=order.id, created_at=order.created_at)
-        for key in keyed.keys
-    ]
 
 
 def _start(session: Session, request: NewOrder, order: Order) -> SagaInstance:

@@ -26,11 +26,11 @@ from workflows.read_side.saga_history import HistoryEntry
 
 
 class BalanceStatus(StrEnum):
-    """Whether a balance is as the saga's outcome requires."""
+    """Whether a balance is as the saga's outcome requires; from the best to the worst."""
 
+    BALANCED = "balanced"
     PENDING = "pending"
     """The saga is still active, so the balance is not final."""
-    BALANCED = "balanced"
     OUTSTANDING = "outstanding"
     """The saga is stuck, and something is still to be executed or compensated."""
     MISMATCH = "mismatch"
@@ -95,17 +95,8 @@ class Balance:
     @property
     def status(self) -> BalanceStatus:
         """The worst of the three statuses."""
-        statuses = {self.money.status, self.stock.status, self.parcel.status}
-        return next(
-            found
-            for found in (
-                BalanceStatus.MISMATCH,
-                BalanceStatus.OUTSTANDING,
-                BalanceStatus.PENDING,
-                BalanceStatus.BALANCED,
-            )
-            if found in statuses
-        )
+        statuses = (self.money.status, self.stock.status, self.parcel.status)
+        return max(statuses, key=list(BalanceStatus).index)
 
 
 def of(view: SagaView) -> Balance | None:

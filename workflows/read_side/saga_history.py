@@ -85,15 +85,9 @@ class HistoryEntry:
 
     def _failed(self, failure: dict[str, Any]) -> LoggedAttempt:
         started_at, finished_at = (datetime.fromisoformat(failure[name]) for name in ("started_at", "finished_at"))
+        number, error, retry_at = failure["attempt"], failure["error"], _moment(failure.get("retry_at"))
         return LoggedAttempt(
-            self.step,
-            self.operation,
-            StepStatus.FAILED,
-            failure["attempt"],
-            started_at,
-            finished_at,
-            failure["error"],
-            _moment(failure.get("retry_at")),
+            self.step, self.operation, StepStatus.FAILED, number, started_at, finished_at, error, retry_at
         )
 
     def _last(self) -> LoggedAttempt | None:

@@ -5,7 +5,7 @@ these index ranges, and the newest sagas of each are merged. So a page reads a f
 are among a million sagas.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVarTuple
@@ -26,7 +26,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session, defer
 from sqlalchemy.sql.expression import FromClause
 
 from app import runtime
@@ -57,20 +57,8 @@ _AT_A_STEP = text("current_step IS NOT NULL")
 INDEX_COLUMNS = (SagaInstance.status, SagaInstance.saga_type, SagaInstance.id)
 """The columns, in order, of the index that the search scans."""
 
-SHOWN_COLUMNS = (
-    SagaInstance.id,
-    SagaInstance.saga_type,
-    SagaInstance.aggregate_id,
-    SagaInstance.status,
-    SagaInstance.state,
-    SagaInstance.current_step,
-    SagaInstance.payload,
-    SagaInstance.error,
-    SagaInstance.stuck_reason,
-    SagaInstance.created_at,
-    SagaInstance.updated_at,
-)
-"""The columns that a table of sagas displays."""
+NOT_SHOWN = (SagaInstance.steps, SagaInstance.outline, SagaInstance.state_history)
+"""The large columns that a table of sagas does not display."""
 
 # the last column allows the other filter to be checked in the index, without reading the row
 Index("ix_saga_instances_customer", customer_of, *INDEX_COLUMNS, SagaInstance.current_step)
@@ -214,8 +202,7 @@ def stuck_sagas(step: str, error: str, limit: int) -> StuckSagas:
 def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas:
     """Return the sagas that an operator resumed as a group, with the newest ``limit`` stuck and active ones.
 
-    ``first`` and ``last`` are ids generated before and after the operator's actions were recorded. Only the columns
-    that a table of sagas displays are loaded.
+    ``first`` and ``last`` are ids generated before and after the operator's actions were recorded.
     """
     acts = select(OperatorAction.saga_id).where(
         OperatorAction.id.between(first, last),
@@ -224,7 +211,7 @@ def resumed_together(first: str, last: str, by: str, limit: int) -> ResumedSagas
     )
     resumed = SagaInstance.id.in_(acts)
     counted = select(SagaInstance.status, func.count()).where(resumed).group_by(SagaInstance.status)
-    newest_first = select(SagaInstance).options(load_only(*SHOWN_COLUMNS)).order_by(SagaInstance.id.desc()).limit(limit)
+    newest_first = select(SagaInstance).options(*map(defer, NOT_SHOWN)).order_by(SagaInstance.id.desc()).limit(limit)
     with runtime.current().database.reading() as session:
         numbers = {SagaStatus(status): number for status, number in session.execute(counted)}
         stuck = session.scalars(newest_first.where(resumed, SagaInstance.status == SagaStatus.STUCK)).all()
@@ -251,31 +238,29 @@ def find_by_id(identifier: str) -> Sequence[SagaInstance]:
     number.
     """
     with runtime.current().database.reading() as session:
-        ids = {*_sagas_with(session, identifier)}
-        orders = {identifier, *_orders_with(session, identifier)}
-        about = select(SagaInstance.id).where(SagaInstance.aggregate_id.in_(orders))
-        ids.update(session.scalars(about))
-        ids.update(page(session, SagaFilter(customer_id=identifier), after=None, limit=MAX_FOUND))
-        found = select(SagaInstance).where(SagaInstance.id.in_(ids)).order_by(SagaInstance.id.desc())
+        about = select(SagaInstance.id).where(SagaInstance.aggregate_id.in_(_orders_with(session, identifier)))
+        by_task = select(SagaStep.saga_id).where(SagaStep.task_id == identifier).limit(MAX_FOUND)
+        ids = {
+            *session.scalars(about),
+            *session.scalars(by_task),
+            *page(session, SagaFilter(customer_id=identifier), after=None, limit=MAX_FOUND),
+            _as_uuid(identifier),
+        }
+        found = select(SagaInstance).where(SagaInstance.id.in_(ids - {None})).order_by(SagaInstance.id.desc())
         return session.scalars(found.limit(MAX_FOUND)).all()
 
 
-def _sagas_with(session: Session, identifier: str) -> Iterable[str]:
-    by_task = select(SagaStep.saga_id).where(SagaStep.task_id == identifier)
-    yield from session.scalars(by_task.limit(MAX_FOUND))
-    if own := _as_uuid(identifier):
-        yield own
-
-
-def _orders_with(session: Session, identifier: str) -> Iterable[str]:
+def _orders_with(session: Session, identifier: str) -> Collection[str]:
     # the tables of different services are never joined
-    yield from session.scalars(select(Payment.order_id).where(Payment.transaction_id == identifier).limit(MAX_FOUND))
-    tracked = select(Shipment.order_id).where(Shipment.tracking_number == identifier)
-    yield from session.scalars(tracked.limit(MAX_FOUND))
+    queries = [
+        select(Payment.order_id).where(Payment.transaction_id == identifier),
+        select(Shipment.order_id).where(Shipment.tracking_number == identifier),
+    ]
     if key := _as_uuid(identifier):
-        yield from session.scalars(select(Payment.order_id).where(Payment.id == key))
-        yield from session.scalars(select(Shipment.order_id).where(Shipment.id == key))
-        yield from session.scalars(select(StoredEvent.aggregate_id).where(StoredEvent.id == key))
+        queries.append(select(Payment.order_id).where(Payment.id == key))
+        queries.append(select(Shipment.order_id).where(Shipment.id == key))
+        queries.append(select(StoredEvent.aggregate_id).where(StoredEvent.id == key))
+    return {identifier, *(order_id for query in queries for order_id in session.scalars(query.limit(MAX_FOUND)))}
 
 
 def _as_uuid(identifier: str) -> str | None:

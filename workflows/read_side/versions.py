@@ -1,16 +1,16 @@
 """Detect whether a saga has changed, by one cheap statement instead of loading the whole page."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import DeclarativeBase
 
 from app import runtime
 from app.errors import NotFound
+from durable_sagas.database import table_of
 from durable_sagas.definition import TERMINAL, SagaStatus
 from durable_sagas.ids import is_uuid
 from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
@@ -37,18 +37,11 @@ class Version:
         return self.status not in TERMINAL
 
 
-def _columns(table: type[DeclarativeBase]) -> Table:
-    described = table.__table__
-    assert isinstance(described, Table)
-    return described
-
-
-_saga = _columns(SagaInstance)
-_step = _columns(SagaStep)
+_saga, _step = table_of(SagaInstance), table_of(SagaStep)
 
 
 def _number_of(entries: type[DeclarativeBase], column: str, owner: ColumnElement[Any]) -> ColumnElement[int]:
-    rows = _columns(entries)
+    rows = table_of(entries)
     return select(func.count()).select_from(rows).where(rows.c[column] == owner).scalar_subquery()
 
 
@@ -56,29 +49,18 @@ def _number_of(entries: type[DeclarativeBase], column: str, owner: ColumnElement
 # timestamp are not enough: every column that can change is compared. Texts change only together with one of these
 # columns. Events, operator actions and the gateways' ledgers (which are written before the saga log) are append-only,
 # so their number is enough.
+_SAGA = ("status", "current_step", "updated_at", "state", "deadline_at", "wake_at", "redrives", "cancel_requested_at")
+_STEP = (
+    "step", "operation", "status", "attempts", "earlier_attempts", "started_at", "finished_at", "event_id", "done_by",
+)  # fmt: skip
 _QUERY = (
     select(
-        _saga.c.status,
-        _saga.c.current_step,
-        _saga.c.updated_at,
-        _saga.c.state,
-        _saga.c.deadline_at,
-        _saga.c.wake_at,
-        _saga.c.redrives,
-        _saga.c.cancel_requested_at,
+        *(_saga.c[name] for name in _SAGA),
         _number_of(StoredEvent, "aggregate_id", _saga.c.order_id),
         _number_of(PaymentProviderEntry, "order_id", _saga.c.order_id),
         _number_of(CarrierEntry, "order_id", _saga.c.order_id),
         _number_of(OperatorAction, "saga_id", _saga.c.id),
-        _step.c.step,
-        _step.c.operation,
-        _step.c.status,
-        _step.c.attempts,
-        _step.c.earlier_attempts,
-        _step.c.started_at,
-        _step.c.finished_at,
-        _step.c.event_id,
-        _step.c.done_by,
+        *(_step.c[name] for name in _STEP),
     )
     .select_from(_saga.outerjoin(_step, _step.c.saga_id == _saga.c.id))
     .where(_saga.c.id == bindparam("saga_id"))
@@ -96,14 +78,6 @@ def version(saga_id: str) -> Version:
     if not rows:
         raise NotFound(f"there is no saga {saga_id}")
     status, current_step, updated_at = SagaStatus(rows[0][0]), rows[0][1], rows[0][2]
-    final = status in TERMINAL and _quiet_since(updated_at, current.now())
-    return Version(_fingerprint(rows), status, current_step, final)
-
-
-def _quiet_since(change: datetime, now: datetime) -> bool:
-    return now - change > AFTERMATH
-
-
-def _fingerprint(rows: Sequence[tuple[Any, ...]]) -> str:
     text = repr([tuple(map(str, row)) for row in rows])
-    return blake2b(text.encode(), digest_size=12).hexdigest()
+    tag = blake2b(text.encode(), digest_size=12).hexdigest()
+    return Version(tag, status, current_step, final=status in TERMINAL and current.now() - updated_at > AFTERMATH)
