@@ -11,8 +11,7 @@ from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from cli.embedded import EmbeddedStack
-from cli.output import write_line
-from cli.table import table
+from cli.output import table, write_line
 from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
 from tasks.orders import Order
@@ -43,7 +42,7 @@ def run_demo() -> bool:
         violations = list(audit())
         current.close()
     for violation in violations:
-        write_line(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
+        write_line(f"VIOLATED  {violation}")
     passed = sum(outcomes)
     seconds = time.monotonic() - started
     click.echo(f"\n{passed} of {len(outcomes)} ended as the seeds say; {len(violations)} violations; {seconds:.1f} s")
@@ -52,18 +51,16 @@ def run_demo() -> bool:
 
 def _settings(folder: Path) -> Settings:
     configured = Settings()
-    settings = configured.but(
+    # short timeouts, so that hanging steps are compensated soon; on a slow machine the environment may set longer ones
+    timeouts = {"step_timeout_seconds", "order_timeout_seconds"} - configured.model_fields_set
+    return configured.but(
         database_url=f"sqlite:///{folder / 'demo.db'}",
         broker_url="memory://",
         fault_injection=True,
         stall_seconds=2,
         sweep_seconds=0.2,
+        **dict.fromkeys(timeouts, 3),
     )
-    # short timeouts, so that hanging steps are compensated soon; on a slow machine the environment may set longer ones
-    short = {
-        name: 3 for name in ("step_timeout_seconds", "order_timeout_seconds") if name not in configured.model_fields_set
-    }
-    return settings.but(**short)
 
 
 def _await_end(saga_ids: list[str]) -> None:

@@ -6,21 +6,50 @@ has to be sent again.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from celery.utils.timer2 import Timer
 from celery.worker import WorkController
 
 from app.celery import app, configuration
 from app.runtime import Runtime
 from app.sagas import sagas
-from cli.timer import PromptTimer
 from workflows import QUEUES
 
 logger = logging.getLogger(__name__)
 
 THREADS = 16
+
+
+class PromptTimer(Timer):
+    """Celery's timer with an interruptible wait instead of a sleep, which may last for a second.
+
+    So an earlier retry that is added meanwhile runs in time, and the exit of the process is not delayed.
+    """
+
+    not_empty: threading.Condition
+    schedule: Any
+    scheduler: Iterator[tuple[float | None, Any]]
+    _stopping = False
+
+    def _next_entry(self) -> None:
+        """Run the next entry if it is due; else wait until it is, another one is added, or the timer is stopped."""
+        with self.not_empty:
+            delay, entry = next(self.scheduler)
+            if entry is None:
+                if not self._stopping:
+                    self.not_empty.wait(delay)
+                return
+        self.schedule.apply_entry(entry)
+
+    def stop(self) -> None:
+        """Stop the thread; return when it has ended."""
+        with self.not_empty:
+            self._stopping = True
+            self.not_empty.notify()
+        super().stop()
 
 
 class EmbeddedStack:

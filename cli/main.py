@@ -1,6 +1,7 @@
 """The commands of ``python -m app``."""
 
 import sys
+from typing import NoReturn
 
 import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
@@ -8,7 +9,6 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from app import migrations
 from app.errors import DatabaseUnavailable, MigrationFailed
 from app.observability.logging import configure_logging
-from app.runtime import Runtime
 from cli.environment import USAGE_ERROR, load_runtime
 from cli.migrate import migrate
 from cli.output import write_line
@@ -30,8 +30,12 @@ def commands() -> None:
 def run() -> None:
     """Migrate, seed, and serve web, worker and scheduler in this process until Ctrl-C."""
     from cli.serve import serve
+    from workflows.seed_data import seed
 
-    serve(_prepared())
+    runtime = load_runtime(log_to=sys.stdout)
+    migrations.migrate(runtime.settings.database_url)
+    seed()
+    serve(runtime)
 
 
 @commands.command()
@@ -53,7 +57,7 @@ def audit() -> None:
     found: set[str] = set()
     for violation in find_violations():
         found.add(violation.check)
-        write_line(f"VIOLATED  {violation.check}: {violation.subject}: {violation.detail}")
+        write_line(f"VIOLATED  {violation}")
     for check in CHECKS:
         if check not in found:
             click.echo(f"holds     {check}")
@@ -95,20 +99,13 @@ def main() -> None:
         click.echo("An argument is not UTF-8.", err=True)
         sys.exit(2)
     except DatabaseUnavailable as error:
-        write_line(f"The database does not answer: {error}", err=True)
-        sys.exit(1)
+        _fail(f"The database does not answer: {error}")
     except MigrationFailed as error:
-        write_line(f"The schema was not changed: {error}.", err=True)
-        sys.exit(1)
+        _fail(f"The schema was not changed: {error}.")
     except (OperationalError, ProgrammingError) as error:  # a missing table, on SQLite and on PostgreSQL
-        write_line(f"The database has another schema, bring it up with `migrate`: {error.orig}", err=True)
-        sys.exit(1)
+        _fail(f"The database has another schema, bring it up with `migrate`: {error.orig}")
 
 
-def _prepared() -> Runtime:
-    from workflows.seed_data import seed
-
-    runtime = load_runtime(log_to=sys.stdout)
-    migrations.migrate(runtime.settings.database_url)
-    seed()
-    return runtime
+def _fail(message: str) -> NoReturn:
+    write_line(message, err=True)
+    sys.exit(1)

@@ -15,8 +15,7 @@ from app.observability import tracing
 from app.observability.metrics import registry
 from app.sagas import sagas
 from cli.environment import load_runtime
-from cli.output import write_line
-from cli.table import table
+from cli.output import table, write_line
 from durable_sagas.definition import ACTIVE, CancelDecision, SagaStatus
 from durable_sagas.ids import is_uuid
 from durable_sagas.manual_completion import ManualCompletion
@@ -183,9 +182,6 @@ def _refusals() -> Iterator[None]:
     """Print the error and exit: with 2 on NotFound, with 1 on a Conflict with the present state."""
     try:
         yield
-    except NotFound as error:
+    except (NotFound, Conflict) as error:
         write_line(error.detail, err=True)
-        sys.exit(2)
-    except Conflict as error:
-        write_line(error.detail, err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, NotFound) else 1)

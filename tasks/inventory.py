@@ -1,5 +1,6 @@
 """The inventory service: catalogue, stock and reservations."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -105,9 +106,9 @@ class StockOrder(BaseModel):
     @property
     def quantities(self) -> dict[str, int]:
         """The ordered quantity of each book, which several items may share."""
-        quantities: dict[str, int] = {}
+        quantities = Counter[str]()
         for item in self.items:
-            quantities[item.book_id] = quantities.get(item.book_id, 0) + item.quantity
+            quantities[item.book_id] += item.quantity
         return quantities
 
 
@@ -146,10 +147,9 @@ def release(session: Session, order: StockOrder) -> Event:
     return _stock_moved(StockReleased, order, released)
 
 
-@sagas.command("inventory.release_stock", on_manual_completion=release, lock_shared_rows=lock_stock)
-def release_stock(session: Session, order: StockOrder) -> Event:
-    """Release the order's reserved stock."""
-    return release(session, order)
+release_stock = sagas.command("inventory.release_stock", on_manual_completion=release, lock_shared_rows=lock_stock)(
+    release
+)
 
 
 # past the point of no return: retried until it succeeds or is stuck
@@ -196,25 +196,17 @@ def _lock_books(session: Session, book_ids: Collection[str]) -> dict[str, int]:
 
 def _add_to_stock(session: Session, quantities: Mapping[str, int], **signs: int) -> None:
     """Add each book's quantity to the named columns, with their signs. Several books must be locked before."""
-    add_to_columns(
-        session,
-        Book,
-        [
-            {"book_id": book_id, **{column: sign * quantity for column, sign in signs.items()}}
-            for book_id, quantity in quantities.items()
-        ],
-    )
+    rows = [
+        {"book_id": book_id, **{column: sign * quantity for column, sign in signs.items()}}
+        for book_id, quantity in quantities.items()
+    ]
+    add_to_columns(session, Book, rows)
 
 
 def _close_reservations(session: Session, order: StockOrder, status: ReservationStatus) -> dict[str, int]:
     """Set the final status of the order's open reservations; return the quantity of each book."""
-    closed = update_where(
-        session,
-        StockReservation,
-        {"order_id": order.order_id, "status": ReservationStatus.RESERVED},
-        {"status": status},
-        returning=("book_id", "quantity"),
-    )
+    open_ones = {"order_id": order.order_id, "status": ReservationStatus.RESERVED}
+    closed = update_where(session, StockReservation, open_ones, {"status": status}, returning=("book_id", "quantity"))
     quantities = {reservation.book_id: reservation.quantity for reservation in closed}
     if len(quantities) > 1:
         _lock_books(session, quantities.keys())

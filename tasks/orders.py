@@ -114,17 +114,14 @@ def create_order(session: Session, ref: OrderRef) -> Event:
 
 
 def cancel(session: Session, ref: OrderRef, reason: str | None = None) -> Event:
-    """Record the order's cancellation."""
+    """Record the order's cancellation, after the other services have compensated theirs."""
     customer_id = _close(session, ref.order_id, OrderStatus.CANCELLED)
     payload = {"order_id": ref.order_id, "customer_id": customer_id, "reason": reason or "cancelled"}
     return Event(OrderCancelled, payload)
 
 
 # the order is stored before its saga starts, so it must be cancelled even if create_order never ran
-@sagas.command("orders.cancel_order", unconditional=True, on_manual_completion=cancel)
-def cancel_order(session: Session, ref: OrderRef, reason: str | None) -> Event:
-    """Cancel the order, after the other services have compensated theirs."""
-    return cancel(session, ref, reason)
+cancel_order = sagas.command("orders.cancel_order", unconditional=True, on_manual_completion=cancel)(cancel)
 
 
 # past the point of no return: retried until it succeeds or is stuck
@@ -136,11 +133,7 @@ def complete_order(session: Session, ref: OrderRef) -> Event:
 
 
 def new_order(
-    order_id: str,
-    customer_id: str,
-    items: Sequence[OrderItem],
-    payment_method: str,
-    shipping_address: str,
+    order_id: str, customer_id: str, items: Sequence[OrderItem], payment_method: str, shipping_address: str
 ) -> Order:
     """Return a new pending order, to be stored by ``place``; the total is computed from the items' prices."""
     now = runtime.current().now()
@@ -206,17 +199,12 @@ def _lock_order(session: Session, order_id: str) -> Order | None:
 
 def _close(session: Session, order_id: str, status: OrderStatus) -> str:
     """Set a pending order's final status; return its customer's id. Raises StepRejected if it is not pending."""
-    closed = update_where(
-        session,
-        Order,
-        {"id": order_id, "status": OrderStatus.PENDING},
-        {"status": status, "updated_at": runtime.current().now()},
-        returning=("customer_id",),
-    )
+    pending = {"id": order_id, "status": OrderStatus.PENDING}
+    values = {"status": status, "updated_at": runtime.current().now()}
+    closed = update_where(session, Order, pending, values, returning=("customer_id",))
     if not closed:
         raise _not_pending(order_id, _lock_order(session, order_id))
-    customer_id: str = closed[0].customer_id
-    return customer_id
+    return str(closed[0].customer_id)
 
 
 def _not_pending(order_id: str, order: Order | None) -> StepRejected:

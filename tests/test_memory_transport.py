@@ -11,8 +11,7 @@ from kombu import Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
 from app.runtime import Runtime
-from cli.embedded import EmbeddedStack
-from cli.timer import PromptTimer
+from cli.embedded import EmbeddedStack, PromptTimer
 from durable_sagas.messaging.transports import memory
 from durable_sagas.messaging.transports.memory import NOTIFIER, Channel
 from tests.testkit.servers import connection_to

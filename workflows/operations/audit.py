@@ -28,6 +28,9 @@ class Violation:
     subject: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.check}: {self.subject}: {self.detail}"
+
 
 # Orders are checked once their saga has ended: until then they may be between two states. A manual completion is
 # trusted for the gateways, whose ledgers need not show it, but not for our own tables.
@@ -169,11 +172,10 @@ def audit() -> Iterator[Violation]:
     overdue = current.now() - timedelta(seconds=GRACE_SECONDS)
     with current.database.snapshot() as session:
         for check, statement in _STATEMENTS.items():
-            parameters = {"overdue": overdue} if ":overdue" in statement else {}
             query = text(statement)
-            if parameters:
-                query = query.bindparams(bindparam("overdue", type_=UtcDateTime()))
-            for subject, detail in session.execute(query, parameters, execution_options={"yield_per": 1000}):
+            if ":overdue" in statement:
+                query = query.bindparams(bindparam("overdue", overdue, UtcDateTime()))
+            for subject, detail in session.execute(query, execution_options={"yield_per": 1000}):
                 yield Violation(check, str(subject), detail)
         yield from _folded(session)
 
