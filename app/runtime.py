@@ -9,7 +9,6 @@ from functools import cached_property
 from app.database import Database
 from app.redis.change_feed import ChangePublisher
 from app.settings import Settings
-from durable_sagas import Options
 
 
 @dataclass
@@ -31,17 +30,6 @@ class Runtime:
     @now.setter
     def now(self, clock: Callable[[], datetime]) -> None:
         self.database.now = clock
-
-    @cached_property
-    def saga_options(self) -> Options:
-        """The engine's options."""
-        settings = self.settings
-        return Options(
-            step_timeout_seconds=settings.step_timeout_seconds,
-            saga_timeout_seconds=settings.order_timeout_seconds,
-            stall_seconds=settings.stall_seconds,
-            sweep_seconds=settings.sweep_seconds,
-        )
 
     @cached_property
     def database(self) -> Database:

@@ -3,15 +3,21 @@
 from app import fault_injection, runtime
 from app.celery import app
 from app.observability import tracing
-from durable_sagas import Sagas, SagaSignal
+from durable_sagas import Options, Sagas, SagaSignal
 from durable_sagas.messaging.publisher import service_of
 
-sagas = Sagas(
-    app,
-    lambda: runtime.current().database,
-    options=lambda: runtime.current().saga_options,
-    tracer=tracing,
-)
+
+def _options() -> Options:
+    settings = runtime.current().settings
+    return Options(
+        step_timeout_seconds=settings.step_timeout_seconds,
+        saga_timeout_seconds=settings.order_timeout_seconds,
+        stall_seconds=settings.stall_seconds,
+        sweep_seconds=settings.sweep_seconds,
+    )
+
+
+sagas = Sagas(app, lambda: runtime.current().database, options=_options, tracer=tracing)
 runtime.on_change(sagas.reset_binding)
 sagas.intercept(fault_injection.intercept)
 sagas.signals.connect(tracing.record_signal)

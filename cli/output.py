@@ -9,19 +9,15 @@ from workflows.read_side.saga_history import LoggedAttempt
 
 
 def write_line(text: str, *, err: bool = False) -> None:
-    """Write one line; control characters in it, line ends included, are written as escapes."""
-    click.echo(printable(text), err=err)
-
-
-def printable(text: str) -> str:
-    """Return a text with controls, direction marks and surrogates escaped: a terminal executes or hides them."""
+    """Write one line with its controls, line ends, direction marks and surrogates escaped."""
     # str.isprintable() is False for the ideographic space of Japanese texts
-    return "".join(
+    shown = (
         character
         if character.isprintable() or unicodedata.category(character) == "Zs"
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+    click.echo("".join(shown), err=err)
 
 
 def table(attempts: Iterable[LoggedAttempt]) -> Iterator[str]:

@@ -133,6 +133,11 @@ def attempts(entries: Iterable[HistoryEntry]) -> list[LoggedAttempt]:
     return sorted(tries, key=lambda attempt: (attempt.started_at, attempt.operation, attempt.number))
 
 
+_SHOWN_AS_LOGGED = (
+    "finished_at", "attempts", "failures", "task_id", "delivery_id", "event_id", "result", "error", "done_by", "note",
+)  # fmt: skip
+
+
 def _logged(row: SagaStep) -> HistoryEntry:
     # the row has the start of its last attempt; its first failure, if any, began earlier
     first = datetime.fromisoformat(row.failures[0]["started_at"]) if row.failures else row.started_at
@@ -142,16 +147,7 @@ def _logged(row: SagaStep) -> HistoryEntry:
         status=StepStatus(row.status),
         started_at=min(first, row.started_at),
         last_started_at=row.started_at,
-        finished_at=row.finished_at,
-        attempts=row.attempts,
-        failures=row.failures,
-        task_id=row.task_id,
-        delivery_id=row.delivery_id,
-        event_id=row.event_id,
-        result=row.result,
-        error=row.error,
-        done_by=row.done_by,
-        note=row.note,
+        **{name: getattr(row, name) for name in _SHOWN_AS_LOGGED},
     )
 
 

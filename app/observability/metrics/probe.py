@@ -27,7 +27,7 @@ class Probe(Generic[Value]):
     def get(self) -> Value | None:
         """Return the last value if it is fresh, else a new one; None if reading fails or takes too long."""
         with self._lock:
-            if self._fresh():
+            if self._read_at is not None and time.monotonic() - self._read_at < self._max_age:
                 return self._value
             if self._running is None:
                 self._running = threading.Event()
@@ -38,9 +38,6 @@ class Probe(Generic[Value]):
             return None
         with self._lock:
             return self._value
-
-    def _fresh(self) -> bool:
-        return self._read_at is not None and time.monotonic() - self._read_at < self._max_age
 
     def _refresh(self, done: threading.Event) -> None:
         value = None
