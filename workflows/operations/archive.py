@@ -54,11 +54,6 @@ class Archive:
     def _take(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArchiveError(f"{self.path} is being written by another prune") from error
-        except OSError as error:
-            raise ArchiveError(f"{self.path} cannot be locked: {error.strerror}") from error
-        try:
             size = os.fstat(self._file).st_size
             whole = self._whole_lines(size)
             if size and not self._is_ours(whole):
@@ -67,6 +62,8 @@ class Archive:
                 os.ftruncate(self._file, whole)
             os.fsync(self._file)
             self._sync_folder()
+        except BlockingIOError as error:
+            raise ArchiveError(f"{self.path} is being written by another prune") from error
         except OSError as error:
             raise ArchiveError(f"{self.path} cannot be an archive: {error.strerror}") from error
 
@@ -83,10 +80,9 @@ class Archive:
 
     def _is_ours(self, whole: int) -> bool:
         """Return whether the file begins with a record, or with the incomplete one that a crash left."""
-        begins = b'{"saga_id": "'
         if not whole:
-            found = os.pread(self._file, len(begins), 0)
-            return begins.startswith(found)
+            begins = b'{"saga_id": "'
+            return begins.startswith(os.pread(self._file, len(begins), 0))
         with os.fdopen(os.dup(self._file), "rb") as file:
             file.seek(0)
             try:

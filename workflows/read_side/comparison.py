@@ -100,11 +100,13 @@ def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[
     """Return the cost of one order, from its log and its events."""
     retries = sum(max(0, entry.attempts - 1) for entry in log)
     delivered = sum(len(sagas.subscribers(event, scope)) for event in events for scope in (saga_type, None))
+    actions = [entry for entry in log if entry.operation is Operation.ACTION]
     if is_choreographed(saga_type):
         sent, stored = retries, 0  # stored by the transaction of the saga's first action, which is in the log
     else:
-        sent, stored = sum(entry.attempts for entry in log) + _callbacks(log), 1
-    done = {entry.step for entry in log if (entry.operation, entry.status) == (Operation.ACTION, StepStatus.COMPLETED)}
+        callbacks = any(entry.status is StepStatus.FAILED for entry in actions)
+        sent, stored = sum(entry.attempts for entry in log) + callbacks, 1
+    done = {entry.step for entry in actions if entry.status is StepStatus.COMPLETED}
     return Cost(
         messages=delivered + sent,
         transactions=stored + sum(entry.status in COMMITTED for entry in log),
@@ -117,25 +119,17 @@ def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[
     )
 
 
-def _callbacks(log: Iterable[Logged]) -> int:
-    return int(any((entry.operation, entry.status) == (Operation.ACTION, StepStatus.FAILED) for entry in log))
-
-
 def _pairs(session: Session, ended: SagaStatus) -> list[Pairs]:
     latest = {saga_type: _latest(session, saga_type, ended) for saga_type in SAGA_TYPES}
     sagas = [saga for found in latest.values() for saga in found]
     logs = _logs(session, [saga.id for saga in sagas])
     events = _events(session, [saga.aggregate_id for saga in sagas])
     excluded = _influenced_by_people(session, sagas, events)
-    choreographed = [saga for saga in latest[ORDER_CHOREOGRAPHY.name] if saga.id not in excluded]
+    comparable = {name: [saga for saga in found if saga.id not in excluded] for name, found in latest.items()}
+    choreographed = comparable.pop(ORDER_CHOREOGRAPHY.name)
     compared: list[Pairs] = []
-    for saga_type, found in latest.items():
-        pairs = (
-            []
-            if is_choreographed(saga_type)
-            else _matched([saga for saga in found if saga.id not in excluded], choreographed)
-        )
-        if pairs:
+    for saga_type, found in comparable.items():
+        if pairs := _matched(found, choreographed):
             costs = [[_cost(saga, logs[saga.id], events[saga.aggregate_id]) for saga in pair] for pair in pairs]
             first, second = zip(*costs, strict=True)
             compared.append({saga_type: _summary(first), ORDER_CHOREOGRAPHY.name: _summary(second)})
@@ -190,10 +184,9 @@ def _latest(session: Session, saga_type: str, ended: SagaStatus) -> Sequence[Row
 
 def _logs(session: Session, saga_ids: Sequence[str]) -> Mapping[str, list[Logged]]:
     columns = (SagaStep.saga_id, SagaStep.step, SagaStep.operation, SagaStep.status, SagaStep.attempts)
+    query = select(*columns).where(SagaStep.saga_id.in_(saga_ids))
     logs: dict[str, list[Logged]] = defaultdict(list)
-    for saga_id, step, operation, status, attempts in session.execute(
-        select(*columns).where(SagaStep.saga_id.in_(saga_ids))
-    ):
+    for saga_id, step, operation, status, attempts in session.execute(query):
         logs[saga_id].append(Logged(step, Operation(operation), StepStatus(status), attempts))
     return logs
 

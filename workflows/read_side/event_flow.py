@@ -93,12 +93,8 @@ def pending_operations(view: SagaView, published: Sequence[PublishedEvent]) -> l
     """Return the operations of an active saga that are due but not in the log yet."""
     if view.saga.status not in ACTIVE:
         return []
-    pending = [
-        delivery.logged
-        for event in published
-        for delivery in event.deliveries
-        if delivery.outcome is Outcome.PENDING and delivery.logged
-    ]
+    deliveries = [delivery for event in published for delivery in event.deliveries]
+    pending = [one.logged for one in deliveries if one.outcome is Outcome.PENDING and one.logged]
     return list({logged.key: logged for logged in pending}.values())
 
 
@@ -128,9 +124,8 @@ class _DeliveryFinder:
         if entry:
             # later events may already have been recorded when the reaction was evaluated
             target = target or _command_of(choreography.decision(task_name, self.history))
-            return EventDelivery(
-                task_name, entry.task_id or task_id, Outcome.ACTED, target[2] if target else entry.step, entry
-            )
+            command = target[2] if target else entry.step
+            return EventDelivery(task_name, entry.task_id or task_id, Outcome.ACTED, command, entry)
         if target is None:
             return EventDelivery(task_name, task_id, Outcome.NOTHING)
         step, operation, command = target
