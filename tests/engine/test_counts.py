@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.errors import StepRejected
 from app.sagas import sagas
 from bench.statements import Counted
-from durable_sagas.definition import Step
+from durable_sagas.definition import Command, Step
 from durable_sagas.history import History
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
@@ -110,19 +110,18 @@ Opened, Acted, Undone, Called, Voided, Lapsed, Recalled = map(
 )
 
 
-@sagas.command("orders.open_plainly")
-def open_plainly(_session: Session, _note: Note) -> Event:
-    return Event(Opened)
+def publishing(name: str, event: EventType) -> Command:
+    """Declare a command that only publishes an event."""
+
+    @sagas.command(name)
+    def publish(_session: Session, _note: Note) -> Event:
+        return Event(event)
+
+    return publish
 
 
-@sagas.command("orders.act")
-def act(_session: Session, _note: Note) -> Event:
-    return Event(Acted)
-
-
-@sagas.command("orders.undo")
-def undo(_session: Session, _note: Note) -> Event:
-    return Event(Undone)
+open_plainly, act = publishing("orders.open_plainly", Opened), publishing("orders.act", Acted)
+undo = publishing("orders.undo", Undone)
 
 
 @sagas.command("orders.check")

@@ -211,15 +211,19 @@ def on_the_way(wire: Wire, *, to: str, **payload: Any) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("fail", "error"),
-    [({"book_car": 99}, "book_car is down"), ({}, "IntegrityError")],
-    ids=["unavailable", "unforeseen"],
+    ("payload", "status", "error", "follows"),
+    [
+        ({"fail": {"book_car": 99}}, "retrying", "book_car is down", CAR),
+        ({}, "retrying", "IntegrityError", CAR),
+        ({"refuse": ["book_car"]}, "failed", "no book_car", ERROR_CALLBACK),
+    ],
+    ids=["unavailable", "unforeseen", "rejected after it has written"],
 )
-def test_nothing_of_a_batch_with_an_error_in_it_is_committed_and_only_one_has_failed(
-    wire: Wire, fail: dict[str, int], error: str
+def test_an_error_rolls_back_its_batch_and_each_is_executed_alone(
+    wire: Wire, payload: dict[str, Any], status: str, error: str, follows: str
 ) -> None:
-    first, faulty, last = on_the_way(wire, to=CAR, fail=fail)
-    if not fail:  # the car is booked already, so that booking it again breaks a constraint
+    first, faulty, last = on_the_way(wire, to=CAR, **payload)
+    if not payload:  # the car is booked already, so that booking it again breaks a constraint
         with runtime.current().database.transaction() as session:
             session.add(Booking(trip=stored.saga(faulty).aggregate_id, what="car"))
     messages = wire.take(CAR)
@@ -227,18 +231,18 @@ def test_nothing_of_a_batch_with_an_error_in_it_is_committed_and_only_one_has_fa
     with batched(messages):
         assert [logged(saga_id, "book_car") for saga_id in (first, faulty, last)] == [None] * 3
         assert trip.booked(first) == trip.booked(last) == {"hotel"}
+        assert not sagas.engine.batches.is_batchable(CAR)
         for message in messages:
             run(message)
 
     assert logged(first, "book_car") == logged(last, "book_car") == ("completed", 1, [])
-    status, attempts, failures = logged(faulty, "book_car") or ("", 0, [])
-    assert (status, attempts) == ("retrying", 1)
-    assert [error in failure for failure in failures] == [True]
-    assert sorted(wire.names()) == [CAR, FLIGHT, FLIGHT]
+    row = stored.step(faulty, "book_car")
+    assert (row.status, row.attempts) == (status, 1)
+    assert [error in failure["error"] for failure in row.failures] == [True]
+    assert sorted(wire.names()) == sorted([follows, FLIGHT, FLIGHT])
 
     wire.deliver_all()
-    assert statuses(first, last) == ["completed"] * 2
-    assert stored.saga(faulty).status == "compensated"
+    assert statuses(first, faulty, last) == ["completed", "compensated", "completed"]
 
 
 def test_a_rejection_that_has_written_nothing_is_committed_with_the_others(wire: Wire) -> None:
@@ -263,23 +267,6 @@ def test_a_rejection_that_has_written_nothing_is_committed_with_the_others(wire:
     assert stored.saga(refused).status == "compensated"
     assert stored.saga(refused).error == "board_ship: no room"
     assert trip.booked(refused) == set()
-
-
-def test_a_rejection_that_has_written_has_each_executed_alone(wire: Wire) -> None:
-    first, refused, last = on_the_way(wire, to=CAR, refuse=["book_car"])
-    messages = wire.take(CAR)
-
-    with batched(messages):
-        assert [logged(saga_id, "book_car") for saga_id in (first, refused, last)] == [None] * 3
-        assert not sagas.engine.batches.is_batchable(CAR)
-        _, failure, _ = [run(message) for message in messages]
-
-    assert isinstance(failure, StepFailed)
-    assert logged(refused, "book_car") == ("failed", 1, ["no book_car"])
-    assert trip.booked(refused) == {"hotel"}
-    assert sorted(wire.names()) == [ERROR_CALLBACK, FLIGHT, FLIGHT]
-    wire.deliver_all()
-    assert statuses(first, refused, last) == ["completed", "compensated", "completed"]
 
 
 def test_a_rejection_past_the_pivot_makes_the_saga_stuck(wire: Wire) -> None:

@@ -5,14 +5,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from app.settings import ROOT
+from tests.testkit.processes import running, wait_for
 from tests.testkit.servers import fresh_postgresql_database, open_broker
 
 
@@ -22,18 +21,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "durable_sagas", folder / "durable_sagas", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(folder / "dist"),
-        str(folder),
-    ]
-    subprocess.run(pip, check=True, timeout=200)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "."]
+    subprocess.run(pip, cwd=folder, check=True, timeout=200)
     [built] = (folder / "dist").glob("*.whl")
     return built
 
@@ -78,30 +67,11 @@ assert not [name for name in sys.modules if name.startswith(("prometheus_client"
 
 def test_mypy_strict_accepts_a_project_that_uses_it(installed: dict[str, str], tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "two_steps.py", tmp_path)
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "two_steps.py"],
-        env={**installed, "MYPYPATH": installed["PYTHONPATH"]},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "two_steps.py"]
+    environment = {**installed, "MYPYPATH": installed["PYTHONPATH"]}
+    checked = subprocess.run(mypy, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
 
     assert checked.returncode == 0, checked.stdout
-
-
-@contextmanager
-def worker(environment: dict[str, str], folder: Path, *options: str) -> Iterator[None]:
-    """Run a worker of the script's app."""
-    command = [sys.executable, "-m", "celery", "-A", "two_steps", "worker", "--loglevel", "INFO", *options]
-    with (folder / "worker.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads", "prefork"])
@@ -113,15 +83,10 @@ def test_a_project_of_its_own_runs_a_saga_and_foreign_tasks_on_the_same_worker(
     with open_broker("rabbitmq") as broker, fresh_postgresql_database() as database:
         environment = {**installed, "BROKER": broker, "DATABASE": database, "RESULTS": str(tmp_path / "results")}
         environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
-        with worker(environment, tmp_path, "--pool", pool, "-c", "1"):
-            done = subprocess.run(
-                [sys.executable, "two_steps.py"],
-                env=environment,
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
+        worker = [sys.executable, "-m", "celery", "-A", "two_steps", "worker", "--loglevel", "INFO", "--pool", pool]
+        with running([*worker, "-c", "1"], environment, tmp_path / "worker.log", lambda: True, tmp_path):
+            script = [sys.executable, "two_steps.py"]
+            done = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
             assert (done.stdout, done.returncode) == ("(1+5j)\n", 0), done.stderr
             statuses = wait_for_ends(database)
 
@@ -132,13 +97,15 @@ def wait_for_ends(database: str) -> dict[str, str]:
     """Wait until every saga has ended; return their statuses and that a flight is booked for the completed one only."""
     engine = create_engine(database)
     found: dict[str, str] = {}
-    for _ in range(300):
+
+    def all_have_ended() -> bool:
         with engine.connect() as connection:
-            found = dict(connection.execute(text("SELECT order_id, status FROM saga_instances")).all())
-            flights = set(connection.scalars(text("SELECT trip_id FROM flights")))
-            if set(found.values()) <= {"completed", "compensated", "stuck"}:
-                break
-            connection.execute(text("SELECT pg_sleep(0.1)"))
+            found.update(connection.execute(text("SELECT order_id, status FROM saga_instances")).all())
+        return set(found.values()) <= {"completed", "compensated", "stuck"}
+
+    wait_for("the sagas to end", all_have_ended)
+    with engine.connect() as connection:
+        flights = set(connection.scalars(text("SELECT trip_id FROM flights")))
     engine.dispose()
     assert flights == {name for name, status in found.items() if status == "completed"}
     return found

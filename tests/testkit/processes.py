@@ -74,10 +74,10 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], environment: dict[str, str], log: Path, ready: Callable[[], bool]
+    command: Sequence[str], environment: dict[str, str], log: Path, ready: Callable[[], bool], cwd: Path = ROOT
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command once it is ready until the block ends, where it is killed with all its children."""
-    process = spawn(list(command), environment, log)
+    process = spawn(list(command), environment, log, cwd)
     try:
         wait_for(f"{command}, see {log}", lambda: process.poll() is not None or ready())
         assert process.poll() is None, end_of(log)
@@ -143,12 +143,12 @@ def process_environment(settings: Settings) -> dict[str, str]:
 @contextlib.contextmanager
 def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> Iterator[None]:
     """Run each command as a process of its own, its output in the folder (shown if a test fails); ends them all."""
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         for name, command in commands.items():
-            with (folder / f"{name}.log").open("wb") as log:
-                environment = process_environment(settings)
-                processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+            log = folder / f"{name}.log"
+            log.write_bytes(b"")  # what an earlier process of this name wrote says nothing of this one
+            processes.append(spawn(command, process_environment(settings), log))
         yield
     except BaseException:
         for name in commands:
@@ -158,11 +158,9 @@ def roles(commands: dict[str, list[str]], settings: Settings, folder: Path) -> I
         for process in processes:
             process.terminate()
         for process in processes:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(ENDS_WITHIN_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            kill_group(process)
 
 
 def free_port(*addresses: str) -> int:
