@@ -9,7 +9,7 @@ from app.sagas import sagas
 from durable_sagas.definition import Operation
 from tests.testkit.client import PASSWORD, Browser
 from tests.testkit.shop import UNKNOWN_ID
-from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, acts, change_saga, get, hidden, place, status, stock
+from tests.testkit.web import SEED_ORDER, STUCK, PlaceUnsent, acts, get, hidden, place, status, stock
 from web.saga_view.manual_completion import consequences
 from workflows.orders import SAGAS
 
@@ -151,20 +151,3 @@ def test_what_comes_too_late_is_said_on_its_page_and_not_kept(operator: Browser,
     assert (page.status_code, page.mimetype) == (409, "text/html")
     assert "Rejected, nothing was done:" in page.text
     assert acts(operator, saga_id) == []
-
-
-def test_a_saga_of_another_version_of_the_code_is_resumed_and_skipped_by_that(operator: Browser) -> None:
-    saga_id = place(operator, STUCK)
-    change_saga(saga_id, saga_type="newer")
-    path = f"/sagas/{saga_id}"
-
-    assert "only a process of the version that knows it can record" in operator.get(f"{path}/skip").text
-    page = operator.post(f"{path}/skip", data={"note": "x", "step": "process_payment"})
-    assert page.status_code == 409
-    assert "ask one of the version that does" in page.text
-    assert status(operator, saga_id) == "stuck"
-    assert "This process does not know all steps of this saga" in operator.get(f"{path}/resume").text
-    assert operator.post(f"{path}/resume").status_code == 303
-
-    assert status(operator, saga_id) == "compensating"
-    assert acts(operator, saga_id) == [("resume", "Ann", None)]

@@ -152,16 +152,6 @@ def test_what_is_said_to_fail_and_then_work_works(client: FlaskClient) -> None:
         assert newest_saga(client)["status"] == "completed", service
 
 
-def test_nothing_can_be_broken_where_faults_are_switched_off(strict_client: FlaskClient) -> None:
-    assert "Break something" not in strict_client.get("/").text
-
-    page = send(strict_client, **{"break.payments": "decline"})
-
-    assert page.status_code == 403
-    assert "faults cannot be simulated here" in page.text
-    assert orders(strict_client) == []
-
-
 # ---- both ways, and twice
 
 

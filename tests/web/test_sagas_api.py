@@ -66,16 +66,6 @@ def test_a_saga_and_its_history_are_shown_in_seed_003s_form(client: FlaskClient,
     assert paid["result"]["amount"] == 200
 
 
-def test_a_history_tells_how_often_a_step_was_tried_again(client: FlaskClient) -> None:
-    told = history(client, path_of(client, {**SEED_ORDER, "simulate": {"inventory": "fail:2"}}))
-    reserved = next(step for step in told if step["step_name"] == "reserve_stock")
-
-    assert (reserved["status"], reserved["attempts"], reserved["retry_attempt"]) == ("completed", 3, 2)
-    assert [failure["attempt"] for failure in reserved["failures"]] == [1, 2]
-    assert reserved["started_at"] == reserved["failures"][0]["started_at"]
-    assert [step["step_name"] for step in told] == FORWARD_STEPS
-
-
 def test_a_finished_saga_is_refused_and_so_is_one_that_no_deployed_code_knows(
     client: FlaskClient, order: dict[str, Any]
 ) -> None:
@@ -105,21 +95,6 @@ def test_a_compensation_done_by_hand_is_told_in_the_history(client: FlaskClient)
     said = (refund["step_name"], refund["done_by"], refund["note"])
     assert said == ("process_payment", "Ann", "paid back by bank transfer")
     assert (refund["attempts"], len(refund["failures"])) == (7, 7)
-
-
-def test_a_stuck_saga_keeps_the_failed_compensations_error_and_attempts(client: FlaskClient) -> None:
-    path = path_of(client, STUCK)
-
-    saga = get(client, path)
-    [refund] = [
-        step for step in history(client, path) if (step["operation"], step["status"]) == ("compensation", "failed")
-    ]
-
-    assert (saga["status"], saga["state"], saga["current_step"]) == ("stuck", "COMPENSATION_STARTED", "process_payment")
-    assert saga["error"] == "payments.refund_payment: unavailable, as simulated (7 of 7)"
-    assert refund["attempts"] == 7
-    errors = [failure["error"] for failure in refund["failures"]]
-    assert errors == [f"unavailable, as simulated ({attempt} of 7)" for attempt in range(1, 8)]
 
 
 def test_all_that_are_stuck_on_a_step_are_found_and_resumed(client: FlaskClient) -> None:

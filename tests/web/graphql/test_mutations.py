@@ -148,12 +148,6 @@ def test_a_category_or_product_that_cannot_be_is_refused_by_its_field(client: Fl
         assert (said["status"], said["field"]) == (status, field)
 
 
-def test_faults_are_refused_where_they_are_switched_off(strict_client: FlaskClient) -> None:
-    said = refused(strict_client, simulate={"payments": "decline"})["extensions"]
-
-    assert (said["type"], said["field"]) == ("/problems/forbidden", "simulate")
-
-
 def test_the_catalogue_is_changed_only_by_operators(here: Runtime, settings: Settings) -> None:
     here.close()
     client = create_app(settings.but(operator_token="the operators' own long token")).test_client()
