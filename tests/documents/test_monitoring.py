@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from app.settings import ROOT
-from tests.documents.dashboard import DASHBOARD, GRAFANA, PANELS
+from tests.documents.dashboard import GRAFANA, PANELS
 from tests.documents.document import anchors
 from tests.testkit.prometheus import DEPLOYED, promtool
 from workflows import QUEUES
@@ -43,6 +43,16 @@ def test_an_alert_is_seen_to_fire_and_not_to_and_says_what_to_do(rule: dict[str,
     assert anchor in anchors(ROOT / document)
 
 
+def test_every_panel_explains_itself_and_asks_the_data_source_that_is_provisioned() -> None:
+    provisioned = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
+    known = {source["uid"] for source in provisioned["datasources"]}
+    for panel in PANELS:
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert {asked["datasource"]["uid"] for asked in (panel, *panel["targets"])} == known
+
+
 def test_every_service_is_scraped_and_missed() -> None:
     config = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
     names = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
@@ -52,26 +62,3 @@ def test_every_service_is_scraped_and_missed() -> None:
     assert {names[queue]["port"] for queue in QUEUES} == {9100}
     assert all(found["names"] == [job] for job, found in names.items())
     assert set(re.findall(r'job="(\w+)"', missed)) == {"web", *QUEUES}
-
-
-@pytest.mark.parametrize("panel", PANELS, ids=[str(panel["title"]) for panel in PANELS])
-def test_a_panel_has_a_title_a_unit_a_description_and_a_place_of_its_own(panel: dict[str, Any]) -> None:
-    assert panel["title"]
-    assert panel["description"]
-    assert panel["fieldConfig"]["defaults"]["unit"]
-    assert not [other for other in PANELS if other is not panel and overlap(panel["gridPos"], other["gridPos"])]
-
-
-def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
-    beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-    above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-    return not (beside or above)
-
-
-def test_the_dashboard_asks_the_data_source_that_is_provisioned() -> None:
-    provisioned = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
-    asked = {target["datasource"]["uid"] for panel in PANELS for target in panel["targets"]}
-
-    assert asked == {source["uid"] for source in provisioned["datasources"]}
-    assert {panel["datasource"]["uid"] for panel in PANELS} == asked
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from jinja2 import BytecodeCache
-from jinja2.bccache import Bucket
+from jinja2 import BytecodeCache, FileSystemBytecodeCache
 
 from app.runtime import Runtime
 from app.settings import Settings
@@ -19,26 +18,15 @@ from tests.testkit.web import SEED_ORDER, PlaceUnsent, lose_messages, post
 from web import create_app
 
 
-class CompiledTemplates(BytecodeCache):
-    """The templates as they were compiled for an earlier app of this process: every app would compile its own."""
-
-    def __init__(self) -> None:
-        self._compiled: dict[str, bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        if compiled := self._compiled.get(bucket.key):
-            bucket.bytecode_from_string(compiled)
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self._compiled[bucket.key] = bucket.bytecode_to_string()
-
-
-COMPILED = CompiledTemplates()
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> BytecodeCache:
+    """The templates as an earlier app of this process compiled them: every app would compile its own."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
 
 
 @pytest.fixture
-def flask_app(flask_app: Flask) -> Flask:
-    flask_app.jinja_env.bytecode_cache = COMPILED
+def flask_app(flask_app: Flask, compiled_templates: BytecodeCache) -> Flask:
+    flask_app.jinja_env.bytecode_cache = compiled_templates
     return flask_app
 
 
