@@ -12,10 +12,11 @@ SEED_002 = {"customerId": "customer-001", "bookId": "book-123", "quantity": 1, "
 SEED_004 = {"productId": "item-001", "quantity": 2, "amount": 1000}
 
 
-def states(shown: dict[str, Any], name: str = "stateHistory") -> list[str]:
+def states(shown: dict[str, Any]) -> str:
     """Return the states that a saga went through, in order."""
-    assert [reached["at"] for reached in shown[name]] == sorted(reached["at"] for reached in shown[name])
-    return [reached["state"] for reached in shown[name]]
+    history = shown["stateHistory"]
+    assert history == sorted(history, key=lambda reached: reached["at"])
+    return " ".join(reached["state"] for reached in history)
 
 
 @pytest.mark.parametrize("body", [SEED_002, SEED_004])
@@ -113,7 +114,7 @@ def test_seed_001s_saga_takes_the_money_first(client: FlaskClient) -> None:
     assert (response.status_code, answer["orderId"]) == (202, "order-123")
     assert set(answer) == {"orderId", "sagaId", "status", "message"}
     assert response.headers["Location"] == "/saga/order-123/status"
-    assert states(shown) == ["STARTED", "ORDER_CREATED", "PAYMENT_PROCESSED", "STOCK_RESERVED", "SHIPPED", "COMPLETED"]
+    assert states(shown) == "STARTED ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED SHIPPED COMPLETED"
     told = {"sagaId": answer["sagaId"], "orderId": "order-123", "sagaType": "order-payment-first"}
     told |= {"status": "completed", "state": "COMPLETED", "stateHistory": shown["stateHistory"]}
     unsaid = ("cancelRequestedAt", "cancelDecision", "cancelReason", "currentStep", "error")
@@ -142,17 +143,10 @@ def test_an_undone_saga_tells_states_and_every_steps_reply_in_seed_001s_form(cli
     done = ["create_order", "process_payment", "reserve_stock"]
     assert (shown["status"], shown["state"]) == ("compensated", "FAILED")
     assert (told["sagaId"], told["orderId"], told["states"]) == (placed["sagaId"], "order-123", shown["stateHistory"])
-    assert states(shown) == [
-        "STARTED",
-        "ORDER_CREATED",
-        "PAYMENT_PROCESSED",
-        "STOCK_RESERVED",
-        "SHIPMENT_CANCELLED",
-        "STOCK_RELEASED",
-        "PAYMENT_CANCELLED",
-        "ORDER_CANCELLED",
-        "FAILED",
-    ]
+    assert states(shown) == (
+        "STARTED ORDER_CREATED PAYMENT_PROCESSED STOCK_RESERVED"
+        " SHIPMENT_CANCELLED STOCK_RELEASED PAYMENT_CANCELLED ORDER_CANCELLED FAILED"
+    )
     assert {step["sagaId"] for step in told["steps"]} == {placed["sagaId"]}
     assert [(step["stepId"], step["operation"], step["success"]) for step in told["steps"]] == [
         *((step, "action", True) for step in done),
@@ -161,7 +155,7 @@ def test_an_undone_saga_tells_states_and_every_steps_reply_in_seed_001s_form(cli
     ]
     paid, refused = told["steps"][1], told["steps"][3]
     assert (paid["result"]["amount"], paid["error"]) == (1000, None)
-    assert (refused["status"], refused["retryAttempt"]) == ("failed", 1)
+    assert (refused["status"], refused["retryAttempt"]) == ("failed", 2)
     assert paid["startedAt"] <= paid["completedAt"]
 
 
