@@ -9,6 +9,7 @@ from app.errors import NotFound
 from web.fields import own_path
 
 LANGUAGES = ("en", "ja")
+OWN_NAMES = {name: (Locale.parse(name).get_display_name() or name).capitalize() for name in LANGUAGES}
 COOKIE = "language"
 A_YEAR = 365 * 24 * 3600
 
@@ -19,7 +20,7 @@ def register(app: Flask) -> None:
     """Render every page in the user's language. The message catalogues are in ``web/translations``."""
     Babel(app, locale_selector=select_language)
     app.register_blueprint(blueprint)
-    app.context_processor(lambda: {"language": str(get_locale()), "languages": _by_own_name()})
+    app.context_processor(lambda: {"language": str(get_locale()), "languages": OWN_NAMES})
     app.after_request(_vary_by_language)
 
 
@@ -42,10 +43,6 @@ def choose(name: str) -> WerkzeugResponse:
     response = redirect(own_path(request.form.get("back", "")) or url_for("pages.shop.home"), 303)
     response.set_cookie(COOKIE, name, max_age=A_YEAR, samesite="Lax", httponly=True, secure=request.is_secure)
     return response
-
-
-def _by_own_name() -> dict[str, str]:
-    return {name: (Locale.parse(name).get_display_name() or name).capitalize() for name in LANGUAGES}
 
 
 def _vary_by_language(response: Response) -> Response:

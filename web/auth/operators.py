@@ -46,7 +46,6 @@ It is much higher than the limit of an address, because no operator can log in o
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 """The headers that proxies add to forwarded requests."""
 
-LOGIN = "pages.operate.log_in"
 EXTENSION = "login attempts"
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -169,7 +168,7 @@ def _comes_from_this_machine() -> bool:
 
 def _to_login() -> WerkzeugResponse:
     target = request.full_path.rstrip("?") if request.method in SAFE else request.path
-    return redirect(url_for(LOGIN, next=target), 303)
+    return redirect(url_for("pages.operate.log_in", next=target), 303)
 
 
 def _address() -> str:

@@ -17,7 +17,7 @@ from web.saga_view.icons import Mark
 from workflows.read_side.saga_history import HistoryEntry, LoggedAttempt
 
 GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0
-TOP, ROW, LANE, BAR = 44.0, 56.0, 24.0, 14.0
+TOP, ROW, LANE = 44.0, 56.0, 24.0
 BOTTOM = 26.0
 BESIDE = 190.0
 """The space for labels on the right of the axis."""
@@ -56,11 +56,6 @@ class Lane:
     label: Label | None
 
     @property
-    def bar_y(self) -> float:
-        """The top of the lane's segments."""
-        return self.y + (LANE - BAR) / 2
-
-    @property
     def middle(self) -> float:
         """The vertical center."""
         return self.y + LANE / 2
@@ -71,7 +66,6 @@ class Row:
     """A step with its lanes."""
 
     y: float
-    service: str | None
     lanes: Sequence[Lane]
 
 
@@ -185,7 +179,7 @@ class _Layout:
                 name = step.compensation
                 title = plain(name) if name else _("compensate %(step)s", step=plain(step.name))
                 lanes.append(self._lane(y + LANE, title, compensation, True))
-            rows.append(Row(y, step.service, lanes))
+            rows.append(Row(y, lanes))
             y += _height(rows[-1])
         return rows
 
