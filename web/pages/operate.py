@@ -71,12 +71,12 @@ def resume(saga_id: str) -> ResponseReturnValue:
 def skip(saga_id: str) -> ResponseReturnValue:
     """Preview the skipping of a step, and record its manual completion on confirmation."""
     note, step = request.form.get("note", "").strip(), request.form.get("step")
-    if request.method == "POST" and (is_blank(note) or not is_storable(note, MAX_NOTE_LENGTH)):
-        error = gettext("Describe what was resolved manually, and why, in 1 to 5,000 characters.")
-        return _show_preview(OperatorActionType.SKIP, saga_id, errors={"note": error}), 422
-    if request.method == "POST" and not step:
-        # without it the confirmation could be recorded for another step than the displayed one
-        errors = {"step": gettext("Choose a step.")}
+    errors = {}
+    if is_blank(note) or not is_storable(note, MAX_NOTE_LENGTH):
+        errors["note"] = gettext("Describe what was resolved manually, and why, in 1 to 5,000 characters.")
+    if not step:  # without it the confirmation could be recorded for another step than the displayed one
+        errors["step"] = gettext("Choose a step.")
+    if request.method == "POST" and errors:
         return _show_preview(OperatorActionType.SKIP, saga_id, errors=errors), 422
     completion = ManualCompletion(by=operators.name_of_operator(), note=note, step=step)
     return _act(OperatorActionType.SKIP, saga_id, lambda: sagas.skip(saga_id, completion))
