@@ -8,7 +8,7 @@ from web import cursors, problems
 from web.api import responses
 from web.api.requests import BookPath, IdempotencyHeader, InventoryQuery, NewCategory, NewProduct, PageQuery, Restock
 from web.api.responses import json_response
-from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
+from web.auth.operators import for_operators, name_of_program
 from workflows import catalogue
 from workflows.read_side import queries
 
@@ -33,24 +33,16 @@ def get_book(path: BookPath) -> Response:
     return json_response(responses.BookReply.of(queries.book(path.book_id)))
 
 
-@api.post(
-    "/inventory/<book_id>/restock",
-    responses={200: responses.BookReply, **problems.responses(400, 401, 404, 409, 413, 415)},
-    security=OPERATOR_ONLY,
+@for_operators(
+    api.post, "/inventory/<book_id>/restock", {200: responses.BookReply, **problems.responses(404, 409, 413, 415)}
 )
-@for_operators
 def restock(header: IdempotencyHeader, path: BookPath, body: Restock) -> Response:
     """Take delivery of new copies of a book; repeated requests with the same key are counted once."""
     book = catalogue.restock(path.book_id, body.quantity, by=name_of_program(), key=header.key)
     return json_response(responses.BookReply.of(book))
 
 
-@api.post(
-    "/products",
-    responses={201: responses.BookReply, **problems.responses(400, 401, 409, 413, 415)},
-    security=OPERATOR_ONLY,
-)
-@for_operators
+@for_operators(api.post, "/products", {201: responses.BookReply, **problems.responses(409, 413, 415)})
 def add_product(body: NewProduct) -> Response:
     """Put a new book on sale."""
     book = catalogue.add_book(body.to_book())
@@ -64,12 +56,7 @@ def list_categories(query: PageQuery) -> Response:
     return json_response(responses.CategoriesReply.of(categories=page.rows, next_cursor=cursors.next_cursor(page)))
 
 
-@api.post(
-    "/categories",
-    responses={201: responses.CategoryReply, **problems.responses(400, 401, 413, 415)},
-    security=OPERATOR_ONLY,
-)
-@for_operators
+@for_operators(api.post, "/categories", {201: responses.CategoryReply, **problems.responses(413, 415)})
 def add_category(body: NewCategory) -> Response:
     """Open a new category."""
     return json_response(responses.CategoryReply.of(catalogue.add_category(body.name, body.description)), 201)

@@ -20,7 +20,7 @@ api = APIBlueprint(
 )
 
 
-@api.post("", responses={202: responses.StartedReply, **problems.responses(400, 403, 409, 413, 415)})
+@api.post("", responses={202: responses.StartedReply, **problems.responses(403, 409, 413, 415)})
 def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
     """Place an order: it is stored and its saga is started; the response does not wait for the saga to end."""
     placed = place(body, body.to_order(), header.key)
@@ -39,7 +39,7 @@ def get_order(path: OrderPath) -> Response:
     return json_response(serializers.order(queries.order(path.order_id)))
 
 
-@api.patch("/<order_id>", responses={200: responses.OrderReply, **problems.responses(400, 404, 409, 413, 415)})
+@api.patch("/<order_id>", responses={200: responses.OrderReply, **problems.responses(404, 409, 413, 415)})
 def change_order(path: OrderPath, body: ChangeOrder) -> Response:
     """Change the shipping address of an order, as long as it is not being shipped."""
     orders.change_address(path.order_id, body.shipping_address)

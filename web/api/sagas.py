@@ -11,7 +11,7 @@ from web import cursors, problems
 from web.api import responses, serializers
 from web.api.requests import ByHand, ResumeQuery, SagaPath, SagasQuery
 from web.api.responses import json_response
-from web.auth.operators import OPERATOR_ONLY, for_operators, name_of_program
+from web.auth.operators import for_operators, name_of_program
 from workflows.read_side import queries
 
 api = APIBlueprint(
@@ -43,44 +43,28 @@ def get_history(path: SagaPath) -> Response:
     return json_response(serializers.saga_history(queries.saga(path.saga_id)))
 
 
-@api.post(
-    "/sagas/<saga_id>/cancel",
-    responses={202: responses.CancelRequestedReply, **problems.responses(401, 404, 409)},
-    security=OPERATOR_ONLY,
+@for_operators(
+    api.post, "/sagas/<saga_id>/cancel", {202: responses.CancelRequestedReply, **problems.responses(404, 409)}
 )
-@for_operators
 def cancel_saga(path: SagaPath) -> Response:
     """Request that a saga be compensated. The saga's cancel_decision shows whether that came in time."""
     return _accepted(sagas.cancel(path.saga_id, by=name_of_program()), responses.CancelRequestedReply)
 
 
-@api.post(
-    "/sagas/<saga_id>/resume",
-    responses={202: responses.AskedReply, **problems.responses(401, 404, 409)},
-    security=OPERATOR_ONLY,
-)
-@for_operators
+@for_operators(api.post, "/sagas/<saga_id>/resume", {202: responses.AskedReply, **problems.responses(404, 409)})
 def resume_saga(path: SagaPath) -> Response:
     """Resume a stuck saga at its current step, or re-drive an unfinished one."""
     return _accepted(sagas.resume(path.saga_id, by=name_of_program()))
 
 
-@api.post(
-    "/sagas/<saga_id>/skip",
-    responses={202: responses.AskedReply, **problems.responses(400, 401, 404, 409, 413, 415)},
-    security=OPERATOR_ONLY,
-)
-@for_operators
+@for_operators(api.post, "/sagas/<saga_id>/skip", {202: responses.AskedReply, **problems.responses(404, 409, 413, 415)})
 def skip_compensation(path: SagaPath, body: ByHand) -> Response:
     """Skip a stuck compensation that was done manually outside the system; its history records who confirmed that."""
     completion = ManualCompletion(by=body.by, note=body.note, step=body.step)
     return _accepted(sagas.skip(path.saga_id, completion))
 
 
-@api.post(
-    "/stuck-sagas/resume", responses={202: responses.ResumedReply, **problems.responses(401)}, security=OPERATOR_ONLY
-)
-@for_operators
+@for_operators(api.post, "/stuck-sagas/resume", {202: responses.ResumedReply, **problems.responses()})
 def resume_stuck_sagas(query: ResumeQuery) -> Response:
     """Resume the sagas that are stuck on one step, one batch per request."""
     after = cursors.uuid_position(query.cursor)

@@ -22,7 +22,7 @@ api = APIBlueprint(
 )
 
 
-@api.post("/orders", responses={202: responses.CamelStartedReply, **problems.responses(400, 403, 409, 413, 415)})
+@api.post("/orders", responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415)})
 def place_choreographed(header: IdempotencyHeader, body: ShortOrder) -> Response:
     """Place an order of one book as a choreographed saga."""
     return _place(body, ORDER_CHOREOGRAPHY.name, header.key, "/orders/{}")
@@ -43,9 +43,7 @@ def show_order(path: OrderPath) -> Response:
     return _for_browsers(url_for("pages.saga.show", saga_id=view.saga.id), shown)
 
 
-@api.patch(
-    "/orders/<order_id>", responses={200: responses.CamelOrderReply, **problems.responses(400, 404, 409, 413, 415)}
-)
+@api.patch("/orders/<order_id>", responses={200: responses.CamelOrderReply, **problems.responses(404, 409, 413, 415)})
 def change_order(path: OrderPath, body: ChangeShortOrder) -> Response:
     """Change the shipping address of an order, as long as it is not being shipped."""
     orders.change_address(path.order_id, body.shipping_address)
@@ -64,7 +62,7 @@ def list_events(path: OrderPath) -> Response:
     return json_response(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
 
 
-@api.post("/saga/start", responses={202: responses.CamelStartedReply, **problems.responses(400, 403, 409, 413, 415)})
+@api.post("/saga/start", responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415)})
 def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
     """Place an order of one book as an orchestrated saga that takes the payment first."""
     return _place(body, ORDER_PAYMENT_FIRST.name, header.key, "/saga/{}/status")

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from flask import Flask, Response, current_app, redirect, request, session, url_for
 from flask_babel import gettext
@@ -33,8 +33,6 @@ SECURITY_SCHEMES: dict[str, SecurityScheme | dict[str, Any]] = {
         "machine that it runs on.",
     }
 }
-OPERATOR_ONLY: list[dict[str, list[Any]]] = [{"operator": []}]
-"""An operation's ``security`` in the OpenAPI document."""
 
 ADDRESS_ATTEMPTS = 5
 """The wrong passwords per minute that one address may try."""
@@ -123,10 +121,15 @@ def name_of_operator() -> str:
     return str(current_user.name)
 
 
-def for_operators(view: View) -> View:
-    """Restrict a view of the API to operators. Apply it directly above the function, below its route."""
-    view.for_operators = True  # type: ignore[attr-defined]
-    return view
+def for_operators(route: Callable[..., Any], rule: str, responses: Mapping[Any, Any]) -> Callable[[View], View]:
+    """Return a decorator that adds a view to the API by ``route``, for operators only, and documented so."""
+
+    def register(view: View) -> View:
+        view.for_operators = True  # type: ignore[attr-defined]
+        described = {**responses, **problems.responses(401)}
+        return cast(View, route(rule, responses=described, security=[{"operator": []}])(view))
+
+    return register
 
 
 def require_operator() -> None:
