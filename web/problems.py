@@ -18,9 +18,6 @@ logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DATABASE_SILENT = "the database does not answer, try again"
-UNEXPECTED = "something went wrong here; it has been logged"
-
 MEDIA_TYPE = "application/problem+json"
 API_PATHS = ("/api/", "/orders", "/saga/", "/healthz", "/readyz", "/metrics", "/graphql")
 """Below these paths errors are problem documents, regardless of the Accept header."""
@@ -87,11 +84,25 @@ def raise_validation_problem(error: ValidationError) -> NoReturn:
 
 
 def register(app: Flask) -> None:
-    """Register this module's handlers for all errors of the app."""
-    app.register_error_handler(RequestError, _refused)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(DatabaseUnavailable, _no_database)
-    app.register_error_handler(Exception, _unexpected)
+    """Respond to all errors of the app with problems."""
+    app.register_error_handler(Exception, _respond)
+
+
+def explain(error: Exception) -> tuple[ProblemType, str, list[FieldError], Mapping[str, object]]:
+    """Return the type, the detail, the fields at fault and the facts of an error, without disclosing internal causes.
+
+    Those are logged.
+    """
+    problem_type = problem_types.of(error)
+    if isinstance(error, RequestError):
+        return problem_type, error.detail, errors_of(error), error.facts
+    if isinstance(error, HTTPException):
+        return problem_type, error.description or error.name, [], {}
+    if isinstance(error, DatabaseUnavailable):
+        logger.error("the database did not answer", extra={"reason": error})
+        return problem_type, "the database does not answer, try again", [], {}
+    logger.error("request failed", exc_info=error)
+    return problem_type, "something went wrong here; it has been logged", [], {}
 
 
 def problem(
@@ -143,27 +154,13 @@ def _browsing() -> bool:
     return request.accept_mimetypes.best_match([MEDIA_TYPE, "application/json", "text/html"]) == "text/html"
 
 
-def _refused(error: RequestError) -> Response:
-    problem_type = problem_types.of(error)
-    return problem(problem_type, error.detail, status=error.status, errors=errors_of(error), facts=error.facts)
-
-
-def _http_error(error: HTTPException) -> Response:
-    response = problem(problem_types.of(error), error.description or error.name, status=error.code)
-    headers = error.get_response().headers
-    for name in ("Allow", "Retry-After"):
-        if name in headers:
-            response.headers[name] = headers[name]
+def _respond(error: Exception) -> Response:
+    problem_type, detail, errors, facts = explain(error)
+    status = error.code if isinstance(error, HTTPException) else problem_type.status
+    response = problem(problem_type, detail, status=status, errors=errors, facts=facts)
+    if isinstance(error, HTTPException):
+        headers = error.get_response().headers
+        response.headers.extend({name: headers[name] for name in ("Allow", "Retry-After") if name in headers})
+    elif isinstance(error, DatabaseUnavailable):
+        response.headers["Retry-After"] = "1"
     return response
-
-
-def _no_database(error: DatabaseUnavailable) -> Response:
-    logger.error("the database did not answer", extra={"reason": error})
-    response = problem(problem_types.of(error), DATABASE_SILENT)
-    response.headers["Retry-After"] = "1"
-    return response
-
-
-def _unexpected(error: Exception) -> Response:
-    logger.exception("request failed", exc_info=error)
-    return problem(problem_types.INTERNAL, UNEXPECTED)

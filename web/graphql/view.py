@@ -6,6 +6,7 @@ from typing import Any
 from cross_web import HTTPException, SyncHTTPRequestAdapter
 from flask import Blueprint, Request, Response, render_template, request
 from flask.typing import ResponseReturnValue
+from graphql import GraphQLError
 from pydantic import BaseModel, Field
 from strawberry.flask.views import GraphQLView
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
@@ -13,11 +14,10 @@ from strawberry.types import ExecutionResult
 
 from app.errors import BadRequest
 from web.fields import Text
-from web.graphql.errors import formatted
 from web.graphql.examples import EXAMPLES
 from web.graphql.schema import schema
 from web.json_body import json_object
-from web.problems import validated
+from web.problems import explain, validated
 
 blueprint = Blueprint("graphql", __name__, url_prefix="/graphql")
 
@@ -68,12 +68,33 @@ class View(GraphQLView[None, None]):
         """Return the response, with formatted errors."""
         response: GraphQLHTTPResponse = {"data": result.data}
         if result.errors:
-            response["errors"] = list(map(formatted, result.errors))
+            response["errors"] = list(map(_formatted, result.errors))
         return response
 
     def encode_json(self, data: object) -> bytes:
         """Return JSON in UTF-8; a lone surrogate stays an escape, as it was received."""
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
+
+
+def _formatted(error: GraphQLError) -> dict[str, Any]:
+    """Return an error in GraphQL's response format, with the same types as the REST API's problems."""
+    cause = error.original_error
+    if cause is None or isinstance(cause, GraphQLError):
+        cause = BadRequest(error.message)
+    elif isinstance(cause, RecursionError) and error.path is None:
+        cause = BadRequest("the document is nested too deeply")
+    problem_type, message, fields, facts = explain(cause)
+    extensions: dict[str, Any] = {
+        "type": problem_type.reference,
+        "title": problem_type.title,
+        "status": problem_type.status,
+    }
+    if fields:
+        extensions["field"] = fields[0].field
+        extensions["errors"] = [field.model_dump() for field in fields]
+    if facts:
+        extensions["facts"] = facts
+    return {**error.formatted, "message": message, "extensions": extensions}
 
 
 def _page() -> str:
