@@ -44,15 +44,13 @@ def form_values(form: Mapping[str, str]) -> dict[str, str]:
     return {name: form.get(name, "").replace("\r\n", "\n") for name in (*_VISIBLE, "key", "etag")}
 
 
-def empty() -> dict[str, str]:
-    """Return the fields of a new form, with a new idempotency key: a form that is sent twice is processed once."""
-    return {**form_values({}), "key": new_id()}
-
-
-def of_book(book: Book) -> dict[str, str]:
-    """Return the initial fields of a book's form."""
-    values = {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
-    return {**form_values({}), **values, "category_id": book.category_id or "", "etag": catalogue.etag(book)}
+def initial(book: Book | None) -> dict[str, str]:
+    """Return the fields of a new form, of a book if given, with a key: a form that is sent twice is processed once."""
+    fields = {**form_values({}), "key": new_id()}
+    if book:
+        fields |= {"name": book.title, "description": book.description, "price": f"{book.price:f}"}
+        fields |= {"category_id": book.category_id or "", "etag": catalogue.etag(book)}
+    return fields
 
 
 def read(model: type[Model], fields: Mapping[str, str]) -> Model:

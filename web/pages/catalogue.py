@@ -1,7 +1,6 @@
 """The catalogue pages: books with price, stock and category, public to view, and for operators to edit."""
 
 from collections.abc import Callable
-from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -74,7 +73,7 @@ def add_book() -> ResponseReturnValue:
             return redirect(url_for("pages.catalogue.show", book_id=body.book_id), 303)  # the form was sent twice
         return _done(gettext("%(title)s is on sale now.", title=book.title), book.book_id)
 
-    return _form("catalogue/new_book.html", catalogue_form.empty, add)
+    return _form("catalogue/new_book.html", add)
 
 
 @blueprint.route("/new/category", methods=["GET", "POST"])
@@ -93,7 +92,7 @@ def add_category() -> ResponseReturnValue:
             flash(gettext("The category %(name)s is open.", name=body.name))
         return redirect(url_for("pages.catalogue.index", category=key), 303)
 
-    return _form("catalogue/new_category.html", catalogue_form.empty, add)
+    return _form("catalogue/new_category.html", add)
 
 
 @blueprint.route("/books/<book_id>/change", methods=["GET", "POST"])
@@ -114,7 +113,7 @@ def change(book_id: str) -> ResponseReturnValue:
         )
         return _done(gettext("Changed. Orders placed before keep the price that they were placed at."), book_id)
 
-    return _form("catalogue/change.html", lambda: catalogue_form.of_book(book), change_it, book=book)
+    return _form("catalogue/change.html", change_it, book)
 
 
 @blueprint.route("/books/<book_id>/restock", methods=["GET", "POST"])
@@ -129,22 +128,20 @@ def restock(book_id: str) -> ResponseReturnValue:
         message = ngettext("%(num)s copy was taken into stock.", "%(num)s copies were taken into stock.", body.quantity)
         return _done(message, book_id)
 
-    return _form("catalogue/restock.html", catalogue_form.empty, take, book=book)
+    return _form("catalogue/restock.html", take, book)
 
 
-def _form(
-    template: str, at_first: Callable[[], Fields], do: Callable[[Fields], ResponseReturnValue], **shown: Any
-) -> ResponseReturnValue:
+def _form(template: str, do: Callable[[Fields], ResponseReturnValue], book: Book | None = None) -> ResponseReturnValue:
     """Show a form, and process it when submitted; on errors show it again with messages and the entered values."""
     if request.method == "GET":
-        return render_template(template, fields=at_first(), errors={}, **shown, **_categories())
+        return render_template(template, fields=catalogue_form.initial(book), errors={}, book=book, **_categories())
     fields = catalogue_form.form_values(request.form)
     try:
         return do(fields)
     except RequestError as refusal:
         errors = catalogue_form.form_errors(refusal)
         fields["key"] = new_id()  # a refused request had no effect: the next submission is a new one
-        return render_template(template, fields=fields, errors=errors, **shown, **_categories()), refusal.status
+        return render_template(template, fields=fields, errors=errors, book=book, **_categories()), refusal.status
 
 
 def _done(words: str, book_id: str) -> ResponseReturnValue:

@@ -26,19 +26,11 @@ class Done:
 
 
 @dataclass(frozen=True)
-class StepDiff:
-    """The operations of one step, in the first and in the second saga."""
-
-    name: str
-    sides: tuple[Sequence[Done], Sequence[Done]]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """Two sagas, their steps side by side, and the total number of messages of each."""
+    """Two sagas, the operations of each of their steps side by side, and the total number of messages of each."""
 
     details: tuple[SagaDetail, SagaDetail]
-    steps: Sequence[StepDiff]
+    steps: Mapping[str, tuple[Sequence[Done], Sequence[Done]]]
     messages: tuple[int, int]
 
     @property
@@ -54,7 +46,7 @@ def compare(first: SagaDetail, second: SagaDetail) -> Comparison:
     scale = min((detail.timeline.scale for detail in (first, second) if detail.timeline.scale), default=None)
     first, second = (replace(detail, timeline=detail.draw_timeline(scale=scale)) for detail in (first, second))
     one, other = _done(first), _done(second)
-    steps = [StepDiff(name, (one.get(name, []), other.get(name, []))) for name in {**one, **other}]
+    steps = {name: (one.get(name, []), other.get(name, [])) for name in {**one, **other}}
     return Comparison((first, second), steps, (_messages(first), _messages(second)))
 
 
