@@ -1,13 +1,12 @@
 """Declare what a service can execute as a step of a saga."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
-from durable_sagas.definition import Command, RetryPolicy
+from durable_sagas.definition import Command
 from durable_sagas.deliveries import Delivery
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DefinitionError, StepFailed
@@ -18,38 +17,17 @@ from durable_sagas.orchestrator import CommandDeliveries, Orchestrator
 Handler = Callable[..., Event | None]
 
 
-def command(
-    name: str,
-    handler: Handler,
-    *,
-    call: Callable[[Any, str], Any] | None = None,
-    void: Callable[[Any, str], Any] | None = None,
-    on_rejected: Callable[..., Event] | None = None,
-    unconditional: bool = False,
-    on_manual_completion: Callable[..., Event | None] | None = None,
-    lock_shared_rows: Callable[[Session, Sequence[Any]], object] | None = None,
-    retry: RetryPolicy | None = None,
-) -> Command:
+def command(name: str, handler: Handler, **options: Any) -> Command:
     """Return the command that a business function declares; see ``Sagas.command``. Raises DefinitionError."""
     if not name.partition(".")[2]:
         raise DefinitionError(f"{name!r} must be <service>.<command>")
-    if lock_shared_rows and call:
+    declared = Command(name, handler, _message_model(handler).model_validate, **options)
+    if declared.lock_shared_rows and declared.call:
         raise DefinitionError(f"{name} calls a gateway, so it is never batched, and needs no locks")
-    for function in (handler, call, void, on_rejected, on_manual_completion, lock_shared_rows):
+    for function in (handler, *options.values()):
         if inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{name}: {function.__qualname__} is a coroutine function, which nothing awaits")
-    return Command(
-        name,
-        handler,
-        _message_model(handler).model_validate,
-        call=call,
-        void=void,
-        on_rejected=on_rejected,
-        unconditional=unconditional,
-        on_manual_completion=on_manual_completion,
-        lock_shared_rows=lock_shared_rows,
-        retry=retry,
-    )
+    return declared
 
 
 def declare_task(engine: Engine, orchestrator: Orchestrator, declared: Command) -> None:

@@ -57,38 +57,10 @@ class Orchestrator:
         self.error_callback = f"{engine.coordinator}.request_compensation"
         self._declare_error_callback()
 
-    def definition(self, saga_type: str) -> Saga | None:
-        """Return the declared saga of this name, or None if it is not an orchestrated one."""
-        driver = self.engine.drivers.get(saga_type)
-        return driver.definition if isinstance(driver, OrchestratedSaga) else None
-
     def plan_of(self, saga: SagaInstance) -> Plan | None:
         """Return a saga's plan, or None if it is not orchestrated or a step is unknown in this process."""
         driver = self.engine.drivers.get(saga.saga_type)
         return driver.plan(saga) if isinstance(driver, OrchestratedSaga) and driver.can_drive(saga) else None
-
-    def start(self, session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
-        """Write a new saga; its chain is published after the commit."""
-        with current(session):
-            row = self._new(session, saga, aggregate_id, payload)
-            saga_log.insert_new(session, [SagaRecord(row)])
-        return row
-
-    def _new(self, session: Session, saga: Saga, aggregate_id: str, payload: Mapping[str, Any]) -> SagaInstance:
-        first = saga.steps[0]
-        row = SagaInstance(
-            id=new_id(),
-            saga_type=saga.name,
-            aggregate_id=aggregate_id,
-            steps=saga.step_names,
-            outline=saga.outline,
-            current_step=first.name,
-            payload=dict(payload),
-        )
-        with self.engine.tracer.start_saga_span(session, row):
-            self.state_machine.begin(row, self.engine.database.now(), self.state_machine.timeout_of(first))
-            self.publish_forward(session, row, saga.plan(row.steps))
-        return row
 
     def _declare_error_callback(self) -> None:
         # the log decides, not Celery's count: retried while the database is unavailable, or left to another version
@@ -261,7 +233,8 @@ class CommandDeliveries:
 
     def _step_ref(self, saga: SagaInstance) -> StepRef | None:
         """Return the step of a saga that the command implements, or None. Raises UnknownStep."""
-        declared = self.orchestrator.definition(saga.saga_type)
+        driver = self.orchestrator.engine.drivers.get(saga.saga_type)
+        declared = driver.definition if isinstance(driver, OrchestratedSaga) else None
         found = declared.find(self.command) if declared else None
         if declared is None or found is None or found[0].name not in saga.steps:
             if _is_outlined(saga, self.command):
@@ -308,7 +281,23 @@ class OrchestratedSaga:
         ``payload`` is plain JSON: the data that the steps' messages are built from. The caller's commit is the commit:
         if it rolls back, there is no saga and no message.
         """
-        return self.orchestrator.start(session, self.definition, aggregate_id, payload)
+        saga, engine = self.definition, self.orchestrator.engine
+        row = SagaInstance(
+            id=new_id(),
+            saga_type=saga.name,
+            aggregate_id=aggregate_id,
+            steps=saga.step_names,
+            outline=saga.outline,
+            current_step=saga.step_names[0],
+            payload=dict(payload),
+        )
+        with current(session):
+            with engine.tracer.start_saga_span(session, row):
+                timeout = self.state_machine.timeout_of(saga.steps[0])
+                self.state_machine.begin(row, engine.database.now(), timeout)
+                self.orchestrator.publish_forward(session, row, saga.plan(row.steps))
+            saga_log.insert_new(session, [SagaRecord(row)])
+        return row
 
     def can_drive(self, saga: SagaInstance) -> bool:
         """Return whether every step of the saga is declared here, or outlined on its row."""
