@@ -184,15 +184,11 @@ class Choreography:
             self.append(session, [SagaEvent(record.saga, event, past)], self.engine.database.now())
 
     def cancel(self, session: Session, record: SagaRecord) -> bool:
-        """Publish that cancellation was requested. Return False if it was already, or the saga is being compensated.
+        """Publish that cancellation was requested. Return False if it was already.
 
         Raises Conflict past the point of no return.
         """
         saga = record.saga
-        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
-            return False
-        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
-            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         past = history(session, saga.aggregate_id)
         if past.has(self.point_of_no_return):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)

@@ -30,7 +30,15 @@ from durable_sagas.decisions import (
     Void,
     decide_failure,
 )
-from durable_sagas.definition import RETRY_UNTIL_STUCK, Command, Operation, RetryPolicy, StepStatus, takes_reason
+from durable_sagas.definition import (
+    NO_RETRY,
+    RETRY_UNTIL_STUCK,
+    Command,
+    Operation,
+    RetryPolicy,
+    StepStatus,
+    takes_reason,
+)
 from durable_sagas.deliveries import (
     Attempt,
     CallGateway,
@@ -79,14 +87,22 @@ class Execution:
             return conclude(task, result or self.execute(delivery))
 
     def run_batch(self, messages: Sequence[BatchedMessage]) -> Mapping[str | None, Result]:
-        """Execute several messages of the task in one transaction: see ``Batches.register``."""
+        """Execute messages of the task in one transaction; return the results of those that are finished by it.
+
+        If a saga has several messages only the first is considered. Raises whatever a command raises, except a
+        StepRejected of a command that has written nothing; nothing has then been done. See ``Batches.register``.
+        """
         now = self.engine.database.now()
         deliveries = [
             Delivery(one.task_id, one.arguments["saga_id"], now, one.arguments.get("event_id"))
             for one in messages
             if one.arguments.keys() in ({"saga_id"}, {"saga_id", "event_id"})  # the task itself rejects all others
         ]
-        return self.execute_batch(deliveries)
+        first = {delivery.saga_id: delivery for delivery in reversed(deliveries)}
+        with self.engine.database.transaction() as session:
+            records = saga_log.lock_all(session, first)
+            results = self._process(session, [(first[record.saga.id], record) for record in records], [])
+        return {one.task_id: result for one, result in results if isinstance(result, Finished | Failed)}
 
     def execute(self, delivery: Delivery) -> Result:
         """Execute one delivery, with the call of a gateway where it needs one."""
@@ -96,18 +112,6 @@ class Execution:
             delivery = self._call(delivery, result.attempt)
             result = self._transact(delivery)
         return result
-
-    def execute_batch(self, deliveries: Sequence[Delivery]) -> Mapping[str | None, Result]:
-        """Execute deliveries in one transaction; return the results of those that are finished by it.
-
-        If a saga has several messages only the first is considered. Raises whatever a command raises, except a
-        StepRejected of a command that has written nothing; nothing has then been done.
-        """
-        first = {delivery.saga_id: delivery for delivery in reversed(deliveries)}
-        with self.engine.database.transaction() as session:
-            records = saga_log.lock_all(session, first)
-            results = self._process(session, [(first[record.saga.id], record) for record in records], [])
-        return {one.task_id: result for one, result in results if isinstance(result, Finished | Failed)}
 
     def _look(self, delivery: Delivery) -> Result | None:
         """Decide by an unlocked look at the saga; return None if something is to be written under its lock."""
@@ -239,9 +243,9 @@ class Execution:
         voiding = isinstance(attempt.verdict, Void)
         is_action = attempt.operation is Operation.ACTION and not voiding
         policy = RETRY_UNTIL_STUCK if voiding else attempt.policy
-        wait = log_failure(
-            self.engine, attempt, entry, error, policy, rejected=is_action and isinstance(error, StepRejected), now=now
-        )
+        if is_action and isinstance(error, StepRejected):
+            policy = NO_RETRY
+        wait = self._log_failure(attempt, entry, error, policy, now)
         if voiding:
             entry.status = StepStatus.CLOSING  # it stays blocked, whatever happens to the voiding
         if wait is not None:
@@ -266,6 +270,34 @@ class Execution:
         # a failed action fails the task only where an error callback waits for that
         fails = not (attempt.choreographed and is_action)
         return Failed(reply_of(entry), error) if fails else Finished(reply_of(entry))
+
+    def _log_failure(
+        self, attempt: Attempt, entry: SagaStep, error: Exception, policy: RetryPolicy, now: datetime
+    ) -> float | None:
+        """Log a failed attempt; return the seconds until the next one, or None if there is none."""
+        delivery = attempt.delivery
+        entry.attempts += 1
+        entry.error = format_error(error)
+        entry.task_id = delivery.task_id
+        entry.started_at = delivery.started_at
+        failure: dict[str, Any] = {
+            "attempt": entry.attempts,
+            "started_at": delivery.started_at.isoformat(),
+            "finished_at": now.isoformat(),
+            "error": entry.error,
+        }
+        tried = entry.attempts - entry.earlier_attempts
+        wait = None if policy.exhausted(tried) else policy.wait(tried)
+        if wait is None:
+            entry.status, signal = StepStatus.FAILED, SignalType.STEP_FAILED
+            entry.finished_at = now
+        else:
+            entry.status, signal = StepStatus.RETRYING, SignalType.STEP_RETRIED
+            failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
+            failure["most"] = entry.earlier_attempts + policy.attempts
+        entry.failures = [*entry.failures, failure]
+        self.engine.signals.send_step(signal, attempt.saga, entry, now)
+        return wait
 
     def _record_void(self, session: Session, attempt: Attempt, reason: str, now: datetime) -> Result:
         """Close an action, then, once its gateway's key is voided, record and publish its failure."""
@@ -382,7 +414,7 @@ def leave_to_others(task: CeleryTask, reason: str) -> None:
 def log_attempt_started(attempt: Attempt) -> None:
     """Log the start of an attempt, and add its step, operation and number to the innermost log context."""
     add_to_log_context(step=attempt.step, operation=attempt.operation, attempt=attempt.number)
-    doing = "Undoing" if attempt.operation is Operation.COMPENSATION else "Executing"
+    doing = "Compensating" if attempt.operation is Operation.COMPENSATION else "Executing"
     logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
 
 
@@ -400,46 +432,8 @@ def record_rejection(command: Command, session: Session, message: Any, reason: s
     ``voided`` is the gateway's result of voiding the key, if it was voided.
     """
     assert command.on_rejected is not None
-    if command.void:
-        return command.on_rejected(session, message, reason or "failed", voided)
-    return command.on_rejected(session, message, reason or "failed")
-
-
-def log_failure(
-    engine: Engine,
-    attempt: Attempt,
-    entry: SagaStep,
-    error: Exception,
-    policy: RetryPolicy,
-    *,
-    rejected: bool,
-    now: datetime,
-) -> float | None:
-    """Log a failed attempt; return the seconds until the next one, or None if there is none."""
-    delivery = attempt.delivery
-    entry.attempts += 1
-    failure: dict[str, Any] = {
-        "attempt": entry.attempts,
-        "started_at": delivery.started_at.isoformat(),
-        "finished_at": now.isoformat(),
-        "error": format_error(error),
-    }
-    entry.error = format_error(error)
-    entry.task_id = delivery.task_id
-    entry.started_at = delivery.started_at
-    tried = entry.attempts - entry.earlier_attempts
-    wait = None if rejected or policy.exhausted(tried) else policy.wait(tried)
-    if wait is None:
-        entry.status = StepStatus.FAILED
-        entry.finished_at = now
-    else:
-        entry.status = StepStatus.RETRYING
-        failure["retry_at"] = (now + timedelta(seconds=wait)).isoformat()
-        failure["most"] = entry.earlier_attempts + policy.attempts
-    entry.failures = [*entry.failures, failure]
-    kind = SignalType.STEP_FAILED if wait is None else SignalType.STEP_RETRIED
-    engine.signals.send_step(kind, attempt.saga, entry, now)
-    return wait
+    arguments = [voided] if command.void else []
+    return command.on_rejected(session, message, reason or "failed", *arguments)
 
 
 def record_end(

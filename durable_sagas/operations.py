@@ -7,7 +7,15 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
-from durable_sagas.definition import FORWARD, TERMINAL, Operation, OperatorActionType, SagaStatus, StepStatus
+from durable_sagas.definition import (
+    COMPENSATION_STARTED,
+    FORWARD,
+    TERMINAL,
+    Operation,
+    OperatorActionType,
+    SagaStatus,
+    StepStatus,
+)
 from durable_sagas.engine import Engine
 from durable_sagas.errors import Conflict, NotFound
 from durable_sagas.ids import new_id
@@ -44,10 +52,14 @@ class Operations:
         """
 
         def ask(driver: Driver, session: Session, record: SagaRecord) -> bool:
-            done = driver.cancel(session, record)
+            saga = record.saga
+            if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
+                raise Conflict("it is being compensated already, and stuck: resume it", status=saga.status)
+            is_compensated = saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}
+            done = not is_compensated and driver.cancel(session, record)
             # also if the saga is being compensated already: the request is accepted, so its decision can be looked up
-            if record.saga.cancel_requested_at is None:
-                record.saga.cancel_requested_at = self.engine.database.now()
+            if saga.cancel_requested_at is None:
+                saga.cancel_requested_at = self.engine.database.now()
             return done
 
         return self._with_driver(saga_id, ask, OperatorActionType.CANCEL, by)
@@ -184,6 +196,6 @@ def _stuck_on(step: str) -> Select[str]:
 
 def _is_stuck_on(step: str) -> ColumnElement[bool]:
     # the row has one step only, but a choreographed saga may be stuck on two
-    undoing = and_(SagaStep.operation == Operation.COMPENSATION, SagaStep.status == StepStatus.FAILED)
-    unsaid = (SagaStep.step == step, SagaStep.event_id.is_(None), or_(undoing, SagaStep.status == StepStatus.CLOSING))
+    failed = and_(SagaStep.operation == Operation.COMPENSATION, SagaStep.status == StepStatus.FAILED)
+    unsaid = (SagaStep.step == step, SagaStep.event_id.is_(None), or_(failed, SagaStep.status == StepStatus.CLOSING))
     return or_(SagaInstance.current_step == step, exists().where(SagaStep.saga_id == SagaInstance.id, *unsaid))

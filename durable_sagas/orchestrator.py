@@ -109,7 +109,7 @@ class Orchestrator:
         if not saga.steps:
             return NO_SUCH_SAGA  # choreographed
         if saga.status not in FORWARD:
-            return "nothing to undo"
+            return "nothing to compensate"
         failure = failure_of(record)
         if failure is None:
             return f"{saga.current_step} has not failed"
@@ -344,15 +344,8 @@ class OrchestratedSaga:
             self.orchestrator.start_compensation(session, record, plan, reason)
 
     def cancel(self, session: Session, record: SagaRecord) -> bool:
-        """Start compensation on request; return False, without any effect, if it has started already.
-
-        Raises Conflict past the pivot, and if the saga is stuck while compensating.
-        """
+        """Start compensation on request. Raises Conflict past the pivot."""
         saga = record.saga
-        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
-            return False
-        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
-            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         plan = self.plan(saga)
         if plan.past_pivot(saga.current_step):
             raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
@@ -385,7 +378,7 @@ class OrchestratedSaga:
             raise Conflict(f"it is stuck on {step.name}, not on {report.step}", status=saga.status)
         entry = record.log.get((step.name, Operation.COMPENSATION))
         if entry is None or entry.status != StepStatus.FAILED:
-            raise Conflict(f"undoing {step.name} has not been tried yet: resume it", status=saga.status)
+            raise Conflict(f"the compensation of {step.name} has not been tried yet: resume it", status=saga.status)
         now = self.orchestrator.engine.database.now()
         record.block_action(step.name, now)
         with manual_completion.recording(saga):

@@ -5,7 +5,7 @@ This process leaves them to other processes, and marks them stuck after ``state_
 
 from sqlalchemy.orm import Session
 
-from durable_sagas.definition import COMPENSATION_STARTED, FORWARD, Operation, SagaStatus
+from durable_sagas.definition import FORWARD, Operation, SagaStatus
 from durable_sagas.engine import Engine
 from durable_sagas.errors import Conflict
 from durable_sagas.manual_completion import ManualCompletion
@@ -47,10 +47,6 @@ class OtherVersion:
         saga = record.saga
         if saga.status == SagaStatus.COMPLETED:
             raise Conflict("too late to cancel: it is completed", status=saga.status)
-        if saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}:
-            return False
-        if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
-            raise Conflict("it is being undone already, and stuck: resume it", status=saga.status)
         if saga.status != SagaStatus.STUCK:
             saga.wake_at = self.engine.database.now()
         return saga.cancel_requested_at is None

@@ -30,7 +30,10 @@ class Driver(Protocol):
         """Handle a passed deadline."""
 
     def cancel(self, session: Session, record: SagaRecord) -> bool:
-        """Start compensation; return whether this changed anything. Raises Conflict when it is too late."""
+        """Start compensation, unless it has started; return whether this changed anything.
+
+        Raises Conflict when it is too late.
+        """
 
     def resume(self, session: Session, record: SagaRecord) -> None:
         """Resume a stuck saga, or re-drive a stalled one. Raises Conflict when there is nothing to resume."""

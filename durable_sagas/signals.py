@@ -76,7 +76,7 @@ def log_signal(signal: SagaSignal) -> None:
 
 
 def _what(signal: SagaSignal) -> str:
-    return f"Undoing {signal.step}" if signal.operation is Operation.COMPENSATION else f"Step {signal.step}"
+    return f"Compensation of {signal.step}" if signal.operation is Operation.COMPENSATION else f"Step {signal.step}"
 
 
 def _saga_class(saga_type: str) -> str:

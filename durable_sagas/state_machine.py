@@ -129,10 +129,10 @@ class StateMachine:
 
     def resume(self, saga: SagaInstance, now: datetime, timeout: float | None) -> None:
         """Resume a stuck saga in its direction; ``timeout`` is that of its current step."""
-        undoing = saga.state == COMPENSATION_STARTED
-        saga.status = SagaStatus.COMPENSATING if undoing else SagaStatus.RUNNING
+        compensating = saga.state == COMPENSATION_STARTED
+        saga.status = SagaStatus.COMPENSATING if compensating else SagaStatus.RUNNING
         saga.stuck_reason = None
-        self.touch(saga, now, None if undoing else timeout)
+        self.touch(saga, now, None if compensating else timeout)
         self.signals.send_saga(SignalType.SAGA_RESUMED, saga)
 
     def touch(self, saga: SagaInstance, now: datetime, timeout: float | None) -> None:

@@ -111,7 +111,7 @@ def test_every_line_of_a_step_says_whose_it_is_and_none_has_personal_data(
     said = [line for line in lines(log) if line["logger"].startswith("durable_sagas")]
     for order in orders.values():
         of_steps = [line for line in said if "step" in line["message"].lower() and line["saga_id"] == order["saga_id"]]
-        assert {"Executing", "Undoing", "Step"} <= {line["message"].partition(" ")[0] for line in of_steps}
+        assert {"Executing", "Compensating", "Step"} <= {line["message"].partition(" ")[0] for line in of_steps}
         for line in of_steps:
             assert line["order_id"] == order["order_id"]
             assert {"step", "operation", "attempt"} <= line.keys(), line

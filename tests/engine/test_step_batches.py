@@ -278,7 +278,7 @@ def test_a_rejection_past_the_pivot_makes_the_saga_stuck(wire: Wire) -> None:
     assert isinstance(failure, StepFailed)
     assert statuses(first, refused, last) == ["completed", "stuck", "completed"]
     assert stored.saga(refused).failure_reason == "notifications.send_tickets: no send_tickets"
-    assert wire.deliver(ERROR_CALLBACK) == ["nothing to undo"]
+    assert wire.deliver(ERROR_CALLBACK) == ["nothing to compensate"]
     assert wire.waiting == []
     assert trip.booked(refused) == {"hotel", "car", "flight"}
 
@@ -329,7 +329,7 @@ def test_error_callbacks_that_find_nothing_to_do_are_no_trouble_to_others(wire: 
         "compensating",
         "no such saga",
         "no such saga",
-        "nothing to undo",
+        "nothing to compensate",
     ]
     assert wire.names() == [CANCEL_HOTEL]
     assert stored.saga(going_on).status == "running"
