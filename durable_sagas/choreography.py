@@ -254,18 +254,14 @@ class Choreography:
             with as_task(one.entry.task_id if one.entry else None):
                 if stored.event_type in self._projected:
                     self._project(one.saga, stored, History([*one.past.events, stored]))
-                self._deliver(session, one.saga.id, stored)
-
-    def republish(self, session: Session, saga_id: str, event: StoredEvent) -> None:
-        """Send an event of a saga to its reactions again after the commit; safe to repeat."""
-        self._deliver(session, saga_id, event, again=True)
+                self.deliver(session, one.saga.id, stored)
 
     def _republish_roots(self, session: Session, saga: SagaInstance, past: History) -> None:
         """Republish the first event and those that no reaction published; completed reactions republish the rest."""
         roots = {past.events[0].event_type, self.timed_out, self.cancel_requested}
         for event in past.events:
             if event.event_type in roots:
-                self.republish(session, saga.id, event)
+                self.deliver(session, saga.id, event, again=True)
 
     def _republish_unfinished(self, session: Session, record: SagaRecord, past: History) -> None:
         """Send the events of a saga again, after the commit, to the reactions whose operations have not ended.
@@ -274,9 +270,9 @@ class Choreography:
         """
         finished = finished_deliveries(record.log)
         for event in past.events:
-            self._deliver(session, record.saga.id, event, again=True, finished=finished)
+            self.deliver(session, record.saga.id, event, again=True, finished=finished)
 
-    def _deliver(
+    def deliver(
         self,
         session: Session,
         saga_id: str,
@@ -285,13 +281,16 @@ class Choreography:
         again: bool = False,
         finished: Collection[str | None] = (),
     ) -> None:
+        """Send an event of a saga to its reactions after the commit, except to those whose delivery is ``finished``.
+
+        It is safe to repeat: ``again``.
+        """
         task_names = self.reactions_to(event.event_type)
         if finished:
             task_names = [name for name in task_names if delivery_of(event.id, name) not in finished]
-        send = partial(self.events.deliver, task_names, event.id, saga_id, current_task_id())
-        after_commit(
-            session, partial(send, on_undelivered=partial(suspend_deadline, self.engine, saga_id), again=again)
-        )
+        suspend = partial(suspend_deadline, self.engine, saga_id)
+        send = partial(self.events.deliver, task_names, event.id, saga_id, current_task_id(), suspend, again=again)
+        after_commit(session, send)
 
     def _project(self, saga: SagaInstance, stored: StoredEvent, past: History) -> None:
         state = self._projection(past)
@@ -323,25 +322,20 @@ class EventDeliveries:
         return [self._decide(delivery, record, pasts[record.saga.aggregate_id]) for delivery, record in found]
 
     def _decide(self, delivery: Delivery, record: SagaRecord, past: History) -> Attempt | Dismissal:
-        event = past.event(delivery.event_id) if delivery.event_id else None
-        is_ours = event is not None and record.saga.saga_type == self.choreography.name
-        if event and is_ours and not self.choreography.reactions_to(event.event_type):
+        event = past.event(delivery.event_id) if record.saga.saga_type == self.choreography.name else None
+        reactions = self.choreography.reactions_to(event.event_type) if event else []
+        if event and not reactions:
             reason = "no reaction that is declared here waits for its event"
             return dismiss(delivery, PutBack(reason), self.task_name)
         # some reactions, such as a refund, check nothing else than that they subscribe to the event
-        if event is None or not is_ours or self.task_name not in self.choreography.reactions_to(event.event_type):
+        if event is None or self.task_name not in reactions:
             logger.warning("message for no known event, dropped")
             return dismiss(delivery, Drop("no such event"), self.task_name)
         decision = delivery.decision or self.reaction(past)
-        if decision is None:
-            return dismiss(delivery, Ignore(), self.task_name)
-        return self._attempt(delivery, record, past, decision)
-
-    def _attempt(
-        self, delivery: Delivery, record: SagaRecord, past: History, decision: Execute | Compensate | Abort
-    ) -> Attempt | Dismissal:
-        delivery_id = delivery_of(str(delivery.event_id), self.task_name)
+        delivery_id = delivery_of(event.id, self.task_name)
         match decision:
+            case None:
+                return dismiss(delivery, Ignore(), self.task_name)
             case Compensate(action, command):
                 step, operation, policy = action.short_name, Operation.COMPENSATION, RETRY_UNTIL_STUCK
             case Execute(command) | Abort(command):
@@ -381,4 +375,4 @@ class EventDeliveries:
         """Send again the event that an operation published, which may not have arrived."""
         if entry.event_id and attempt.past and (event := attempt.past.event(entry.event_id)):
             with as_task(attempt.delivery.task_id):
-                self.choreography.republish(session, attempt.saga.id, event)
+                self.choreography.deliver(session, attempt.saga.id, event, again=True)

@@ -17,7 +17,7 @@ class History:
         self.events = list(events)
         self.types = {event.event_type for event in self.events}
 
-    def event(self, event_id: str) -> StoredEvent | None:
+    def event(self, event_id: str | None) -> StoredEvent | None:
         """Return the event with this id, or None."""
         return next((event for event in self.events if event.id == event_id), None)
 
