@@ -21,13 +21,12 @@ def command(name: str, handler: Handler, **options: Any) -> Command:
     """Return the command that a business function declares; see ``Sagas.command``. Raises DefinitionError."""
     if not name.partition(".")[2]:
         raise DefinitionError(f"{name!r} must be <service>.<command>")
-    declared = Command(name, handler, _message_model(handler).model_validate, **options)
-    if declared.lock_shared_rows and declared.call:
+    if options.get("lock_shared_rows") and options.get("call"):
         raise DefinitionError(f"{name} calls a gateway, so it is never batched, and needs no locks")
     for function in (handler, *options.values()):
         if inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{name}: {function.__qualname__} is a coroutine function, which nothing awaits")
-    return declared
+    return Command(name, handler, _message_model(handler).model_validate, **options)
 
 
 def declare_task(engine: Engine, orchestrator: Orchestrator, declared: Command) -> None:
