@@ -12,7 +12,6 @@ from sqlalchemy import text
 from app.celery import app as celery
 from app.celery import configuration
 from app.errors import DatabaseUnavailable
-from app.observability.metrics.probe import Probe
 from app.runtime import Runtime
 from app.sagas import sagas
 from app.settings import Settings
@@ -23,7 +22,7 @@ from tests.testkit.servers import empty_queues, open_broker
 from web import create_app
 from workflows import QUEUES
 from workflows.operations import gauges
-from workflows.operations.gauges import Gauges, queue_depths
+from workflows.operations.gauges import Gauges, Probe, queue_depths
 from workflows.orders import Item, NewOrder, Pattern, place
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from durable_sagas.models import SagaInstance, StoredEvent
 from tasks.inventory import Book, Category
-from workflows.read_side import batches
+from workflows.read_side import queries
 from workflows.read_side.queries import OrderView
 from workflows.read_side.saga_history import HistoryEntry
 
@@ -20,17 +20,17 @@ class SagaLoader:
     @cached_property
     def operations(self) -> Mapping[str, Sequence[HistoryEntry]]:
         """The operations of each saga, by the saga's id."""
-        return batches.operations(self._sagas)
+        return queries.operations_of_each(self._sagas)
 
     @cached_property
     def events(self) -> Mapping[str, Sequence[StoredEvent]]:
         """The events of each order, by the order's id."""
-        return batches.events(self._order_ids)
+        return queries.events_of_each(self._order_ids)
 
     @cached_property
     def orders(self) -> Mapping[str, OrderView]:
         """The orders, by id."""
-        return batches.orders(self._order_ids)
+        return queries.orders_named(self._order_ids)
 
 
 class BookLoader:
@@ -42,4 +42,4 @@ class BookLoader:
     @cached_property
     def categories(self) -> Mapping[str, Category]:
         """The books' categories, by id."""
-        return batches.categories(book.category_id for book in self._books if book.category_id)
+        return queries.categories_named(book.category_id for book in self._books if book.category_id)

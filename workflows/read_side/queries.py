@@ -3,7 +3,8 @@
 The tables of different services are never joined: each is read by its own query, and the results are combined here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -175,8 +176,41 @@ def books(
 def books_named(book_ids: Iterable[str]) -> dict[str, Book]:
     """Return the existing books among these ids, by id."""
     with runtime.current().database.reading() as session:
-        found = session.scalars(select(Book).where(Book.book_id.in_(list(book_ids))))
+        found = session.scalars(_about(Book, Book.book_id, list(book_ids)))
         return {book.book_id: book for book in found}
+
+
+def categories_named(category_ids: Iterable[str]) -> Mapping[str, Category]:
+    """Return the existing categories among these ids, by id."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(_about(Category, Category.id, list(set(category_ids))))
+        return {category.id: category for category in found}
+
+
+def orders_named(order_ids: Sequence[str]) -> Mapping[str, OrderView]:
+    """Return the existing orders among these ids, by id."""
+    with runtime.current().database.reading() as session:
+        found = session.scalars(_about(Order, Order.id, order_ids)).all()
+        return {view.order.id: view for view in with_related(session, found)}
+
+
+def operations_of_each(sagas: Sequence[SagaInstance]) -> Mapping[str, Sequence[HistoryEntry]]:
+    """Return each saga's operations by saga id, in chronological order."""
+    logged: dict[str, list[SagaStep]] = defaultdict(list)
+    with runtime.current().database.reading() as session:
+        for row in session.scalars(_about(SagaStep, SagaStep.saga_id, [saga.id for saga in sagas])):
+            logged[row.saga_id].append(row)
+    return {saga.id: saga_history.operations(saga, logged[saga.id]) for saga in sagas}
+
+
+def events_of_each(order_ids: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
+    """Return each order's events by order id, in the order in which they were written."""
+    events: dict[str, list[StoredEvent]] = {order_id: [] for order_id in order_ids}
+    query = _about(StoredEvent, StoredEvent.aggregate_id, order_ids).order_by(StoredEvent.sequence)
+    with runtime.current().database.reading() as session:
+        for event in session.scalars(query):
+            events[event.aggregate_id].append(event)
+    return events
 
 
 def categories(*, after: str | None = None, limit: int) -> Page[Category]:

@@ -2,6 +2,5 @@
 
 ``multiprocess``  combines the counts of several processes, even if some were killed, in a folder
 ``registry``      starts counting in a process, and exports its counts and its siblings'
-``probe``         cached readings of sources that may not answer
 ``exporter``      a worker's ``/metrics``; the web's is in ``web.metrics``
 """
