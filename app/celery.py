@@ -20,15 +20,13 @@ from app.worker.heartbeat import Heartbeat
 from durable_sagas.messaging.serialization import SERIALIZER
 from durable_sagas.messaging.tracebacks import be_brief
 
-_TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
+_REDIS_OPTIONS = {
     # Redis redelivers a killed worker's messages only after this long (default: an hour); a retry's countdown must stay
     # far below it, or Redis would deliver the message several times
-    "redis": {
-        "visibility_timeout": 300,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
-        "socket_connect_timeout": 2,
-    },
+    "visibility_timeout": 300,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_connect_timeout": 2,
 }
 
 _TRANSPORTS = {
@@ -37,7 +35,6 @@ _TRANSPORTS = {
     "rediss": "durable_sagas.messaging.transports.redis:Transport",
     "amqp": "durable_sagas.messaging.transports.amqp:Transport",
     "amqps": "durable_sagas.messaging.transports.amqp:TlsTransport",
-    "pyamqp": "durable_sagas.messaging.transports.amqp:Transport",
 }
 
 
@@ -45,14 +42,14 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Return the Celery configuration for these settings."""
     # Celery warns about a broker URL without a host, and an embedded broker has none
     broker_url = "memory://localhost//" if settings.embedded else settings.broker_url
-    scheme = broker_url.partition(":")[0].replace("rediss", "redis")
+    scheme = broker_url.partition(":")[0]
     return {
         "broker_url": broker_url,
-        "broker_transport_options": _TRANSPORT_OPTIONS.get(scheme, {}),
-        "broker_transport": _TRANSPORTS.get(broker_url.partition(":")[0]),
+        "broker_transport_options": _REDIS_OPTIONS if scheme.startswith("redis") else {},
+        "broker_transport": _TRANSPORTS[scheme],
         # kombu handles TLS for Redis only with its own transport; options in the URL, such as ssl_ca_certs, take
         # precedence
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss:") else None,
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if scheme == "rediss" else None,
         "broker_connection_retry_on_startup": True,
         # a broker may respond with an error: Redis that is out of memory or has become a replica. The worker then
         # reconnects until it accepts messages; otherwise it would end
@@ -65,10 +62,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": SERIALIZER,
         "accept_content": ["json"],
         "task_routes": ("app.sagas:route",),
-        "task_eager_propagates": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
-        "worker_enable_remote_control": True,
         "worker_consumer": "app.worker.consumer:ValidatingConsumer",
         # a silently vanished broker is detected within a minute; Celery's default takes four
         "broker_heartbeat": 20,
@@ -82,9 +77,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 app: "Celery[Task[Any, Any]]" = Celery(
-    "cloudmart",
-    set_as_current=True,
-    include=["workflows", "app.observability.metrics.exporter"],
+    "cloudmart", set_as_current=True, include=["workflows", "app.observability.metrics.exporter"]
 )
 app.add_defaults(lambda: configuration(runtime.current().settings))
 app.steps["consumer"].add(Heartbeat)

@@ -1,7 +1,6 @@
 """``python -m app run``: serve the whole shop in one process."""
 
 import errno
-import logging
 import os
 import signal
 import sys
@@ -19,9 +18,6 @@ from app.settings import Settings
 from cli.embedded import EmbeddedStack
 from web import create_app
 from workflows.operations import operator_password
-
-logger = logging.getLogger(__name__)
-
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,8 +41,8 @@ def serve(runtime: Runtime) -> None:
             asyncore_use_poll=True,  # select() fails for descriptors of 1024 and above
             channel_timeout=REQUEST_TIMEOUT_SECONDS,
             cleanup_interval=1,
-            max_request_body_size=2
-            * MAX_REQUEST_BODY_BYTES,  # received completely before the application can reject it
+            # received completely before the application can reject it
+            max_request_body_size=2 * MAX_REQUEST_BODY_BYTES,
             channel_request_lookahead=1,  # else a client's disconnect is not noticed while a response streams
             ident="CloudMart",
             clear_untrusted_proxy_headers=False,  # which proxies to trust is decided for all servers by PROXIES
@@ -56,7 +52,7 @@ def serve(runtime: Runtime) -> None:
             raise
         click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
         sys.exit(2)
-    StopSignals(runtime, sockets).install()
+    StopSignals(runtime, sockets)
     with EmbeddedStack(runtime):
         url = f"http://{settings.host}:{settings.port}"
         click.echo(_greeting(url) + _how_to_log_in(url, settings))
@@ -80,10 +76,7 @@ class StopSignals(wasyncore.file_dispatcher):
         super().__init__(read_end, map=sockets)
         os.close(read_end)  # the dispatcher has its own duplicate
         self._runtime = runtime
-
-    def install(self) -> None:
-        """Install the handlers; also for SIGINT, which shells set to be ignored in background processes."""
-        for number in STOP_SIGNALS:
+        for number in STOP_SIGNALS:  # also SIGINT, which shells set to be ignored in background processes
             signal.signal(number, self._handle_signal)
 
     def _handle_signal(self, _number: int, _frame: FrameType | None) -> None:

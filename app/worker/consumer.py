@@ -205,31 +205,29 @@ class ValidatingConsumer(Consumer):
             self.qos.decrement_eventually()
 
 
-def use_own_clock(message: Message, headers: _Headers) -> None:
+def use_own_clock(message: Message, wait: timedelta | None) -> None:
     """Convert the times of a validated message to this machine's clock, as the sender's may differ.
 
     A retry waits as long as its sender requested, counted from now. Nothing expires: a late task finds in the log that
     nothing is left to do.
     """
-    if (wait := _wait(headers)) is not None:
+    if wait is not None:
         message.headers["eta"] = (datetime.now(UTC) + wait).isoformat()
     message.headers.pop("expires", None)
 
 
-def _wait(headers: _Headers) -> timedelta | None:
-    """Return how long a message's sender delayed it, or None."""
-    if headers.eta is None:
-        return None
-    sent_at = datetime.now(UTC) if headers.sent_at is None else datetime.fromtimestamp(headers.sent_at, UTC)
-    return headers.eta - sent_at
+def check(message: Message, app: Celery) -> timedelta | None:
+    """Validate a message; return how long its sender delayed it, or None.
 
-
-def check(message: Message, app: Celery) -> _Headers:
-    """Validate a message; return its parsed headers. Raises if it is invalid, UnknownTask if its task is unknown."""
+    Raises an exception if it is invalid, UnknownTask if its task is unknown.
+    """
     if len(message.body or "") > MAX_BODY_BYTES:
         raise ValueError(f"its body has more than {MAX_BODY_BYTES} bytes")
     headers = _Headers.model_validate(message.headers)
-    wait = _wait(headers)
+    wait = None
+    if headers.eta:
+        sent_at = datetime.now(UTC) if headers.sent_at is None else datetime.fromtimestamp(headers.sent_at, UTC)
+        wait = headers.eta - sent_at
     if wait and wait > MAX_WAIT:
         raise ValueError(f"it is not wanted for another {wait}")
     args, kwargs, _ = _BODY.validate_python(message.payload, strict=False)
@@ -238,4 +236,4 @@ def check(message: Message, app: Celery) -> _Headers:
         raise UnknownTask(headers)
     # Celery checks arguments this way itself, but only when a message is sent
     task.__header__(*args, **kwargs)  # type: ignore[attr-defined]  # not in the types
-    return headers
+    return wait

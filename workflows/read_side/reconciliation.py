@@ -4,7 +4,6 @@ Movements are read at their source: the payment provider's and the carrier's own
 reservations. A manual completion recorded by an operator is trusted for the first two, as in the audit.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -22,7 +21,6 @@ from tasks.orders import Order, OrderItem
 from tasks.payments import process_payment
 from tasks.shipping import arrange_shipping
 from workflows.read_side.queries import SagaView
-from workflows.read_side.saga_history import HistoryEntry
 
 
 class BalanceStatus(StrEnum):
@@ -103,26 +101,21 @@ def of(view: SagaView) -> Balance | None:
     """Return the balance of a saga's order, or None if the order does not exist."""
     saga = view.saga
     compensating = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
-    refunded_manually = _completed_manually(view.operations, process_payment.short_name)
-    cancelled_manually = _completed_manually(view.operations, arrange_shipping.short_name)
+    manual = {logged.step for logged in view.operations if logged.done_by}
     with runtime.current().database.reading() as session:
         ordered = session.execute(_ORDERED.where(Order.id == saga.aggregate_id)).one_or_none()
         if ordered is None:
             return None
         total, copies = ordered
         return Balance(
-            money=_money(session, saga, total, compensating, refunded_manually),
+            money=_money(session, saga, total, compensating, process_payment.short_name in manual),
             stock=_stock(session, saga, copies, compensating),
-            parcel=_parcel(session, saga, compensating, cancelled_manually),
+            parcel=_parcel(session, saga, compensating, arrange_shipping.short_name in manual),
             compensating=compensating,
         )
 
 
 _ORDERED = select(Order.total_amount, func.sum(OrderItem.quantity)).join(OrderItem).group_by(Order.id)
-
-
-def _completed_manually(operations: Iterable[HistoryEntry], step: str) -> bool:
-    return any(logged.step == step and logged.done_by for logged in operations)
 
 
 def _money(
