@@ -25,8 +25,9 @@ def migrate(context: click.Context) -> None:
 @migrate.command()
 def up() -> None:
     """Upgrade the database to the newest schema, as `migrate` alone does."""
-    before = migrations.status(_database_url())
-    migrations.migrate(_database_url())
+    database_url = load_runtime().settings.database_url
+    before = migrations.status(database_url)
+    migrations.migrate(database_url)
     for script in before.pending:
         click.echo(f"{script.revision}  {script.doc}")
     click.echo("The database has the newest schema.")
@@ -36,10 +37,11 @@ def up() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
 def down(yes: bool) -> None:
     """Downgrade the database by one revision, deleting the data that only that revision can hold."""
-    now = migrations.status(_database_url())
+    database_url = load_runtime().settings.database_url
+    now = migrations.status(database_url)
     if now.current is None:
         raise MigrationFailed("the database is empty: there is nothing to take back")
-    for loss in migrations.losses(_database_url(), now.current):
+    for loss in migrations.losses(database_url, now.current):
         click.echo(f"{now.current} takes with it: {loss.what}, {loss.rows} row{'' if loss.rows == 1 else 's'}")
     if not yes and not sys.stdin.isatty():
         click.echo("Nobody can be asked here: with --yes it is taken back.", err=True)
@@ -47,13 +49,13 @@ def down(yes: bool) -> None:
     if not yes and not click.confirm(f"Take back {now.current}?"):
         click.echo("Nothing was changed.")
         return
-    click.echo(f"{migrations.step_back(_database_url())} was taken back.")
+    click.echo(f"{migrations.step_back(database_url)} was taken back.")
 
 
 @migrate.command("status")
 def show_status() -> None:
     """Show which schema the database has, which one is the newest, and what lies between."""
-    now = migrations.status(_database_url())
+    now = migrations.status(load_runtime().settings.database_url)
     click.echo(f"database  {now.current or 'empty'}")
     click.echo(f"newest    {now.newest}")
     for script in now.pending:
@@ -74,10 +76,6 @@ def create(name: str | None) -> None:
             err=True,
         )
         sys.exit(USAGE_ERROR)
-    path = migrations.create(_database_url(), name.replace("_", " ").capitalize())
+    path = migrations.create(load_runtime().settings.database_url, name.replace("_", " ").capitalize())
     click.echo(f"{path} is written: read it, say in its first line what it is for, and see what it does to a shop")
     click.echo("at work (docs/how-to/migrate.md).")
-
-
-def _database_url() -> str:
-    return load_runtime().settings.database_url

@@ -84,13 +84,8 @@ def _execute(session: Session, statement: Executable, parameters: Any) -> Cursor
 
 
 def _values(row: DeclarativeBase) -> dict[str, Any]:
-    columns = _columns(type(row))
+    columns = table_of(type(row)).columns
     return {name: value for name, value in instance_dict(row).items() if name in columns}
-
-
-@cache
-def _columns(model: type[DeclarativeBase]) -> frozenset[str]:
-    return frozenset(table_of(model).columns.keys())
 
 
 def _primary_key(model: type[DeclarativeBase]) -> list[Column[Any]]:

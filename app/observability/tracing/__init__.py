@@ -41,12 +41,6 @@ def start(settings: Settings, role: str) -> None:
     _live.instrument_engine(runtime.current().database.engine)
 
 
-def prepare(settings: Settings) -> None:
-    """Import what tracing needs, if it is enabled: in the parent of a pool, once for all its children."""
-    if settings.otel_exporter_otlp_endpoint is not None:
-        import app.observability.tracing.live  # noqa: F401  (loaded for the children)
-
-
 def stop() -> None:
     """Stop tracing, and export pending spans within a short timeout; called before a process ends."""
     global _live

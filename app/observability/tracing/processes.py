@@ -9,13 +9,7 @@ from typing import Any
 
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as Prefork
-from celery.signals import (
-    beat_init,
-    celeryd_init,
-    worker_init,
-    worker_process_init,
-    worker_process_shutdown,
-)
+from celery.signals import beat_init, celeryd_init, worker_init, worker_process_init, worker_process_shutdown
 
 from app import runtime
 from app.observability import tracing
@@ -29,7 +23,8 @@ def _name_worker(options: dict[str, Any], **_: object) -> None:
     queues = options.get("queues") or ()
     names = queues.split(",") if isinstance(queues, str) else list(queues)
     _role = names[0] if len(names) == 1 else "worker"
-    tracing.prepare(runtime.current().settings)
+    if runtime.current().settings.otel_exporter_otlp_endpoint is not None:
+        import app.observability.tracing.live  # noqa: F401  (in the parent of a pool, once for all its children)
 
 
 @worker_process_init.connect
