@@ -7,7 +7,6 @@ has to be sent again.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from celery.utils.timer2 import Timer
@@ -84,9 +83,7 @@ class EmbeddedStack:
             raise RuntimeError("the embedded worker did not start")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop both: running tasks are finished, waiting ones are left to the sweep of the next start."""
         self.runtime.stopping.set()
         if self._worker:

@@ -4,7 +4,6 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 import durable_sagas.database
 from app.database.connections import PoolMaintenance
 from durable_sagas import Sagas
-from durable_sagas.database import JSON_TYPE, NAMING_CONVENTION, dialect_of, prepare_sqlite
+from durable_sagas.database import NAMING_CONVENTION, dialect_of, prepare_sqlite
 from durable_sagas.database import UtcDateTime as UtcDateTime
 from durable_sagas.database import UuidText as UuidText
 from durable_sagas.database import after_commit as after_commit
@@ -31,10 +30,8 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads a plain dict here)
-        datetime: UtcDateTime,
+        **durable_sagas.database.Base.type_annotation_map,
         Decimal: Numeric(12, 2),
-        dict[str, Any]: JSON_TYPE,
-        list[Any]: JSON_TYPE,
     }
 
 
