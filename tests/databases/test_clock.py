@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -63,23 +64,15 @@ def is_ahead(here: Runtime, seconds: float) -> bool:
 
 
 @on_postgresql
-@pytest.mark.parametrize("seconds", [SKEW_SECONDS, -SKEW_SECONDS])
-def test_a_process_whose_clock_is_wrong_goes_by_the_databases(skewed: Runtime, seconds: float) -> None:
-    set_clock(skewed, seconds)
-
-    another = Runtime(skewed.settings)  # as another process that starts now
-
-    assert is_ahead(another, seconds)
-    another.close()
-
-
-@on_postgresql
 @pytest.mark.parametrize("server", ["the same", "another"])
-def test_a_clock_that_jumps_is_followed_with_the_next_transaction(
+def test_a_process_goes_by_the_databases_clock_from_its_start_and_when_it_jumps(
     skewed: Runtime, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
     assert is_ahead(skewed, 0)
-    set_clock(skewed, SKEW_SECONDS)
+    seconds = SKEW_SECONDS if server == "the same" else -SKEW_SECONDS
+    set_clock(skewed, seconds)
+    with closing(Runtime(skewed.settings)) as another:  # as another process that starts now
+        assert is_ahead(another, seconds)
     if server == "another":
         skewed.database.close()  # what a failover does: the next connection is a new one
     else:
@@ -87,7 +80,7 @@ def test_a_clock_that_jumps_is_followed_with_the_next_transaction(
 
     sagas.last_swept()
 
-    assert is_ahead(skewed, SKEW_SECONDS)
+    assert is_ahead(skewed, seconds)
 
 
 @on_postgresql

@@ -2,9 +2,10 @@
 
 import select
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -32,17 +33,11 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 
 
 @pytest.fixture
-def pings(connected: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The connections that were asked."""
-    pings: list[Any] = []
-    ping = connected.engine.dialect.do_ping
-
-    def noted(connection: Any) -> bool:
-        pings.append(connection)
-        return ping(connection)
-
-    monkeypatch.setattr(connected.engine.dialect, "do_ping", noted)
-    return pings
+def ping(connected: Database, monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """How a connection is asked, which is counted."""
+    dialect = connected.engine.dialect
+    monkeypatch.setattr(dialect, "do_ping", ping := Mock(side_effect=dialect.do_ping))
+    return ping
 
 
 def use(connected: Database) -> int:
@@ -59,39 +54,36 @@ def by_another(statement: str, **parameters: Any) -> None:
 
 
 def test_a_connection_is_asked_once_a_transaction_if_it_has_rested_and_is_not_new(
-    connected: Database, pings: list[Any], monkeypatch: pytest.MonkeyPatch
+    connected: Database, ping: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert use(connected) == use(connected)
-    assert pings == []
+    assert ping.call_count == 0
 
     monkeypatch.setattr(connections, "PING_AFTER_IDLE_SECONDS", 0)  # every one counts as one that has rested
     assert use(connected) == use(connected)
-    assert len(pings) == 2
+    assert ping.call_count == 2
 
     connected.engine.dispose()
     use(connected)
-    assert len(pings) == 2
+    assert ping.call_count == 2
 
 
-def test_one_that_the_server_closed_is_replaced_however_lately_it_was_used(connected: Database) -> None:
+def test_one_that_the_server_closed_is_replaced_and_one_that_it_said_something_to_is_asked_however_lately_it_was_used(
+    connected: Database, ping: Mock
+) -> None:
     before = use(connected)
-    by_another("SELECT pg_terminate_backend(:pid, 5000)", pid=before)
+    by_another("SELECT pg_terminate_backend(:pid, 60000)", pid=before)
+    assert (kept := use(connected)) != before
+    ping.reset_mock()
 
-    assert use(connected) != before
-
-
-def test_one_that_the_server_said_something_to_is_asked_and_kept(connected: Database, pings: list[Any]) -> None:
     with connected.transaction() as session:
         session.execute(text("LISTEN test_of_connections"))
         listening = session.connection().connection.fileno()
     by_another("NOTIFY test_of_connections")
     assert select.select([listening], [], [], 60)[0]
 
-    kept = use(connected)
-
-    assert len(pings) == 1
-    assert use(connected) == kept
-    assert len(pings) == 1
+    assert [use(connected), use(connected)] == [kept, kept]
+    assert ping.call_count == 1
 
 
 @pytest.fixture
@@ -135,6 +127,12 @@ def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monke
     role = f"shop_{uuid4().hex[:12]}"
     by_another(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' CONNECTION LIMIT 1")
     url = make_url(POSTGRESQL).set(username=role, password="secret").render_as_string(hide_password=False)
+
+    def connects(database: Database) -> bool:
+        with suppress(DatabaseUnavailable):
+            return bool(use(database))
+        return False
+
     with closing(Database(url)) as first, closing(Database(url)) as second:
         with first.reading(), pytest.raises(DatabaseUnavailable, match="too many connections"), second.reading():
             pass
@@ -154,11 +152,3 @@ def test_of_a_pool_that_is_in_use_the_unused_connections_are_closed(monkeypatch:
             pass
         wait_for("the two others to be closed", lambda: len(closed) == 2)
         held.execute(text("SELECT 1"))
-
-
-def connects(database: Database) -> bool:
-    try:
-        use(database)
-    except DatabaseUnavailable:
-        return False
-    return True

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import format_error
@@ -43,26 +44,28 @@ FAILING = {
 def test_postgresql_repeats_no_value(sqlstate: str, log: io.StringIO) -> None:
     require_postgresql()
     columns = "id integer NOT NULL CHECK (id > 0), address varchar(20) UNIQUE"
-    with closing(Database(POSTGRESQL)) as database:
-        with pytest.raises(DBAPIError) as raised, database.transaction() as session:
-            session.execute(text(f"CREATE TEMPORARY TABLE private ({columns})"))
-            session.execute(text(FAILING[sqlstate]), {"address": ADDRESS})
-        assert getattr(raised.value.orig, "pgcode", None) == sqlstate
-        expect_discreet(raised.value, log, says=FAILING[sqlstate].split()[0])
+    with closing(Database(POSTGRESQL)) as database, database.transaction() as session:
+        session.execute(text(f"CREATE TEMPORARY TABLE private ({columns})"))
+        error = expect_discreet(session, FAILING[sqlstate], log)
+    assert getattr(error.orig, "pgcode", None) == sqlstate
 
 
 def test_the_shop_repeats_no_value(here: Runtime, log: io.StringIO) -> None:
-    with pytest.raises(DBAPIError) as raised, here.database.transaction() as session:
-        session.execute(text("INSERT INTO orders (id, shipping_address) VALUES ('1', :address)"), {"address": ADDRESS})
-    expect_discreet(raised.value, log, says="INSERT INTO orders")
+    with here.database.transaction() as session:
+        expect_discreet(session, "INSERT INTO orders (id, shipping_address) VALUES ('1', :address)", log)
 
 
-def expect_discreet(error: DBAPIError, log: io.StringIO, says: str) -> None:
-    try:
-        raise error
-    except DBAPIError as caught:
-        logging.getLogger("app.tests").exception("step failed", extra={"reason": format_error(caught)})
-    written = log.getvalue()
-    assert "step failed" in written and says in written and type(error.orig).__name__ in written
-    assert "Sakura" not in written
-    assert "Sakura" not in repr(error) + repr(error.orig)
+def expect_discreet(session: Session, statement: str, log: io.StringIO) -> DBAPIError:
+    """Have a statement fail and be logged; returns the error."""
+    with pytest.raises(DBAPIError) as raised:
+        try:
+            session.execute(text(statement), {"address": ADDRESS})
+        except DBAPIError as error:
+            logging.getLogger("app.tests").exception("step failed", extra={"reason": format_error(error)})
+            raise
+        finally:
+            session.rollback()
+    failed, written = raised.value, log.getvalue()
+    assert "step failed" in written and statement[:6] in written and type(failed.orig).__name__ in written
+    assert "Sakura" not in written + repr(failed) + repr(failed.orig)
+    return failed
