@@ -83,36 +83,30 @@ def test_a_database_that_is_newer_than_the_code_is_named(database_url: str) -> N
     assert "Traceback" not in ended.stderr
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the code to write a revision into: other tests, and their processes, migrate by the code itself."""
-    folder = tmp_path / "checkout"
-    for name in ("durable_sagas", "app", "cli", "migrations", "tasks", "web", "workflows"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Makefile", folder)
-    (folder / ".venv").symlink_to(ROOT / ".venv")
-    return folder
-
-
 def test_create_writes_a_revision_in_the_house_form_for_a_database_that_has_all_others(
-    database_url: str, checkout: Path
+    database_url: str, tmp_path: Path
 ) -> None:
+    checkout = tmp_path / "checkout"  # a copy: other tests, and their processes, migrate by the code itself
+    for name in ("durable_sagas", "app", "cli", "migrations", "tasks", "web", "workflows"):
+        shutil.copytree(ROOT / name, checkout / name)
+    shutil.copy(ROOT / "Makefile", checkout)
+    (checkout / ".venv").symlink_to(ROOT / ".venv")
+    revision = checkout / f"migrations/versions/{int(NEWEST) + 1:04}_add_new_table.py"
     refused = make("migrate-create", "NAME=add_new_table", folder=checkout)
     assert refused.returncode == 2  # make's own
     assert f"the database is at nothing, not at {NEWEST}" in refused.stderr
-    assert not list((checkout / "migrations/versions").glob("*_add_new_table.py"))
+    assert not revision.exists()
     migrate(database_url)
     execute(database_url, "DROP TABLE notifications")
 
     made = make("migrate-create", "NAME=add_new_table", folder=checkout)
 
     assert made.returncode == 0, made.stderr
-    number = f"{int(NEWEST) + 1:04}"
-    text_of_it = (checkout / f"migrations/versions/{number}_add_new_table.py").read_text()
-    assert text_of_it.startswith(f'"""Add new table\n\nRevision: {number}, after {NEWEST}\n"""\n')
-    assert f'revision = "{number}"\n' in text_of_it.replace("'", '"')
-    assert 'op.create_table("notifications"' in text_of_it.replace("'", '"')
-    assert "UtcDateTime" not in text_of_it
+    written = revision.read_text().replace("'", '"')
+    assert written.startswith(f'"""Add new table\n\nRevision: {revision.name[:4]}, after {NEWEST}\n"""\n')
+    assert f'revision = "{revision.name[:4]}"\n' in written
+    assert 'op.create_table("notifications"' in written
+    assert "UtcDateTime" not in written
 
 
 def test_create_refuses_a_name_that_no_file_could_have(database_url: str) -> None:
