@@ -88,16 +88,21 @@ class Schedule:
 
     def _next(self) -> None:
         if not self._placed or (self._to_place and self.chance.random() < 0.25):
-            self._place()
+            request = self._to_place.pop(0)
+            self._placed.append(str(request.order_id))
+            self.world.place(request, self._mishap(0.2))
             return
-        do = self.chance.choices(self._ACTIONS, weights=self._WEIGHTS)[0]
-        do(self)
-
-    def _place(self) -> None:
-        request = self._to_place.pop(0)
-        assert request.order_id is not None
-        self._placed.append(request.order_id)
-        self.world.place(request, self._mishap(0.2))
+        weights = {
+            self._deliver: 74,
+            self._lose: 6,
+            self._wait: 3,
+            self._sweep: 4,
+            self._wait_and_sweep: 7,
+            self._cancel: 3,
+            self.world.resume_stuck: 3,
+        }
+        do: Callable[[], object] = self.chance.choices(list(weights), list(weights.values()))[0]
+        do()
 
     def _deliver(self) -> None:
         message = self._some_message()
@@ -127,9 +132,6 @@ class Schedule:
     def _cancel(self) -> None:
         self.world.cancel(self.chance.choice(self._placed), self._mishap(0.2))
 
-    def _resume(self) -> None:
-        self.world.resume_stuck()
-
     def _some_message(self) -> Message | None:
         post = self.world.post
         if not post:
@@ -157,17 +159,6 @@ class Schedule:
         for _ in range(self.chance.randint(1, 6)):
             self._next()
         self._held_up -= 1
-
-    _ACTIONS: tuple[Callable[["Schedule"], None], ...] = (
-        _deliver,
-        _lose,
-        _wait,
-        _sweep,
-        _wait_and_sweep,
-        _cancel,
-        _resume,
-    )
-    _WEIGHTS = (74, 6, 3, 4, 7, 3, 3)
 
 
 def run(world: World, seed: int) -> Find | None:
