@@ -31,8 +31,8 @@ class Query:
     ) -> Page[Product]:
         """List the books on sale, ordered by id."""
         with with_graphql_names(**NAMES):
-            page = validate(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after}).page()
-        return _page(page, Product.page)
+            query = validate(InventoryQuery, {"category_id": category_id, "limit": first, "cursor": after})
+            return _page(query.page(), Product.page)
 
     @strawberry.field
     def product(self, id: ID) -> Product:  # noqa: A002
@@ -59,8 +59,7 @@ class Query:
         """List orders, newest first."""
         arguments = {"status": status, "customer_id": user_id, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            page = validate(OrdersQuery, arguments).page()
-        return _page(page, Order.page)
+            return _page(validate(OrdersQuery, arguments).page(), Order.page)
 
     @strawberry.field
     def order(self, id: ID) -> Order:  # noqa: A002
@@ -80,8 +79,7 @@ class Query:
         """List sagas, newest first; `step` is the one at which they are, or on which they are stuck."""
         arguments = {"status": status, "saga_type": saga_type, "step": step, "limit": first, "cursor": after}
         with with_graphql_names(**NAMES):
-            page = validate(SagasQuery, arguments).page()
-        return _page(page, Saga.page)
+            return _page(validate(SagasQuery, arguments).page(), Saga.page)
 
     @strawberry.field
     def saga(self, id: ID) -> Saga:  # noqa: A002

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Self
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -19,7 +20,7 @@ from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
 from web import cursors
-from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, is_storable
+from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, PATTERN_OF, is_storable
 from web.forms import order_form
 from web.forms.order_form import OrderForm
 from web.order_placement import place
@@ -100,7 +101,8 @@ def home() -> ResponseReturnValue:
     """Show the order form, the books that match the search, and the latest sagas."""
     form, search = OrderForm.prefilled(request.args), BookSearch.read(request.args)
     if not form.copies and "customer_id" not in request.args:
-        form = replace(form, copies=_first_choice(search))
+        available = (book.book_id for book in search.books().rows if book.available_stock)
+        form = replace(form, copies=dict.fromkeys(islice(available, 1), "1"))
     return _home(form, search)
 
 
@@ -116,15 +118,23 @@ def find_books() -> ResponseReturnValue:
 @blueprint.post("/place")
 def place_order() -> ResponseReturnValue:
     """Place the order in one saga type or in both patterns, and redirect to its saga; errors are shown on the form."""
-    form = OrderForm.read(request.form)
+    form, both = OrderForm.read(request.form), request.form.get("way") == "both"
+    placed: list[PlacedOrder] = []
     try:
         key = form.idempotency_key(order_form.key_of(request.form))
-        if request.form.get("way") == "both":
-            return _place_both(form, key)
-        placed = _place(form, key)
+        for one in form.both_ways() if both else [form]:
+            body = one.to_body()
+            placed.append(place(body, body.to_order(), f"{key}:{PATTERN_OF[one.saga_type]}" if both else key))
     except RequestError as refusal:
-        return _refused(form, form.form_errors(refusal), refusal.status)
-    return redirect_to(placed)
+        errors = form.form_errors(refusal)
+        if placed:
+            errors["form"] = gettext("Only the choreographed order was placed.")
+        try:
+            search = BookSearch.read(request.form)
+        except Invalid:
+            search = BookSearch()
+        return _home(form, search, errors, *placed), refusal.status
+    return redirect_to(*reversed(placed))
 
 
 def redirect_to(*placed: PlacedOrder) -> Response:
@@ -136,37 +146,6 @@ def redirect_to(*placed: PlacedOrder) -> Response:
     else:
         address = url_for("pages.compare.show", first_id=placed[0].saga_id, second_id=placed[1].saga_id)
     return redirect(address, 303)
-
-
-def _place(form: OrderForm, key: str) -> PlacedOrder:
-    body = form.to_body()
-    return place(body, body.to_order(), key)
-
-
-def _place_both(form: OrderForm, key: str) -> ResponseReturnValue:
-    first, second = form.both_ways()
-    choreographed = _place(first, f"{key}:choreography")
-    try:
-        orchestrated = _place(second, f"{key}:orchestration")
-    except RequestError as refusal:
-        errors = {**form.form_errors(refusal), "form": gettext("Only the choreographed order was placed.")}
-        return _refused(form, errors, refusal.status, placed=choreographed)
-    return redirect_to(orchestrated, choreographed)
-
-
-def _refused(
-    form: OrderForm, errors: Mapping[str, str], status: int, placed: PlacedOrder | None = None
-) -> ResponseReturnValue:
-    try:
-        search = BookSearch.read(request.form)
-    except Invalid:
-        search = BookSearch()
-    return _home(form, search, errors, placed), status
-
-
-def _first_choice(search: BookSearch) -> dict[str, str]:
-    """Return the initial basket: one copy of the first available book."""
-    return next(({book.book_id: "1"} for book in search.books().rows if book.available_stock), {})
 
 
 def _home(

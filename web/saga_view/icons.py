@@ -74,20 +74,18 @@ def of_saga(status: SagaStatus) -> Mark:
 
 def of_operation(logged: HistoryEntry) -> Mark:
     """Return the icon of an operation's status."""
-    if logged.nothing_to_undo:
-        return NOTHING_TO_COMPENSATE
-    marks = _OF_ACTION if logged.operation is Operation.ACTION else _OF_COMPENSATION
-    return marks[logged.status]
+    return _mark(logged, logged.status)
 
 
 def of_attempt(attempt: LoggedAttempt) -> Mark:
     """Return the icon of one attempt's outcome: a failed one is Failed, even if the operation as a whole is stuck."""
-    if attempt.outcome == StepStatus.FAILED:
-        return FAILED
-    if attempt.nothing_to_undo:
+    return FAILED if attempt.outcome == StepStatus.FAILED else _mark(attempt, StepStatus(attempt.outcome))
+
+
+def _mark(done: HistoryEntry | LoggedAttempt, status: StepStatus) -> Mark:
+    if done.nothing_to_undo:
         return NOTHING_TO_COMPENSATE
-    marks = _OF_ACTION if attempt.operation is Operation.ACTION else _OF_COMPENSATION
-    return marks[StepStatus(attempt.outcome)]
+    return (_OF_ACTION if done.operation is Operation.ACTION else _OF_COMPENSATION)[status]
 
 
 def running(operation: Operation) -> Mark:
