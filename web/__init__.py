@@ -12,7 +12,7 @@
 ``json_body``, ``fields``      strict parsing of bodies, field types; ``cursors`` of paginated lists
 ``order_placement``            places an order for each of these
 ``problems``                   errors as RFC 9457 problems; ``problem_types`` lists them
-``i18n``                       the user's language; ``gunicorn_response``: how gunicorn sends responses
+``i18n``, ``text``             the user's language, durations; ``gunicorn_response``: how gunicorn sends responses
 ``health``, ``metrics``        endpoints for orchestrators and Prometheus; ``tracing``: requests as spans
 =============================  ======================================================================================
 """

@@ -13,10 +13,9 @@ from web.diagrams import axis as axes
 from web.diagrams.axis import axis
 from web.diagrams.plan import PlannedStep
 from web.diagrams.steps import StepDiagram, step_diagram
-from web.diagrams.text import width_of
 from web.diagrams.timeline import GUTTER, Lane, Timeline, timeline
 from web.saga_view import icons
-from web.saga_view.durations import duration
+from web.text import duration, width_of
 from workflows.read_side.saga_history import HistoryEntry
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

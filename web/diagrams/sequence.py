@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from web.diagrams.text import plain, width_of
 from web.saga_view import icons
-from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
+from web.text import duration, plain, width_of
 from workflows.read_side.event_flow import EventDelivery, Outcome, PublishedEvent
 
 GUTTER, MARGIN = 64.0, 10.0

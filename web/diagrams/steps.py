@@ -7,9 +7,9 @@ from itertools import pairwise
 from durable_sagas.definition import COMPENSATION_STARTED, Operation, SagaStatus
 from durable_sagas.models import SagaInstance
 from web.diagrams.plan import PlannedStep
-from web.diagrams.text import plain, width_of
 from web.saga_view import icons
 from web.saga_view.icons import Mark
+from web.text import plain, width_of
 from workflows.read_side.saga_history import HistoryEntry
 
 MARGIN = 8

@@ -9,11 +9,10 @@ from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, Operation, Sa
 from durable_sagas.models import OperatorAction, SagaInstance
 from web.diagrams.axis import Axis, Cut, axis
 from web.diagrams.plan import PlannedStep
-from web.diagrams.text import plain, width_of
 from web.i18n import translate as _
 from web.saga_view import icons
-from web.saga_view.durations import duration
 from web.saga_view.icons import Mark
+from web.text import duration, plain, width_of
 from workflows.read_side.saga_history import HistoryEntry, LoggedAttempt
 
 GUTTER, PLOT, MARGIN = 176.0, 740.0, 8.0

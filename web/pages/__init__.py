@@ -7,7 +7,7 @@ from markupsafe import Markup
 from web.diagrams import sequence
 from web.pages import catalogue, compare, learn, live, operate, problem_types, saga, sagas, shop, stuck
 from web.saga_view import icons
-from web.saga_view.durations import duration
+from web.text import duration
 
 blueprint = Blueprint("pages", __name__)
 for page in (shop, learn, sagas, saga, compare, live, catalogue, operate, stuck, problem_types):

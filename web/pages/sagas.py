@@ -16,7 +16,7 @@ from web.api.requests import SagasQuery
 from web.fields import PATTERN_OF, Text
 from web.problems import validated
 from web.saga_view import icons
-from web.saga_view.durations import duration
+from web.text import duration
 from workflows.read_side import saga_search
 
 blueprint = Blueprint("sagas", __name__, url_prefix="/sagas")

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from durable_sagas.definition import ACTIVE, COMPENSATION_STARTED, Operation, SagaStatus
-from web.diagrams.text import plain
 from web.i18n import translate as _
-from web.saga_view.durations import duration
+from web.text import duration, plain
 from workflows.read_side.event_flow import Outcome, PublishedEvent
 from workflows.read_side.queries import SagaView
 from workflows.read_side.saga_history import HistoryEntry

@@ -1,6 +1,22 @@
-"""Format durations."""
+"""Format names and durations, and estimate the widths of texts: without fonts to measure with, on the wide side."""
+
+import unicodedata
 
 from web.i18n import translate as _
+
+FULL, HALF = 1.02, 0.6
+"""Widths in ems of a Japanese character, and of a rather wide Latin one."""
+
+
+def width_of(text: str, size: float) -> float:
+    """Return the approximate width of a text in pixels, in a font of this size."""
+    wide = sum(1 for character in text if unicodedata.east_asian_width(character) in "WF")
+    return (wide * FULL + (len(text) - wide) * HALF) * size
+
+
+def plain(name: str) -> str:
+    """Return the display name of a command or step."""
+    return name.replace("_", " ")
 
 
 def duration(seconds: float) -> str:
