@@ -71,18 +71,18 @@ def step_diagram(saga: SagaInstance, operations: Sequence[HistoryEntry], plan: S
     """Lay out a saga's steps, including those that it has not reached."""
     by_operation = {logged.key: logged for logged in operations}
     compensating = saga.state == COMPENSATION_STARTED or saga.status == SagaStatus.COMPENSATED
-    drawn = _Drawn(saga, by_operation, compensating, _column(plan, operations))
-    actions = [drawn.box(index, step, Operation.ACTION) for index, step in enumerate(plan)]
+    layout = _Layout(saga, by_operation, compensating, _column(plan, operations))
+    actions = [layout.box(index, step, Operation.ACTION) for index, step in enumerate(plan)]
     compensations = {
-        index: drawn.box(index, step, Operation.COMPENSATION) for index, step in enumerate(plan) if step.compensation
+        index: layout.box(index, step, Operation.COMPENSATION) for index, step in enumerate(plan) if step.compensation
     }
     pivots = [box.x + box.width + GAP / 2 for box, step in zip(actions, plan, strict=True) if step.pivot]
     return StepDiagram(
-        width=2 * MARGIN + len(plan) * (drawn.width + GAP) - GAP,
+        width=2 * MARGIN + len(plan) * (layout.width + GAP) - GAP,
         height=HEIGHT if compensations else ACTION_Y + ACTION_HEIGHT + 8,
         actions=actions,
         compensations=list(compensations.values()),
-        arrows=[*_forward(actions), *_back(actions, compensations, by_operation, plan, compensating)],
+        arrows=[*_forward(actions), *layout.back(plan, actions, compensations)],
         pivot_x=pivots[0] if pivots else None,
     )
 
@@ -95,7 +95,7 @@ def _column(plan: Sequence[PlannedStep], operations: Sequence[HistoryEntry]) -> 
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Layout:
     saga: SagaInstance
     by_operation: Mapping[tuple[str, Operation], HistoryEntry]
     compensating: bool
@@ -129,6 +129,24 @@ class _Drawn:
         pending = self.compensating and (step.name, Operation.ACTION) in self.by_operation
         return icons.PENDING if pending else icons.NOT_NEEDED
 
+    def back(
+        self, plan: Sequence[PlannedStep], actions: Sequence[Box], compensations: Mapping[int, Box]
+    ) -> list[Arrow]:
+        """Return the arrows of the compensation: down from the step where it started, then from right to left."""
+        started = [index for index, step in enumerate(plan) if (step.name, Operation.ACTION) in self.by_operation]
+        turning_index = max(started, default=0) if self.compensating else -1
+        arrows = []
+        if turning_index in compensations:
+            action, box = actions[turning_index], compensations[turning_index]
+            arrows.append(Arrow(box.middle, action.y + action.height, box.middle, box.y, "undoing"))
+        for index in sorted(compensations, reverse=True):
+            if index - 1 in compensations:
+                box, earlier = compensations[index], compensations[index - 1]
+                y = box.y + box.height / 2
+                passed = index <= turning_index and (plan[index - 1].name, Operation.COMPENSATION) in self.by_operation
+                arrows.append(Arrow(box.x, y, earlier.x + earlier.width, y, "undoing" if passed else "ghost"))
+        return arrows
+
 
 def _forward(actions: Sequence[Box]) -> list[Arrow]:
     arrows = []
@@ -136,30 +154,4 @@ def _forward(actions: Sequence[Box]) -> list[Arrow]:
         passed = box.mark is icons.DONE and next_box.mark not in (icons.PENDING, icons.NOT_REACHED)
         y = box.y + box.height / 2
         arrows.append(Arrow(box.x + box.width, y, next_box.x, y, "passed" if passed else "ghost"))
-    return arrows
-
-
-def _back(
-    actions: Sequence[Box],
-    compensations: Mapping[int, Box],
-    by_operation: Mapping[tuple[str, Operation], HistoryEntry],
-    plan: Sequence[PlannedStep],
-    compensating: bool,
-) -> list[Arrow]:
-    """Return the arrows of the compensation: down from the step where it started, then from right to left."""
-    started = [index for index, step in enumerate(plan) if (step.name, Operation.ACTION) in by_operation]
-    turning_index = max(started, default=0) if compensating else -1
-    arrows = []
-    if turning_index in compensations:
-        box = compensations[turning_index]
-        arrows.append(
-            Arrow(box.middle, actions[turning_index].y + actions[turning_index].height, box.middle, box.y, "undoing")
-        )
-    for index in sorted(compensations, reverse=True):
-        if index - 1 in compensations:
-            box, earlier = compensations[index], compensations[index - 1]
-            y = box.y + box.height / 2
-            passed = index <= turning_index and (plan[index - 1].name, Operation.COMPENSATION) in by_operation
-            style = "undoing" if passed else "ghost"
-            arrows.append(Arrow(box.x, y, earlier.x + earlier.width, y, style))
     return arrows
