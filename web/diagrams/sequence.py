@@ -11,9 +11,8 @@ from workflows.read_side.event_flow import EventDelivery, Outcome, PublishedEven
 GUTTER, MARGIN = 64.0, 10.0
 MIN_WIDTH, GAP = 128.0, 22.0
 TOP = 56.0
-PILL, CHIP = 24.0, 22.0
+PILL = 24.0
 SLOT, BETWEEN = 40.0, 14.0
-LOOP = 34.0
 SIZE, BOLD = 12, 13
 
 

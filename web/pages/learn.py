@@ -107,7 +107,6 @@ def index() -> Response:
         both_ways=BOTH_WAYS,
         compared={status: pairs for status, pairs in comparison.compare().items() if pairs},
         latest=comparison.LATEST,
-        faults_allowed=settings.faults_allowed,
         embedded=settings.embedded,
         step_seconds=f"{settings.step_timeout_seconds:g}",
         order_seconds=f"{settings.order_timeout_seconds:g}",

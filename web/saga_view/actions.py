@@ -24,19 +24,12 @@ class Action:
 def available_actions(view: SagaView) -> list[Action]:
     """Return all operator actions on a saga, including unavailable ones."""
     saga = view.saga
-
-    def preview_of(name: str) -> str:
-        return url_for(f"pages.operate.{name}", saga_id=saga.id)
-
+    skipping = _("record that you resolved manually what it is stuck on")
+    cancel, resume, skip = (url_for(f"pages.operate.{name}", saga_id=saga.id) for name in ("cancel", "resume", "skip"))
     return [
-        Action(_("Cancel"), _("compensate the completed steps"), preview_of("cancel"), _why_not_cancel(view)),
-        Action(_("Resume"), _("retry where it stopped"), preview_of("resume"), _why_not_resume(saga)),
-        Action(
-            _("Skip"),
-            _("record that you resolved manually what it is stuck on"),
-            preview_of("skip"),
-            _why_not_skip(saga),
-        ),
+        Action(_("Cancel"), _("compensate the completed steps"), cancel, _why_not_cancel(view)),
+        Action(_("Resume"), _("retry where it stopped"), resume, _why_not_resume(saga)),
+        Action(_("Skip"), skipping, skip, _why_not_skip(saga)),
     ]
 
 
