@@ -58,14 +58,22 @@ def filled_sqlite(seeded_database: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def filled_postgresql() -> Iterator[str]:
-    """The name of a database of PostgreSQL in which everything has happened, to be copied."""
+def seeded_postgresql() -> Iterator[str]:
+    """The name of a migrated and seeded database of PostgreSQL, to be copied."""
     require_postgresql()
     with fresh_postgresql_database() as url:
         migrate(url)
+        with eager(url):
+            seed()
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(scope="session")
+def filled_postgresql(seeded_postgresql: str) -> Iterator[str]:
+    """The name of a database of PostgreSQL in which everything has happened, to be copied."""
+    with fresh_postgresql_database(seeded_postgresql) as url:
         quick = make_url(url).update_query_dict({"options": "-c synchronous_commit=off"})
         with eager(quick.render_as_string(hide_password=False)):
-            seed()
             fill()
         yield str(make_url(url).database)
 

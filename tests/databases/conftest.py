@@ -7,25 +7,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
 
-from app import runtime
-from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.databases.plans import Executed
-from tests.testkit.servers import fresh_postgresql_database, require_postgresql
-from workflows.seed_data import seed
-
-
-@pytest.fixture(scope="session")
-def seeded_postgresql() -> Iterator[str]:
-    """The name of a migrated and seeded database, to be copied."""
-    require_postgresql()
-    with fresh_postgresql_database() as url:
-        migrate(url)
-        here = runtime.use(Runtime(Settings(database_url=url)))
-        seed()
-        here.close()
-        yield str(make_url(url).database)
+from tests.testkit.servers import fresh_postgresql_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.migrations import migrate
 from app.settings import Settings
-from tests.testkit.servers import fresh_postgresql_database, require_postgresql
+from tests.testkit.servers import fresh_postgresql_database
 
 
 @pytest.fixture
-def settings() -> Iterator[Settings]:
+def settings(seeded_postgresql: str) -> Iterator[Settings]:
     """Those of a shop on a database of PostgreSQL of its own."""
-    require_postgresql()
-    with fresh_postgresql_database() as url:
-        migrate(url)
+    with fresh_postgresql_database(seeded_postgresql) as url:
         yield Settings(database_url=url, broker_url="memory://", fault_injection=True)
