@@ -22,18 +22,14 @@ class Seen:
     trace: str
     id: str
     parent: str
-    kind: int
     failed: bool
     attributes: dict[str, Any]
-    events: list[tuple[str, dict[str, Any]]]
+    events: dict[str, dict[str, Any]]
     links: list[str]
 
     def has(self, **attributes: Any) -> bool:
-        """Tell whether it has these attributes; ``saga_id`` stands for ``saga.id``."""
+        """Return whether it has these attributes; ``saga_id`` stands for ``saga.id``."""
         return all(self.attributes.get(name.replace("_", ".")) == value for name, value in attributes.items())
-
-    def event(self, name: str) -> dict[str, Any] | None:
-        return next((attributes for told, attributes in self.events if told == name), None)
 
 
 @dataclass
@@ -93,10 +89,9 @@ def _seen(service: str, span: Span) -> Seen:
         trace=span.trace_id.hex(),
         id=span.span_id.hex(),
         parent=span.parent_span_id.hex(),
-        kind=span.kind,
         failed=span.status.code == Status.STATUS_CODE_ERROR,
         attributes=_values(span.attributes),
-        events=[(event.name, _values(event.attributes)) for event in span.events],
+        events={event.name: _values(event.attributes) for event in span.events},
         links=[link.trace_id.hex() for link in span.links],
     )
 
