@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from durable_sagas.definition import Operation
 from web.saga_view.detail import SagaDetail
-from workflows.read_side.comparison import Logged, cost
+from workflows.read_side.comparison import cost
 from workflows.read_side.event_flow import Outcome
 from workflows.read_side.saga_history import HistoryEntry
 
@@ -76,5 +76,5 @@ def _tasks(detail: SagaDetail) -> dict[tuple[str, Operation], str]:
 
 def _messages(detail: SagaDetail) -> int:
     """Return the number of a saga's messages so far, counted as on the Learn page."""
-    log = [Logged(one.step, one.operation, one.status, one.attempts) for one in detail.operations]
-    return cost(detail.saga.saga_type, 0, log, [published.event.event_type for published in detail.events]).messages
+    events = [published.event.event_type for published in detail.events]
+    return cost(detail.saga.saga_type, 0, detail.operations, events).messages

@@ -26,24 +26,24 @@ retries
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, median
-from typing import Any
 
-from sqlalchemy import Row, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from app import runtime
 from app.sagas import sagas
 from durable_sagas.definition import Operation, SagaStatus, StepStatus
 from durable_sagas.messages import EventType
-from durable_sagas.models import OperatorAction, SagaInstance, SagaStep, StoredEvent
+from durable_sagas.models import OperatorAction, SagaInstance
 from durable_sagas.orchestrator import CANCELLED_ON_REQUEST
 from tasks.orders import OrderCancelRequested
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
+from workflows.read_side import queries
 from workflows.read_side.event_flow import is_choreographed
+from workflows.read_side.saga_history import HistoryEntry
 from workflows.scenarios import SAGA_TYPES
 
 LATEST = 50
@@ -80,23 +80,12 @@ Pairs = Mapping[str, Summary]
 """The summaries of an orchestrated and the choreographed saga type, over equally many orders of the same scenarios."""
 
 
-@dataclass(frozen=True)
-class Logged:
-    """The columns of one operation's log row that are counted."""
-
-    step: str
-    operation: Operation
-    status: StepStatus
-    attempts: int
-
-
 def compare() -> dict[SagaStatus, list[Pairs]]:
     """Return the summaries of paired orders by outcome, one entry per orchestrated saga type that has pairs."""
-    with runtime.current().database.reading() as session:
-        return {ended: _pairs(session, ended) for ended in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)}
+    return {ended: _pairs(ended) for ended in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED)}
 
 
-def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[EventType]) -> Cost:
+def cost(saga_type: str, lasted: float, log: Sequence[HistoryEntry], events: Iterable[EventType]) -> Cost:
     """Return the cost of one order, from its log and its events."""
     retries = sum(max(0, entry.attempts - 1) for entry in log)
     delivered = sum(len(sagas.subscribers(event, scope)) for event in events for scope in (saga_type, None))
@@ -119,40 +108,38 @@ def cost(saga_type: str, lasted: float, log: Sequence[Logged], events: Iterable[
     )
 
 
-def _pairs(session: Session, ended: SagaStatus) -> list[Pairs]:
-    latest = {saga_type: _latest(session, saga_type, ended) for saga_type in SAGA_TYPES}
+def _pairs(ended: SagaStatus) -> list[Pairs]:
+    latest = {name: queries.sagas(status=ended, saga_type=name, limit=LATEST).rows for name in SAGA_TYPES}
     sagas = [saga for found in latest.values() for saga in found]
-    logs = _logs(session, [saga.id for saga in sagas])
-    events = _events(session, [saga.aggregate_id for saga in sagas])
-    excluded = _influenced_by_people(session, sagas, events)
+    logs, events = queries.operations_of_each(sagas), queries.events_of_each([saga.aggregate_id for saga in sagas])
+    types = {order_id: [event.event_type for event in published] for order_id, published in events.items()}
+    excluded = _influenced_by_people(sagas, types)
     comparable = {name: [saga for saga in found if saga.id not in excluded] for name, found in latest.items()}
     choreographed = comparable.pop(ORDER_CHOREOGRAPHY.name)
     compared: list[Pairs] = []
     for saga_type, found in comparable.items():
         if pairs := _matched(found, choreographed):
-            costs = [[_cost(saga, logs[saga.id], events[saga.aggregate_id]) for saga in pair] for pair in pairs]
+            costs = [[_cost(saga, logs[saga.id], types[saga.aggregate_id]) for saga in pair] for pair in pairs]
             first, second = zip(*costs, strict=True)
             compared.append({saga_type: _summary(first), ORDER_CHOREOGRAPHY.name: _summary(second)})
     return compared
 
 
-def _matched(first: Iterable[Row[Any]], second: Iterable[Row[Any]]) -> list[tuple[Row[Any], Row[Any]]]:
+def _matched(first: Iterable[SagaInstance], second: Iterable[SagaInstance]) -> list[tuple[SagaInstance, SagaInstance]]:
     """Return pairs of sagas of the same scenario, newest first."""
-    waiting: dict[str, list[Row[Any]]] = defaultdict(list)
+    waiting: dict[str, list[SagaInstance]] = defaultdict(list)
     for saga in second:
         waiting[_scenario(saga)].append(saga)
     return [(saga, waiting[key].pop(0)) for saga in first if waiting[key := _scenario(saga)]]
 
 
-def _scenario(saga: Row[Any]) -> str:
+def _scenario(saga: SagaInstance) -> str:
     """Return the key by which orders are matched: the ordered items and the injected faults."""
     items = sorted((item["book_id"], item["quantity"]) for item in saga.payload.get("items", []))
     return json.dumps([items, saga.payload.get("simulate", {})], sort_keys=True)
 
 
-def _influenced_by_people(
-    session: Session, sagas: Sequence[Row[Any]], events: Mapping[str, Sequence[EventType]]
-) -> frozenset[str]:
+def _influenced_by_people(sagas: Sequence[SagaInstance], events: Mapping[str, Sequence[EventType]]) -> Collection[str]:
     """Return the ids of the sagas that an operator resumed, skipped or cancelled, or that a customer cancelled."""
     acts = select(OperatorAction.saga_id).where(OperatorAction.saga_id.in_([saga.id for saga in sagas]))
     cancelled = {
@@ -160,43 +147,13 @@ def _influenced_by_people(
         for saga in sagas
         if saga.error == CANCELLED_ON_REQUEST or OrderCancelRequested in events[saga.aggregate_id]
     }
-    return frozenset(session.scalars(acts)) | cancelled
+    with runtime.current().database.reading() as session:
+        return cancelled.union(session.scalars(acts))
 
 
-def _cost(saga: Row[Any], log: Sequence[Logged], events: Sequence[EventType]) -> Cost:
+def _cost(saga: SagaInstance, log: Sequence[HistoryEntry], events: Sequence[EventType]) -> Cost:
     lasted = (datetime.fromisoformat(saga.state_history[-1]["at"]) - saga.created_at).total_seconds()
     return cost(saga.saga_type, lasted, log, events)
-
-
-def _latest(session: Session, saga_type: str, ended: SagaStatus) -> Sequence[Row[Any]]:
-    columns = (
-        SagaInstance.id,
-        SagaInstance.aggregate_id,
-        SagaInstance.saga_type,
-        SagaInstance.created_at,
-        SagaInstance.state_history,
-        SagaInstance.payload,
-        SagaInstance.error,
-    )
-    query = select(*columns).where(SagaInstance.status == ended, SagaInstance.saga_type == saga_type)
-    return session.execute(query.order_by(SagaInstance.id.desc()).limit(LATEST)).all()
-
-
-def _logs(session: Session, saga_ids: Sequence[str]) -> Mapping[str, list[Logged]]:
-    columns = (SagaStep.saga_id, SagaStep.step, SagaStep.operation, SagaStep.status, SagaStep.attempts)
-    query = select(*columns).where(SagaStep.saga_id.in_(saga_ids))
-    logs: dict[str, list[Logged]] = defaultdict(list)
-    for saga_id, step, operation, status, attempts in session.execute(query):
-        logs[saga_id].append(Logged(step, Operation(operation), StepStatus(status), attempts))
-    return logs
-
-
-def _events(session: Session, order_ids: Sequence[str]) -> Mapping[str, list[EventType]]:
-    query = select(StoredEvent.aggregate_id, StoredEvent.event_type).where(StoredEvent.aggregate_id.in_(order_ids))
-    events: dict[str, list[EventType]] = defaultdict(list)
-    for order_id, event_type in session.execute(query):
-        events[order_id].append(event_type)
-    return events
 
 
 def _summary(costs: Sequence[Cost]) -> Summary:
