@@ -19,7 +19,7 @@ from app import runtime
 from app.runtime import Runtime
 from app.settings import ROOT, Settings
 from bench.million_orders import SERVER, shop
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place
 
@@ -41,7 +41,7 @@ def main(orders: int, seconds: float, turns: int, server: str) -> None:
         rows = _rows(here)
         settled: dict[bool, float] = {True: 0, False: 0}
         pruned, pruning_seconds = 0, 0.0
-        with EmbeddedStack(here), _customers(here):
+        with embedded_stack(here), _customers(here):
             for turn in range(2 * turns):
                 beside = bool(turn % 2)
                 before, left, began = _settled(here), _old(here), time.monotonic()

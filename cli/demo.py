@@ -10,7 +10,7 @@ from app import runtime
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from cli.output import table, write_line
 from durable_sagas.definition import SagaStatus
 from durable_sagas.models import SagaInstance
@@ -35,7 +35,7 @@ def run_demo() -> bool:
         current = runtime.use(Runtime(_settings(Path(folder))))
         migrate(current.settings.database_url)
         seed()
-        with EmbeddedStack(current):
+        with embedded_stack(current):
             runs = [(scenario, kind, place(scenario.order(kind)).saga_id) for scenario in PLAYED for kind in SAGA_TYPES]
             _await_end([saga_id for _, _, saga_id in runs])
             outcomes = [_print_outcome(*run) for run in runs]

@@ -6,11 +6,11 @@ has to be sent again.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from celery.utils.timer2 import Timer
-from celery.worker import WorkController
 
 from app.celery import app, configuration
 from app.runtime import Runtime
@@ -51,54 +51,49 @@ class PromptTimer(Timer):
         super().stop()
 
 
-class EmbeddedStack:
-    """A worker for all queues and the sweep, for as long as the ``with`` block runs."""
+@contextmanager
+def embedded_stack(runtime: Runtime) -> Iterator[None]:
+    """Run a worker for all queues and the sweep, for as long as the ``with`` block runs.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._worker: WorkController | None = None
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        """Start both; return once the worker accepts messages. Raises RuntimeError if it does not within 15 s."""
-        app.conf.update(configuration(self.runtime.settings))
-        # without these, tasks of a worker in this process fail silently
-        app.finalize()
-        app.set_current()
-        app.set_default()
-        ready = threading.Event()
-        self._worker = app.WorkController(
-            pool_cls="threads",
-            timer_cls=PromptTimer,
-            concurrency=THREADS,
-            queues=list(QUEUES),
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            ready_callback=lambda _: ready.set(),
-        )
-        self._start(self._worker.start, "worker")
-        self._start(self._schedule, "scheduler")
+    It begins once the worker accepts messages. Raises RuntimeError if it does not within 15 s. At its end running tasks
+    are finished, and waiting ones are left to the sweep of the next start.
+    """
+    app.conf.update(configuration(runtime.settings))
+    # without these, tasks of a worker in this process fail silently
+    app.finalize()
+    app.set_current()
+    app.set_default()
+    ready = threading.Event()
+    worker = app.WorkController(
+        pool_cls="threads",
+        timer_cls=PromptTimer,
+        concurrency=THREADS,
+        queues=list(QUEUES),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        ready_callback=lambda _: ready.set(),
+    )
+    threads = [
+        threading.Thread(target=worker.start, name="worker", daemon=True),
+        threading.Thread(target=_sweep, args=(runtime,), name="scheduler", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
         if not ready.wait(15):
             raise RuntimeError("the embedded worker did not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop both: running tasks are finished, waiting ones are left to the sweep of the next start."""
-        self.runtime.stopping.set()
-        if self._worker:
-            self._worker.stop()
-        for thread in self._threads:
+        yield
+    finally:
+        runtime.stopping.set()
+        worker.stop()
+        for thread in threads:
             thread.join(10)
 
-    def _start(self, target: Callable[[], object], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
 
-    def _schedule(self) -> None:
-        while not self.runtime.stopping.wait(self.runtime.settings.sweep_seconds):
-            try:
-                sagas.sweep_if_available()
-            except Exception:
-                logger.exception("sweep failed, the next one tries again")
+def _sweep(runtime: Runtime) -> None:
+    while not runtime.stopping.wait(runtime.settings.sweep_seconds):
+        try:
+            sagas.sweep_if_available()
+        except Exception:
+            logger.exception("sweep failed, the next one tries again")

@@ -15,7 +15,7 @@ from app.http_server.limits import MAX_CONNECTIONS, MAX_REQUEST_BODY_BYTES, REQU
 from app.observability import tracing
 from app.runtime import Runtime
 from app.settings import Settings
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from web import create_app
 from workflows.operations import operator_password
 
@@ -53,7 +53,7 @@ def serve(runtime: Runtime) -> None:
         click.echo(f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set HOST or PORT.", err=True)
         sys.exit(2)
     StopSignals(runtime, sockets)
-    with EmbeddedStack(runtime):
+    with embedded_stack(runtime):
         url = f"http://{settings.host}:{settings.port}"
         click.echo(_greeting(url) + _how_to_log_in(url, settings))
         server.run()  # returns when StopSignals raises SystemExit

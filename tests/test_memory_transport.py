@@ -11,7 +11,7 @@ from kombu import Consumer, Producer, Queue
 from kombu.transport.virtual import base
 
 from app.runtime import Runtime
-from cli.embedded import EmbeddedStack, PromptTimer
+from cli.embedded import PromptTimer, embedded_stack
 from durable_sagas.messaging.transports import memory
 from durable_sagas.messaging.transports.memory import NOTIFIER, Channel
 from tests.testkit.servers import connection_to
@@ -195,17 +195,16 @@ def test_an_idle_stack_waits_and_ends_without_being_waited_for(here: Runtime, mo
     wait = NOTIFIER.wait
     monkeypatch.setattr(NOTIFIER, "wait", lambda rung, _seconds: wait(rung, None))
     ended = threading.Event()
-    stack = EmbeddedStack(here)
 
     def run() -> None:
-        with stack:
+        with embedded_stack(here):
             watched.until_somebody_waits()
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()
 
     assert ended.wait(PATIENCE_SECONDS)
-    assert not any(thread.is_alive() for thread in stack._threads)
+    assert not {"worker", "scheduler"} & {thread.name for thread in threading.enumerate()}
     assert watched.slept == []
 
 

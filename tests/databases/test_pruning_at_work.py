@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.settings import ROOT
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from durable_sagas.definition import ACTIVE
 from durable_sagas.models import SagaInstance
 from tests.databases.plans import (
@@ -118,7 +118,7 @@ def test_a_shop_at_work_loses_nothing_and_has_no_violation_at_any_moment(here: R
     celery.conf.task_always_eager = False
     placed = set()
     faults = [(), (("payments", "timeout"),), (("shipping", "decline"),), (("inventory", "fail:1"),)]
-    with EmbeddedStack(here):
+    with embedded_stack(here):
         batches = prune(datetime.now(UTC) - OLD, batch=3)
         for number in range(18):
             items = (Item("item-001", 1), Item("product-1", 2))

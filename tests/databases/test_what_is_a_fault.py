@@ -16,7 +16,7 @@ from app.database import Database
 from app.errors import DatabaseUnavailable, StepUnavailable
 from app.runtime import Runtime
 from app.sagas import sagas
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from durable_sagas.models import SagaInstance, SagaStep
 from durable_sagas.recovery import SweepResult
 from tasks.gateways.simulation import SimulatedGateway
@@ -108,7 +108,7 @@ def test_the_embedded_scheduler_and_the_sweeps_task_survive_a_fault(
     monkeypatch.setattr(sagas.recovery, "sweep", sweep)
     celery.conf.task_always_eager = False
     here.settings = here.settings.but(sweep_seconds=0.01)
-    with EmbeddedStack(here), caplog.at_level(logging.WARNING):
+    with embedded_stack(here), caplog.at_level(logging.WARNING):
         assert swept.wait(60)
 
     assert caplog.text.count("the database does not answer, the next one tries again") == 1

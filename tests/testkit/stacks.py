@@ -15,7 +15,7 @@ from app.celery import configuration
 from app.migrations import migrate
 from app.runtime import Runtime
 from app.settings import Settings
-from cli.embedded import EmbeddedStack
+from cli.embedded import embedded_stack
 from tests.testkit.processes import free_port, role_commands, roles
 from tests.testkit.servers import fresh_postgresql_database, open_broker, require_postgresql
 from tests.testkit.shop import OPERATOR_TOKEN, Shop, flask_transport, http_transport
@@ -62,7 +62,7 @@ def _local_shop(eager: bool, seeded: Path, folder: Path, **changes: Any) -> Iter
     path = folder / "shop.db"
     shutil.copy(seeded, path)
     settings = short_settings(database_url=f"sqlite:///{path}", broker_url="memory://", **changes)
-    with in_process(settings, eager=eager) as here, nullcontext() if eager else EmbeddedStack(here):
+    with in_process(settings, eager=eager) as here, nullcontext() if eager else embedded_stack(here):
         yield Shop(flask_transport(create_app().test_client()), here)
 
 
