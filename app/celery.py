@@ -77,7 +77,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 app: "Celery[Task[Any, Any]]" = Celery(
-    "cloudmart", set_as_current=True, include=["workflows", "app.observability.metrics.exporter"]
+    "cloudmart", set_as_current=True, include=["workflows", "app.observability.metrics.registry"]
 )
 app.add_defaults(lambda: configuration(runtime.current().settings))
 app.steps["consumer"].add(Heartbeat)

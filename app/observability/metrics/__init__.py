@@ -1,6 +1,5 @@
-"""Metrics for Prometheus: counted in each process, or read from database and broker at scrape time.
+"""Metrics for Prometheus, counted in each process; ``workflows.operations.gauges`` reads others at scrape time.
 
 ``multiprocess``  combines the counts of several processes, even if some were killed, in a folder
-``registry``      starts counting in a process, and exports its counts and its siblings'
-``exporter``      a worker's ``/metrics``; the web's is in ``web.metrics``
+``registry``      starts counting in a process, exports its counts and its siblings', and serves a worker's ``/metrics``
 """
