@@ -71,7 +71,7 @@ class Operator(UserMixin):  # type: ignore[misc]
         if not since.isdigit() or time.time() - int(since) > SESSION_SECONDS:
             return None
         try:
-            now = operator_password.fingerprint(_key())
+            now = operator_password.fingerprint(str(current_app.secret_key))
         except (DatabaseUnavailable, SQLAlchemyError):
             return None  # not verifiable now; the page that reports the database's failure must still be rendered
         return cls(name, int(since), fingerprint) if now and compare_digest(now, fingerprint) else None
@@ -102,7 +102,7 @@ def log_in(name: str, password: str) -> bool:
     if not operator_password.verify(password):
         return False
     attempts.release(limits)
-    fingerprint = operator_password.fingerprint(_key())
+    fingerprint = operator_password.fingerprint(str(current_app.secret_key))
     assert fingerprint is not None  # there is a password: it was right
     session.clear()  # against session fixation
     session.permanent = True
@@ -184,7 +184,3 @@ def _address() -> str:
     if isinstance(known, IPv6Address):
         return str(known.ipv4_mapped or known.exploded[:19])
     return address
-
-
-def _key() -> str:
-    return str(current_app.secret_key)
