@@ -45,20 +45,17 @@ def test_a_dry_run_only_counts_and_the_other_says_what_it_did(prune: Typed, here
     assert prune("--older-than", "14w").output == "0 orders (0 rows) deleted in 0 batches, and that was all.\n"
 
 
-@pytest.mark.parametrize("content", ["some notes\n", "[1]\n", '{"a": 1}\n', "\n", "{", '{"saga_id": 5}\n{"saga', "\0"])
-def test_a_file_that_is_something_else_is_left_as_it_is(prune: Typed, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_something_else_is_left_as_it_is(prune: Typed, tmp_path: Path) -> None:
     path = tmp_path / "notes"
-    path.write_text(content)
-
-    refused = prune("--older-than", "90d", "--archive", path)
-
-    if content == "{":  # as a crash may have left it
-        assert refused.exit_code == 0
-        return
-    assert refused.exit_code == 2
-    assert "Nothing was deleted" in refused.output
-    assert "is no archive of orders" in refused.output
-    assert path.read_text() == content
+    for content in ("some notes\n", "[1]\n", '{"a": 1}\n', "\n", '{"saga_id": 5}\n{"saga', "\0"):
+        path.write_text(content)
+        refused = prune("--older-than", "90d", "--archive", path)
+        assert refused.exit_code == 2
+        assert "Nothing was deleted" in refused.output
+        assert "is no archive of orders" in refused.output
+        assert path.read_text() == content
+    path.write_text("{")  # as a crash may have left it
+    assert prune("--older-than", "90d", "--archive", path).exit_code == 0
 
 
 @pytest.mark.usefixtures("old")

@@ -17,9 +17,12 @@ OUTSIDE = {"payments", "shipping"}
 """Who calls a gateway, and waits for its answer most of the time."""
 
 
-def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool) -> list[str]:
-    """Return what Celery is asked for when a service's worker is started."""
-    asked: list[list[str]] = []
+@pytest.mark.parametrize("faults", [False, True])
+@pytest.mark.parametrize("queue", QUEUES)
+def test_who_calls_nobody_outside_works_in_one_process_and_gathers_unless_a_fault_may_hang(
+    monkeypatch: pytest.MonkeyPatch, queue: str, faults: bool
+) -> None:
+    asked: list[str] = []
     settings = Settings(
         database_url="postgresql://localhost/none",
         broker_url="amqp://localhost//",
@@ -28,31 +31,21 @@ def asked_of_celery(monkeypatch: pytest.MonkeyPatch, queue: str, *, faults: bool
         worker_niceness=0,  # this process is none
     )
     monkeypatch.setattr(command, "load_runtime", lambda: Runtime(settings))
-    monkeypatch.setattr("cli.worker.celery_worker.main", lambda arguments, *_, **__: asked.append(arguments))
+    monkeypatch.setattr("cli.worker.celery_worker.main", lambda arguments, *_, **__: asked.extend(arguments))
+
     result = CliRunner().invoke(command.worker, [queue])
+
+    def value_of(option: str) -> str:
+        return asked[asked.index(option) + 1]
+
     assert result.exit_code == 0, result.output
-    (arguments,) = asked
-    return arguments
-
-
-def value_of(option: str, arguments: list[str]) -> str | None:
-    return arguments[arguments.index(option) + 1] if option in arguments else None
-
-
-@pytest.mark.parametrize("faults", [False, True])
-@pytest.mark.parametrize("queue", QUEUES)
-def test_who_calls_nobody_outside_works_in_one_process_and_gathers_unless_a_fault_may_hang(
-    monkeypatch: pytest.MonkeyPatch, queue: str, faults: bool
-) -> None:
-    arguments = asked_of_celery(monkeypatch, queue, faults=faults)
-
     assert sagas.calls_gateway(queue) == (queue in OUTSIDE)
     if queue in OUTSIDE or faults:
-        assert value_of("-c", arguments) == "7"
-        assert {"--pool", "--prefetch-multiplier"}.isdisjoint(arguments)  # Celery's own choice is prefork
+        assert value_of("-c") == "7"
+        assert {"--pool", "--prefetch-multiplier"}.isdisjoint(asked)  # Celery's own choice is prefork
     else:
-        assert (value_of("--pool", arguments), value_of("-c", arguments)) == ("solo", "1")
-        assert value_of("--prefetch-multiplier", arguments) == str(MAX_BATCH)  # or there would be nothing to gather
+        assert (value_of("--pool"), value_of("-c")) == ("solo", "1")
+        assert value_of("--prefetch-multiplier") == str(MAX_BATCH)  # or there would be nothing to gather
 
 
 def test_a_worker_loads_nothing_of_what_only_flower_and_shells_need() -> None:

@@ -1,6 +1,5 @@
 """A saga's page follows the saga by itself, and comes back from whatever cuts it off."""
 
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -76,23 +75,18 @@ def test_what_happened_while_offline_is_shown_afterwards(visitor: Visitor, shop:
         expect(page.get_by_text(event, exact=True).first).to_be_attached()
 
 
-@pytest.fixture
-def mortal(server: Server) -> Iterator[Server]:
-    """The server, for a test that kills it: it is started again at the latest when the test has ended."""
-    yield server
-    server.start_if_dead()
-
-
-def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, mortal: Server, stuck: str) -> None:
+def test_a_killed_server_is_survived(visitor: Visitor, shop: Shop, server: Server, stuck: str) -> None:
     visitor.expect(CUT_OFF)
     page = visitor.open(None)
     watch(page, stuck)
     shows(page, STUCK)
     under_way = shop.order("item-001", simulate=SLOWLY)["saga_id"]
 
-    mortal.kill()
-    expect(page.get_by_text("Connection lost, reconnecting…")).to_be_visible()
-    mortal.start()
+    server.kill()
+    try:
+        expect(page.get_by_text("Connection lost, reconnecting…")).to_be_visible()
+    finally:  # for the other tests too
+        server.start()
     resume(shop, stuck)
 
     shows(page, "Compensated")

@@ -74,11 +74,6 @@ class Server:
 
         wait_for(f"the server, see {self._log}", ready)
 
-    def start_if_dead(self) -> None:
-        """Start the process unless it runs."""
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-
     def kill(self) -> None:
         """End the process at once, as kill -9 does."""
         assert self._process

@@ -30,18 +30,6 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield path, method, item[method]
 
 
-def references(node: Any) -> Iterator[str]:
-    """Return every reference of the document."""
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"]
-        for value in node.values():
-            yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
-
-
 def test_every_route_of_the_api_is_described(flask_app: Flask, document: dict[str, Any]) -> None:
     routed = {
         (re.sub(r"<(.+?)>", r"{\1}", rule.rule), method.lower())
@@ -52,14 +40,6 @@ def test_every_route_of_the_api_is_described(flask_app: Flask, document: dict[st
 
     assert len(routed) > 20
     assert {(path, method) for path, method, _ in operations(document)} == routed
-
-
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    found = set(references(document))
-
-    assert (document["openapi"], document["info"]["title"]) == ("3.1.0", "CloudMart")
-    assert "#/components/schemas/Problem" in found
-    assert found <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
 
 
 def test_every_operation_says_what_it_takes_and_what_it_answers_well_and_badly(document: dict[str, Any]) -> None:

@@ -46,19 +46,6 @@ def test_seed_003s_order_gets_seed_003s_answer_and_can_be_read_with_all_that_was
     assert all(event["timestamp"].endswith("Z") for event in told["events"])
 
 
-def test_pattern_and_saga_type_choose_the_saga(client: FlaskClient) -> None:
-    for asked, saga_type in (
-        ({"pattern": "orchestration"}, "order"),
-        ({"pattern": "choreography"}, "order-choreography"),
-        ({"saga_type": "order-payment-first"}, "order-payment-first"),
-        ({"saga_type": "order-choreography", "pattern": "choreography"}, "order-choreography"),
-        ({"saga_type": None, "pattern": None}, "order"),
-    ):
-        placed = post(client, "/api/v1/orders", {**SEED_ORDER, **asked})
-        saga = get(client, f"/api/v1/sagas/{placed['saga_id']}")
-        assert (saga["saga_type"], saga["status"]) == (saga_type, "completed"), asked
-
-
 def test_the_same_key_and_body_get_the_same_answer_and_one_order(client: FlaskClient) -> None:
     headers = {"Idempotency-Key": "a key, printable ".ljust(200, "x")}
     first = client.post("/api/v1/orders", json=SEED_ORDER, headers=headers)

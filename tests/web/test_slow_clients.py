@@ -56,16 +56,14 @@ def connections(
     port: int, number: int, said: bytes = b"", receive_buffer: int | None = None
 ) -> Iterator[list[socket.socket]]:
     """Hold connections on which this was said, and on which nothing is read."""
-    clients: list[socket.socket] = []
     with ExitStack() as stack:
-        for _ in range(number):
-            client = stack.enter_context(socket.socket())
+        clients = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for client in clients:
             if receive_buffer:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             client.settimeout(PATIENCE_SECONDS)
             client.connect(("127.0.0.1", port))
             client.sendall(said)
-            clients.append(client)
         yield clients
 
 
