@@ -1,6 +1,5 @@
 """A saga's page follows the saga by itself, and comes back from whatever cuts it off."""
 
-
 import pytest
 from playwright.sync_api import Page, expect
 

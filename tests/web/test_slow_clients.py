@@ -1,10 +1,11 @@
-"""Clients that send half of something, nothing, or read nothing do not keep others from being served."""
+"""Clients that send half of something, nothing, or read nothing keep nobody waiting, and read whole answers."""
 
 import errno
 import json
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http import RequestParser
 
 from app.http_server import buffering_worker
 from app.http_server.limits import MAX_REQUEST_BODY_BYTES
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from tests.testkit.processes import free_port, listens, process_environment, running
 from tests.testkit.web import SEED_ORDER
+from web.gunicorn_response import BufferedResponse
 
 THREADS = 2
 PATIENCE_SECONDS = 20
@@ -250,3 +254,45 @@ def test_neither_an_answer_that_breaks_off_nor_a_client_that_asks_to_be_asked_an
         assert broken.startswith(b"HTTP/1.1 200")
         assert not broken.endswith(b"0\r\n\r\n"), "the client must see that it is not whole"
         assert worker_of(port) == worker
+
+
+# ---- head and body leave in one write: nobody is killed between them
+
+
+class Client:
+    """A client's socket that remembers each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+@pytest.mark.parametrize(
+    ("headers", "bodies"),
+    [([("Content-Length", "6")], [b"one", b"two"]), ([], [b"3\r\none\r\n", b"3\r\ntwo\r\n", b"0\r\n\r\n"])],
+    ids=["by length", "in chunks"],
+)
+def test_the_head_leaves_with_the_first_part_of_the_body(headers: list[tuple[str, str]], bodies: list[bytes]) -> None:
+    client, settings = Client(), Config()
+    request = next(RequestParser(settings, iter([b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"]), ("", 0)))
+    begun = BufferedResponse(request, client, settings)
+    begun.start_response("200 OK", headers)
+    begun.send_headers()
+    assert client.writes == [], "whoever is killed now has sent nothing: a proxy may still ask another server"
+    for part in (b"one", b"two"):
+        begun.write(part)
+    begun.close()
+
+    head, _, first = client.writes[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [first, *client.writes[1:]] == bodies
+
+
+def test_the_parent_of_the_workers_knows_nothing_of_the_application() -> None:
+    """SIGHUP has it start new workers, which would be born with the old code."""
+    asked = "import runpy, sys; runpy.run_path('gunicorn.conf.py'); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert not {"web", "tasks", "workflows"} & set(modules.split())
