@@ -212,9 +212,9 @@ class Choreography:
         pending = self._pending_compensations(record, past)
         selected = select(saga, pending, report)
         self._unstick(saga)
-        with recording(saga):
-            event = selected[0].record(session, {**saga.payload, **past.data})
         now = self.engine.database.now()
+        with recording(saga):
+            event = selected[0].complete(session, record, {**saga.payload, **past.data}, now)
         for one in selected:
             record_completion(one.entry, one.status, report, now)
         if event:
@@ -229,10 +229,7 @@ class Choreography:
 
     def _pending_compensations(self, record: SagaRecord, past: History) -> list[PendingCompensation]:
         decisions = [reaction(past) for types, reaction in self._reactions.values() if not past.types.isdisjoint(types)]
-        pending = [
-            pending_compensation(record, entry, decisions, self.engine.database.now()) for entry in record.exhausted()
-        ]
-        return [one for one in pending if one]
+        return [one for entry in record.exhausted() if (one := pending_compensation(entry, decisions))]
 
     def reactions_to(self, event_type: EventType) -> list[str]:
         """Return the tasks of the reactions that this version of the code has to events of this type."""

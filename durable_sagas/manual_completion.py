@@ -4,11 +4,10 @@ The saga then continues. The engine cannot verify such a report. So it stores wh
 failed attempts, and the audit accepts it only for what lies outside our own tables.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -57,27 +56,40 @@ def nothing_to_skip(saga: SagaInstance) -> Conflict:
 
 @dataclass(frozen=True, eq=False)
 class PendingCompensation:
-    """An exhausted compensation of a choreography: its entry, its status once completed, and how to record that."""
+    """An exhausted compensation of a choreography: its entry, and the reaction's decision that it executes."""
 
     entry: SagaStep
-    status: StepStatus
-    record: Callable[[Session, dict[str, Any]], Event | None]
+    decision: Decision
+
+    @property
+    def status(self) -> StepStatus:
+        """The status of its operation once it is completed."""
+        return StepStatus.BY_HAND if isinstance(self.decision, Compensate) else StepStatus.FAILED
+
+    def complete(self, session: Session, record: SagaRecord, data: dict[str, Any], now: datetime) -> Event | None:
+        """Let its service record that it was completed; return the event to publish."""
+        match self.decision:
+            case Compensate(_, compensation, nothing_done):
+                record.block_action(self.entry.step, now)
+                event = call_handler(compensation, session, compensation.message(data), data.get("reason"))
+                return event or (Event(nothing_done) if nothing_done else None)
+            case Execute(action) | Abort(action):
+                return record_rejection(action, session, action.message(data), self.entry.error)
+        return None
 
 
-def pending_compensation(
-    record: SagaRecord, entry: SagaStep, decisions: Iterable[Decision], now: datetime
-) -> PendingCompensation | None:
+def pending_compensation(entry: SagaStep, decisions: Iterable[Decision]) -> PendingCompensation | None:
     """Return the compensation that an entry stands for, by what the reactions decide now; None if it is not one."""
     for decision in decisions:
         match decision:
-            case Compensate(action) if entry.operation == Operation.COMPENSATION and action.short_name == entry.step:
-                return PendingCompensation(
-                    entry, StepStatus.BY_HAND, partial(_compensated, record, entry, decision, now)
-                )
-            case Execute(action) | Abort(action) if (
-                entry.status == StepStatus.CLOSING and action.short_name == entry.step
-            ):
-                return PendingCompensation(entry, StepStatus.FAILED, partial(_voided, entry, action))
+            case Compensate(action):
+                is_pending = entry.operation == Operation.COMPENSATION
+            case Execute(action) | Abort(action):
+                is_pending = entry.status == StepStatus.CLOSING
+            case None:
+                continue
+        if is_pending and action.short_name == entry.step:
+            return PendingCompensation(entry, decision)
     return None
 
 
@@ -98,24 +110,6 @@ def select(
         asked = f", not on {report.step}" if report.step else ": say which step you mean"
         raise Conflict(f"it is stuck on {steps}{asked}", status=saga.status)
     return sorted(selected, key=lambda one: one.entry.operation == Operation.ACTION)
-
-
-def _compensated(
-    record: SagaRecord,
-    entry: SagaStep,
-    decision: Compensate,
-    now: datetime,
-    session: Session,
-    data: dict[str, Any],
-) -> Event | None:
-    record.block_action(entry.step, now)
-    event = call_handler(decision.compensation, session, decision.compensation.message(data), data.get("reason"))
-    nothing_done = decision.event_if_nothing_done
-    return event or (Event(nothing_done) if nothing_done else None)
-
-
-def _voided(entry: SagaStep, action: Command, session: Session, data: dict[str, Any]) -> Event | None:
-    return record_rejection(action, session, action.message(data), entry.error)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
@@ -95,29 +95,31 @@ class Operations:
 
         ``after`` is the ``next_after`` of an earlier call. A saga that cannot be resumed delays no other.
         """
-        stuck = _stuck_on(step)
-        if after:
-            stuck = stuck.where(SagaInstance.id > after)
-        with self.engine.database.reading() as session:
-            found = session.scalars(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
+        found, next_after = self._find(_is_stuck_on(step), after, limit)
         # another operator may have resumed one since it was found
-        done = self._resume_each(found[:limit], lambda saga: saga.status == SagaStatus.STUCK, by)
-        return Resumed(*done, found[limit - 1] if len(found) > limit else None)
+        done = self._resume_each(found, lambda saga: saga.status == SagaStatus.STUCK, by)
+        return Resumed(*done, next_after)
 
     def resume_group(
         self, group: StuckGroup, *, by: str | None = None, after: str | None = None, limit: int = BATCH
     ) -> Resumed:
         """Resume the sagas of one group, of at most ``limit`` sagas stuck on its step: see ``resume_stuck``."""
+        found, next_after = self._find(SagaInstance.current_step == group.step, after, limit)
+        in_group = [saga_id for saga_id, reason in found.items() if error_class(reason, group.step) == group.error]
+        # checked again with the row locked: the saga may have changed since it was shown
+        return Resumed(*self._resume_each(in_group, group.holds, by), next_after)
+
+    def _find(
+        self, condition: ColumnElement[bool], after: str | None, limit: int
+    ) -> tuple[dict[str, str | None], str | None]:
+        """Return the ids and reasons of stuck sagas, and the last one's id if there are more of them."""
         columns = select(SagaInstance.id, SagaInstance.stuck_reason)
-        stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, SagaInstance.current_step == group.step)
+        stuck = columns.where(SagaInstance.status == SagaStatus.STUCK, condition)
         if after:
             stuck = stuck.where(SagaInstance.id > after)
         with self.engine.database.reading() as session:
             found = session.execute(stuck.order_by(SagaInstance.id).limit(limit + 1)).all()
-        in_group = [row.id for row in found[:limit] if error_class(row.stuck_reason, group.step) == group.error]
-        # checked again with the row locked: the saga may have changed since it was shown
-        done = self._resume_each(in_group, group.holds, by)
-        return Resumed(*done, found[limit - 1].id if len(found) > limit else None)
+        return {row.id: row.stuck_reason for row in found[:limit]}, found[limit - 1].id if len(found) > limit else None
 
     def _resume_each(
         self, saga_ids: Iterable[str], is_meant: Callable[[SagaInstance], bool], by: str | None
@@ -142,7 +144,8 @@ class Operations:
     def count_stuck(self, step: str) -> int:
         """Return how many sagas are stuck on a step."""
         with self.engine.database.reading() as session:
-            return session.scalar(select(func.count()).select_from(_stuck_on(step).subquery())) or 0
+            stuck = select(func.count(SagaInstance.id)).where(SagaInstance.status == SagaStatus.STUCK)
+            return session.scalar(stuck.where(_is_stuck_on(step))) or 0
 
     def saga_of(self, aggregate_id: str) -> str:
         """Return the id of the saga of an aggregate (an order). Raises NotFound."""
@@ -188,10 +191,6 @@ class Operations:
                     )
                 )
         return saga
-
-
-def _stuck_on(step: str) -> Select[str]:
-    return select(SagaInstance.id).where(SagaInstance.status == SagaStatus.STUCK, _is_stuck_on(step))
 
 
 def _is_stuck_on(step: str) -> ColumnElement[bool]:

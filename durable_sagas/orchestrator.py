@@ -72,26 +72,19 @@ class Orchestrator:
             chain whose next message could not be published). So it is only a request: the log decides, once, under the
             row's lock. Without a failure in the log the sweep re-drives the saga.
             """
+            request = BatchedMessage(str(task.request.id), {"saga_id": saga_id})
             with retried_on_database_fault(task):
-                answer: str = self.engine.batches.results.pop(task.request.id, None) or self._compensate_if_failed(
-                    {saga_id: task.request.id}
-                ).get(saga_id, NO_SUCH_SAGA)
+                answer = self.engine.batches.results.pop(request.task_id, None)
+                answer = answer or self._compensate_if_failed([request])[request.task_id]
             if answer == UNKNOWN_HERE:
                 leave_to_others(task, answer)
-            return answer
+            return str(answer)
 
-        self.engine.batches.register(self.error_callback, self._compensate_batch)
+        self.engine.batches.register(self.error_callback, self._compensate_if_failed)
 
-    def _compensate_batch(self, messages: Sequence[BatchedMessage]) -> Results:
+    def _compensate_if_failed(self, messages: Sequence[BatchedMessage]) -> Results:
+        """Start compensation of those of the sagas that have failed according to their log."""
         requests = {one.arguments["saga_id"]: one.task_id for one in messages}
-        answers = self._compensate_if_failed(requests)
-        return {task_id: answers[saga_id] for saga_id, task_id in requests.items()}
-
-    def _compensate_if_failed(self, requests: Mapping[str, str | None]) -> dict[str, str]:
-        """Start compensation of those of these sagas that have failed according to their log; return the results.
-
-        ``requests`` maps each saga to the task that requests it.
-        """
         answers = dict.fromkeys(requests, NO_SUCH_SAGA)
         with self.engine.database.transaction() as session:
             records = saga_log.lock_all(session, answers)
@@ -102,7 +95,7 @@ class Orchestrator:
         for saga_id, answer in answers.items():
             if answer == NO_SUCH_SAGA:
                 logger.warning("message for no known saga, dropped", extra={"saga_id": saga_id})
-        return answers
+        return {requests[saga_id]: answer for saga_id, answer in answers.items()}
 
     def _start_if_failed(self, session: Session, record: SagaRecord) -> str:
         saga = record.saga

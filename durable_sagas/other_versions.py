@@ -3,6 +3,8 @@
 This process leaves them to other processes, and marks them stuck after ``state_machine.ABANDONED_AFTER_SECONDS``.
 """
 
+from datetime import timedelta
+
 from sqlalchemy.orm import Session
 
 from durable_sagas.definition import FORWARD, Operation, SagaStatus
@@ -11,6 +13,9 @@ from durable_sagas.errors import Conflict
 from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.models import SagaInstance
 from durable_sagas.saga_log import SagaRecord
+
+RECHECK_SECONDS = 2.0
+"""Seconds until the next sweep, perhaps of a capable process, checks a saga that this process cannot drive."""
 
 
 class OtherVersion:
@@ -30,10 +35,13 @@ class OtherVersion:
 
     def drive(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
         """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""
-        saga = record.saga
-        self.engine.state_machine.leave(
-            saga, self.engine.database.now(), f"no running process declares all of saga {saga.saga_type}"
-        )
+        saga, now = record.saga, self.engine.database.now()
+        if self.engine.state_machine.is_abandoned(saga, now):
+            reason = f"no running process declares all of saga {saga.saga_type}"
+            self.engine.state_machine.mark_stuck(saga, now, reason)
+        else:
+            saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
+            saga.wake_at = now + timedelta(seconds=RECHECK_SECONDS)
 
     def time_out(self, session: Session, record: SagaRecord) -> None:
         """Schedule another sweep: only a process that declares the pivot can decide."""

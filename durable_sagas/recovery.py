@@ -78,27 +78,18 @@ class Recovery:
                 note_time(session, RECOVERY, now())
         return SweepResult(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
 
-    def sweep_if_available(self) -> SweepResult | None:
-        """Sweep; if the database is unavailable, log that and return None. The next sweep tries again."""
-        try:
-            return self.sweep()
-        except DatabaseUnavailable as fault:
-            _log_missed_sweep(fault)
-            return None
+    def sweep_if_available(self, *, once_per_interval: bool = False) -> SweepResult | None:
+        """Sweep; if the database is unavailable, log that and return None. The next sweep tries again.
 
-    def sweep_once_per_interval(self) -> SweepResult | None:
-        """Sweep, unless another sweep has just run.
-
-        Messages that request it pile up while no worker takes them, and several schedulers may run. They carry no
-        expiry, because that would be checked by another machine's clock than the sender's.
+        With ``once_per_interval``, return None if another sweep has just run: messages that request one pile up while
+        no worker takes them, and several schedulers may run. They carry no expiry, because that would be checked by
+        another machine's clock than the sender's.
         """
         try:
-            if self._swept_just_now():
-                return None
+            return None if once_per_interval and self._swept_just_now() else self.sweep()
         except DatabaseUnavailable as fault:
-            _log_missed_sweep(fault)
+            logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
             return None
-        return self.sweep_if_available()
 
     def last_swept(self) -> datetime | None:
         """Return the time of the last sweep, or None if there has been none."""
@@ -176,10 +167,6 @@ class Recovery:
             if not _cancelled(session, driver, record):
                 (driver.time_out if overdue else driver.drive)(session, record)
         return "timed out" if overdue else "driven"
-
-
-def _log_missed_sweep(fault: DatabaseUnavailable) -> None:
-    logger.warning("no sweep: the database does not answer, the next one tries again", extra={"reason": fault})
 
 
 def _cancelled(session: Session, driver: Driver, record: SagaRecord) -> bool:

@@ -23,8 +23,7 @@ from durable_sagas.operations import Operations
 from durable_sagas.options import Options
 from durable_sagas.orchestrator import OrchestratedSaga, Orchestrator
 from durable_sagas.recovery import Recovery
-from durable_sagas.registry import Driver, register
-from durable_sagas.signals import Signals
+from durable_sagas.registry import register
 from durable_sagas.tracer import NoTracer, Tracer
 
 Value = TypeVar("Value")
@@ -62,6 +61,10 @@ class Sagas:
         database = partial(_same, Database(sessions)) if isinstance(sessions, sessionmaker) else sessions
         current_options = partial(_same, options) if isinstance(options, Options) else options
         self.engine = Engine(celery, database, current_options, tracer or NoTracer(), coordinator)
+        self.signals = self.engine.signals
+        """The signals of these sagas and their steps."""
+        self.saga_types = self.engine.drivers
+        """The declared sagas of both patterns, by name."""
         self.events = Events(self.engine)
         self.orchestrator = Orchestrator(self.engine, self.events)
         self.recovery = Recovery(self.engine, self.events)
@@ -84,11 +87,6 @@ class Sagas:
         celeryd_init.connect(self._consume_queues, weak=False)
 
     @property
-    def signals(self) -> Signals:
-        """The signals of these sagas and their steps."""
-        return self.engine.signals
-
-    @property
     def database(self) -> Database:
         """The application's database, as the engine uses it."""
         return self.engine.database
@@ -107,11 +105,6 @@ class Sagas:
     def services(self) -> tuple[str, ...]:
         """The services of the declared commands, reactions and subscribers, and the coordinator."""
         return tuple(dict.fromkeys(service_of(name) for name in self.engine.task_names))
-
-    @property
-    def saga_types(self) -> dict[str, Driver]:
-        """The declared sagas of both patterns, by name."""
-        return self.engine.drivers
 
     def command(
         self,
@@ -232,7 +225,7 @@ class Sagas:
         @self.engine.task(f"{self.engine.coordinator}.sweep")
         def sweep() -> dict[str, int] | None:
             """Sweep once, unless another sweep has just run."""
-            result = self.recovery.sweep_once_per_interval()
+            result = self.recovery.sweep_if_available(once_per_interval=True)
             return vars(result) if result else None
 
     def _consume_queues(self, instance: Any, **_: object) -> None:

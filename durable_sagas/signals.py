@@ -8,10 +8,11 @@ signals serve observability only.
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from durable_sagas.database import after_commit, current_transaction
 from durable_sagas.definition import Operation
@@ -126,25 +127,23 @@ class Signals:
     ) -> None:
         """Send a signal about a saga after the commit of the current transaction; ``at`` is when it ended."""
         seconds = (at - saga.created_at).total_seconds() if at else None
-        self._send_after_commit(
-            replace(_about(kind, saga), seconds=seconds, reason=reason, current_step=saga.current_step)
-        )
+        self._send_after_commit(kind, saga, seconds=seconds, reason=reason, current_step=saga.current_step)
 
     def send_step(self, kind: SignalType, saga: SagaInstance, entry: SagaStep, now: datetime) -> None:
         """Send a signal about an operation after the commit of the current transaction."""
         self._send_after_commit(
-            replace(
-                _about(kind, saga),
-                step=entry.step,
-                operation=Operation(entry.operation),
-                attempt=entry.attempts,
-                task_id=entry.task_id,
-                seconds=(now - entry.started_at).total_seconds(),
-                reason=entry.error,
-            ),
+            kind,
+            saga,
+            step=entry.step,
+            operation=Operation(entry.operation),
+            attempt=entry.attempts,
+            task_id=entry.task_id,
+            seconds=(now - entry.started_at).total_seconds(),
+            reason=entry.error,
         )
 
-    def _send_after_commit(self, signal: SagaSignal) -> None:
+    def _send_after_commit(self, kind: SignalType, saga: SagaInstance, **details: Any) -> None:
+        signal = SagaSignal(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern, **details)
         after_commit(current_transaction(), partial(self._dispatch, signal))
 
     def _dispatch(self, signal: SagaSignal) -> None:
@@ -154,7 +153,3 @@ class Signals:
             except Exception:
                 # a failing listener must not keep messages from being sent
                 logger.exception(f"{signal.kind}: a listener failed", extra={"saga_id": signal.saga_id})
-
-
-def _about(kind: SignalType, saga: SagaInstance) -> SagaSignal:
-    return SagaSignal(kind, saga.id, saga.aggregate_id, saga.saga_type, saga.pattern)

@@ -28,9 +28,6 @@ ABANDONED_AFTER_SECONDS = 300.0
 It is longer than a rolling deploy needs to replace the processes of a service. Deadlines are independent of it.
 """
 
-RECHECK_SECONDS = 2.0
-"""Seconds until the next sweep, perhaps of a capable process, checks a saga that this process cannot drive."""
-
 
 class StateMachine:
     """The transitions, with the binding's options and signals."""
@@ -86,15 +83,11 @@ class StateMachine:
 
     def complete(self, saga: SagaInstance, now: datetime) -> None:
         """Complete the saga."""
-        self.enter_state(saga, COMPLETED, now)
-        self._end(saga, SagaStatus.COMPLETED, now)
-        self.signals.send_saga(SignalType.SAGA_COMPLETED, saga, at=now)
+        self._end(saga, now, SagaStatus.COMPLETED, COMPLETED, SignalType.SAGA_COMPLETED)
 
     def complete_compensation(self, saga: SagaInstance, now: datetime) -> None:
         """End the saga as compensated."""
-        self.enter_state(saga, FAILED, now)
-        self._end(saga, SagaStatus.COMPENSATED, now)
-        self.signals.send_saga(SignalType.SAGA_COMPENSATED, saga, at=now)
+        self._end(saga, now, SagaStatus.COMPENSATED, FAILED, SignalType.SAGA_COMPENSATED)
 
     def mark_stuck(self, saga: SagaInstance, now: datetime, reason: str, step: str | None = None) -> None:
         """Stop the saga until an operator resumes it; ``current_step`` and ``state`` keep its position.
@@ -110,14 +103,6 @@ class StateMachine:
         saga.deadline_at = saga.wake_at = None
         saga.updated_at = now
         self.signals.send_saga(SignalType.SAGA_STUCK, saga, reason=reason)
-
-    def leave(self, saga: SagaInstance, now: datetime, reason: str) -> None:
-        """Leave a saga that this process cannot drive to one that can, or mark it stuck if it is abandoned."""
-        if self.is_abandoned(saga, now):
-            self.mark_stuck(saga, now, reason)
-        else:
-            saga.redrives = max(0, saga.redrives - 1)  # this sweep has not sent anything
-            saga.wake_at = now + timedelta(seconds=RECHECK_SECONDS)
 
     def is_abandoned(self, saga: SagaInstance, now: datetime) -> bool:
         """Record that this process cannot drive a saga; return whether no process has been able to for too long.
@@ -167,8 +152,10 @@ class StateMachine:
         """Return a step's timeout in seconds."""
         return step.timeout if step.timeout is not None else self.engine.options.step_timeout_seconds
 
-    def _end(self, saga: SagaInstance, status: SagaStatus, now: datetime) -> None:
+    def _end(self, saga: SagaInstance, now: datetime, status: SagaStatus, state: str, signal: SignalType) -> None:
+        self.enter_state(saga, state, now)
         saga.status = status
         saga.current_step = saga.stuck_reason = None
         saga.deadline_at = saga.wake_at = None
         saga.updated_at = now
+        self.signals.send_saga(signal, saga, at=now)

@@ -4,8 +4,6 @@ The tasks of the application on the same worker and queue are not affected.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -53,12 +51,8 @@ def _batcher_of(consumer: Any) -> Batcher:
     if consumer in _batchers:
         _batchers[consumer].clear()
     else:
-        _batchers[consumer] = Batcher(consumer.on_task_request, consumer.hub, partial(_ack_together, consumer))
+        _batchers[consumer] = Batcher(consumer.on_task_request, consumer.hub, lambda: ack_together(consumer.connection))
     return _batchers[consumer]
-
-
-def _ack_together(consumer: Consumer) -> AbstractContextManager[None]:
-    return ack_together(consumer.connection)
 
 
 class _DelegatingConsumer:

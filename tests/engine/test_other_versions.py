@@ -13,7 +13,7 @@ from app.celery import app as celery
 from app.errors import Conflict
 from app.sagas import sagas
 from app.worker import consumer
-from durable_sagas import state_machine
+from durable_sagas import other_versions
 from durable_sagas.definition import Saga, Step
 from durable_sagas.execution import MAX_HANDOVERS
 from durable_sagas.ids import new_id
@@ -249,7 +249,7 @@ def test_a_saga_of_an_unknown_type_is_left_to_those_who_know_it(wire: Wire, flee
     saga = stored.saga(saga_id)
     assert (saga.status, saga.stuck_reason, trip.diary) == ("pending", None, [])
     assert wire.names() == [HOTEL_TASK]  # put off, with what follows it
-    assert saga.wake_at == clock() + timedelta(seconds=state_machine.RECHECK_SECONDS)
+    assert saga.wake_at == clock() + timedelta(seconds=other_versions.RECHECK_SECONDS)
     fleet.work(OLDER)
     assert stored.saga(saga_id).status == "completed"
 
