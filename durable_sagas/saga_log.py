@@ -126,8 +126,9 @@ def _records(session: Session, query: Select[Any], saga_ids: Iterable[str]) -> l
     session.flush()
     connection = session.connection()
     ids = [saga_id for saga_id in saga_ids if is_uuid(saga_id)]
-    sagas = all_as_loaded(SagaInstance, tuple(_SAGA.values()), connection.execute(query, {"ids": ids}))
-    records = {saga.id: SagaRecord(saga) for saga in sagas}
+    records: dict[str, SagaRecord] = {}
+    for saga in all_as_loaded(SagaInstance, tuple(_SAGA.values()), connection.execute(query, {"ids": ids})):
+        records[saga.id] = SagaRecord(saga)
     if records:
         # a separate statement: one that waited for a lock sees other tables as they were before it waited
         logged = connection.execute(_LOGGED, {"ids": list(records)})
