@@ -9,6 +9,7 @@ from functools import cached_property
 from app.database import Database
 from app.redis.change_feed import ChangePublisher
 from app.settings import Settings
+from durable_sagas import SagaSignal
 
 
 @dataclass
@@ -83,3 +84,9 @@ def use(runtime: Runtime) -> Runtime:
     for listener in _listeners:
         listener()
     return runtime
+
+
+def announce_change(signal: SagaSignal) -> None:
+    """Announce a saga's change to the web processes, if they share a Redis."""
+    if publisher := current().change_publisher:
+        publisher.announce(signal.saga_id)

@@ -3,7 +3,7 @@
 from app import fault_injection, runtime
 from app.celery import app
 from app.observability import tracing
-from durable_sagas import Options, Sagas, SagaSignal
+from durable_sagas import Options, Sagas
 from durable_sagas.messaging.publisher import service_of
 
 
@@ -21,16 +21,10 @@ sagas = Sagas(app, lambda: runtime.current().database, options=_options, tracer=
 runtime.on_change(sagas.reset_binding)
 sagas.intercept(fault_injection.intercept)
 sagas.signals.connect(tracing.record_signal)
+sagas.signals.connect(runtime.announce_change)
 
 
 def route(task_name: str, *_: object, **__: object) -> dict[str, str] | None:
     """Return the route of a task that is sent by its name alone: to its service's queue. See ``task_routes``."""
     service = service_of(task_name)
     return {"queue": service} if service in sagas.services else None
-
-
-@sagas.signals.connect
-def announce_change(signal: SagaSignal) -> None:
-    """Announce a saga's change to the web processes, if they share a Redis."""
-    if publisher := runtime.current().change_publisher:
-        publisher.announce(signal.saga_id)

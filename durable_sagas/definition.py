@@ -52,7 +52,7 @@ class CancelDecision(StrEnum):
 
     PENDING = "pending"
     """Requested; the services have not decided yet."""
-    UNDONE = "undone"
+    COMPENSATED = "undone"
     """The saga is compensated, or being compensated."""
     TOO_LATE = "too_late"
     """The saga completed: it was past the point of no return when the request was handled."""
@@ -244,7 +244,6 @@ class Saga:
         for step in (*retired, *steps):
             self._register(step)
         self._check()
-        self._check_guards()
 
     def _register(self, step: Step) -> None:
         if step.name in self._by_name:
@@ -265,22 +264,18 @@ class Saga:
         if len(pivots) > 1:
             raise DefinitionError(f"saga {self.name} has more than one pivot")
         after_pivot = self.steps[pivots[0] + 1 :] if pivots else ()
-        for step in after_pivot:
-            if step.compensation:
-                raise DefinitionError(
-                    f"saga {self.name}: {step.name} comes after the pivot, it can never be compensated"
-                )
         for step in self._by_name.values():
-            if step.action.call and step not in after_pivot and not (step.compensation and step.compensation.call):
-                raise DefinitionError(
-                    f"saga {self.name}: {step.name} calls a gateway, so its compensation must call it as well"
-                )
-
-    def _check_guards(self) -> None:
+            if step in after_pivot:
+                problem = "comes after the pivot, it can never be compensated" if step.compensation else None
+            else:
+                calls = step.action.call and not (step.compensation and step.compensation.call)
+                problem = "calls a gateway, so its compensation must call it as well" if calls else None
+            if problem:
+                raise DefinitionError(f"saga {self.name}: {step.name} {problem}")
         for position, step in enumerate(self.steps):
-            before = {earlier.name for earlier in self.steps[:position]}
-            if step.guard and not step.guard.needs <= before:
-                raise DefinitionError(f"saga {self.name}: {step.name} waits for {set(step.guard.needs - before)}")
+            missing = set(step.guard.needs).difference(self.step_names[:position]) if step.guard else None
+            if missing:
+                raise DefinitionError(f"saga {self.name}: {step.name} waits for {missing}")
 
     @cached_property
     def outline(self) -> list[dict[str, Any]]:

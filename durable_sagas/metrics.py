@@ -5,7 +5,6 @@ Needs the extra ``prometheus``.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -59,12 +58,8 @@ class _Key(NamedTuple):
     operation: Operation | None = None
 
 
-@dataclass(frozen=True)
-class _Series:
-    """The counter, and the histogram if any, of one signal type and its labels."""
-
-    counter: Counter
-    seconds: Histogram | None
+_Series = tuple[Counter, Histogram | None]
+"""The counter, and the histogram if any, of one signal type and its labels."""
 
 
 class SagaMetrics:
@@ -115,9 +110,10 @@ class SagaMetrics:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._resolve(key)
-        series.counter.inc()
-        if series.seconds and signal.seconds is not None:
-            series.seconds.observe(max(0.0, signal.seconds))  # another machine's clock may be ahead
+        counter, seconds = series
+        counter.inc()
+        if seconds and signal.seconds is not None:
+            seconds.observe(max(0.0, signal.seconds))  # another machine's clock may be ahead
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
         """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""
@@ -132,10 +128,10 @@ class SagaMetrics:
         labels: tuple[Any, ...] = (key.saga_type, key.pattern)
         if key.kind in ATTEMPTS:
             labels += (key.step, key.operation)
-            return _Series(self._counters[key.kind].labels(*labels), self._steps.labels(*labels))
+            return self._counters[key.kind].labels(*labels), self._steps.labels(*labels)
         outcome = ENDS.get(key.kind)
         seconds = self._sagas.labels(*labels, outcome) if outcome else None
-        return _Series(self._counters[key.kind].labels(*labels), seconds)
+        return self._counters[key.kind].labels(*labels), seconds
 
 
 def _due_at(eta: str | datetime | None) -> float:

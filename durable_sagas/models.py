@@ -24,7 +24,7 @@ WAITS = text("wake_at IS NOT NULL")
 
 CANCEL_REASONS = {
     CancelDecision.PENDING: "requested, and not decided yet",
-    CancelDecision.UNDONE: "it was requested before the point of no return",
+    CancelDecision.COMPENSATED: "it was requested before the point of no return",
     CancelDecision.TOO_LATE: "it was past the point of no return when the request was handled",
 }
 
@@ -88,7 +88,7 @@ class SagaInstance(Base):
             return None
         if self.status == SagaStatus.COMPLETED:
             return CancelDecision.TOO_LATE
-        return CancelDecision.UNDONE if self.state in {COMPENSATION_STARTED, FAILED} else CancelDecision.PENDING
+        return CancelDecision.COMPENSATED if self.state in {COMPENSATION_STARTED, FAILED} else CancelDecision.PENDING
 
     @property
     def cancel_reason(self) -> str | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import runtime
 from app.errors import DatabaseUnavailable
-from durable_sagas.database import acting_in, take_callbacks
+from durable_sagas.database import current, take_callbacks
 
 Payload = TypeVar("Payload")
 Value = TypeVar("Value")
@@ -40,8 +40,13 @@ class Request(Generic[Payload, Value]):
         self, session: Session, do: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
         """Call ``do`` in this request's context; its after-commit callbacks run in its own thread."""
+
+        def act() -> Result:
+            with current(session):
+                return do(*args, **kwargs)
+
         try:
-            return self._context.run(acting_in(session, do), *args, **kwargs)
+            return self._context.run(act)
         finally:
             self._after_commit += take_callbacks(session)
 

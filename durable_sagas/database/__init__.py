@@ -2,7 +2,6 @@
 
 from durable_sagas.database.session import (
     Database,
-    acting_in,
     after_commit,
     current,
     current_transaction,
@@ -31,7 +30,6 @@ __all__ = [
     "Database",
     "UtcDateTime",
     "UuidText",
-    "acting_in",
     "after_commit",
     "all_as_loaded",
     "as_loaded",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,8 +22,6 @@ from durable_sagas.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 
 WRITER_TIMEOUT_SECONDS = 30
 """How long a transaction on SQLite waits for the writers before it."""
@@ -211,16 +209,6 @@ def take_callbacks(session: Session) -> list[Callable[[], object]]:
     callbacks: list[Callable[[], object]] = session.info.get(_CALLBACKS, [])
     session.info[_CALLBACKS] = []
     return callbacks
-
-
-def acting_in(session: Session, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Return ``function`` wrapped so that this session is its current transaction, whatever context calls it."""
-
-    def act(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with current(session):
-            return function(*args, **kwargs)
-
-    return act
 
 
 @contextmanager

@@ -195,16 +195,13 @@ class Publisher:
             # any error, because py-amqp raises more than it documents when a connection is lost, and only this code
             # can handle it
             logger.debug(f"{len(messages)} messages not sent as a batch, now one by one", extra={"reason": error})
-            self._send_one_by_one(messages)
-
-    def _send_one_by_one(self, messages: Sequence[Message]) -> None:
-        for position, message in enumerate(messages):
-            try:
-                self.publish(message)
-            except Exception as error:
-                for left in messages[position:]:  # each attempt waits for the timeout: once is enough
-                    left.undelivered(error)
-                return
+            for position, message in enumerate(messages):
+                try:
+                    self.publish(message)
+                except Exception as error:
+                    for left in messages[position:]:  # each attempt waits for the timeout: once is enough
+                        left.undelivered(error)
+                    return
 
     def publish(self, message: Message) -> None:
         """Send a message now. Raises what the broker's client raises."""
