@@ -75,7 +75,8 @@ class Events:
     def on(self, *event_types: EventType, queue: str) -> Callable[[Subscriber], Subscriber]:
         """Register a subscriber to these event types, handled exactly once per event, as ``<queue>.<function>``.
 
-        It runs in the transaction that deletes its outbox entry. Any exception is retried, every few seconds at first.
+        It is called as ``subscriber(session, event)`` in the transaction that deletes its outbox entry. Any exception
+        is retried, every few seconds at first.
         """
 
         def declare(subscriber: Subscriber) -> Subscriber:

@@ -1,7 +1,7 @@
 """``Sagas`` binds the engine to an application's own Celery app and SQLAlchemy sessions."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from durable_sagas.database import Base, Database
 from durable_sagas.definition import Command, RetryPolicy, Saga, Step
 from durable_sagas.engine import Engine, Interceptor
 from durable_sagas.errors import DefinitionError
-from durable_sagas.events import Events, Subscriber
+from durable_sagas.events import Events
 from durable_sagas.messages import Event, EventType
 from durable_sagas.messaging.publisher import service_of
 from durable_sagas.operations import Operations
@@ -81,7 +81,10 @@ class Sagas:
         self.sweep_if_available = self.recovery.sweep_if_available
         self.last_swept = self.recovery.last_swept
         self.is_sweep_late = self.recovery.is_late
+        self.on = self.events.on
+        self.emit = self.events.emit
         self.subscribers = self.events.subscribers
+        self.start_together = saga_log.inserting_together
         self.plan_of = self.orchestrator.plan_of
         self._declare_sweep()
         celeryd_init.connect(self._consume_queues, weak=False)
@@ -183,25 +186,6 @@ class Sagas:
         )
         register(self.engine, choreography)
         return choreography
-
-    def start_together(self, session: Session) -> AbstractContextManager[None]:
-        """Return a context in which new sagas of one transaction are written in one statement, at its end."""
-        return saga_log.inserting_together(session)
-
-    def on(self, *event_types: EventType, queue: str) -> Callable[[Subscriber], Subscriber]:
-        """Register a subscriber to these event types, handled exactly once per event, as ``<queue>.<function>``.
-
-        It is called as ``subscriber(session, event)`` in the transaction that records that it was handled. Any
-        exception is retried, every few seconds at first.
-        """
-        return self.events.on(*event_types, queue=queue)
-
-    def emit(self, session: Session, aggregate_id: str, event: Event, *, saga_id: str) -> None:
-        """Append an event to a saga's aggregate in the caller's transaction, outside any step.
-
-        The caller holds the lock of the saga's row. Subscribers are notified after the commit.
-        """
-        self.events.emit(session, aggregate_id, event, saga_id=saga_id)
 
     def intercept(self, interceptor: Interceptor) -> Interceptor:
         """Install an interceptor of attempts, such as fault injection.
