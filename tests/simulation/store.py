@@ -4,7 +4,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from sqlalchemy import create_engine
@@ -45,6 +45,7 @@ class Store(Database):
             yield session
 
 
+@cache
 def template() -> bytes:
     """Return the image of a migrated and seeded database."""
     before = runtime.current()
