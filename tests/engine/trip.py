@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from app import runtime
 from app.errors import StepRejected, StepUnavailable
 from app.sagas import sagas
-from durable_sagas.definition import Guard, RetryPolicy, Step
+from durable_sagas.definition import Command, Guard, RetryPolicy, Step
 from durable_sagas.ids import new_id
 from durable_sagas.messages import Event, EventType
 from durable_sagas.models import SagaInstance
@@ -45,7 +45,7 @@ class Trip(BaseModel):
     fail: dict[str, int] = {}
 
 
-def _do(session: Session, trip: Trip, command_name: str) -> None:
+def _do(trip: Trip, command_name: str) -> None:
     diary.append(command_name)
     if command_name in trip.refuse:
         raise StepRejected(f"no {command_name}")
@@ -53,47 +53,33 @@ def _do(session: Session, trip: Trip, command_name: str) -> None:
         raise StepUnavailable(f"{command_name} is down")
 
 
-def _book(session: Session, trip: Trip, command_name: str, what: str) -> Event:
-    session.add(Booking(trip=trip.trip, what=what))
-    session.flush()
-    _do(session, trip, command_name)
-    return Event(EventType(f"{what.title()}Booked"), {"what": what})
+def _booking(service: str, what: str, retry: RetryPolicy | None = None) -> tuple[Command, Command]:
+    """Declare the commands that book something and cancel it."""
+
+    @sagas.command(f"{service}.book_{what}", retry=retry)
+    def book(session: Session, trip: Trip) -> Event:
+        session.add(Booking(trip=trip.trip, what=what))
+        session.flush()
+        _do(trip, f"book_{what}")
+        return Event(EventType(f"{what.title()}Booked"), {"what": what})
+
+    @sagas.command(f"{service}.cancel_{what}")
+    def cancel(session: Session, trip: Trip) -> Event:
+        session.delete(session.get_one(Booking, (trip.trip, what)))
+        _do(trip, f"cancel_{what}")
+        return Event(EventType(f"{what.title()}Cancelled"), {"what": what})
+
+    return book, cancel
 
 
-def _unbook(session: Session, trip: Trip, command_name: str, what: str) -> Event:
-    session.delete(session.get_one(Booking, (trip.trip, what)))
-    _do(session, trip, command_name)
-    return Event(EventType(f"{what.title()}Cancelled"), {"what": what})
-
-
-@sagas.command("orders.book_hotel")
-def book_hotel(session: Session, trip: Trip) -> Event:
-    return _book(session, trip, "book_hotel", "hotel")
-
-
-@sagas.command("orders.cancel_hotel")
-def cancel_hotel(session: Session, trip: Trip) -> Event:
-    return _unbook(session, trip, "cancel_hotel", "hotel")
-
-
-@sagas.command("inventory.book_car", retry=RetryPolicy.fixed(3, delay=0))
-def book_car(session: Session, trip: Trip) -> Event:
-    return _book(session, trip, "book_car", "car")
-
-
-@sagas.command("inventory.cancel_car")
-def cancel_car(session: Session, trip: Trip) -> Event:
-    return _unbook(session, trip, "cancel_car", "car")
-
-
-@sagas.command("shipping.book_flight")
-def book_flight(session: Session, trip: Trip) -> Event:
-    return _book(session, trip, "book_flight", "flight")
+book_hotel, cancel_hotel = _booking("orders", "hotel")
+book_car, cancel_car = _booking("inventory", "car", RetryPolicy.fixed(3, delay=0))
+book_flight, _ = _booking("shipping", "flight")
 
 
 @sagas.command("notifications.send_tickets", retry=RetryPolicy.fixed(2, delay=0))
 def send_tickets(session: Session, trip: Trip) -> None:
-    _do(session, trip, "send_tickets")
+    _do(trip, "send_tickets")
 
 
 TRIP = sagas.saga(
