@@ -13,7 +13,7 @@ from kombu.utils import json as kombus
 
 from durable_sagas.messaging.serialization import SERIALIZER, read
 
-SAYS: list[Any] = [
+VALUES: list[Any] = [
     [[], {"saga_id": "é\u2028\U0001f600\0"}, {"callbacks": None, "chain": [{"immutable": True, "args": []}]}],
     [1, -1.5, 2**70, None, False, "", {}],
     {"a __type__": "__type__"},
@@ -25,7 +25,7 @@ MARKED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", SAYS)
+@pytest.mark.parametrize("value", VALUES)
 def test_what_is_written_is_plain_json(value: Any) -> None:
     content_type, encoding, written = serialization.dumps(value, serializer=SERIALIZER)
     assert (content_type, encoding) == ("application/json", "utf-8")
@@ -36,13 +36,13 @@ def test_what_is_written_is_plain_json(value: Any) -> None:
 @pytest.mark.parametrize(
     "form", [str, str.encode, lambda text: bytearray(text.encode()), lambda t: memoryview(t.encode())]
 )
-@pytest.mark.parametrize("value", [*SAYS, *MARKED])
+@pytest.mark.parametrize("value", [*VALUES, *MARKED])
 def test_what_kombu_writes_is_read_as_kombu_reads_it(form: Any, value: Any) -> None:
     written = kombus.dumps(value)
     assert read(form(written)) == kombus.loads(written)
 
 
 @pytest.mark.parametrize("written", [b"{", b"\xff", b'"\xed\xa0\x80"', b"[" * 100_000, b"[1] 2", b"no", b'"\\ud800"'])
-def test_what_is_no_json_is_said_to_be_none(written: bytes) -> None:
+def test_what_is_no_json_cannot_be_decoded(written: bytes) -> None:
     with pytest.raises(DecodeError):
         serialization.loads(written, "application/json", "utf-8")

@@ -215,7 +215,7 @@ def test_what_the_broker_does_not_take_from_us_is_sent_once_by_celery(
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_whoever_sends_a_message_learns_that_the_broker_did_not_take_it(wire: Wire, away: bool) -> None:
+def test_a_sender_is_notified_if_the_broker_does_not_accept_its_message(wire: Wire, away: bool) -> None:
     wire.away = away
     lost: list[str] = []
 
@@ -288,7 +288,7 @@ def test_a_message_that_breaks_off_what_is_sent_together_is_sent_again_with_all_
     assert lost == []
 
 
-def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_asked_but_once_more(wire: Wire) -> None:
+def test_every_sender_of_a_batch_is_notified_and_the_broker_is_asked_once_more(wire: Wire) -> None:
     wire.away = True
     lost: list[int] = []
 
@@ -301,7 +301,7 @@ def test_all_that_was_sent_together_is_told_of_a_broker_that_is_away_and_it_is_a
 
 
 @pytest.mark.usefixtures("wire")
-def test_whatever_is_raised_while_they_are_sent_each_is_as_task_itself_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_any_error_each_message_of_a_batch_is_sent_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def send_by_itself_only(_: object, task: str, *__: object, retry: bool = True, **___: object) -> None:
         if not retry:
             raise AttributeError("'NoneType' object has no attribute 'send'")  # as py-amqp does then

@@ -175,13 +175,17 @@ def test_each_step_has_its_own_deadline_or_the_installations(post: Post, clock: 
     assert stored.saga(saga_id).deadline_at == clock() + timedelta(seconds=5)
 
 
-def test_past_the_pivot_what_is_overdue_is_driven_on(post: Post, clock: Clock) -> None:
+def test_past_the_pivot_what_is_overdue_is_driven_on_and_has_no_deadline_any_more(post: Post, clock: Clock) -> None:
     saga_id = trip.start()
     post.deliver(HOTEL, CAR, FLIGHT)
     post.waiting.clear()
 
     clock.forward(1.1)
     assert sagas.sweep().timed_out == 1
+    for seconds in (0, 10):
+        clock.forward(seconds)
+        sagas.sweep()
+        assert stored.saga(saga_id).deadline_at is None
     post.deliver_all()
 
     assert stored.saga(saga_id).status == "completed"

@@ -130,7 +130,7 @@ class Explorer:
 
     def _kind(self, message: Message) -> tuple[str, str]:
         """Return what a message is, whatever its number: its task, its event, and what Celery sends after it."""
-        return self.world.told(message).partition(", ")[2], message.followers
+        return self.world.describe(message).partition(", ")[2], message.followers
 
     def _end(self) -> None:
         if left := unsettled(self.world):

@@ -100,7 +100,7 @@ class World:
         """Write down what is done, so that a run can be told."""
         self.journal.append(f"{(self.clock.time - MORNING).total_seconds():8.2f}  {line}")
 
-    def told(self, message: Message) -> str:
+    def describe(self, message: Message) -> str:
         """Say what a message is, and of which order."""
         event = self.rows("SELECT event_type FROM events WHERE id = ?", message.arguments.get("event_id"))
         order = self.rows("SELECT order_id FROM saga_instances WHERE id = ?", message.arguments["saga_id"])
@@ -139,7 +139,7 @@ class World:
         if message.due and message.due > self.clock.time:
             self.clock.time = message.due
         self.clock.forward(0.01)
-        with self.passage(f"deliver {self.told(message)}{', to come again' if again else ''}", mishap) as passage:
+        with self.passage(f"deliver {self.describe(message)}{', to come again' if again else ''}", mishap) as passage:
             run(message)
         if again or passage.killed:
             self.post.insert(place, message)
@@ -156,7 +156,9 @@ class World:
         place = self.post.index(messages[0])
         self.post = [message for message in self.post if message not in messages]
         self.clock.forward(0.01)
-        told = "; ".join(f"{self.told(message)}{', to come again' if message in again else ''}" for message in messages)
+        told = "; ".join(
+            f"{self.describe(message)}{', to come again' if message in again else ''}" for message in messages
+        )
         unacknowledged = list(messages)
         with self.passage(f"deliver together {told}", mishap) as passage, batched(messages):
             for message in messages:
@@ -173,16 +175,16 @@ class World:
 
     def lose(self, message: Message) -> None:
         """Have the broker forget a message."""
-        self.note(f"lose {self.told(message)}")
+        self.note(f"lose {self.describe(message)}")
         self.post.remove(message)
 
     @contextmanager
     def held_back(self, message: Message) -> Iterator[None]:
         """Keep a message under way while the block runs; it arrives afterwards."""
-        self.note(f"{self.told(message)} is held back")
+        self.note(f"{self.describe(message)} is held back")
         self.post.remove(message)
         yield
-        self.note(f"{self.told(message)} arrives")
+        self.note(f"{self.describe(message)} arrives")
         self.post.insert(0, message)
 
     def wait(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a worker makes of a message before Celery sees it."""
+"""How a worker validates a message before Celery handles it."""
 
 import base64
 import gzip
