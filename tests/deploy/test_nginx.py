@@ -6,15 +6,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from http.cookies import SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -42,41 +43,25 @@ def web(settings: Settings, address: str, log: Path) -> AbstractContextManager["
     return running(command, process_environment(settings), log, lambda: listens(settings.port, address))
 
 
-class DiesAfterDoing(threading.Thread):
+class DiesAfterDoing(ThreadingHTTPServer):
     """A web server that does what it is asked, by asking the real one, and dies before it can answer: each time."""
 
+    daemon_threads = True
+
     def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self.port = port
+        super().__init__((SECOND, port), Unanswered)
+        self.real = f"http://{FIRST}:{port}"
         self.deaths = 0
-        self._listener = socket.create_server((SECOND, port))
 
-    def run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection, socket.create_connection((FIRST, self.port)) as real:
-                request = self._whole(connection)
-                real.sendall(request)
-                assert real.recv(16).startswith(b"HTTP/1.1 2"), request
-                self.deaths += 1
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    @staticmethod
-    def _whole(connection: socket.socket) -> bytes:
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += connection.recv(65536)
-        length = re.search(rb"\r\ncontent-length: *(\d+)", request, re.IGNORECASE)
-        whole = request.index(b"\r\n\r\n") + 4 + (int(length[1]) if length else 0)
-        while len(request) < whole:
-            request += connection.recv(65536)
-        return request
+class Unanswered(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, DiesAfterDoing)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = urllib.request.Request(self.server.real + self.path, body, dict(self.headers))
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status < 300
+        self.server.deaths += 1  # and the connection ends with nothing written
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +88,15 @@ def orders(shop: Shop) -> int:
 @pytest.fixture(scope="module")
 def dying(real: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, DiesAfterDoing]]:
     """A shop of two web servers, of which one dies of every request right after having done it."""
-    dies = DiesAfterDoing(real.port)
-    dies.start()
     folder = tmp_path_factory.mktemp("dying")
-    with closing(dies), nginx(folder, real.port, [FIRST, SECOND]) as base, closing(Runtime(real)) as here:
+    with (
+        DiesAfterDoing(real.port) as dies,
+        nginx(folder, real.port, [FIRST, SECOND]) as base,
+        closing(Runtime(real)) as here,
+    ):
+        threading.Thread(target=dies.serve_forever, args=(0.05,), daemon=True).start()
         yield Shop(http_transport(base), here), dies
+        dies.shutdown()
 
 
 def until_it_has_died(dies: DiesAfterDoing, ask: Callable[[], Answer]) -> list[Answer]:

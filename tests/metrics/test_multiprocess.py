@@ -43,12 +43,17 @@ def killed():
 """
 
 
+def run(script: str, **environment: str) -> str:
+    """Run a process, which may kill itself; returns what it printed."""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+    return done.stdout.strip()
+
+
 def family(folder: Path, script: str) -> None:
     """Run a process that counts in the folder, and forks children."""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
-    command = [sys.executable, "-c", FAMILY + script]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+    run(FAMILY + script, PROMETHEUS_MULTIPROC_DIR=str(folder))
 
 
 def counted(folder: Path) -> float | None:
@@ -97,19 +102,15 @@ def test_a_folder_that_cannot_be_used_is_named_and_nothing_is_counted(
 
 
 def test_a_folder_made_for_a_family_goes_with_it_or_with_the_next(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     imports = "import os, signal; from app.observability.metrics.multiprocess import make_folder"
-    make = f"{imports}; print(make_folder(), flush=True);"
 
-    def run(script: str) -> Path:
-        command = [sys.executable, "-c", make + script]
-        made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        return Path(made.stdout.strip())
+    def make_folder(script: str = "") -> Path:
+        return Path(run(f"{imports}; print(make_folder(), flush=True); {script}", TMPDIR=str(tmp_path)))
 
-    assert run("").parent == tmp_path
+    assert make_folder().parent == tmp_path
     assert not list(tmp_path.iterdir())
-    killed = run("os.fork() or os._exit(0); os.kill(os.getpid(), signal.SIGKILL)")
+    killed = make_folder("os.fork() or os._exit(0); os.kill(os.getpid(), signal.SIGKILL)")
     assert killed.is_dir()
     (tmp_path / f"cloudmart-metrics-{os.getpid()}-ours").mkdir()
-    run("")
+    make_folder()
     assert [folder.name for folder in tmp_path.iterdir()] == [f"cloudmart-metrics-{os.getpid()}-ours"]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,26 +40,20 @@ class Server:
         return str(answer.body["saga_id"])
 
     @contextmanager
-    def listening(self, saga_id: str, last_seen: str = "") -> Iterator[Iterator[tuple[str, str]]]:
-        """Open a stream; yields its fields, name and value, as they come."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        try:
+    def listening(self, saga_id: str, last_seen: str = "") -> Iterator[http.client.HTTPResponse]:
+        """Open a stream; yields it as it comes."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
             headers = {"Last-Event-ID": last_seen} if last_seen else {}
             connection.request("GET", f"/sagas/{saga_id}/live", headers=headers)
-            answer = connection.getresponse()
-            assert answer.status == 200
-            yield (field(line.decode()) for line in iter(answer.readline, b""))
-        finally:
-            connection.close()
+            stream = connection.getresponse()
+            assert stream.status == 200
+            yield stream
 
 
-def field(line: str) -> tuple[str, str]:
-    name, _, value = line.strip().partition(": ")
-    return name, value
-
-
-def value_of(fields: Iterator[tuple[str, str]], wanted: str) -> str:
-    return next(value for name, value in fields if name == wanted)
+def value_of(stream: http.client.HTTPResponse, name: str) -> str:
+    """Return the value of a stream's next field of this name."""
+    lines = (line.decode().strip() for line in iter(stream.readline, b""))
+    return next(line for line in lines if line.startswith(f"{name}: ")).removeprefix(f"{name}: ")
 
 
 @pytest.fixture(scope="module", params=list(COMMANDS))
@@ -84,21 +78,20 @@ def server(
         yield Server(process, patient.port, log)
 
 
-def is_live(server: Server, saga_id: str) -> bool:
-    with server.listening(saga_id) as fields:
-        return value_of(fields, "event") == "live"
-
-
 def test_a_stream_tells_what_happens_and_gives_its_room_back(server: Server) -> None:
     saga_id = server.place()
-    with server.listening(saga_id) as fields:
-        assert value_of(fields, "event") == "live"
-        before = value_of(fields, "id")
+    with server.listening(saga_id) as stream:
+        assert value_of(stream, "event") == "live"
+        before = value_of(stream, "id")
         assert server.call("POST", f"/api/v1/sagas/{saga_id}/cancel", {}, {}).status == 202
-        wait_for("a change", lambda: value_of(fields, "id") != before, PATIENCE_SECONDS)
+        wait_for("a change", lambda: value_of(stream, "id") != before, PATIENCE_SECONDS)
+
+    def has_room() -> bool:
+        with server.listening(saga_id) as stream:
+            return value_of(stream, "event") == "live"
 
     # a client that has hung up frees its place long before its stream would have ended
-    wait_for("room", lambda: is_live(server, saga_id), PATIENCE_SECONDS)
+    wait_for("room", has_room, PATIENCE_SECONDS)
 
 
 def test_nobody_operates_through_a_proxy_that_the_settings_do_not_know_of(server: Server) -> None:
@@ -109,21 +102,21 @@ def test_nobody_operates_through_a_proxy_that_the_settings_do_not_know_of(server
 @pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
 def test_another_process_goes_on_where_a_killed_one_was(server: Server) -> None:
     saga_id = server.place()
-    with server.listening(saga_id) as fields:
-        seen = value_of(fields, "id")
+    with server.listening(saga_id) as stream:
+        seen = value_of(stream, "id")
         for worker in children(server.process.pid):
             os.kill(worker, signal.SIGKILL)
         with pytest.raises((http.client.IncompleteRead, ConnectionError, StopIteration)):
-            value_of(fields, "id")
+            value_of(stream, "id")
     assert server.call("POST", f"/api/v1/sagas/{saga_id}/cancel", {}, {}).status == 202
 
-    with server.listening(saga_id, seen) as fields:
-        assert value_of(fields, "id") != seen
+    with server.listening(saga_id, seen) as stream:
+        assert value_of(stream, "id") != seen
 
 
 def test_an_open_stream_holds_nobody_up_who_wants_to_stop(server: Server) -> None:  # the last one: it stops it
-    with server.listening(server.place()) as fields:
-        value_of(fields, "id")
+    with server.listening(server.place()) as stream:
+        value_of(stream, "id")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "still running" not in server.log.read_text()  # says waitress of a thread that it gave up waiting for
