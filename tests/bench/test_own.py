@@ -6,7 +6,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,21 +20,16 @@ from tests.testkit.servers import require_postgresql
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def own(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
-    """Take measures; returns what was printed, and what was written by measure. Nothing else may be left."""
+def run(tmp_path: Path, module: str, *arguments: str) -> tuple[str, list[Path]]:
+    """Run a module of the bench; returns what it printed and which results it wrote. Nothing else may be left."""
     require_postgresql()
     results = tmp_path / "results"
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench.own", "--results", str(results), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", f"bench.{module}", "--results", str(results), *arguments]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert list(tmp_path.iterdir()) == [results]
-    return ended.stdout, {path.name.split("-2")[0]: json.loads(path.read_text()) for path in results.iterdir()}
+    return ended.stdout, list(results.iterdir())
 
 
 @pytest.mark.timeout(600)
@@ -43,8 +37,10 @@ def test_measures_print_and_write_what_they_should_and_count_what_was_done(tmp_p
     idle = ("idle", "--stack", "embedded", "--orders", "3", "--pause", "0.2", "sweep", "--finished", "300")
     hot_row = ("hot-row", "--rounds", "1", "--orders", "8", "--warm-up", "2", "--in-flight", "4", "--stock", "3")
 
-    printed, written = own(tmp_path, *idle, "--sweeps", "4", *hot_row, "memory", "--tasks", "20", "--in-flight", "4")
+    measures = (*idle, "--sweeps", "4", *hot_row, "memory", "--tasks", "20", "--in-flight", "4")
+    printed, results = run(tmp_path, "own", *measures)
 
+    written = {path.name.split("-2")[0]: json.loads(path.read_text()) for path in results}
     assert set(written) == {"own-idle", "own-sweep", "own-hot-row", "own-memory"}
     for measured in written.values():
         assert measured["wrong"] == []

@@ -14,10 +14,10 @@ import pytest
 from app.settings import ROOT
 from bench.scaling.figures import most_at_once, waits_for
 from bench.scaling.shop import Ran
+from tests.bench.test_own import run
 from tests.testkit.processes import INTERRUPTED, children, wait_for
 from tests.testkit.servers import require_postgresql
 
-COMMAND = [sys.executable, "-m", "bench.scale_report"]
 QUICK = ["--broker=redis", "--replicas=1,2", "--orders=6", "--in-flight=4", "--latency=0.01", "--concurrency=1"]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -28,29 +28,15 @@ def at(*seconds: float) -> tuple[datetime, ...]:
 
 @pytest.mark.timeout(300)
 def test_it_says_what_each_number_of_replicas_settled_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    require_postgresql()
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    results = tmp_path / "results"
+    printed, [written] = run(tmp_path, "scale_report", *QUICK)
 
-    ended = subprocess.run(
-        [*COMMAND, *QUICK, "--results", str(results)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    table = [line.split() for line in ended.stdout.splitlines()[2:4]]
+    table = [line.split() for line in printed.splitlines()[2:4]]
     assert [(row[0], row[-1]) for row in table] == [("1", "6/6"), ("2", "6/6")]
-    assert "audit: clean" in ended.stdout
-    (written,) = results.iterdir()
+    assert "audit: clean" in printed
     content = json.loads(written.read_text())
     assert (content["service"], content["audit_clean"], content["stack"]["broker"]) == ("payments", True, "redis")
     assert [row["replicas"] for row in content["rows"]] == [1, 2]
     assert all(row["settled_per_second"] > 0 and row["median_seconds"] > 0 for row in content["rows"])
-    assert list(tmp_path.iterdir()) == [results]
 
 
 def told_of(folder: Path) -> list[str]:
@@ -65,8 +51,8 @@ def told_of(folder: Path) -> list[str]:
 
 def test_ctrl_c_ends_everything_that_it_started(tmp_path: Path) -> None:
     require_postgresql()
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([*COMMAND, *QUICK], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as report:
+    command, environment = [sys.executable, "-m", "bench.scale_report", *QUICK], {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as report:
         wait_for("the broker, the web and the workers", lambda: len(children(report.pid)) >= 4)
         report.send_signal(signal.SIGINT)
         report.communicate(timeout=60)

@@ -21,7 +21,7 @@ from tests.testkit.servers import connection_to, not_here
 from workflows import QUEUES
 from workflows.orders import Item, NewOrder, Pattern, place
 
-AGAIN = "Cannot connect to"
+AGAIN = b"Cannot connect to"
 
 
 @pytest.fixture
@@ -79,15 +79,15 @@ def test_a_worker_waits_until_redis_takes_messages_again(
 
     with (
         Redis(port=redis.port) as server,
-        running(command, process_environment(there), log, lambda: " ready." in log.read_text()) as worker,
+        running(command, process_environment(there), log, lambda: b" ready." in log.read_bytes()) as worker,
     ):
         os.kill(worker.pid, signal.SIGSTOP)  # what it is handed meanwhile, it takes when nothing is taken from it
         ask_for_a_sweep()
         refuse(server)
         os.kill(worker.pid, signal.SIGCONT)
-        wait_for("it to try again", lambda: AGAIN in log.read_text() or worker.poll() is not None)
+        wait_for("it to try again", lambda: AGAIN in log.read_bytes() or worker.poll() is not None)
 
         take(server)
 
         wait_for("the order to be completed", completed)
-        assert "Unrecoverable" not in log.read_text()
+        assert b"Unrecoverable" not in log.read_bytes()

@@ -33,7 +33,7 @@ def test_old_workers_leave_what_they_do_not_know_to_new_ones(seeded_database: Pa
             new.wait_for(lambda: is_ready(new), bool)
             placed = [new.order(book, saga_type="order") for _ in range(ORDERS)]
             log = tmp_path / f"{queues[0]}.log"
-            wait_for("a message to be left", lambda: "left to a worker of another version" in log.read_text())
+            wait_for("a message to be left", lambda: b"left to a worker of another version" in log.read_bytes())
             with roles({"new-worker": worker}, newer, tmp_path):
                 ended = [new.settle(order["saga_id"]) for order in placed]
                 added = new.rows(ADDED)
