@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
@@ -248,47 +249,42 @@ def _place_all(session: Session, queued: Sequence[_PlaceRequest]) -> None:
     """Place the orders of all new requests with one set of statements; replays get their earlier order."""
     new = []
     for entry in queued:
-        try:
-            earlier = _find_replay(session, entry.payload.keys, entry.payload.request)
-        except RequestError as refusal:
-            entry.error = refusal
-            continue
-        if earlier:
-            entry.value = earlier
-        else:
-            new.append(entry)
-    _store(session, _priced(session, new))
-
-
-def _priced(session: Session, queued: Sequence[_PlaceRequest]) -> list[tuple[_PlaceRequest, list[OrderItem]]]:
-    """Return the requests whose orders can be placed, with their items; set the error of the others."""
-    requests = [entry.payload.request for entry in queued]
-    books, customers = _known(
-        session,
-        {item.book_id for request in requests for item in request.items},
-        {request.customer for request in requests},
-    )
+        with _refusal_of(entry):
+            if earlier := _find_replay(session, entry.payload.keys, entry.payload.request):
+                entry.value = earlier
+            else:
+                new.append(entry)
+    if not new:
+        return
+    books, customers = _known(session, [entry.payload.request for entry in new])
     priced = []
-    for entry in queued:
+    for entry in new:
         request = entry.payload.request
-        try:
+        with _refusal_of(entry):
             items = _items(request, books)
             if request.customer not in customers:
                 raise Invalid(f"there is no customer {request.customer}", field="customer_id")
             priced.append((entry, items))
-        except RequestError as refusal:
-            entry.error = refusal
-    return priced
+    _store(session, priced)
 
 
-def _known(
-    session: Session, book_ids: Collection[str], customer_ids: Collection[str]
-) -> tuple[dict[str, Row[Any]], set[str]]:
-    """Return the books (by id) and the customer ids that exist, in one statement."""
-    if not book_ids:
-        return {}, set()
+@contextmanager
+def _refusal_of(entry: _PlaceRequest) -> Iterator[None]:
+    """Make a RequestError in the block the outcome of this request: the others are placed all the same."""
+    try:
+        yield
+    except RequestError as refusal:
+        entry.error = refusal
+
+
+def _known(session: Session, requests: Sequence[NewOrder]) -> tuple[dict[str, Row[Any]], set[str]]:
+    """Return the books (by id) and the customer ids of these requests that exist, in one statement."""
+    wanted = {
+        "books": list({item.book_id for request in requests for item in request.items}),
+        "customers": list({request.customer for request in requests}),
+    }
     books, customers = {}, set()
-    for row in session.connection().execute(_KNOWN, {"books": list(book_ids), "customers": list(customer_ids)}):
+    for row in session.connection().execute(_KNOWN, wanted):
         if row.kind == "book":
             books[row.id] = row
         else:
