@@ -1,6 +1,10 @@
 """``python -m app worker QUEUE``: run the worker of one service in its own process."""
 
+import logging
+import os
 import sys
+import time
+from pathlib import Path
 from uuid import uuid4
 
 import click
@@ -11,8 +15,14 @@ from app.celery import app as celery
 from app.sagas import sagas
 from app.settings import Settings
 from cli.environment import USAGE_ERROR, load_runtime
-from cli.niceness import lower_priority
 from durable_sagas.messaging.batcher import MAX_BATCH
+
+logger = logging.getLogger(__name__)
+
+SESSION_NICENESS = Path("/proc/self/autogroup")
+"""The niceness of this process's session as a whole; exists only where Linux schedules by session (autogroup)."""
+MAX_ATTEMPTS = 30
+RETRY_DELAY_SECONDS = 0.1
 
 
 @click.command()
@@ -49,3 +59,30 @@ def _pool(queue: str, settings: Settings) -> list[str]:
     if sagas.calls_gateway(queue) or settings.faults_allowed:
         return ["-c", str(settings.worker_concurrency)]
     return ["--pool", "solo", "-c", "1", "--prefetch-multiplier", str(MAX_BATCH)]
+
+
+def lower_priority(niceness: int) -> None:
+    """Lower the priority of this process and of those that it will start; 0 changes nothing.
+
+    So the web processes, which users wait for, run first.
+    """
+    if niceness == 0:
+        return
+    os.nice(niceness)
+    # a process's own niceness counts within its session only; only a session leader changes that of the session,
+    # because other processes share it
+    if SESSION_NICENESS.exists() and os.getsid(0) == os.getpid():
+        _lower_session_priority(niceness)
+
+
+def _lower_session_priority(niceness: int) -> None:
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            SESSION_NICENESS.write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(RETRY_DELAY_SECONDS)  # the kernel accepts one such change per 0.1 s, from all processes together
+        except OSError as error:
+            logger.info("the session keeps its priority", extra={"reason": error})
+            return
+        else:
+            return

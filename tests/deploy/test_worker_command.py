@@ -126,7 +126,7 @@ def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(seeded_dat
 
 
 def test_a_process_leaves_the_session_that_it_shares_as_it_is() -> None:
-    script = "import os; from cli.niceness import lower_priority; lower_priority(5); print(os.nice(0))"
+    script = "import os; from cli.worker import lower_priority; lower_priority(5); print(os.nice(0))"
     before = session_niceness(os.getpid())
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert int(done.stdout) == os.getpriority(os.PRIO_PROCESS, 0) + 5
