@@ -52,14 +52,6 @@ class Status:
     pending: Sequence[Script]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Data lost by a downgrade: a table or a column, and the number of rows that have a value."""
-
-    what: str
-    rows: int
-
-
 def config(database_url: str) -> Config:
     """Return Alembic's configuration for one database."""
     settings = Config()
@@ -127,8 +119,11 @@ def status(database_url: str) -> Status:
     return Status(current, newest, pending[::-1])
 
 
-def losses(database_url: str, revision: str) -> Sequence[Loss]:
-    """Return the data lost by a revision's downgrade, read from its statements. Raises DatabaseUnavailable."""
+def losses(database_url: str, revision: str) -> Sequence[tuple[str, int]]:
+    """Return the tables and columns lost by a revision's downgrade, and how many rows have a value there.
+
+    They are read from its statements. Raises DatabaseUnavailable.
+    """
     statements = io.StringIO()
     offline = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": statements, "literal_binds": True}
@@ -139,11 +134,11 @@ def losses(database_url: str, revision: str) -> Sequence[Loss]:
         return [_loss(session, *match.groups()) for match in _DROPS.finditer(statements.getvalue())]
 
 
-def _loss(session: Session, whole: str | None, name: str | None, column: str | None) -> Loss:
+def _loss(session: Session, whole: str | None, name: str | None, column: str | None) -> tuple[str, int]:
     rows = select(func.count()).select_from(table(whole or str(name)))
     if whole:
-        return Loss(f"table {whole}", session.scalars(rows).one())
-    return Loss(f"column {name}.{column}", session.scalars(rows.where(text(f"{column} IS NOT NULL"))).one())
+        return f"table {whole}", session.scalars(rows).one()
+    return f"column {name}.{column}", session.scalars(rows.where(text(f"{column} IS NOT NULL"))).one()
 
 
 def _scripts(database_url: str) -> ScriptDirectory:

@@ -41,8 +41,8 @@ def down(yes: bool) -> None:
     now = migrations.status(database_url)
     if now.current is None:
         raise MigrationFailed("the database is empty: there is nothing to take back")
-    for loss in migrations.losses(database_url, now.current):
-        click.echo(f"{now.current} takes with it: {loss.what}, {loss.rows} row{'' if loss.rows == 1 else 's'}")
+    for what, rows in migrations.losses(database_url, now.current):
+        click.echo(f"{now.current} takes with it: {what}, {rows} row{'' if rows == 1 else 's'}")
     if not yes and not sys.stdin.isatty():
         click.echo("Nobody can be asked here: with --yes it is taken back.", err=True)
         sys.exit(USAGE_ERROR)
