@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -16,9 +17,8 @@ from workflows.operations.audit import audit
 from workflows.orders import Item, NewOrder, Pattern, place
 
 
-def request(**changes: object) -> NewOrder:
-    values: dict[str, object] = {"items": (Item("item-001", 1),), "pattern": Pattern.ORCHESTRATION, **changes}
-    return NewOrder(**values)  # type: ignore[arg-type]
+def request(**changes: Any) -> NewOrder:
+    return NewOrder(**{"items": (Item("item-001", 1),), "pattern": Pattern.ORCHESTRATION, **changes})
 
 
 def test_a_repetition_under_a_second_key_takes_that_key_too(here: Runtime) -> None:

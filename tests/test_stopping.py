@@ -71,7 +71,7 @@ def test_a_signal_inside_the_stopping_event_does_not_deadlock_a_web_process(
 
 @pytest.mark.timeout(1200)  # as a rule half a minute; a busy machine takes longer
 def test_two_signals_to_the_group_at_random_moments_always_end_the_shop(seeded_database: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.testkit.stop_twice", str(seeded_database), str(tmp_path), "24", "1"]
+    command = [sys.executable, "-m", "tests.testkit.stop_twice", str(seeded_database), str(tmp_path), "12", "1"]
 
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

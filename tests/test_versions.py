@@ -10,13 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.database import Database, after_commit
-from app.errors import NotFound
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas.definition import TERMINAL, SagaStatus
 from durable_sagas.manual_completion import ManualCompletion
 from tests.testkit.messages import Clock, Post
-from tests.testkit.shop import UNKNOWN_ID
 from workflows.orders import Item, NewOrder, Pattern, PlacedOrder, place
 from workflows.read_side import versions
 
@@ -147,9 +145,3 @@ def test_a_saga_is_settled_some_time_after_its_end_and_never_while_it_is_stuck(h
     assert (just_now.status, just_now.final, later.final) == (SagaStatus.COMPLETED, False, True)
     assert just_now.tag == later.tag
     assert not versions.version(stuck.saga_id).final
-
-
-@pytest.mark.parametrize("saga_id", [UNKNOWN_ID, "no id", ""])
-def test_an_unknown_saga_has_no_version(here: Runtime, saga_id: str) -> None:
-    with pytest.raises(NotFound):
-        versions.version(saga_id)

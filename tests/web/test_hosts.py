@@ -72,12 +72,7 @@ def test_what_is_known_is_this_machine_host_and_allowed_hosts(
 
 
 def test_redirects_name_no_host(client: FlaskClient) -> None:
-    for path, leads_to in {
-        "/api//v1/orders": "/api/v1/orders",
-        "/api///v1//orders": "/api/v1/orders",
-        "/static//base.css": "/static/base.css",
-        "/docs": "/openapi/swagger",
-    }.items():
+    for path, leads_to in {"/api///v1//orders": "/api/v1/orders", "/docs": "/openapi/swagger"}.items():
         for method in ("GET", "HEAD"):
             answer = client.open(method=method, query_string="limit=1", environ_overrides={"PATH_INFO": path})
             assert answer.headers["Location"] in {leads_to, f"{leads_to}?limit=1"}
