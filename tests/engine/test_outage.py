@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("pattern", Pattern)
 
 def seconds_left(placed: PlacedOrder, clock: Clock) -> float | None:
     deadline = stored.saga(placed.saga_id).deadline_at
-    return deadline and (deadline - clock()).total_seconds()
+    return (deadline - clock()).total_seconds() if deadline else None
 
 
 @both
