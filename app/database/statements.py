@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, CursorResult, Executable, Row, bin
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.attributes import instance_dict
 
-from durable_sagas.database import as_loaded, dialect_of, insert_in, table_of
+from durable_sagas.database import as_loaded, insert_in, table_of
 from durable_sagas.database.types import Model
 
 
@@ -59,13 +59,13 @@ def insert_new(session: Session, rows: Sequence[DeclarativeBase]) -> int:
     """
     if not rows:
         return 0
-    statement = _insert_new(type(rows[0]), dialect_of(session))
+    statement = _insert_new(type(rows[0]), session.get_bind().dialect.name)
     return len(_execute(session, statement, [_values(row) for row in rows]).all())
 
 
 def insert_once(session: Session, row: Model) -> Model:
     """Insert a row unless its primary key exists; return the row that is stored under this key, locked."""
-    statement = _insert_once(type(row), dialect_of(session))
+    statement = _insert_once(type(row), session.get_bind().dialect.name)
     return as_loaded(type(row), _execute(session, statement, _values(row)).one()._asdict())
 
 
@@ -74,7 +74,7 @@ def upsert(session: Session, row: DeclarativeBase, *, key: str, keep: Sequence[s
 
     An update leaves the columns ``keep`` as they are, unless they are NULL.
     """
-    statement = _upsert(type(row), dialect_of(session), key, tuple(keep))
+    statement = _upsert(type(row), session.get_bind().dialect.name, key, tuple(keep))
     _execute(session, statement, _values(row))
 
 
@@ -84,8 +84,7 @@ def _execute(session: Session, statement: Executable, parameters: Any) -> Cursor
 
 
 def _values(row: DeclarativeBase) -> dict[str, Any]:
-    columns = table_of(type(row)).columns
-    return {name: value for name, value in instance_dict(row).items() if name in columns}
+    return {name: value for name, value in instance_dict(row).items() if name in row.__table__.columns}
 
 
 def _primary_key(model: type[DeclarativeBase]) -> list[Column[Any]]:
