@@ -28,7 +28,7 @@ from durable_sagas.definition import (
 )
 from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
-from durable_sagas.errors import Conflict, StepFailed
+from durable_sagas.errors import Conflict, DefinitionError, StepFailed
 from durable_sagas.events import Events, NewEvent, delivery_of
 from durable_sagas.execution import Execution, record_end
 from durable_sagas.history import History, histories, history
@@ -132,7 +132,13 @@ class Choreography:
         """Write a new saga in the caller's transaction, and run ``create``, the action whose event starts it.
 
         The saga starts in ``state``; subscribers are notified of the event after the commit.
+
+        Raises DefinitionError if no reaction handles ``timed_out`` or ``cancel_requested``: a saga past its deadline
+        would never end. Raises ValueError (pydantic's ValidationError) if the message cannot be built from the payload.
         """
+        for event_type in (self.timed_out, self.cancel_requested):
+            if not self.reactions_to(event_type):
+                raise DefinitionError(f"choreography {self.name}: no reaction handles {event_type}")
         now = self.engine.database.now()
         saga = SagaInstance(
             id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)

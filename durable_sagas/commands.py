@@ -1,12 +1,12 @@
 """Declare what a service can execute as a step of a saga."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from durable_sagas.definition import Command
+from durable_sagas.definition import Command, takes_reason
 from durable_sagas.deliveries import Delivery
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DefinitionError, StepFailed
@@ -16,16 +16,21 @@ from durable_sagas.orchestrator import CommandDeliveries, Orchestrator
 
 Handler = Callable[..., Event | None]
 
+MAX_NAME_LENGTH = 64
+"""Of a command without its service; the log's column is as long."""
+
 
 def command(name: str, handler: Handler, **options: Any) -> Command:
     """Return the command that a business function declares; see ``Sagas.command``. Raises DefinitionError."""
-    if not name.partition(".")[2]:
-        raise DefinitionError(f"{name!r} must be <service>.<command>")
+    service, _, short_name = name.partition(".")
+    if not (service and 0 < len(short_name) <= MAX_NAME_LENGTH):
+        raise DefinitionError(f"{name!r} must be <service>.<command>, a command of at most {MAX_NAME_LENGTH} letters")
     if options.get("lock_shared_rows") and options.get("call"):
         raise DefinitionError(f"{name} calls a gateway, so it is never batched, and needs no locks")
     for function in (handler, *options.values()):
         if inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{name}: {function.__qualname__} is a coroutine function, which nothing awaits")
+    _check_arguments(name, {"handler": handler, **options})
     return Command(name, handler, _message_model(handler).model_validate, **options)
 
 
@@ -46,6 +51,28 @@ def declare_task(engine: Engine, orchestrator: Orchestrator, declared: Command) 
 
     if declared.call is None:
         engine.batches.register(declared.name, execution.run_batch)
+
+
+def _check_arguments(name: str, functions: Mapping[str, Any]) -> None:
+    """Raise DefinitionError unless each function of a command can be called as the engine calls it."""
+    expected = {
+        "handler": 3 if functions.get("call") else 2,
+        "call": 2,
+        "void": 2,
+        "on_rejected": 4 if functions.get("void") else 3,
+        "on_manual_completion": 2,
+        "lock_shared_rows": 2,
+    }
+    for option, count in expected.items():
+        if function := functions.get(option):
+            by_keyword = option in {"handler", "on_manual_completion"} and takes_reason(function)
+            try:
+                inspect.signature(function).bind(*[None] * count, **({"reason": None} if by_keyword else {}))
+            except TypeError:
+                reason = " and reason=" if by_keyword else ""
+                raise DefinitionError(
+                    f"{name}: {function.__qualname__} is called with {count} positional arguments{reason}"
+                ) from None
 
 
 def _message_model(handler: Callable[..., Any]) -> type[BaseModel]:

@@ -214,6 +214,13 @@ class Step:
     pivot: bool = False
     milestone: str | None = None
 
+    def __post_init__(self) -> None:
+        for command in (self.action, self.compensation):
+            if not isinstance(command, Command | None):
+                raise DefinitionError(f"{command!r} is not a command: declare it with @sagas.command")
+        if self.timeout is not None and self.timeout <= 0:
+            raise DefinitionError(f"the timeout of step {self.name} must be positive: {self.timeout}")
+
     @cached_property
     def name(self) -> str:
         """The step's name: its action's, without the service."""
@@ -257,6 +264,12 @@ class Saga:
                 raise DefinitionError(f"saga {self.name}: {command.name} is used twice")
             self._by_command[command.name] = (step, operation)
 
+    @cached_property
+    def _messages(self) -> list[Callable[[Mapping[str, Any]], Any]]:
+        """What builds the messages of the declared steps, each once."""
+        commands = [command for step in self.steps for command in (step.action, step.compensation) if command]
+        return list(dict.fromkeys(command.message for command in commands))
+
     def _check(self) -> None:
         if not self.steps:
             raise DefinitionError(f"saga {self.name} has no steps")
@@ -299,6 +312,11 @@ class Saga:
             if not outlined:
                 self._plans[tuple(names)] = plan
         return plan
+
+    def validate(self, payload: Mapping[str, Any]) -> None:
+        """Raise ValueError unless the messages of all steps can be built from a payload."""
+        for build in self._messages:
+            build(payload)
 
     def find(self, command: Command) -> tuple[Step, Operation] | None:
         """Return the step and the operation that a command implements in this saga, or None."""

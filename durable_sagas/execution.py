@@ -9,6 +9,7 @@ A delivery that failed is decided once more, in a transaction that records the f
 """
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -53,7 +54,7 @@ from durable_sagas.deliveries import (
     RetryIn,
 )
 from durable_sagas.engine import CeleryTask, Engine
-from durable_sagas.errors import DatabaseUnavailable, StepFailed, StepRejected, format_error
+from durable_sagas.errors import DatabaseUnavailable, StepError, StepFailed, StepRejected, format_error
 from durable_sagas.log_context import add_to_log_context, log_context
 from durable_sagas.messages import Event, Reply
 from durable_sagas.messaging.batching import BatchedMessage
@@ -62,6 +63,9 @@ from durable_sagas.saga_log import SagaRecord
 from durable_sagas.signals import SignalType
 
 logger = logging.getLogger(__name__)
+
+UNLIMITED = sys.maxsize
+"""Passed to each retry: the log counts the attempts, not Celery, even if the application sets a limit for all tasks."""
 
 HANDOVER_SECONDS, MAX_HANDOVERS = 1.0, 30
 """Delay between retries, and their maximum number, of a message that only another version of the code can handle."""
@@ -136,6 +140,7 @@ class Execution:
         except Exception as error:
             if delivery.error:
                 raise
+            log_unexpected(error, self.pattern.task_name)
             # of the operation that was attempted, whatever a reaction would decide now
             decision = next((one.decision for one in decided if isinstance(one, Attempt)), delivery.decision)
             return self._process_one(replace(delivery, error=error, decision=decision), decided)
@@ -335,6 +340,7 @@ class Execution:
         except DatabaseUnavailable:
             raise
         except Exception as error:
+            log_unexpected(error, self.pattern.task_name)
             return replace(delivery, called=None, decision=attempt.decision, error=error)
         return replace(delivery, called=GatewayResult(function, answer), decision=attempt.decision, error=None)
 
@@ -381,7 +387,7 @@ def conclude(task: CeleryTask, result: Result) -> Reply:
         case Failed(reply, cause):
             raise StepFailed(reply) from cause
         case RetryIn(seconds, cause):
-            raise task.retry(countdown=seconds, exc=cause)  # the log counts the attempts, not Celery
+            raise task.retry(countdown=seconds, exc=cause, max_retries=UNLIMITED)
         case LeaveToOthers(reply):
             leave_to_others(task, str(reply.error))
             return conclude(task, Finished(reply, send_next=False))
@@ -407,7 +413,7 @@ def leave_to_others(task: CeleryTask, reason: str) -> None:
     """
     if task.request.retries < MAX_HANDOVERS:
         logger.info("message left to a process of another version", extra={"reason": reason})
-        raise task.retry(countdown=HANDOVER_SECONDS)
+        raise task.retry(countdown=HANDOVER_SECONDS, max_retries=UNLIMITED)
     logger.warning("message dropped: no process of another version has taken it", extra={"reason": reason})
 
 
@@ -416,6 +422,12 @@ def log_attempt_started(attempt: Attempt) -> None:
     add_to_log_context(step=attempt.step, operation=attempt.operation, attempt=attempt.number)
     doing = "Compensating" if attempt.operation is Operation.COMPENSATION else "Executing"
     logger.info(f"{doing} step {attempt.step} for saga {attempt.saga.id}")
+
+
+def log_unexpected(error: Exception, task_name: str) -> None:
+    """Log the traceback of an exception that a service did not raise deliberately: it may be a bug."""
+    if not isinstance(error, StepError):
+        logger.warning(f"{task_name} raised {type(error).__name__}", exc_info=error)
 
 
 def invoke(attempt: Attempt, session: Session) -> Event | None:

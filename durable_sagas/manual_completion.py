@@ -4,12 +4,13 @@ The saga then continues. The engine cannot verify such a report. So it stores wh
 failed attempts, and the audit accepts it only for what lies outside our own tables.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from durable_sagas.definition import Command, Operation, StepStatus, takes_reason
@@ -30,11 +31,14 @@ class ManualCompletion:
     step: str | None = None
 
 
-def call_handler(compensation: Command, session: Session, message: Any, reason: str | None) -> Event | None:
+def call_handler(
+    compensation: Command, session: Session, payload: Mapping[str, Any], reason: str | None
+) -> Event | None:
     """Let the service record a compensation that was completed manually, if it has a handler for that."""
     handler = compensation.on_manual_completion
     if handler is None:
-        return None
+        return None  # so a saga whose payload is invalid can still be ended
+    message = compensation.message(payload)
     return handler(session, message, reason=reason) if takes_reason(handler) else handler(session, message)
 
 
@@ -71,7 +75,7 @@ class PendingCompensation:
         match self.decision:
             case Compensate(_, compensation, nothing_done):
                 record.block_action(self.entry.step, now)
-                event = call_handler(compensation, session, compensation.message(data), data.get("reason"))
+                event = call_handler(compensation, session, data, data.get("reason"))
                 return event or (Event(nothing_done) if nothing_done else None)
             case Execute(action) | Abort(action):
                 return record_rejection(action, session, action.message(data), self.entry.error)
@@ -114,8 +118,8 @@ def select(
 
 @contextmanager
 def recording(saga: SagaInstance) -> Iterator[None]:
-    """Raise Conflict if a service rejects the manual completion."""
+    """Raise Conflict if a service rejects the manual completion, or its message cannot be built from the payload."""
     try:
         yield
-    except StepError as error:
+    except (StepError, ValidationError) as error:
         raise Conflict(f"it cannot be recorded as done: {error}", status=saga.status) from error

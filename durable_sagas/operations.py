@@ -48,13 +48,16 @@ class Operations:
         """Request a saga's cancellation; return the saga as of the commit, with ``cancel_requested_at`` set.
 
         ``by`` is the requesting operator, recorded unless the saga is already being compensated; None for a customer. A
-        second request has no effect. Raises NotFound, and Conflict past the point of no return.
+        second request has no effect. Raises NotFound, and Conflict if the saga is completed or past the point of no
+        return.
         """
 
         def ask(driver: Driver, session: Session, record: SagaRecord) -> bool:
             saga = record.saga
             if saga.status == SagaStatus.STUCK and saga.state == COMPENSATION_STARTED:
                 raise Conflict("it is being compensated already, and stuck: resume it", status=saga.status)
+            if saga.status == SagaStatus.COMPLETED:
+                raise Conflict("too late to cancel: it is past the point of no return", status=saga.status)
             is_compensated = saga.status in {SagaStatus.COMPENSATING, SagaStatus.COMPENSATED}
             done = not is_compensated and driver.cancel(session, record)
             # also if the saga is being compensated already: the request is accepted, so its decision can be looked up

@@ -273,7 +273,10 @@ class OrchestratedSaga:
 
         ``payload`` is plain JSON: the data that the steps' messages are built from. The caller's commit is the commit:
         if it rolls back, there is no saga and no message.
+
+        Raises ValueError (pydantic's ValidationError) if a step's message cannot be built from the payload.
         """
+        self.definition.validate(payload)
         saga, engine = self.definition, self.orchestrator.engine
         row = SagaInstance(
             id=new_id(),
@@ -375,8 +378,7 @@ class OrchestratedSaga:
         now = self.orchestrator.engine.database.now()
         record.block_action(step.name, now)
         with manual_completion.recording(saga):
-            message = step.compensation.message(saga.payload)
-            event = manual_completion.call_handler(step.compensation, session, message, saga.error)
+            event = manual_completion.call_handler(step.compensation, session, saga.payload, saga.error)
         if event:
             self.orchestrator.append_results(session, [(saga, entry, event)], now)
         manual_completion.record_completion(entry, StepStatus.BY_HAND, report, now)

@@ -11,7 +11,9 @@ from durable_sagas.messages import EventType
 
 @dataclass(frozen=True)
 class Execute:
-    """Run a service's action once. Raises DefinitionError if it calls a gateway and has no ``void``.
+    """Run a service's action once.
+
+    Raises DefinitionError if it calls a gateway and does not declare ``void`` and ``on_rejected``.
 
     After the event ``unless`` the action is neither started nor recorded as done; another reaction must compensate it.
     """
@@ -22,6 +24,8 @@ class Execute:
     def __post_init__(self) -> None:
         if self.command.call and not self.command.void:
             raise DefinitionError(f"{self.command.name} calls a gateway, so it must declare a void")
+        if self.command.void and not self.command.on_rejected:
+            raise DefinitionError(f"{self.command.name} can be voided, so it must declare an on_rejected")
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,17 @@ class Compensate:
 
 @dataclass(frozen=True)
 class Abort:
-    """Publish an action's outcome; an action that has not ended is blocked and counts as failed."""
+    """Publish an action's outcome; an action that has not ended is blocked and counts as failed.
+
+    Raises DefinitionError if the action does not declare ``on_rejected``.
+    """
 
     action: Command
     reason: str
+
+    def __post_init__(self) -> None:
+        if not self.action.on_rejected:
+            raise DefinitionError(f"{self.action.name} can be aborted, so it must declare an on_rejected")
 
 
 Decision = Execute | Compensate | Abort | None

@@ -152,8 +152,9 @@ class Sagas:
                 lock_shared_rows=lock_shared_rows,
                 retry=retry,
             )
-            if declared.short_name in self._commands:
-                raise DefinitionError(f"{self._commands[declared.short_name].name} has the same short name as {name}")
+            if earlier := self._commands.get(declared.short_name):
+                same = "is declared twice" if earlier.name == name else f"has the same short name as {earlier.name}"
+                raise DefinitionError(f"{name} {same}")
             commands.declare_task(self.engine, self.orchestrator, declared)
             self._commands[declared.short_name] = declared
             return declared
@@ -205,8 +206,13 @@ class Sagas:
         """Return whether any command of a service calls a gateway, so that its workers mostly wait for I/O."""
         return any(command.call and command.service == service for command in self._commands.values())
 
+    @property
+    def sweep_task(self) -> str:
+        """The name of the task that sweeps, to be scheduled every second or so."""
+        return f"{self.engine.coordinator}.sweep"
+
     def _declare_sweep(self) -> None:
-        @self.engine.task(f"{self.engine.coordinator}.sweep")
+        @self.engine.task(self.sweep_task)
         def sweep() -> dict[str, int] | None:
             """Sweep once, unless another sweep has just run."""
             result = self.recovery.sweep_if_available(once_per_interval=True)

@@ -90,14 +90,14 @@ _LINES = {
     SignalType.SAGA_TURNED_BACK: (logging.INFO, "Starting compensation for saga {saga_id}"),
     SignalType.SAGA_COMPLETED: (logging.INFO, "Saga {saga_id} completed successfully"),
     SignalType.SAGA_COMPENSATED: (logging.INFO, "Saga {saga_id} compensated"),
-    SignalType.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck"),
+    SignalType.SAGA_STUCK: (logging.ERROR, "Saga {saga_id} is stuck: {reason}"),
     SignalType.SAGA_RESUMED: (logging.INFO, "Saga {saga_id} resumed by an operator"),
     SignalType.SAGA_REDRIVEN: (logging.INFO, "Saga {saga_id} is driven on by the sweep"),
     SignalType.SAGA_OVERDUE: (logging.WARNING, "Saga {saga_id} is overdue"),
     SignalType.STEP_COMPLETED: (logging.INFO, "{what} completed for saga {saga_id}"),
     SignalType.STEP_SKIPPED: (logging.INFO, "{what} was not needed for saga {saga_id}"),
-    SignalType.STEP_RETRIED: (logging.WARNING, "{what} will be retried for saga {saga_id}"),
-    SignalType.STEP_FAILED: (logging.ERROR, "{what} failed for saga {saga_id}"),
+    SignalType.STEP_RETRIED: (logging.WARNING, "{what} will be retried for saga {saga_id}: {reason}"),
+    SignalType.STEP_FAILED: (logging.ERROR, "{what} failed for saga {saga_id}: {reason}"),
 }
 
 

@@ -134,7 +134,7 @@ def test_the_lines_of_seed_000(log: io.StringIO, seeded_database: Path, tmp_path
     assert f"INFO    Starting saga {choreographed} with OrderChoreographySaga  " in said
     assert f"INFO    Executing step reserve_stock for saga {good}  " in said
     assert f"INFO    Saga {good} completed successfully  " in said
-    assert f"ERROR   Step process_payment failed for saga {bad}  " in said
+    assert f"ERROR   Step process_payment failed for saga {bad}: " in said
     assert f"INFO    Starting compensation for saga {bad}  " in said
 
 

@@ -134,7 +134,11 @@ def answer(_note: Note, key: str) -> str:
     return key
 
 
-@sagas.command("payments.call", call=answer, void=answer)
+def refused(_session: Session, _note: Note, _reason: str, _voided: str | None) -> Event:
+    return Event(Voided)
+
+
+@sagas.command("payments.call", call=answer, void=answer, on_rejected=refused)
 def call(_session: Session, _note: Note, _answer: str) -> Event:
     return Event(Called)
 
@@ -155,7 +159,7 @@ def act_on_opened(_: History) -> Decision:
     return Execute(act)
 
 
-@DANCED.on(Acted, queue="orders")
+@DANCED.on(Acted, Lapsed, Recalled, queue="orders")
 def do_nothing_on_acted(_: History) -> Decision:
     return None
 

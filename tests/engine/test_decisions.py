@@ -151,7 +151,7 @@ def test_the_position_of_a_step_in_both_directions() -> None:
     assert position(CAR, ACTION, "compensating", "book_car") is Position.CLOSED
 
 
-PLAIN = a_command("act")
+PLAIN = a_command("act", on_rejected=lambda *_: Event(GONE))
 UNDO = a_command("undo")
 CHARGE = a_gateway_command("charge", void=lambda *_: None, on_rejected=lambda *_: Event(GONE))
 REFUND = a_gateway_command("refund")
@@ -215,7 +215,7 @@ def test_an_operation_that_ended_is_repeated_by_the_delivery_that_executed_it(
         (PLAIN, COMPENSATION, False, False, Consequence.STUCK),
         (CHARGE, ACTION, True, False, Consequence.VOID),
         (a_command("refuse", on_rejected=lambda *_: Event(GONE)), ACTION, True, False, Consequence.REJECTION),
-        (PLAIN, ACTION, True, False, Consequence.STUCK),
+        (UNDO, ACTION, True, False, Consequence.STUCK),
         (UNDO, COMPENSATION, True, False, Consequence.STUCK),
     ],
 )

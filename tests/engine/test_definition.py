@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from app.errors import DefinitionError
 from durable_sagas.commands import command as declare
 from durable_sagas.definition import Command, RetryPolicy, Saga, Step, UnknownStep, after
 from durable_sagas.messages import Event, EventType
-from durable_sagas.reactions import Compensate, Execute
+from durable_sagas.reactions import Abort, Compensate, Execute
 
 
 def command(name: str, **options: Any) -> Command:
@@ -21,6 +22,13 @@ def calls(*_: Any) -> None:
 
 
 async def nobody_awaits(*_: object) -> None: ...
+
+
+class Note(BaseModel): ...
+
+
+def note(_session: object, _note: Note) -> None:
+    """A command's function."""
 
 
 BOOK, CANCEL, BOARD = command("hotel.book"), command("hotel.cancel"), command("flight.board")
@@ -41,10 +49,22 @@ CHARGE, REFUND = command("bank.charge", call=calls), command("bank.refund")
         # what a gateway did must be compensated, or voided, at the gateway
         ("gateway", lambda: Saga("trip", Step(CHARGE, REFUND))),
         ("declare a void", lambda: Execute(CHARGE)),
+        ("declare an on_rejected", lambda: Execute(command("bank.charge", call=calls, void=calls))),
+        ("declare an on_rejected", lambda: Abort(BOOK, "too late")),
         ("must void", lambda: Compensate(command("bank.charge", call=calls, void=calls), REFUND)),
         # what calls a gateway is never batched
         ("needs no locks", lambda: declare("shipping.never", calls, call=calls, lock_shared_rows=calls)),
         ("which nothing awaits", lambda: declare("bank.charge", calls, call=nobody_awaits)),
+        # every function is called as the engine calls it
+        ("2 positional arguments", lambda: declare("bank.charge", lambda _session, _note, _answer: None)),
+        ("3 positional arguments", lambda: declare("bank.charge", note, on_rejected=lambda _session, _note: None)),
+        (
+            "4 positional",
+            lambda: declare("bank.charge", note, void=calls, on_rejected=lambda _session, _note, _why: None),
+        ),
+        ("a command of at most 64 letters", lambda: declare(f"bank.{'x' * 65}", note)),
+        ("is not a command", lambda: Step(calls)),  # type: ignore[arg-type]
+        ("must be positive", lambda: Step(BOOK, timeout=0)),
         ("attempts", lambda: RetryPolicy(attempts=0, delay=1)),
         ("not a usable retry policy", lambda: RetryPolicy(attempts=1, delay=-1)),
         ("not a usable retry policy", lambda: RetryPolicy(attempts=1, delay=1, jitter=2)),
