@@ -322,8 +322,7 @@ class OrdersQuery(PageQuery):
 
     def page(self) -> Page[OrderView]:
         """Return the page of orders that is asked for. Raises Invalid if the cursor is malformed."""
-        after = cursors.time_position(self.cursor)
-        return queries.orders(status=self.status, customer_id=self.customer_id, after=after, limit=self.limit)
+        return queries.orders(**self.model_dump(exclude={"cursor"}), after=cursors.time_position(self.cursor))
 
 
 class ShortOrdersQuery(OrdersQuery):
@@ -342,14 +341,7 @@ class SagasQuery(PageQuery):
 
     def page(self) -> Page[SagaInstance]:
         """Return the page of sagas that is asked for. Raises Invalid if the cursor is malformed."""
-        return queries.sagas(
-            status=self.status,
-            saga_type=self.saga_type,
-            step=self.step,
-            customer_id=self.customer_id,
-            after=cursors.uuid_position(self.cursor),
-            limit=self.limit,
-        )
+        return queries.sagas(**self.model_dump(exclude={"cursor"}), after=cursors.uuid_position(self.cursor))
 
 
 class InventoryQuery(PageQuery):
@@ -359,5 +351,4 @@ class InventoryQuery(PageQuery):
 
     def page(self) -> Page[Book]:
         """Return the page of books that is asked for. Raises Invalid if the cursor is malformed."""
-        after = cursors.text_position(self.cursor)
-        return queries.books(category_id=self.category_id, after=after, limit=self.limit)
+        return queries.books(**self.model_dump(exclude={"cursor"}), after=cursors.text_position(self.cursor))

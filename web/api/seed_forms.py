@@ -7,7 +7,7 @@ from durable_sagas.definition import COMPLETED, FAILED, Operation, StepStatus
 from durable_sagas.models import StoredEvent
 from tasks.inventory import StockUnavailable
 from tasks.orders import OrderCreated
-from web.api.responses import FlatEventReply, FlatEventsReply, FlatItemReply, StateReply
+from web.api.responses import FlatEventReply, FlatEventsReply, StateReply
 from workflows.read_side.queries import SagaView
 
 STATES = {
@@ -54,17 +54,6 @@ def _flat(event: StoredEvent, created: Mapping[str, Any]) -> FlatEventReply:
     fields = {name: payload[name] for name in ("customer_id", "amount", "total_amount", "reason") if payload.get(name)}
     if "total_amount" in fields:
         fields["amount"] = fields["total_amount"]
-    items = [
-        {"book_id": item["book_id"], "product_id": item["book_id"], "quantity": item["quantity"]} for item in lines
-    ]
-    if len(items) == 1:
-        fields.update(items[0])
-    elif items:
-        fields["items"] = tuple(FlatItemReply(**item) for item in items)
-    return FlatEventReply(
-        sequence=event.sequence,
-        event_type=event.event_type,
-        order_id=event.aggregate_id,
-        timestamp=event.timestamp,
-        **fields,
-    )
+    items = [{"book_id": one["book_id"], "product_id": one["book_id"], "quantity": one["quantity"]} for one in lines]
+    books = items[0] if len(items) == 1 else {"items": items or None}
+    return FlatEventReply.of(event, order_id=event.aggregate_id, **fields, **books)
