@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
-from typing import Any, Self
+from typing import Annotated, Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
+from pydantic import BaseModel, BeforeValidator
 from werkzeug.wrappers import Response
 
 from app import runtime
@@ -20,10 +21,11 @@ from tasks import inventory, orders, payments, shipping
 from tasks.inventory import Book
 from tasks.payments import PaymentMethod
 from web import cursors
-from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, PATTERN_OF, is_storable
+from web.fields import MAX_COPIES, MAX_ID_LENGTH, MAX_PATH_LENGTH, MAX_TITLE_LENGTH, PATTERN_OF, Text, is_storable
 from web.forms import order_form
 from web.forms.order_form import OrderForm
 from web.order_placement import place
+from web.problems import validated
 from web.saga_view.saga_types import WAYS
 from workflows.orders import PlacedOrder
 from workflows.read_side import queries
@@ -35,35 +37,20 @@ BOOKS_PER_PAGE = 20
 MAX_CHOICES = 100
 
 
-@dataclass(frozen=True)
-class BookSearch:
-    """The search for books of the catalogue."""
+class BookSearch(BaseModel):
+    """The search for books of the catalogue, by the names of the form's fields."""
 
-    text: str = ""
-    category_id: str = ""
+    q: Annotated[Text, BeforeValidator(str.strip)] = ""
+    category: Text = ""
     after: str = ""
-
-    @classmethod
-    def read(cls, form: Mapping[str, str]) -> Self:
-        """Return the search of a form or of a URL's query. Raises Invalid if it cannot be executed."""
-        search = cls(form.get("q", "").strip(), form.get("category", ""), form.get("after", ""))
-        if not is_storable(search.text + search.category_id):
-            raise Invalid("no book could be called that", field="q")
-        cursors.text_position(search.after)
-        return search
-
-    def fields(self) -> dict[str, str]:
-        """Return the fields as query parameters."""
-        named = {"q": self.text, "category": self.category_id, "after": self.after}
-        return {name: text for name, text in named.items() if text}
 
     def books(self) -> queries.Page[Book]:
         """Return the page of books that match. Raises Invalid."""
         after = cursors.text_position(self.after)
-        if len(self.text) > MAX_TITLE_LENGTH or len(self.category_id) > MAX_ID_LENGTH:
+        if len(self.q) > MAX_TITLE_LENGTH or len(self.category) > MAX_ID_LENGTH:
             return queries.Page([], more=False)  # no title is that long, and SQLite fails on long patterns
-        category_id = self.category_id or None
-        return queries.books(category_id=category_id, text=self.text or None, after=after, limit=BOOKS_PER_PAGE)
+        category_id = self.category or None
+        return queries.books(category_id=category_id, text=self.q or None, after=after, limit=BOOKS_PER_PAGE)
 
 
 @dataclass(frozen=True)
@@ -99,7 +86,7 @@ class BasketLine:
 @blueprint.get("/")
 def home() -> ResponseReturnValue:
     """Show the order form, the books that match the search, and the latest sagas."""
-    form, search = OrderForm.prefilled(request.args), BookSearch.read(request.args)
+    form, search = OrderForm.prefilled(request.args), validated(BookSearch, request.args.to_dict())
     if not form.copies and "customer_id" not in request.args:
         available = (book.book_id for book in search.books().rows if book.available_stock)
         form = replace(form, copies=dict.fromkeys(islice(available, 1), "1"))
@@ -109,8 +96,8 @@ def home() -> ResponseReturnValue:
 @blueprint.post("/basket")
 def find_books() -> ResponseReturnValue:
     """Search for books or recalculate the basket, and keep the entered values."""
-    form, search = OrderForm.read(request.form), BookSearch.read(request.form)
-    fields: dict[str, Any] = {**form.fields(), **search.fields()}
+    form, search = OrderForm.read(request.form), validated(BookSearch, request.form.to_dict())
+    fields: dict[str, Any] = {**form.fields(), **search.model_dump(exclude_defaults=True)}
     address = url_for("pages.shop.home", **fields, _anchor="books")
     return redirect(address, 303) if len(address) <= MAX_PATH_LENGTH else _home(form, search)
 
@@ -130,7 +117,7 @@ def place_order() -> ResponseReturnValue:
         if placed:
             errors["form"] = gettext("Only the choreographed order was placed.")
         try:
-            search = BookSearch.read(request.form)
+            search = validated(BookSearch, request.form.to_dict())
         except Invalid:
             search = BookSearch()
         return _home(form, search, errors, *placed), refusal.status
