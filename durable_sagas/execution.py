@@ -172,7 +172,8 @@ class Execution:
             self._handle(session, attempt, alone=len(found) == 1)
         now = self.engine.database.now()
         results = [(one.delivery, self._record(session, one, now)) for one in decided]
-        self.pattern.publish(session, [attempt for attempt in attempts if attempt.event], now)
+        if to_publish := [attempt for attempt in attempts if attempt.event]:
+            self.pattern.publish(session, to_publish, now)
         saga_log.write(session, [record for _, record in found])
         return results
 

@@ -1,6 +1,7 @@
 """The events of an aggregate, in order: what reactions decide by."""
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import select
@@ -29,7 +30,7 @@ class History:
         """Return whether there is an event of at least one of these types."""
         return not self.types.isdisjoint(event_types)
 
-    @property
+    @cached_property
     def data(self) -> dict[str, Any]:
         """Return the merged payloads of the events; later values replace earlier ones."""
         return {name: value for event in self.events for name, value in event.payload.items()}
