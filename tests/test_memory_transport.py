@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from queue import Empty
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -48,36 +49,32 @@ class Draining:
     """A thread that consumes one queue until it is told that its connection is closed."""
 
     def __init__(self, queue: str, limit: int = 0) -> None:
-        self.got: list[Any] = []
-        self.one_came = threading.Semaphore(0)
-        self.connection = connection_to("memory://")
-        channel: Any = self.connection.default_channel
+        self._came: SimpleQueue[Any] = SimpleQueue()
+        self._connection = connection_to("memory://")
+        channel: Any = self._connection.default_channel
         channel.basic_qos(0, limit, False)
-        self.consumer = Consumer(channel, [Queue(queue)], callbacks=[self._take], accept=["json"])
-        self.consumer.consume()
+        take = [lambda _, message: self._came.put(message)]
+        self._consumer = Consumer(channel, [Queue(queue)], callbacks=take, accept=["json"])
+        self._consumer.consume()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _take(self, _: Any, message: Any) -> None:
-        self.got.append(message)
-        self.one_came.release()
-
     def _run(self) -> None:
-        while True:
-            try:
-                self.connection.drain_events()
-            except TimeoutError:
-                return
+        with suppress(TimeoutError):
+            while True:
+                self._connection.drain_events()
 
-    @property
-    def said(self) -> list[str]:
-        return [message.payload["says"] for message in self.got]
+    def next(self, says: str) -> Any:
+        """Wait for the next message, which must say this."""
+        message = self._came.get(timeout=PATIENCE_SECONDS)
+        assert message.payload["says"] == says
+        return message
 
-    def until_one_comes(self) -> None:
-        assert self.one_came.acquire(timeout=PATIENCE_SECONDS)
+    def is_idle(self) -> bool:
+        return self._came.empty()
 
     def close(self) -> None:
-        self.connection.close()
+        self._connection.close()
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
 
@@ -120,17 +117,14 @@ def test_a_message_wakes_who_waits_and_nobody_looks_before(watched: Watched, dra
     watched.until_somebody_waits()
     assert watched.looks == 1  # it was empty
 
-    put(queue, "first")
-    consumer.until_one_comes()
-    watched.until_somebody_waits()
-    put(queue, "second")
-    consumer.until_one_comes()
-    watched.until_somebody_waits()
+    for body in ("first", "second"):
+        put(queue, body)
+        consumer.next(body)
+        watched.until_somebody_waits()
 
     # each message is found at the first look, and what follows is one look that finds nothing more
     assert watched.looks == 5
     assert watched.slept == []
-    assert consumer.said == ["first", "second"]
 
 
 def test_a_message_between_look_and_wait_is_not_missed(
@@ -147,10 +141,7 @@ def test_a_message_between_look_and_wait_is_not_missed(
             raise
 
     monkeypatch.setattr(Channel, "_get", look_and_then_put)
-    consumer = drain(queue)
-
-    consumer.until_one_comes()
-    assert consumer.said == ["late"]
+    drain(queue).next("late")
 
 
 @pytest.mark.parametrize("done", ["ack", "reject"])
@@ -162,25 +153,21 @@ def test_who_has_all_it_may_take_is_woken_when_one_is_done(
     for body in ("first", "second"):
         put(queue, body)
         watched.until_somebody_waits()
-    consumer.until_one_comes()
-    assert consumer.said == ["first"]
+    first = consumer.next("first")
+    assert consumer.is_idle()
 
-    getattr(consumer.got[0], done)()
+    getattr(first, done)()
 
-    consumer.until_one_comes()
-    assert consumer.said == ["first", "second"]
+    consumer.next("second")
 
 
 def test_a_message_given_back_comes_again(watched: Watched, drain: Drain, queue: str) -> None:
     consumer = drain(queue, limit=1)
     put(queue, "once")
-    consumer.until_one_comes()
 
-    consumer.got[0].requeue()
+    consumer.next("once").requeue()
 
-    consumer.until_one_comes()
-    assert consumer.said == ["once", "once"]
-    assert consumer.got[1].properties["delivery_info"]["routing_key"] == queue
+    assert consumer.next("once").properties["delivery_info"]["routing_key"] == queue
 
 
 def test_a_wait_ends_in_time_without_a_message(queue: str) -> None:
