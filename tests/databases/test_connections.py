@@ -86,39 +86,30 @@ def test_one_that_the_server_closed_is_replaced_and_one_that_it_said_something_t
     assert ping.call_count == 1
 
 
-@pytest.fixture
-def unfit_defaults() -> Iterator[str]:
-    """A database whose defaults are not what the engine needs, and under which everything may take for ever."""
+def test_a_connection_has_what_the_engine_needs_whatever_the_servers_defaults_are() -> None:
+    def shown(session: Session, *names: str) -> list[str]:
+        return [str(session.connection().scalar(text(f"SHOW {name}"))) for name in names]
+
+    timeouts = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     require_postgresql()
     with fresh_postgresql_database() as url:
-        name = make_url(url).database
-        by_another(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
-        for timeout in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
-            by_another(f"ALTER DATABASE {name} SET {timeout} = 0")
-        yield url
-
-
-def shown(session: Session, *names: str) -> list[str]:
-    return [str(session.connection().scalar(text(f"SHOW {name}"))) for name in names]
-
-
-def test_a_connection_has_what_the_engine_needs_whatever_the_servers_defaults_are(unfit_defaults: str) -> None:
-    settings = Settings(
-        database_url=f"{unfit_defaults}?options=-c synchronous_commit=off",
-        database_lock_timeout_seconds=1.5,
-        database_statement_timeout_seconds=20,
-        database_idle_transaction_seconds=7,
-    )
-    names = ("transaction_isolation", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-    with closing(Runtime(settings)) as here:
-        with here.database.snapshot() as session:
-            assert shown(session, *names) == ["repeatable read", "1500ms", "0", "0"]
-        for begin in (here.database.transaction, here.database.reading):
-            with begin() as session:
-                wanted = ["read committed", "1500ms", "20s", "7s", "off"]
-                assert shown(session, *names, "synchronous_commit") == wanted
-    with closing(Database(unfit_defaults)) as of_a_migration, of_a_migration.transaction() as session:
-        assert shown(session, "transaction_isolation", "statement_timeout") == ["read committed", "0"]
+        for name, value in {"default_transaction_isolation": "serializable", **dict.fromkeys(timeouts, "0")}.items():
+            by_another(f"ALTER DATABASE {make_url(url).database} SET {name} = '{value}'")
+        settings = Settings(
+            database_url=f"{url}?options=-c synchronous_commit=off",
+            database_lock_timeout_seconds=1.5,
+            database_statement_timeout_seconds=20,
+            database_idle_transaction_seconds=7,
+        )
+        with closing(Runtime(settings)) as here:
+            with here.database.snapshot() as session:
+                assert shown(session, "transaction_isolation", *timeouts) == ["repeatable read", "1500ms", "0", "0"]
+            for begin in (here.database.transaction, here.database.reading):
+                with begin() as session:
+                    wanted = ["read committed", "1500ms", "20s", "7s", "off"]
+                    assert shown(session, "transaction_isolation", *timeouts, "synchronous_commit") == wanted
+        with closing(Database(url)) as of_a_migration, of_a_migration.transaction() as session:
+            assert shown(session, "transaction_isolation", "statement_timeout") == ["read committed", "0"]
 
 
 def test_a_process_that_uses_no_connection_for_a_while_leaves_it_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

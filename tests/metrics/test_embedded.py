@@ -18,17 +18,10 @@ from workflows.scenarios import SAGA_TYPES, SCENARIOS
 DELAY_SECONDS = 1.5
 
 
-@pytest.fixture(params=[{}])
-def shop(request: pytest.FixtureRequest, seeded_database: Path, tmp_path: Path) -> Iterator[Shop]:
-    """A shop with these changes to its settings."""
-    with open_shop("memory", seeded_database, tmp_path, **request.param) as shop:
+@pytest.fixture
+def shop(seeded_database: Path, tmp_path: Path) -> Iterator[Shop]:
+    with open_shop("memory", seeded_database, tmp_path) as shop:
         yield shop
-
-
-# no deadline passes and nothing stalls, however slow the machine is
-patient = pytest.mark.parametrize(
-    "shop", [{"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 120}], indirect=True
-)
 
 
 def test_after_orders_of_every_kind_the_counts_are_what_the_database_says(
@@ -58,18 +51,22 @@ def test_after_orders_of_every_kind_the_counts_are_what_the_database_says(
     assert {"saga_failed_total", "saga_compensated_total", "step_retried_total", "step_failed_total"} <= seen
 
 
-@patient
-def test_the_delay_of_a_retry_is_no_waiting(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_delay_of_a_retry_is_no_waiting(
+    seeded_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(RetryPolicy, "wait", lambda *_: DELAY_SECONDS)
     before, began = own(), time.monotonic()
+    # no deadline passes and nothing stalls, however slow the machine is
+    patient = {"step_timeout_seconds": 120, "order_timeout_seconds": 120, "stall_seconds": 120}
+    with open_shop("memory", seeded_database, tmp_path, **patient) as shop:
+        saga = shop.settle(shop.order(shop.add_book(stock=1), simulate={"payments": "fail:1"})["saga_id"])
 
-    saga = shop.settle(shop.order(shop.add_book(stock=1), simulate={"payments": "fail:1"})["saga_id"])
-
-    elapsed, now = time.monotonic() - began, own()
     assert saga["status"] == "completed"
-    queue = {"queue": "payments"}
-    waits = of(now, "queue_wait_seconds_count", **queue) - of(before, "queue_wait_seconds_count", **queue)
-    waited = of(now, "queue_wait_seconds_sum", **queue) - of(before, "queue_wait_seconds_sum", **queue)
+    elapsed, now = time.monotonic() - began, own()
+    waits, waited = (
+        of(now, name, queue="payments") - of(before, name, queue="payments")
+        for name in ("queue_wait_seconds_count", "queue_wait_seconds_sum")
+    )
     assert waits == 2
     # the rest of the elapsed time: what a loaded machine makes wait in the queue counts
     assert waited <= elapsed - DELAY_SECONDS
