@@ -15,27 +15,6 @@ from tests.testkit.processes import running, wait_for
 from tests.testkit.servers import fresh_postgresql_database, open_broker
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "durable_sagas", folder / "durable_sagas", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", "."]
-    subprocess.run(pip, cwd=folder, check=True, timeout=200)
-    [built] = (folder / "dist").glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process that has the wheel, and nothing of the checkout."""
-    target = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
-    return {**os.environ, "PYTHONPATH": str(target), "C_FORCE_ROOT": "1"}
-
-
 def test_the_wheel_holds_the_engine_alone_and_says_that_it_is_typed(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
@@ -65,9 +44,9 @@ assert not [name for name in sys.modules if name.startswith(("prometheus_client"
     subprocess.run([sys.executable, "-c", script], env=installed, cwd=tmp_path, check=True, timeout=60)
 
 
-def test_mypy_strict_accepts_a_project_that_uses_it(installed: dict[str, str], tmp_path: Path) -> None:
-    shutil.copy(ROOT / "examples" / "two_steps.py", tmp_path)
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "two_steps.py"]
+def test_mypy_strict_accepts_projects_that_use_it(installed: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "examples"]
     environment = {**installed, "MYPYPATH": installed["PYTHONPATH"]}
     checked = subprocess.run(mypy, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
 
