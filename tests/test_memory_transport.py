@@ -106,19 +106,26 @@ def queue() -> str:
     return f"queue-{uuid4().hex[:8]}"
 
 
-def put(queue: str, *bodies: str) -> None:
+Put = Callable[[str], object]
+
+
+@pytest.fixture
+def put(queue: str) -> Iterator[Put]:
+    """Send a message on a connection that stays open: to close it wakes the consumers too."""
     with connection_to("memory://") as connection:
-        for body in bodies:
-            Producer(connection).publish({"says": body}, routing_key=queue, declare=[Queue(queue)])
+        producer = Producer(connection)
+        yield lambda says: producer.publish({"says": says}, routing_key=queue, declare=[Queue(queue)])
 
 
-def test_a_message_wakes_who_waits_and_nobody_looks_before(watched: Watched, drain: Drain, queue: str) -> None:
+def test_a_message_wakes_who_waits_and_nobody_looks_before(
+    watched: Watched, drain: Drain, queue: str, put: Put
+) -> None:
     consumer = drain(queue)
     watched.until_somebody_waits()
     assert watched.looks == 1  # it was empty
 
     for body in ("first", "second"):
-        put(queue, body)
+        put(body)
         consumer.next(body)
         watched.until_somebody_waits()
 
@@ -128,7 +135,7 @@ def test_a_message_wakes_who_waits_and_nobody_looks_before(watched: Watched, dra
 
 
 def test_a_message_between_look_and_wait_is_not_missed(
-    monkeypatch: pytest.MonkeyPatch, drain: Drain, queue: str
+    monkeypatch: pytest.MonkeyPatch, drain: Drain, queue: str, put: Put
 ) -> None:
     get = Channel._get
     late = iter(["late"])
@@ -137,7 +144,8 @@ def test_a_message_between_look_and_wait_is_not_missed(
         try:
             return get(channel, name, timeout)
         except Empty:
-            put(queue, *[body for body in [next(late, None)] if body])
+            for body in late:
+                put(body)
             raise
 
     monkeypatch.setattr(Channel, "_get", look_and_then_put)
@@ -146,12 +154,12 @@ def test_a_message_between_look_and_wait_is_not_missed(
 
 @pytest.mark.parametrize("done", ["ack", "reject"])
 def test_who_has_all_it_may_take_is_woken_when_one_is_done(
-    watched: Watched, drain: Drain, queue: str, done: str
+    watched: Watched, drain: Drain, queue: str, put: Put, done: str
 ) -> None:
     consumer = drain(queue, limit=1)
     watched.until_somebody_waits()
     for body in ("first", "second"):
-        put(queue, body)
+        put(body)
         watched.until_somebody_waits()
     first = consumer.next("first")
     assert consumer.is_idle()
@@ -161,9 +169,9 @@ def test_who_has_all_it_may_take_is_woken_when_one_is_done(
     consumer.next("second")
 
 
-def test_a_message_given_back_comes_again(watched: Watched, drain: Drain, queue: str) -> None:
+def test_a_message_given_back_comes_again(watched: Watched, drain: Drain, queue: str, put: Put) -> None:
     consumer = drain(queue, limit=1)
-    put(queue, "once")
+    put("once")
 
     consumer.next("once").requeue()
 
