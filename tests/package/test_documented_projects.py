@@ -14,6 +14,7 @@ from tests.testkit.servers import fresh_postgresql_database, open_broker
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "own-saga.md"
 CHOREOGRAPHY = ROOT / "docs" / "how-to" / "choreography.md"
+ENGINE_REFERENCE = ROOT / "docs" / "reference" / "engine.md"
 
 
 def python_blocks(document: Path) -> dict[str, list[str]]:
@@ -154,3 +155,80 @@ def test_the_choreography_runs_on_a_worker(installed: dict[str, str], tmp_path: 
             run_python(["-m", "trip_choreography"], environment, tmp_path)
             expected = {"sea": "completed", "moon": "compensated", "bus": "compensated"}
             wait_for(str(expected), lambda: statuses(database) == expected)
+
+
+def test_alembic_writes_a_migration_of_the_tables_that_runs(installed: dict[str, str], tmp_path: Path) -> None:
+    _, imports = python_blocks(ENGINE_REFERENCE)["Tables"]
+    alembic = ["-m", "alembic"]
+    run_python([*alembic, "init", "migrations"], installed, tmp_path)
+    for path, before, after in (
+        ("alembic.ini", "driver://user:pass@localhost/dbname", "sqlite:///trips.db"),
+        (
+            "migrations/env.py",
+            "target_metadata = None",
+            "from durable_sagas import Sagas\ntarget_metadata = Sagas.metadata",
+        ),
+        ("migrations/script.py.mako", "import sqlalchemy as sa\n", f"import sqlalchemy as sa\n{imports}"),
+    ):
+        text_before = (tmp_path / path).read_text()
+        assert before in text_before
+        (tmp_path / path).write_text(text_before.replace(before, after, 1))
+
+    run_python([*alembic, "revision", "--autogenerate", "-m", "sagas"], installed, tmp_path)
+    run_python([*alembic, "upgrade", "head"], installed, tmp_path)
+
+    assert "No new upgrade operations" in run_python([*alembic, "check"], installed, tmp_path)
+
+
+BOTH_SCHEMAS = """
+from celery import Celery
+from pydantic import BaseModel
+from sqlalchemy import MetaData, create_engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from durable_sagas import Event, EventType, SagaInstance, Sagas, Step
+
+{documented}
+
+class Meeting(Base):
+    __tablename__ = "events"
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+class Message(BaseModel):
+    id: str
+
+with engine.begin() as connection:
+    connection.execute(text("CREATE SCHEMA sagas"))
+celery = Celery("meetings", broker="memory://")
+celery.conf.task_always_eager = True
+sessions = sessionmaker(engine)
+sagas = Sagas(celery, sessions)
+
+@sagas.command("meetings.arrange")
+def arrange(session: Session, message: Message) -> Event:
+    session.add(Meeting(id=message.id))
+    return Event(EventType("Arranged"))
+
+MEETING = sagas.saga("meeting", Step(arrange))
+Base.metadata.create_all(engine)
+sagas.metadata.create_all(engine)
+with sessions.begin() as session:
+    MEETING.start(session, "1", {"id": "1"})
+sagas.sweep()
+with engine.connect() as connection:
+    for name in ("public.events", "sagas.events", "sagas.saga_instances"):
+        print(name, connection.scalar(text("SELECT count(*) FROM " + name)))
+"""
+
+
+def test_an_application_with_tables_of_the_same_names_puts_the_engines_into_a_schema(
+    installed: dict[str, str], tmp_path: Path
+) -> None:
+    documented, _ = python_blocks(ENGINE_REFERENCE)["Tables"]
+    with fresh_postgresql_database() as database:
+        script = BOTH_SCHEMAS.replace("{documented}", f"url = {database!r}\n{documented}")
+
+        assert run_python(["-c", script], installed, tmp_path).splitlines() == [
+            "public.events 1",
+            "sagas.events 1",
+            "sagas.saga_instances 1",
+        ]
