@@ -133,12 +133,15 @@ class Choreography:
 
         The saga starts in ``state``; subscribers are notified of the event after the commit.
 
-        Raises DefinitionError if no reaction handles ``timed_out`` or ``cancel_requested``: a saga past its deadline
-        would never end. Raises ValueError (pydantic's ValidationError) if the message cannot be built from the payload.
+        Raises DefinitionError if ``create`` calls a gateway or returns no event, and if no reaction handles
+        ``timed_out`` or ``cancel_requested``: a saga past its deadline would never end. Raises ValueError (pydantic's
+        ValidationError) if the message cannot be built from the payload.
         """
         for event_type in (self.timed_out, self.cancel_requested):
             if not self.reactions_to(event_type):
                 raise DefinitionError(f"choreography {self.name}: no reaction handles {event_type}")
+        if create.call:
+            raise DefinitionError(f"{create.name} calls a gateway, so no saga can start with it")
         now = self.engine.database.now()
         saga = SagaInstance(
             id=new_id(), saga_type=self.name, aggregate_id=aggregate_id, steps=[], payload=dict(payload)
@@ -151,8 +154,9 @@ class Choreography:
             entry = record.enter(create.short_name, Operation.ACTION, now)
             record_end(self.engine, saga, entry, StepStatus.COMPLETED, None, now, now)
             event = create.handler(session, create.message(saga.payload))
-            if event:
-                self.append(session, [SagaEvent(saga, event, History([]), entry)], now)
+            if event is None:
+                raise DefinitionError(f"{create.name} returns no event, so no saga can start with it")
+            self.append(session, [SagaEvent(saga, event, History([]), entry)], now)
             saga_log.insert_new(session, [record])
         return saga
 

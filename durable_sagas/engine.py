@@ -48,7 +48,7 @@ class Engine:
         self.publisher = Publisher(celery)
         self.batches = Batches()
         self.gateway_calls = GatewayCalls(lambda: self.database, lambda: self.options)
-        self.state_machine = StateMachine(self)
+        self.state_machine = StateMachine(self.signals, lambda: self.options)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []
         self.task_names: list[str] = []

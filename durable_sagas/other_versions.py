@@ -50,11 +50,9 @@ class OtherVersion:
     def cancel(self, session: Session, record: SagaRecord) -> bool:  # noqa: ARG002  (a driver's)
         """Record the request for the next sweep that can decide it; return whether it is the first.
 
-        A stuck saga stays stuck: only operators resume it. Raises Conflict if the status alone decides.
+        A stuck saga stays stuck: only operators resume it.
         """
         saga = record.saga
-        if saga.status == SagaStatus.COMPLETED:
-            raise Conflict("too late to cancel: it is completed", status=saga.status)
         if saga.status != SagaStatus.STUCK:
             saga.wake_at = self.engine.database.now()
         return saga.cancel_requested_at is None

@@ -3,8 +3,8 @@
 Each is called with the row locked, in a session, and leaves the commit to the caller.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from durable_sagas.definition import (
     COMPENSATION_STARTED,
@@ -17,10 +17,8 @@ from durable_sagas.definition import (
     Step,
 )
 from durable_sagas.models import SagaInstance
-from durable_sagas.signals import SignalType
-
-if TYPE_CHECKING:
-    from durable_sagas.engine import Engine
+from durable_sagas.options import Options
+from durable_sagas.signals import Signals, SignalType
 
 ABANDONED_AFTER_SECONDS = 300.0
 """A saga that no sweep could drive for this long may be marked stuck, by a sweep of any version.
@@ -32,9 +30,9 @@ It is longer than a rolling deploy needs to replace the processes of a service. 
 class StateMachine:
     """The transitions, with the binding's options and signals."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self.engine = engine
-        self.signals = engine.signals
+    def __init__(self, signals: Signals, options: Callable[[], Options]) -> None:
+        self.signals = signals
+        self._options = options
 
     def begin(self, saga: SagaInstance, now: datetime, timeout: float) -> None:
         """Initialize a new row's status, state and deadline (``timeout`` in seconds)."""
@@ -144,13 +142,13 @@ class StateMachine:
 
         Each re-drive without progress doubles the interval, so that the sweep does not lengthen a long queue.
         """
-        stall = self.engine.options.stall_seconds * 2 ** min(saga.redrives, 5)
+        stall = self._options().stall_seconds * 2 ** min(saga.redrives, 5)
         look = now + timedelta(seconds=wait + stall)
         return min(look, saga.deadline_at) if saga.deadline_at and saga.deadline_at > now else look
 
     def timeout_of(self, step: Step) -> float:
         """Return a step's timeout in seconds."""
-        return step.timeout if step.timeout is not None else self.engine.options.step_timeout_seconds
+        return step.timeout if step.timeout is not None else self._options().step_timeout_seconds
 
     def _end(self, saga: SagaInstance, now: datetime, status: SagaStatus, state: str, signal: SignalType) -> None:
         self.enter_state(saga, state, now)

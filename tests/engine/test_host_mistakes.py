@@ -16,6 +16,7 @@ from durable_sagas import (
     DefinitionError,
     Event,
     EventType,
+    History,
     ManualCompletion,
     OrchestratedSaga,
     RetryPolicy,
@@ -129,7 +130,7 @@ def test_a_limit_of_retries_for_all_tasks_does_not_hold_for_steps(sessions: "ses
     assert status(sessions) == "compensated"
 
 
-def test_a_choreography_that_nothing_ends_after_its_deadline_starts_no_saga(
+def test_a_choreography_that_could_not_end_or_has_no_first_event_starts_no_saga(
     sagas: Sagas, sessions: "sessionmaker[Session]"
 ) -> None:
     @sagas.command("trips.open")
@@ -140,7 +141,14 @@ def test_a_choreography_that_nothing_ends_after_its_deadline_starts_no_saga(
         "trip", timed_out=EventType("Late"), cancel_requested=EventType("Off"), point_of_no_return=EventType("Gone")
     )
 
-    with pytest.raises(DefinitionError, match="no reaction handles Late"), sessions.begin() as session:
-        trips.start(session, open_trip, "a trip", {"trip": "one"}, "OPEN")
+    def refuses(match: str, create: Command) -> None:
+        with pytest.raises(DefinitionError, match=match), sessions.begin() as session:
+            trips.start(session, create, "a trip", {"trip": "one"}, "OPEN")
+        assert status(sessions) is None
 
-    assert status(sessions) is None
+    refuses("no reaction handles Late", open_trip)
+
+    @trips.on(EventType("Late"), EventType("Off"), queue="trips")
+    def react(_past: History) -> None: ...
+
+    refuses("returns no event", command(sagas, "hotels.book"))
