@@ -15,7 +15,7 @@ RUN groupadd --gid 10001 cloudmart && useradd --uid 10001 --gid 10001 --no-creat
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /srv/cloudmart
 COPY . .
-RUN /opt/venv/bin/python -m compileall -q app cli migrations tasks web workflows
+RUN /opt/venv/bin/python -m compileall -q app cli durable_sagas migrations tasks web workflows
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000

@@ -8,18 +8,24 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+from sqlalchemy import select
 
 from app import runtime
 from app.errors import StepRejected, StepUnavailable
 from durable_sagas.definition import Operation
+from durable_sagas.models import SagaInstance
 
 if TYPE_CHECKING:
     from durable_sagas.deliveries import Attempt
 
-LATE = 2.0
-"""How many seconds after its deadline a hanging call returns."""
+MAX_LATE_SECONDS = 10.0
+"""How long after its deadline a hanging call returns at the latest."""
+
+POLL_SECONDS = 0.5
+"""The interval at which it looks whether a sweep has handled the deadline."""
 
 SYNTAX = "decline|timeout|hang|(?:undo-)?fail:[1-9][0-9]?"
 """The syntax of a fault, as a regular expression valid in every dialect."""
@@ -76,7 +82,7 @@ def inject(fault: Fault, attempt: "Attempt") -> Iterator[None]:
         case Fault("undo-fail", times) if not is_action:
             _fail(attempt, times)
         case Fault("hang") if is_action and attempt.saga.deadline_at and attempt.number == 1:
-            _hang(attempt.saga.deadline_at)
+            _hang(attempt.saga.id, attempt.saga.deadline_at)
     yield
     if fault == Fault("timeout") and is_action and attempt.gateway:
         raise StepUnavailable("no answer from the gateway, as simulated")
@@ -87,7 +93,14 @@ def _fail(attempt: "Attempt", times: int) -> None:
         raise StepUnavailable(f"unavailable, as simulated ({attempt.number} of {times})")
 
 
-def _hang(deadline: datetime) -> None:
+def _hang(saga_id: str, deadline: datetime) -> None:
+    """Wait until a sweep has handled the passed deadline; at most ``MAX_LATE_SECONDS``, if no sweep runs."""
     here = runtime.current()
-    if here.stopping.wait((deadline - here.now()).total_seconds() + LATE):
-        raise StepUnavailable("interrupted while hanging: the process is stopping")
+    wait = (deadline - here.now()).total_seconds()
+    while not here.stopping.wait(max(wait, POLL_SECONDS)):
+        wait = 0
+        with here.database.reading() as session:
+            is_handled = session.scalar(select(SagaInstance.deadline_at).where(SagaInstance.id == saga_id)) is None
+        if is_handled or here.now() - deadline > timedelta(seconds=MAX_LATE_SECONDS):
+            return
+    raise StepUnavailable("interrupted while hanging: the process is stopping")

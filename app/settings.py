@@ -25,7 +25,7 @@ REDIS = ("redis://", "rediss://")
 
 def _starts_with(shown: str, *schemes: str) -> AfterValidator:
     def check(url: str | None) -> str | None:
-        if url and not url.startswith(schemes):
+        if url is not None and not url.startswith(schemes):
             raise ValueError(f"must start with {shown}")
         return url
 

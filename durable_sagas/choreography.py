@@ -25,6 +25,7 @@ from durable_sagas.definition import (
     Operation,
     SagaStatus,
     StepStatus,
+    takes_reason,
 )
 from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
@@ -153,7 +154,8 @@ class Choreography:
             self.state_machine.enter_state(saga, state, now)
             entry = record.enter(create.short_name, Operation.ACTION, now)
             record_end(self.engine, saga, entry, StepStatus.COMPLETED, None, now, now)
-            event = create.handler(session, create.message(saga.payload))
+            reason = {"reason": None} if takes_reason(create.handler) else {}
+            event = create.handler(session, create.message(saga.payload), **reason)
             if event is None:
                 raise DefinitionError(f"{create.name} returns no event, so no saga can start with it")
             self.append(session, [SagaEvent(saga, event, History([]), entry)], now)

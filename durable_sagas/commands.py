@@ -30,6 +30,8 @@ def command(name: str, handler: Handler, **options: Any) -> Command:
     for function in (handler, *options.values()):
         if inspect.iscoroutinefunction(function):
             raise DefinitionError(f"{name}: {function.__qualname__} is a coroutine function, which nothing awaits")
+    if options.get("void") and not options.get("on_rejected"):
+        raise DefinitionError(f"{name} can be voided, so it must declare an on_rejected")
     _check_arguments(name, {"handler": handler, **options})
     return Command(name, handler, _message_model(handler).model_validate, **options)
 
@@ -65,14 +67,12 @@ def _check_arguments(name: str, functions: Mapping[str, Any]) -> None:
     }
     for option, count in expected.items():
         if function := functions.get(option):
-            by_keyword = option in {"handler", "on_manual_completion"} and takes_reason(function)
             try:
+                by_keyword = option in {"handler", "on_manual_completion"} and takes_reason(function)
                 inspect.signature(function).bind(*[None] * count, **({"reason": None} if by_keyword else {}))
-            except TypeError:
-                reason = " and reason=" if by_keyword else ""
-                raise DefinitionError(
-                    f"{name}: {function.__qualname__} is called with {count} positional arguments{reason}"
-                ) from None
+            except (TypeError, ValueError):
+                shown = getattr(function, "__qualname__", repr(function))
+                raise DefinitionError(f"{name}: {shown} is called with {count} positional arguments") from None
 
 
 def _message_model(handler: Callable[..., Any]) -> type[BaseModel]:

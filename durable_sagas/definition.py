@@ -52,7 +52,7 @@ class CancelDecision(StrEnum):
 
     PENDING = "pending"
     """Requested; the services have not decided yet."""
-    COMPENSATED = "undone"
+    COMPENSATED = "undone"  # the stored word
     """The saga is compensated, or being compensated."""
     TOO_LATE = "too_late"
     """The saga completed: it was past the point of no return when the request was handled."""
@@ -215,11 +215,9 @@ class Step:
     milestone: str | None = None
 
     def __post_init__(self) -> None:
-        for command in (self.action, self.compensation):
-            if not isinstance(command, Command | None):
+        for command in (self.action, *filter(None, (self.compensation,))):
+            if not isinstance(command, Command):
                 raise DefinitionError(f"{command!r} is not a command: declare it with @sagas.command")
-        if self.timeout is not None and self.timeout <= 0:
-            raise DefinitionError(f"the timeout of step {self.name} must be positive: {self.timeout}")
 
     @cached_property
     def name(self) -> str:
@@ -255,6 +253,8 @@ class Saga:
     def _register(self, step: Step) -> None:
         if step.name in self._by_name:
             raise DefinitionError(f"saga {self.name} has two steps named {step.name}")
+        if step.timeout is not None and step.timeout <= 0:
+            raise DefinitionError(f"saga {self.name}: the timeout of {step.name} must be positive: {step.timeout}")
         self._by_name[step.name] = step
         uses = [(step.action, Operation.ACTION)]
         if step.compensation:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
@@ -427,6 +428,8 @@ def log_attempt_started(attempt: Attempt) -> None:
 
 def log_unexpected(error: Exception, task_name: str) -> None:
     """Log the traceback of an exception that a service did not raise deliberately: it may be a bug."""
+    if isinstance(error, ValidationError):  # whose text repeats the invalid input
+        error = ValueError(format_error(error)).with_traceback(error.__traceback__)
     if not isinstance(error, StepError):
         logger.warning(f"{task_name} raised {type(error).__name__}", exc_info=error)
 

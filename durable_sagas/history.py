@@ -1,7 +1,8 @@
 """The events of an aggregate, in order: what reactions decide by."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
@@ -31,9 +32,9 @@ class History:
         return not self.types.isdisjoint(event_types)
 
     @cached_property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> Mapping[str, Any]:
         """Return the merged payloads of the events; later values replace earlier ones."""
-        return {name: value for event in self.events for name, value in event.payload.items()}
+        return MappingProxyType({name: value for event in self.events for name, value in event.payload.items()})
 
 
 def history(session: Session, aggregate_id: str) -> History:

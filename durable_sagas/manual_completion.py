@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from durable_sagas.definition import Command, Operation, StepStatus, takes_reason
-from durable_sagas.errors import Conflict, StepError
+from durable_sagas.errors import Conflict, StepError, format_error
 from durable_sagas.execution import record_rejection
 from durable_sagas.messages import Event
 from durable_sagas.models import SagaInstance, SagaStep
@@ -122,4 +122,4 @@ def recording(saga: SagaInstance) -> Iterator[None]:
     try:
         yield
     except (StepError, ValidationError) as error:
-        raise Conflict(f"it cannot be recorded as done: {error}", status=saga.status) from error
+        raise Conflict(f"it cannot be recorded as done: {format_error(error)}", status=saga.status) from error

@@ -13,7 +13,7 @@ from durable_sagas.messages import EventType
 class Execute:
     """Run a service's action once.
 
-    Raises DefinitionError if it calls a gateway and does not declare ``void`` and ``on_rejected``.
+    Raises DefinitionError if it calls a gateway and does not declare ``void``.
 
     After the event ``unless`` the action is neither started nor recorded as done; another reaction must compensate it.
     """
@@ -24,8 +24,6 @@ class Execute:
     def __post_init__(self) -> None:
         if self.command.call and not self.command.void:
             raise DefinitionError(f"{self.command.name} calls a gateway, so it must declare a void")
-        if self.command.void and not self.command.on_rejected:
-            raise DefinitionError(f"{self.command.name} can be voided, so it must declare an on_rejected")
 
 
 @dataclass(frozen=True)

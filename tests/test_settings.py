@@ -34,7 +34,7 @@ def test_on_a_real_broker_faults_are_off_unless_asked_for() -> None:
 
 UNUSABLE = {
     "DATABASE_URL": ["mysql://localhost"],
-    "BROKER_URL": ["sqs://"],
+    "BROKER_URL": ["", "sqs://"],
     "REDIS_URL": ["localhost:6379"],
     "PORT": ["0", "http"],
     "STALL_SECONDS": ["-1"],

@@ -30,7 +30,7 @@ def configure_logging(level: str, log_format: LogFormat = LogFormat.TEXT, stream
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-_USUALLY_IN_MESSAGE = ("saga_id", "saga_type", "step")
+_USUALLY_IN_MESSAGE = ("saga_id", "saga_type", "step", "reason")
 """Fields that messages often contain, so that the text format omits them."""
 
 

@@ -49,7 +49,7 @@ CHARGE, REFUND = command("bank.charge", call=calls), command("bank.refund")
         # what a gateway did must be compensated, or voided, at the gateway
         ("gateway", lambda: Saga("trip", Step(CHARGE, REFUND))),
         ("declare a void", lambda: Execute(CHARGE)),
-        ("declare an on_rejected", lambda: Execute(command("bank.charge", call=calls, void=calls))),
+        ("declare an on_rejected", lambda: declare("bank.charge", note, call=calls, void=calls)),
         ("declare an on_rejected", lambda: Abort(BOOK, "too late")),
         ("must void", lambda: Compensate(command("bank.charge", call=calls, void=calls), REFUND)),
         # what calls a gateway is never batched
@@ -58,13 +58,10 @@ CHARGE, REFUND = command("bank.charge", call=calls), command("bank.refund")
         # every function is called as the engine calls it
         ("2 positional arguments", lambda: declare("bank.charge", lambda _session, _note, _answer: None)),
         ("3 positional arguments", lambda: declare("bank.charge", note, on_rejected=lambda _session, _note: None)),
-        (
-            "4 positional",
-            lambda: declare("bank.charge", note, void=calls, on_rejected=lambda _session, _note, _why: None),
-        ),
+        ("4 positional", lambda: declare("bank.charge", note, void=calls, on_rejected=note)),
         ("a command of at most 64 letters", lambda: declare(f"bank.{'x' * 65}", note)),
         ("is not a command", lambda: Step(calls)),  # type: ignore[arg-type]
-        ("must be positive", lambda: Step(BOOK, timeout=0)),
+        ("must be positive", lambda: Saga("trip", Step(BOOK, timeout=0))),
         ("attempts", lambda: RetryPolicy(attempts=0, delay=1)),
         ("not a usable retry policy", lambda: RetryPolicy(attempts=1, delay=-1)),
         ("not a usable retry policy", lambda: RetryPolicy(attempts=1, delay=1, jitter=2)),

@@ -117,6 +117,20 @@ def test_only_an_error_that_is_not_raised_deliberately_is_logged_with_its_traceb
     assert str(error) in next(line for line in caplog.text.splitlines() if "Step book failed" in line)
 
 
+def test_the_traceback_of_an_invalid_value_does_not_repeat_it(
+    sagas: Sagas, sessions: "sessionmaker[Session]", caplog: pytest.LogCaptureFixture
+) -> None:
+    unreadable = {"trip": ["Jane Doe"]}
+    with pytest.raises(ValidationError) as invalid:
+        Trip.model_validate(unreadable)
+
+    start(sessions, sagas.saga("trip", Step(command(sagas, "hotels.book", invalid.value))), {"trip": "one"})
+
+    assert "in handler\n    raise error" in caplog.text
+    assert "trip: Input should be a valid string" in caplog.text
+    assert "Jane" not in caplog.text
+
+
 def test_a_limit_of_retries_for_all_tasks_does_not_hold_for_steps(sessions: "sessionmaker[Session]") -> None:
     host = Celery("host", broker="memory://", set_as_current=False, task_always_eager=True)
     host.conf.task_annotations = {"*": {"max_retries": 1}}

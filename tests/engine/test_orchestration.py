@@ -86,7 +86,7 @@ def test_a_guard_is_asked_before_the_gateway() -> None:
     def fly(_: object, key: str) -> None:
         calls.append(key)
 
-    @sagas.command("shipping.fly", call=fly, void=fly)
+    @sagas.command("shipping.fly", call=fly)
     def fly_there(session: Session, trip: trip.Trip, _: None) -> None:
         calls.append("recorded")
 

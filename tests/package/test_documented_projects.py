@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 from app.settings import ROOT
 from tests.documents.document import blocks
 from tests.testkit.processes import running, wait_for
-from tests.testkit.servers import fresh_postgresql_database, open_broker
+from tests.testkit.servers import fresh_postgresql_database, open_broker, require_postgresql
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "own-saga.md"
 CHOREOGRAPHY = ROOT / "docs" / "how-to" / "choreography.md"
@@ -223,6 +223,7 @@ with engine.connect() as connection:
 def test_an_application_with_tables_of_the_same_names_puts_the_engines_into_a_schema(
     installed: dict[str, str], tmp_path: Path
 ) -> None:
+    require_postgresql()
     documented, _ = python_blocks(ENGINE_REFERENCE)["Tables"]
     with fresh_postgresql_database() as database:
         script = BOTH_SCHEMAS.replace("{documented}", f"url = {database!r}\n{documented}")

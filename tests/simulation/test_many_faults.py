@@ -8,8 +8,8 @@ from tests.simulation.crew import in_world
 from tests.simulation.many_faults import Find, run
 from tests.simulation.world import World
 
-RUNS = 600  # `make simulate` plays as many as it is asked for
-PARTS = 3
+RUNS = 400  # `make simulate` plays as many as it is asked for
+PARTS = 2
 """One test each, so that none comes near the limit of time for a test."""
 
 

@@ -251,7 +251,8 @@ def test_an_order_of_nothing_of_too_much_or_without_a_key_of_ours_is_refused(cli
         page = send(client, key=key)
         assert page.status_code == 422
         assert "lost its key" in page.text
-    for form in ({}, {"copies.\0": "1", "copies.book-123": "1", "q": "\0", "customer_id": "\0"}):
+    unreadable = {"copies.\0": "1", "copies.book-123": "1", "q": "\0", "customer_id": "\0"}
+    for form in ({}, unreadable, {"after": "no cursor"}):
         page = client.post("/place", data={"key": new_id(), **form})
         assert page.status_code == 422
         assert "The order was not placed." in page.text

@@ -10,7 +10,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, field_validator
 from werkzeug.wrappers import Response
 
 from app import runtime
@@ -43,6 +43,12 @@ class BookSearch(BaseModel):
     q: Annotated[Text, BeforeValidator(str.strip)] = ""
     category: Text = ""
     after: str = ""
+
+    @field_validator("after")
+    @classmethod
+    def _readable(cls, cursor: str) -> str:
+        cursors.text_position(cursor)
+        return cursor
 
     def books(self) -> queries.Page[Book]:
         """Return the page of books that match. Raises Invalid."""
