@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
-from durable_sagas.database import watched_effects
+from durable_sagas.database import Effects, watched_effects
 from durable_sagas.decisions import (
     AlreadyFailed,
     Consequence,
@@ -169,8 +169,10 @@ class Execution:
                 if not attempt.must_call:
                     to_run.append(attempt)
         self._lock_shared_rows(session, to_run)
-        for attempt in to_run:
-            self._handle(session, attempt, alone=len(found) == 1)
+        if to_run:
+            with watched_effects(session) as effects:  # once for all: a listener costs as much as a statement
+                for attempt in to_run:
+                    self._handle(session, attempt, effects, alone=len(found) == 1)
         now = self.engine.database.now()
         results = [(one.delivery, self._record(session, one, now)) for one in decided]
         if to_publish := [attempt for attempt in attempts if attempt.event]:
@@ -191,7 +193,7 @@ class Execution:
                     messages = [attempt.message for attempt in attempts if attempt.command is command]
                     command.lock_shared_rows(session, messages)
 
-    def _handle(self, session: Session, attempt: Attempt, *, alone: bool) -> None:
+    def _handle(self, session: Session, attempt: Attempt, effects: Effects, *, alone: bool) -> None:
         """Call a command's handler; keep its event, or the rejection of an action that has written nothing."""
         delivery, saga = attempt.delivery, attempt.saga
         context: AbstractContextManager[None] = nullcontext()
@@ -203,13 +205,13 @@ class Execution:
             if isinstance(attempt.verdict, Skip) and not attempt.command.unconditional:
                 attempt.event = attempt.verdict.event
                 return
-            with watched_effects(session) as has_effects:
-                try:
-                    attempt.event = invoke(attempt, session)
-                except StepRejected as rejection:
-                    if attempt.operation is not Operation.ACTION or has_effects():
-                        raise
-                    attempt.delivery = replace(delivery, error=rejection)
+            effects.mark()
+            try:
+                attempt.event = invoke(attempt, session)
+            except StepRejected as rejection:
+                if attempt.operation is not Operation.ACTION or effects:
+                    raise
+                attempt.delivery = replace(delivery, error=rejection)
 
     def _record(self, session: Session, attempt: Attempt | Dismissal, now: datetime) -> Result:
         """Write down what came of a delivery; return what its task does."""

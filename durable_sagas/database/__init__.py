@@ -2,6 +2,7 @@
 
 from durable_sagas.database.session import (
     Database,
+    Effects,
     after_commit,
     current,
     current_transaction,
@@ -28,6 +29,7 @@ __all__ = [
     "NAMING_CONVENTION",
     "Base",
     "Database",
+    "Effects",
     "UtcDateTime",
     "UuidText",
     "after_commit",

@@ -211,27 +211,40 @@ def take_callbacks(session: Session) -> list[Callable[[], object]]:
     return callbacks
 
 
+class Effects:
+    """What has been written in a transaction, or registered to be called after its commit, since ``mark``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._writes = 0
+        self._marked = (0, 0)
+
+    def mark(self) -> None:
+        """Count from here."""
+        self._session.flush()
+        self._marked = self._counts()
+
+    def __bool__(self) -> bool:
+        session = self._session
+        return bool(session.new or session.dirty or session.deleted) or self._counts() != self._marked
+
+    def note_statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        """Count a statement that writes."""
+        self._writes += not statement.startswith("SELECT")
+
+    def _counts(self) -> tuple[int, int]:
+        return self._writes, len(self._session.info.get(_CALLBACKS, ()))
+
+
 @contextmanager
-def watched_effects(session: Session) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether the block has written anything, or registered an after-commit callback."""
-    session.flush()
-    writes: list[str] = []
-    callbacks = len(session.info.get(_CALLBACKS, ()))
-    connection = session.connection()
-
-    def note_write(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith("SELECT"):
-            writes.append(statement)
-
-    def has_effects() -> bool:
-        is_dirty = bool(session.new or session.dirty or session.deleted)
-        return bool(writes) or is_dirty or len(session.info.get(_CALLBACKS, ())) > callbacks
-
-    event.listen(connection, "before_cursor_execute", note_write)
+def watched_effects(session: Session) -> Iterator[Effects]:
+    """Yield the effects of the block."""
+    effects, connection = Effects(session), session.connection()
+    event.listen(connection, "before_cursor_execute", effects.note_statement)
     try:
-        yield has_effects
+        yield effects
     finally:
-        event.remove(connection, "before_cursor_execute", note_write)
+        event.remove(connection, "before_cursor_execute", effects.note_statement)
 
 
 def insert_if_absent(session: Session, model: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
