@@ -112,7 +112,7 @@ def _through(kind: Kind, url: str, messages: int) -> tuple[float, float]:
 
         def handle(_body: object, message: object) -> None:
             nonlocal left
-            message.ack()  # type: ignore[attr-defined]
+            message.ack()  # type: ignore[attr-defined]  # not in the types
             left -= 1
 
         began = time.monotonic()

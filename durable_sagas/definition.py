@@ -215,7 +215,7 @@ class Step:
     milestone: str | None = None
 
     def __post_init__(self) -> None:
-        for command in (self.action, *filter(None, (self.compensation,))):
+        for command in (self.action, self.compensation or self.action):
             if not isinstance(command, Command):
                 raise DefinitionError(f"{command!r} is not a command: declare it with @sagas.command")
 

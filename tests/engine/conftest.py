@@ -1,13 +1,17 @@
 """The engine's tests run on a saga of their own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kombu.transport.memory import Channel
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.celery import app as celery
 from app.runtime import Runtime
 from app.sagas import sagas
+from durable_sagas import Sagas
 from tests.engine import trip
 from tests.engine.wire import Wire
 
@@ -27,3 +31,12 @@ def wire(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> Wire:
     monkeypatch.setattr(Channel, "_put", wire.put)  # where kombu's memory transport would keep it for its workers
     monkeypatch.setattr(sagas.engine.batches, "_cooldown_until", {})  # what other tests could not do together
     return wire
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Iterator["sessionmaker[Session]"]:
+    """The sessions of an application that is not CloudMart."""
+    engine = create_engine(f"sqlite:///{tmp_path}/host.db")
+    Sagas.metadata.create_all(engine)
+    yield sessionmaker(engine)
+    engine.dispose()

@@ -1,26 +1,17 @@
 """The engine in an application that is not CloudMart: its sessions, its Celery app, its tasks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery, Task
 from pydantic import BaseModel
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.celery import app as celery
 from durable_sagas import DefinitionError, OrchestratedSaga, Sagas, Step
 from durable_sagas.database import Database, after_commit
-
-
-@pytest.fixture
-def sessions(tmp_path: Path) -> Iterator["sessionmaker[Session]"]:
-    engine = create_engine(f"sqlite:///{tmp_path}/host.db")
-    Sagas.metadata.create_all(engine)
-    yield sessionmaker(engine)
-    engine.dispose()
 
 
 @pytest.fixture

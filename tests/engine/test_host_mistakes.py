@@ -1,12 +1,11 @@
 """What an application gets wrong: it is told at once, its sagas still end, and the log shows where to look."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from celery import Celery
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.celery import app as celery
@@ -32,14 +31,6 @@ BY_TELEPHONE = ManualCompletion(by="Ann", note="the hotel was telephoned")
 
 class Trip(BaseModel):
     trip: str
-
-
-@pytest.fixture
-def sessions(tmp_path: Path) -> Iterator["sessionmaker[Session]"]:
-    engine = create_engine(f"sqlite:///{tmp_path}/host.db")
-    Sagas.metadata.create_all(engine)
-    yield sessionmaker(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class _RateLimitFilter(logging.Filter):
 
     _passed_at: float | None = None
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002  (logging's signature)
         now = time.monotonic()
         if self._passed_at is not None and now - self._passed_at < QUIET_SECONDS:
             return False

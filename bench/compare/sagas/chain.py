@@ -37,7 +37,7 @@ def empty(order_id: str) -> None:
     """Do nothing."""
 
 
-def last(order_id: str) -> None:  # noqa: ARG001
+def last(order_id: str) -> None:  # noqa: ARG001  (a task of the chain is given the id)
     """Do nothing but add a byte to the file; what several processes append is not lost."""
     if not _ends:
         _ends.append(os.open(ends_file(Place.here()), os.O_WRONLY | os.O_APPEND | os.O_CREAT))
