@@ -45,7 +45,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Redis], object], Callable[[Redis], obje
     ),
     "read-only": (
         "prefork",
-        lambda server: server.replicaof("127.0.0.1", free_port()),  # where nobody listens
+        lambda server: server.replicaof("127.0.0.1", free_port()),  # a port on which nothing listens
         lambda server: server.replicaof("NO", "ONE"),
     ),
 }

@@ -73,7 +73,7 @@ def order(pattern: Pattern = Pattern.ORCHESTRATION) -> PlacedOrder:
 
 @pytest.fixture
 def each(here: Runtime, post: Post, clock: Clock) -> int:
-    """An order of each pattern that nobody works on; how many these are."""
+    """Place an order of each pattern that no worker executes; return their number."""
     return len([order(pattern) for pattern in Pattern])
 
 

@@ -56,7 +56,7 @@ def test_the_shop_repeats_no_value(here: Runtime, log: io.StringIO) -> None:
 
 
 def expect_discreet(session: Session, statement: str, log: io.StringIO) -> DBAPIError:
-    """Have a statement fail and be logged; returns the error."""
+    """Let a statement fail and be logged; return the error."""
     with pytest.raises(DBAPIError) as raised:
         try:
             session.execute(text(statement), {"address": ADDRESS})

@@ -47,7 +47,7 @@ def blocked(shop: Shop) -> bool:
 
 
 def session_niceness(pid: int) -> int | None:
-    """Return how far all processes of a process's session give way; None where Linux does not go by sessions.
+    """Return the niceness of a process's session; None where Linux has no niceness of sessions.
 
     The file may be empty: Linux has no niceness to tell of a session that shares the processors with all others.
     """
@@ -115,7 +115,7 @@ def test_a_worker_shows_its_sign_of_life_only_while_it_has_its_broker(seeded_dat
             settings = Settings(database_url=database, broker_url=through, heartbeat_file=str(sign))
             with worker("notifications", settings, log) as process:
                 wait_for("the sign of life", good)
-                line.lead_to(free_port())  # where nobody listens
+                line.lead_to(free_port())  # a port on which nothing listens
                 line.cut()
                 wait_for("it to be gone", lambda: not good())
                 wait_for("the worker to look for its broker", lambda: b"Trying again" in log.read_bytes())

@@ -62,7 +62,7 @@ class Worker:
             self._batcher.add(cast(Request, request), sagas.engine)
 
     def turn(self, times: int = 1) -> None:
-        """Have the loop turn when nothing more is to be read."""
+        """Run one turn of the event loop with nothing left to read."""
         for _ in range(times):
             (timer,) = (timer for timer in self._timers if not timer.canceled)
             self._timers.clear()
