@@ -108,3 +108,9 @@ def test_retries_wait_equally_long_or_twice_as_long_each_time_up_to_a_limit() ->
     assert exponential.wait(1, lambda: 1.0) == 0.5  # with its full jitter
     assert fixed.wait(1) == fixed.wait(2) == 60
     assert [fixed.exhausted(attempts) for attempts in (2, 3, 4)] == [False, True, True]
+
+
+def test_an_outline_stored_before_timeouts_were_checked_can_still_be_driven() -> None:
+    plan = Saga("trip", Step(BOOK)).plan(["book", "fly"], [{"action": "flight.fly", "timeout": 0}])
+
+    assert [step.name for step in plan.steps] == ["book", "fly"]
