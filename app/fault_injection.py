@@ -98,9 +98,9 @@ def _hang(saga_id: str, deadline: datetime) -> None:
     here = runtime.current()
     wait = (deadline - here.now()).total_seconds()
     while not here.stopping.wait(max(wait, POLL_SECONDS)):
-        wait = 0
         with here.database.reading() as session:
-            is_handled = session.scalar(select(SagaInstance.deadline_at).where(SagaInstance.id == saga_id)) is None
-        if is_handled or here.now() - deadline > timedelta(seconds=MAX_LATE_SECONDS):
+            current = session.scalar(select(SagaInstance.deadline_at).where(SagaInstance.id == saga_id))
+        if current is None or here.now() - current > timedelta(seconds=MAX_LATE_SECONDS):
             return
+        wait = (current - here.now()).total_seconds()  # it counts from when the call began
     raise StepUnavailable("interrupted while hanging: the process is stopping")

@@ -63,6 +63,7 @@ def embedded_stack(runtime: Runtime) -> Iterator[None]:
     app.finalize()
     app.set_current()
     app.set_default()
+    sagas.engine.served.reports = True
     ready = threading.Event()
     worker = app.WorkController(
         pool_cls="threads",

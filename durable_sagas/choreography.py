@@ -8,14 +8,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
 from durable_sagas.database import after_commit, current
-from durable_sagas.decisions import Drop, Ignore, PutBack, decide_reaction, finished_deliveries
+from durable_sagas.decisions import (
+    Check,
+    Drop,
+    Ignore,
+    PutBack,
+    QueueState,
+    Run,
+    Skip,
+    Void,
+    decide_check,
+    decide_reaction,
+    finished_deliveries,
+)
 from durable_sagas.definition import (
+    ACTIVE,
     COMPENSATION_STARTED,
     COMPLETED,
     FAILED,
@@ -31,7 +45,7 @@ from durable_sagas.deliveries import Attempt, Delivery, Dismissal, dismiss
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import Conflict, DefinitionError, StepFailed
 from durable_sagas.events import Events, NewEvent, delivery_of
-from durable_sagas.execution import Execution, record_end
+from durable_sagas.execution import Execution, delivery_to, record_end
 from durable_sagas.history import History, histories, history
 from durable_sagas.ids import new_id
 from durable_sagas.manual_completion import (
@@ -62,6 +76,24 @@ class SagaEvent:
     event: Event
     past: History
     entry: SagaStep | None = None
+
+
+@dataclass(frozen=True)
+class PendingReaction:
+    """A reaction that has yet to act, since when it could, and when its first failed attempt, if any, began."""
+
+    task_name: str
+    ready_at: datetime
+    begun_at: datetime | None
+
+    @classmethod
+    def of(cls, task_name: str, happened_at: datetime, entry: SagaStep | None) -> "PendingReaction":
+        """Return the pending reaction to an event, which is retried if its operation has failed."""
+        if entry is None or not entry.failures:
+            return cls(task_name, happened_at, None)
+        retry_at = entry.failures[-1].get("retry_at")
+        ready_at = max(happened_at, datetime.fromisoformat(retry_at)) if retry_at else happened_at
+        return cls(task_name, ready_at, datetime.fromisoformat(entry.failures[0]["started_at"]))
 
 
 class Choreography:
@@ -103,8 +135,7 @@ class Choreography:
             # the log counts the attempts, not Celery; a step that failed for good is no error of the worker
             @self.engine.task(task_name, bind=True, max_retries=None, throws=(StepFailed,))
             def react(task: CeleryTask, *, saga_id: str, event_id: str) -> Reply:
-                delivery = Delivery(task.request.id, saga_id, self.engine.database.now(), event_id)
-                return execution.run(task, delivery)
+                return execution.run(task, delivery_to(task, self.engine, saga_id, event_id))
 
             self.engine.batches.register(task_name, execution.run_batch)
             self.events.subscribe(event_types, task_name, scope=self.name)
@@ -159,6 +190,7 @@ class Choreography:
             if event is None:
                 raise DefinitionError(f"{create.name} returns no event, so no saga can start with it")
             self.append(session, [SagaEvent(saga, event, History([]), entry)], now)
+            self._wait_for_reaction(saga, event.type, now)
             saga_log.insert_new(session, [record])
         return saga
 
@@ -166,19 +198,79 @@ class Choreography:
         """Return True: a process of any version can republish the events."""
         return True
 
+    def timeout(self, saga: SagaInstance) -> float:  # noqa: ARG002  (a driver's)
+        """Return the timeout of the whole saga."""
+        return self.engine.options.saga_timeout_seconds
+
+    def check(self, session: Session, record: SagaRecord, queues: Mapping[str, QueueState], found: Check) -> Check:
+        """Return what to do, from every reaction that has yet to act; the row knows the queue of one of them."""
+        saga, now = record.saga, self.engine.database.now()
+        past = history(session, saga.aggregate_id)
+        pending = self._pending_reactions(record, past)
+        if self._is_suspended(saga, past):
+            return found
+        if not pending or any(self.engine.publisher.queue_of(one.task_name) not in queues for one in pending):
+            return found if found is not Check.REDRIVE or self._has_been_quiet(saga, past) else Check.WAIT
+        timeout = timedelta(seconds=self.timeout(saga))
+        redrives = saga.redrives - 1  # before this one
+        checks = set()
+        for one in pending:
+            ready_at = max(one.ready_at, saga.ready_at) if redrives and saga.ready_at else one.ready_at
+            deadline = max(saga.deadline_at, one.begun_at + timeout) if saga.deadline_at and one.begun_at else None
+            progress = queues[self.engine.publisher.queue_of(one.task_name)]
+            checks.add(decide_check(ready_at, redrives, deadline or saga.deadline_at, timeout, progress, now))
+        if Check.TIME_OUT in checks:
+            return Check.TIME_OUT
+        # it may have been served by the queue that its row says: a reaction need not change the row
+        is_probe = found is Check.PROBE and saga.queue in {
+            self.engine.publisher.queue_of(one.task_name) for one in pending
+        }
+        if is_probe or Check.REDRIVE in checks:
+            return Check.REDRIVE
+        self.state_machine.wait_for(saga, pending[0].task_name, pending[0].ready_at)
+        return Check.WAIT
+
+    def _is_suspended(self, saga: SagaInstance, past: History) -> bool:
+        """Return whether the saga's deadline was suspended."""
+        return saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out)
+
+    def _has_been_quiet(self, saga: SagaInstance, past: History) -> bool:
+        """Return whether there has been no event for a while; else look at the saga again when there has been none.
+
+        A saga makes progress that its row does not show.
+        """
+        quiet_since = past.events[-1].timestamp + timedelta(seconds=self.engine.options.stall_seconds)
+        if quiet_since <= self.engine.database.now():
+            return True
+        saga.redrives = 1  # this one
+        saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
+        return False
+
+    def _pending_reactions(self, record: SagaRecord, past: History) -> list[PendingReaction]:
+        """Return the reactions that have yet to act, the oldest first."""
+        pending = []
+        for name, (types, reaction) in self._reactions.items():
+            happened = [event.timestamp for event in past.events if event.event_type in types]
+            decision = reaction(past) if happened else None
+            if decision is None:
+                continue
+            verdict = decide_reaction(decision, record.log, past.types, "")
+            if isinstance(verdict, Run | Skip | Void):
+                is_compensation = isinstance(decision, Compensate)
+                command = decision.command if isinstance(decision, Execute) else decision.action
+                operation = Operation.COMPENSATION if is_compensation else Operation.ACTION
+                pending.append(PendingReaction.of(name, max(happened), record.log.get((command.short_name, operation))))
+        return sorted(pending, key=attrgetter("ready_at"))
+
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Republish the events of an unfinished saga; every reaction is idempotent."""
         saga, past = record.saga, history(session, record.saga.aggregate_id)
         now, options = self.engine.database.now(), self.engine.options
         saga.unsupported_since = None
-        quiet_since = past.events[-1].timestamp + timedelta(seconds=options.stall_seconds)
-        if saga.status == SagaStatus.RUNNING and saga.deadline_at is None and not past.has(self.timed_out):
+        if self._is_suspended(saga, past):
             self.state_machine.restart_deadline(saga, now, options.saga_timeout_seconds)
-        elif quiet_since > now:
-            # it has made progress that its row does not show
-            saga.redrives = 0
-            saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
-            return
+        if pending := self._pending_reactions(record, past):
+            self.state_machine.wait_for(saga, pending[0].task_name, now)
         # alternately: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
         if saga.redrives % 2:
             self._republish_roots(session, saga, past)
@@ -313,6 +405,13 @@ class Choreography:
             saga.current_step = None
             reason = f"{stored.event_type}: {stored.payload.get('reason', 'failed')}"
             self.state_machine.start_compensation(saga, stored.timestamp, reason)
+        if saga.status in ACTIVE:
+            self._wait_for_reaction(saga, stored.event_type, stored.timestamp)
+
+    def _wait_for_reaction(self, saga: SagaInstance, event_type: EventType, now: datetime) -> None:
+        """Record the queue of one of the reactions to an event: a hint to the sweep, which looks for all of them."""
+        for task_name in self.reactions_to(event_type)[:1]:
+            self.state_machine.wait_for(saga, task_name, now)
 
 
 class EventDeliveries:
@@ -367,6 +466,12 @@ class EventDeliveries:
             past=past,
             decision=decision,
         )
+
+    def deadline(self, attempt: Attempt, started_at: datetime) -> datetime | None:
+        """Return when the action is overdue; a compensation never is."""
+        if attempt.operation is Operation.COMPENSATION:
+            return None
+        return started_at + timedelta(seconds=self.choreography.engine.options.saga_timeout_seconds)
 
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Do nothing: the saga's row is a projection of its events."""

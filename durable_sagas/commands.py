@@ -7,10 +7,9 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from durable_sagas.definition import Command, takes_reason
-from durable_sagas.deliveries import Delivery
 from durable_sagas.engine import CeleryTask, Engine
 from durable_sagas.errors import DefinitionError, StepFailed
-from durable_sagas.execution import Execution
+from durable_sagas.execution import Execution, delivery_to
 from durable_sagas.messages import Event, Reply
 from durable_sagas.orchestrator import CommandDeliveries, Orchestrator
 
@@ -44,7 +43,7 @@ def declare_task(engine: Engine, orchestrator: Orchestrator, declared: Command) 
     @engine.task(declared.name, bind=True, max_retries=None, throws=(StepFailed,))
     def run(task: CeleryTask, *, saga_id: str) -> Reply:
         try:
-            reply = execution.run(task, Delivery(task.request.id, saga_id, engine.database.now()))
+            reply = execution.run(task, delivery_to(task, engine, saga_id))
         except StepFailed:
             engine.publisher.send_errbacks(task.request)
             raise

@@ -7,6 +7,7 @@ last failed attempt, in both.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
@@ -229,6 +230,80 @@ def decide_failure(operation: Operation, command: Command, *, choreographed: boo
     if command.void:
         return Consequence.VOID
     return Consequence.REJECTION if command.on_rejected else Consequence.STUCK
+
+
+OVERTAKEN_AFTER = timedelta(seconds=1)
+"""How much later than a saga those must have become ready that its queue has served, for it to be overtaken.
+
+Messages are sent after the commit that makes a saga ready, and by several processes. It doubles with every re-drive.
+"""
+
+MAX_DOUBLINGS = 5
+
+TRIES = 3
+"""How often a saga that is past its deadline is sent before it counts as not answered, though its queue is served."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """How far a queue has been served."""
+
+    served_until: datetime | None
+    """Whatever became ready before this has been served, unless its message is lost; None if that is not known."""
+    silent_since: datetime
+    """When it was last served, or when an outage that no service is to blame for ended after that."""
+
+
+class Check(Enum):
+    """What the sweep does with a saga whose message waits in a queue."""
+
+    WAIT = auto()
+    """It waits its turn."""
+    REDRIVE = auto()
+    """Its message is lost."""
+    PROBE = auto()
+    """Its message may be lost: nothing is served that would tell."""
+    TIME_OUT = auto()
+    """Its service does not answer."""
+
+
+def decide_check(
+    ready_at: datetime,
+    redrives: int,
+    deadline_at: datetime | None,
+    timeout: timedelta,
+    queue: QueueState,
+    now: datetime,
+) -> Check:
+    """Return what the sweep does with a saga that has been waiting in a queue since ``ready_at``.
+
+    A deadline says that a service does not answer, not that a queue is long. It passes if the queue has been silent for
+    the step's timeout; if the queue is served and the saga's message is lost again and again; or while a step that was
+    begun waits for its retry: then ``ready_at`` is in the future.
+    """
+    is_overdue = deadline_at is not None and deadline_at <= now
+    if ready_at > now:
+        return Check.TIME_OUT if is_overdue else Check.WAIT
+    if is_overdue and now - queue.silent_since >= timeout:
+        return Check.TIME_OUT
+    if queue.served_until and ready_at + patience(redrives) < queue.served_until:
+        return Check.TIME_OUT if is_overdue and redrives >= TRIES else Check.REDRIVE
+    return Check.WAIT
+
+
+def next_look_at(
+    ready_at: datetime, deadline_at: datetime | None, timeout: timedelta, queue: QueueState, now: datetime
+) -> datetime:
+    """Return when the sweep looks again at a saga that waits its turn: when its service could not have answered."""
+    if deadline_at is None:
+        return now + timeout
+    earliest = deadline_at if ready_at > now else queue.silent_since + timeout
+    return max(earliest, deadline_at, now + OVERTAKEN_AFTER)
+
+
+def patience(redrives: int) -> timedelta:
+    """Return how much later sagas must have become ready to overtake one that was re-driven so many times."""
+    return OVERTAKEN_AFTER * (1 << min(redrives, MAX_DOUBLINGS))
 
 
 def delivery_of(entry: SagaStep) -> str | None:

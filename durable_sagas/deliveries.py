@@ -34,6 +34,8 @@ class Delivery:
     started_at: datetime
     event_id: str | None = None
     """Of a reaction: the event."""
+    sent_at: datetime | None = None
+    """When the message was sent, if that is known."""
     called: GatewayResult | None = None
     decision: Decision = None
     """Of a reaction that called a gateway: what it decided before the call. Later events do not change that."""
@@ -165,6 +167,9 @@ class PatternRules(Protocol):
 
     def decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
         """Return what each of these deliveries means, in the given order."""
+
+    def deadline(self, attempt: Attempt, started_at: datetime) -> datetime | None:
+        """Return when an operation that was begun at ``started_at`` is overdue; None if it never is."""
 
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Change the saga's state after a successful operation."""

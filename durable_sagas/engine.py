@@ -9,11 +9,11 @@ from celery import Celery, Task
 
 from durable_sagas.database import Database
 from durable_sagas.errors import DefinitionError
-from durable_sagas.gateway_calls import GatewayCalls
 from durable_sagas.log_context import log_context
 from durable_sagas.messaging.batching import Batches
 from durable_sagas.messaging.publisher import Publisher
 from durable_sagas.options import Options
+from durable_sagas.queue_progress import ServedQueues
 from durable_sagas.signals import Signals
 from durable_sagas.state_machine import StateMachine
 from durable_sagas.tracer import Tracer
@@ -45,10 +45,11 @@ class Engine:
         self.tracer = tracer
         self.coordinator = coordinator
         self.signals = Signals()
-        self.publisher = Publisher(celery)
+        self.publisher = Publisher(celery, lambda: self.database.now())
         self.batches = Batches()
-        self.gateway_calls = GatewayCalls(lambda: self.database, lambda: self.options)
-        self.state_machine = StateMachine(self.signals, lambda: self.options)
+        self.served = ServedQueues(lambda: self.database, lambda: self.options)
+        self.signals.connect(self.served.note_settled)
+        self.state_machine = StateMachine(self.signals, lambda: self.options, self.publisher.queue_of)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []
         self.task_names: list[str] = []

@@ -59,7 +59,9 @@ from durable_sagas.errors import DatabaseUnavailable, StepError, StepFailed, Ste
 from durable_sagas.log_context import add_to_log_context, log_context
 from durable_sagas.messages import Event, Reply
 from durable_sagas.messaging.batching import BatchedMessage
+from durable_sagas.messaging.publisher import sent_at_of
 from durable_sagas.models import SagaInstance, SagaStep
+from durable_sagas.queue_progress import Call
 from durable_sagas.saga_log import SagaRecord
 from durable_sagas.signals import SignalType
 
@@ -82,6 +84,11 @@ class Execution:
         self.engine = engine
         self.pattern = pattern
 
+    @property
+    def queue(self) -> str:
+        """The queue of the task."""
+        return self.engine.publisher.queue_of(self.pattern.task_name)
+
     def run(self, task: CeleryTask, delivery: Delivery) -> Reply:
         """Return the reply of a task: that of its batch, if it was executed in one, else execute it now.
 
@@ -99,7 +106,7 @@ class Execution:
         """
         now = self.engine.database.now()
         deliveries = [
-            Delivery(one.task_id, one.arguments["saga_id"], now, one.arguments.get("event_id"))
+            Delivery(one.task_id, one.arguments["saga_id"], now, one.arguments.get("event_id"), one.sent_at)
             for one in messages
             if one.arguments.keys() in ({"saga_id"}, {"saga_id", "event_id"})  # the task itself rejects all others
         ]
@@ -129,6 +136,7 @@ class Execution:
                 return CallGateway(decided)
             if isinstance(decided, Attempt) and isinstance(decided.verdict, Skip | Reject | Void):
                 return None
+            self.engine.served.note(self.queue, filter(None, [self._position(delivery, record)]))
             return self._record(session, decided, delivery.started_at)
 
     def _transact(self, delivery: Delivery) -> Result:
@@ -161,6 +169,7 @@ class Execution:
     ) -> list[tuple[Delivery, Result]]:
         """Decide, execute and record; fill ``decided`` with what each delivery means."""
         decided[:] = self._decide(session, found)
+        positions = [self._position(delivery, record) for delivery, record in found]
         attempts = [one for one in decided if isinstance(one, Attempt)]
         to_run = []
         for attempt in attempts:
@@ -178,7 +187,16 @@ class Execution:
         if to_publish := [attempt for attempt in attempts if attempt.event]:
             self.pattern.publish(session, to_publish, now)
         saga_log.write(session, [record for _, record in found])
+        self.engine.served.note(self.queue, filter(None, positions))
         return results
+
+    def _position(self, delivery: Delivery, record: SagaRecord) -> datetime | None:
+        """Return the position of a message in its queue: when it was sent, or is retried; None if that is not known."""
+        saga = record.saga
+        if delivery.sent_at:
+            return min(delivery.sent_at, delivery.started_at)  # anybody can send a message, with any header
+        # by the row if it was sent once: else an older message of the saga may be in the queue
+        return saga.ready_at if saga.queue == self.queue and not saga.redrives else None
 
     def _decide(self, session: Session, found: Sequence[tuple[Delivery, SagaRecord]]) -> list[Attempt | Dismissal]:
         if len(found) == 1:
@@ -259,7 +277,9 @@ class Execution:
             entry.status = StepStatus.CLOSING  # it stays blocked, whatever happens to the voiding
         if wait is not None:
             if not attempt.choreographed:
-                attempt.saga.wake_at = self.engine.state_machine.next_check_at(attempt.saga, now, wait)
+                is_first = entry.attempts - entry.earlier_attempts == 1
+                deadline = self.pattern.deadline(attempt, attempt.delivery.started_at) if is_first else None
+                self.engine.state_machine.wait_for_retry(attempt.saga, attempt.command.name, now, wait, deadline)
             return RetryIn(wait, error)
         operation = attempt.operation if is_action else Operation.COMPENSATION
         consequence = decide_failure(
@@ -338,8 +358,12 @@ class Execution:
         function = attempt.gateway
         if not isinstance(attempt.verdict, Void):
             log_attempt_started(attempt)
+        started_at = self.engine.database.now()
+        position = self._position(delivery, attempt.record)
+        call = Call(attempt.saga.id, self.queue, position, self.pattern.deadline(attempt, started_at))
+        self.engine.served.note(self.queue, [])
         try:
-            with self.engine.gateway_calls.under_way(attempt.saga.id), self._interceptor(attempt) or nullcontext():
+            with self.engine.served.under_way(call), self._interceptor(attempt) or nullcontext():
                 answer = function(attempt.message, attempt.key) if function else None
         except DatabaseUnavailable:
             raise
@@ -365,6 +389,11 @@ class Execution:
         logger.warning("message for no known saga, dropped", extra={"step": self.pattern.task_name})
         reply = Reply(success=False, saga_id=delivery.saga_id, step=self.pattern.task_name, error="no such saga")
         return Finished(reply, send_next=False)
+
+
+def delivery_to(task: CeleryTask, engine: Engine, saga_id: str, event_id: str | None = None) -> Delivery:
+    """Return the delivery of the message that a task is executing."""
+    return Delivery(task.request.id, saga_id, engine.database.now(), event_id, sent_at_of(vars(task.request)))
 
 
 def reply_of(entry: SagaStep) -> Reply:

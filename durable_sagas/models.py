@@ -21,6 +21,8 @@ from durable_sagas.messages import EventType
 WAITS = text("wake_at IS NOT NULL")
 """The rows that the sweep checks: a saga that has ended, or is stuck, has no ``wake_at``."""
 
+QUEUED = text("queue IS NOT NULL")
+"""The rows of sagas that wait in a queue."""
 
 CANCEL_REASONS = {
     CancelDecision.PENDING: "requested, and not decided yet",
@@ -39,6 +41,8 @@ class SagaInstance(Base):
     __table_args__ = (
         # over unfinished rows only, so that the sweep's cost does not grow with the finished ones
         Index("ix_saga_instances_wake_at", "wake_at", postgresql_where=WAITS, sqlite_where=WAITS),
+        # in the order in which a queue is served
+        Index("ix_saga_instances_queue_ready_at", "queue", "ready_at", postgresql_where=QUEUED, sqlite_where=QUEUED),
         # sagas of one status and type are contiguous, newest last
         Index("ix_saga_instances_status_saga_type_id", "status", "saga_type", "id"),
     )
@@ -65,6 +69,13 @@ class SagaInstance(Base):
     deadline_at: Mapped[datetime | None]
     wake_at: Mapped[datetime | None]
     """When the sweep checks it next, unless it makes progress first; during a sweep, when its lease ends."""
+    queue: Mapped[str | None] = mapped_column(String(255))
+    """The queue that its next message waits in; None while a gateway is called for it, or if that is not known.
+
+    A choreographed saga may have messages in several queues: this is that of one of them.
+    """
+    ready_at: Mapped[datetime | None]
+    """When that message was sent, or, if its step is retried, when it is to be executed."""
     cancel_requested_at: Mapped[datetime | None]
     """When cancellation was first requested; see ``cancel_decision`` for the outcome."""
     redrives: Mapped[int] = mapped_column(default=0)
@@ -145,6 +156,21 @@ class Sweep(Base):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     swept_at: Mapped[datetime]
+
+
+class QueueProgress(Base):
+    """How far one process has served a queue: see ``queue_progress``."""
+
+    __tablename__ = "queue_progress"
+
+    queue: Mapped[str] = mapped_column(String(255), primary_key=True)
+    process_id: Mapped[str] = mapped_column(UuidText, primary_key=True)
+    served_until: Mapped[datetime | None]
+    """The ``ready_at`` of the newest message that it has served, and with it all that it was given before."""
+    moved_at: Mapped[datetime]
+    """When it last served a message."""
+    settled: Mapped[int] = mapped_column(default=0)
+    """Number of sagas that it has completed or compensated."""
 
 
 class OperatorAction(Base):

@@ -6,7 +6,7 @@ while locked, determines what is left to do.
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from durable_sagas import manual_completion, saga_log
 from durable_sagas.database import after_commit, current
-from durable_sagas.decisions import Drop, Ignore, PutBack, StepRef, decide_step
+from durable_sagas.decisions import Check, Drop, Ignore, PutBack, QueueState, StepRef, decide_step
 from durable_sagas.definition import (
     COMPENSATION_STARTED,
     FORWARD,
@@ -145,12 +145,14 @@ class Orchestrator:
     def publish_forward(self, session: Session, saga: SagaInstance, plan: Plan) -> None:
         """Publish the actions from the current step on, after the commit."""
         tasks = [step.action.name for step in plan.from_step(current_step(saga))]
+        self.state_machine.wait_for(saga, tasks[0], self.engine.database.now())
         send = partial(self._send, saga.id, tasks, current_task_id(), on_error=self.error_callback)
         after_commit(session, send)
 
     def publish_compensations(self, session: Session, saga: SagaInstance, plan: Plan) -> None:
         """Publish the compensations from the current step backwards, after the commit."""
         tasks = [step.compensation.name for step in plan.to_compensate(current_step(saga)) if step.compensation]
+        self.state_machine.wait_for(saga, tasks[0], self.engine.database.now())
         after_commit(session, partial(self._send, saga.id, tasks, current_task_id()))
 
     def _send(self, saga_id: str, tasks: Sequence[str], parent_id: str | None, on_error: str | None = None) -> None:
@@ -235,6 +237,13 @@ class CommandDeliveries:
             return None
         return StepRef(saga, declared.plan(saga.steps, saga.outline), *found)
 
+    def deadline(self, attempt: Attempt, started_at: datetime) -> datetime | None:
+        """Return when the step is overdue; a compensation never is."""
+        if attempt.plan is None or attempt.operation is Operation.COMPENSATION:
+            return None
+        timeout = self.orchestrator.state_machine.timeout_of(attempt.plan.step(attempt.step))
+        return started_at + timedelta(seconds=timeout)
+
     def advance(self, attempt: Attempt, now: datetime) -> None:
         """Make the next step current, or end the saga."""
         assert attempt.plan is not None
@@ -306,6 +315,20 @@ class OrchestratedSaga:
     def plan(self, saga: SagaInstance) -> Plan:
         """Return the saga's plan. Raises UnknownStep."""
         return self.definition.plan(saga.steps, saga.outline)
+
+    def timeout(self, saga: SagaInstance) -> float:
+        """Return the timeout of the current step."""
+        return self.state_machine.timeout_of(self.plan(saga).step(current_step(saga)))
+
+    def check(
+        self,
+        session: Session,  # noqa: ARG002  (a driver's)
+        record: SagaRecord,  # noqa: ARG002
+        queues: Mapping[str, QueueState],  # noqa: ARG002
+        found: Check,
+    ) -> Check:
+        """Return what was found: the row says all."""
+        return found
 
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Publish the rest of the chain, in the direction given by the row."""

@@ -3,10 +3,12 @@
 This process leaves them to other processes, and marks them stuck after ``state_machine.ABANDONED_AFTER_SECONDS``.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from durable_sagas.decisions import Check, QueueState
 from durable_sagas.definition import FORWARD, Operation, SagaStatus
 from durable_sagas.engine import Engine
 from durable_sagas.errors import Conflict
@@ -32,6 +34,20 @@ class OtherVersion:
     def can_drive(self, saga: SagaInstance) -> bool:  # noqa: ARG002  (a driver's)
         """Return False."""
         return False
+
+    def timeout(self, saga: SagaInstance) -> float:  # noqa: ARG002  (a driver's)
+        """Return the default of a step: the saga's own is not known here."""
+        return self.engine.options.step_timeout_seconds
+
+    def check(
+        self,
+        session: Session,  # noqa: ARG002  (a driver's)
+        record: SagaRecord,  # noqa: ARG002
+        queues: Mapping[str, QueueState],  # noqa: ARG002
+        found: Check,
+    ) -> Check:
+        """Return what was found."""
+        return found
 
     def drive(self, session: Session, record: SagaRecord) -> None:  # noqa: ARG002  (a driver's)
         """Schedule another sweep soon, or mark the saga stuck if it is abandoned."""

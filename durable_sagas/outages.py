@@ -42,6 +42,7 @@ _EXHAUSTED_AT = "connections exhausted"
 _GAP_SINCE = "no sweep since"
 _GAP_UNTIL = "no sweep until"
 _SWEPT_AGAIN_AT = "swept again"
+_REFUSED_AT = "message refused"
 
 # superusers are exempt from the limits of role and database and from reserved connections; the connections of a standby
 # are not counted
@@ -66,6 +67,13 @@ class Outages:
     gap: tuple[datetime, datetime] | None
     """The last interval without a sweep, or a longer one shortly before it."""
     options: Options
+    refused_at: datetime | None
+    """When the broker last refused a message."""
+
+    @property
+    def silent_before(self) -> datetime | None:
+        """When the last outage ended: a queue that was not served before that is not silent for that reason."""
+        return max(filter(None, (*self.ended_at, self.refused_at)), default=None)
 
     def suspend(self, saga: SagaInstance, now: datetime) -> bool:
         """Return whether an overdue saga gets a new deadline instead of being compensated.
@@ -98,7 +106,7 @@ def note_outages(session: Session, engine: Engine) -> Outages:
     it was restarted. Without a row for the last sweep nothing is known about the time before.
     """
     now, options = engine.database.now(), engine.options
-    names = [RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL, _SWEPT_AGAIN_AT]
+    names = [RECOVERY, _EXHAUSTED_AT, _GAP_SINCE, _GAP_UNTIL, _SWEPT_AGAIN_AT, _REFUSED_AT]
     noted = dict(session.execute(select(Sweep.name, Sweep.swept_at).where(Sweep.name.in_(names))).all())
     found = {_EXHAUSTED_AT: now} if _connections_exhausted(session) else dict[str, datetime]()
     longest = timedelta(seconds=max(GAP_SECONDS, 3 * options.sweep_seconds))
@@ -112,7 +120,10 @@ def note_outages(session: Session, engine: Engine) -> Outages:
     # a time in the future is from before the database's clock was set back
     ended_at = [noted[name] for name in (_EXHAUSTED_AT, _SWEPT_AGAIN_AT) if name in noted and noted[name] <= now]
     gap = (noted[_GAP_SINCE], noted[_GAP_UNTIL]) if _GAP_SINCE in noted else None
-    return Outages(ended_at, gap, options)
+    refused_at = noted.get(_REFUSED_AT)
+    if refused_at and refused_at > now:
+        refused_at = None
+    return Outages(ended_at, gap, options, refused_at)
 
 
 def _follows_a_longer_gap(noted: dict[str, datetime], now: datetime) -> bool:
@@ -136,6 +147,7 @@ def suspend_deadline(engine: Engine, saga_id: str) -> None:
     """
     try:
         with engine.database.transaction() as session:
+            note_time(session, _REFUSED_AT, engine.database.now())
             record = saga_log.lock(session, saga_id)
             if record.saga.status in ACTIVE:
                 engine.state_machine.suspend_deadline(record.saga, engine.database.now())

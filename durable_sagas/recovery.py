@@ -6,13 +6,15 @@ unfinished sagas.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
+from durable_sagas.decisions import MAX_DOUBLINGS, Check, QueueState, decide_check, next_look_at, patience
 from durable_sagas.definition import ACTIVE, FORWARD
 from durable_sagas.engine import Engine
 from durable_sagas.errors import Conflict, DatabaseUnavailable
@@ -20,6 +22,7 @@ from durable_sagas.events import Events
 from durable_sagas.models import SagaInstance, Sweep
 from durable_sagas.other_versions import OtherVersion
 from durable_sagas.outages import RECOVERY, Outages, note_outages, note_time
+from durable_sagas.queue_progress import prune, read_progress
 from durable_sagas.registry import Driver, driver_of
 from durable_sagas.saga_log import SagaRecord
 from durable_sagas.signals import SignalType
@@ -30,6 +33,9 @@ BATCH = 100
 
 LOCKED_FOR_SECONDS = 30
 """A saga that has been due this long and is locked is reported: the engine's own transactions end sooner."""
+
+FIRST_PROBE = timedelta(seconds=2)
+"""How long a queue in which something waits may be silent before one of its messages is sent again."""
 
 LATE_SECONDS = 60.0
 """Pages and alerts report a sweep that is later than this: twice the longest ``sweep_seconds``.
@@ -51,6 +57,15 @@ class SweepResult:
     locked: int = 0
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A saga that a sweep has leased, and what it found; None if it waits in no queue whose progress is known."""
+
+    saga_id: str
+    check: Check | None
+    queue: str | None
+
+
 class Recovery:
     """The sweep of one binding."""
 
@@ -66,14 +81,16 @@ class Recovery:
         database, now = self.engine.database, self.engine.database.now
         with database.transaction() as session:
             outages = note_outages(session, self.engine)
+            queues = read_progress(session, outages.silent_before)
             # before claiming: another sweep waits for this row, and then sees no saga claimed by this one
             note_time(session, RECOVERY, now())
-            claimed = self._claim(session)
+            claimed = self._claim(session, queues)
             # after a full batch, unlocked sagas may be due
             locked = self._locked(session) if len(claimed) < BATCH else 0
             resent = self.events.resend_outbox(session, now(), limit=BATCH)
-        outcomes = [self._drive(saga_id, outages) for saga_id in claimed]
-        if len(claimed) == BATCH:
+            prune(session, queues, now())
+        outcomes = [self._drive(claim, outages, queues) for claim in claimed]
+        if len(claimed) >= BATCH:
             with database.transaction() as session:  # else the time that a full batch takes would look like an outage
                 note_time(session, RECOVERY, now())
         return SweepResult(outcomes.count("driven"), outcomes.count("timed out"), resent, locked)
@@ -107,16 +124,71 @@ class Recovery:
         interval = timedelta(seconds=self.engine.options.sweep_seconds / 2)
         return swept_at is not None and abs(self.engine.database.now() - swept_at) < interval
 
-    def _claim(self, session: Session) -> list[str]:
-        """Lease sagas that are due, so that no other sweep checks them for a while."""
+    def _claim(self, session: Session, queues: Mapping[str, QueueState]) -> list[Claim]:
+        """Lease sagas that something is to be done with, so that no other sweep checks them for a while."""
         now = self.engine.database.now()
+        found = [(saga, self._look(saga, queues, now)) for saga in self._select(session, SagaInstance.wake_at <= now)]
+        for queue, progress in queues.items():
+            waiting = (SagaInstance.queue == queue, SagaInstance.wake_at > now)
+            if progress.served_until:
+                overtaken = self._select(session, *waiting, _is_overtaken(progress.served_until))
+                found += [(saga, self._look(saga, queues, now)) for saga in overtaken]
+            found += [(saga, Check.PROBE) for saga in self._probe(session, queue, progress, now)]
+        claimed = {}
+        for saga, check in found:
+            if check is Check.WAIT:
+                self._let_wait(saga, queues, now)
+            elif saga.id not in claimed:
+                claimed[saga.id] = Claim(saga.id, check, saga.queue)
+                saga.redrives += 1
+                saga.queue = None
+                saga.wake_at = self.engine.state_machine.next_check_at(saga, now)
+        return list(claimed.values())
+
+    def _select(
+        self, session: Session, *conditions: ColumnElement[bool], limit: int | None = None
+    ) -> Sequence[SagaInstance]:
         # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
-        due = select(SagaInstance).where(SagaInstance.wake_at <= now).order_by(SagaInstance.wake_at)
-        sagas = session.scalars(due.limit(BATCH).with_for_update(skip_locked=True)).all()
-        for saga in sagas:
-            saga.redrives += 1
-            saga.wake_at = self.engine.state_machine.next_check_at(saga, now)
-        return [saga.id for saga in sagas]
+        order = SagaInstance.wake_at if len(conditions) == 1 else SagaInstance.ready_at
+        query = select(SagaInstance).where(*conditions).order_by(order).limit(limit or BATCH)
+        return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+    def _probe(self, session: Session, queue: str, state: QueueState, now: datetime) -> Sequence[SagaInstance]:
+        """Return the saga to send again to a silent queue, to learn whether its messages are lost or wait.
+
+        What is sent to a queue must not grow with what waits in it. So only the oldest is sent; others follow, ever
+        more slowly, for as long as nothing is served; and once something is, what was sent will have its turn.
+        """
+        if now - state.silent_since < FIRST_PROBE:
+            return []
+        waiting = (SagaInstance.queue == queue, SagaInstance.ready_at <= now, SagaInstance.wake_at > now)
+        oldest = self._select(session, *waiting, limit=1)
+        for saga in oldest:
+            sent = select(func.count(), func.max(SagaInstance.ready_at)).where(*waiting, SagaInstance.redrives > 0)
+            probes, last_sent = session.execute(sent).one()
+            longest = 0.8 * timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+            if not probes:
+                is_due = saga.ready_at is not None and now - max(saga.ready_at, state.silent_since) >= FIRST_PROBE
+            elif last_sent and last_sent > state.silent_since:
+                is_due = now - last_sent >= min(FIRST_PROBE * 2 ** min(probes, 10), longest)
+            else:
+                is_due = now - state.silent_since >= longest
+            if is_due:
+                return oldest
+        return []
+
+    def _let_wait(self, saga: SagaInstance, queues: Mapping[str, QueueState], now: datetime) -> None:
+        """Look at a saga again when it could have timed out."""
+        if saga.queue in queues and saga.queue and saga.ready_at:
+            timeout = timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+            saga.wake_at = next_look_at(saga.ready_at, saga.deadline_at, timeout, queues[saga.queue], now)
+
+    def _look(self, saga: SagaInstance, queues: Mapping[str, QueueState], now: datetime) -> Check | None:
+        """Return what to do with a saga that waits in a queue; None if it does not, or if nothing is known of it."""
+        if saga.queue is None or saga.queue not in queues or saga.ready_at is None or saga.status not in ACTIVE:
+            return None
+        timeout = timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+        return decide_check(saga.ready_at, saga.redrives, saga.deadline_at, timeout, queues[saga.queue], now)
 
     def _locked(self, session: Session) -> int:
         """Return how many sagas are long due although all unlocked ones were claimed; log the first of them."""
@@ -130,43 +202,76 @@ class Recovery:
             )
         return len(locked)
 
-    def _drive(self, saga_id: str, outages: Outages) -> str:
+    def _drive(self, claim: Claim, outages: Outages, queues: Mapping[str, QueueState]) -> str:
         try:
             with self.engine.database.transaction() as session:
-                record = saga_log.lock(session, saga_id)
-                outcome = self._drive_locked(session, record, outages)
+                record = saga_log.lock(session, claim.saga_id)
+                outcome = self._drive_locked(session, record, claim, outages, queues)
                 saga_log.write(session, [record])
                 return outcome
         except DatabaseUnavailable as fault:
-            reason = {"saga_id": saga_id, "reason": fault}
+            reason = {"saga_id": claim.saga_id, "reason": fault}
             logger.warning("saga could not be re-driven, the next sweep tries again", extra=reason)
             return "failed"
         except Exception:
             # one saga's failure must not keep the sweep from the others
-            logger.exception("saga could not be re-driven, the next sweep tries again", extra={"saga_id": saga_id})
+            logger.exception(
+                "saga could not be re-driven, the next sweep tries again", extra={"saga_id": claim.saga_id}
+            )
             return "failed"
 
-    def _drive_locked(self, session: Session, record: SagaRecord, outages: Outages) -> str:
+    def _drive_locked(
+        self, session: Session, record: SagaRecord, claim: Claim, outages: Outages, queues: Mapping[str, QueueState]
+    ) -> str:
         saga, now = record.saga, self.engine.database.now()
         if saga.status not in ACTIVE:
-            saga.wake_at = None
+            saga.wake_at = saga.queue = saga.ready_at = None
             return "settled meanwhile"
+        if saga.queue is not None:
+            return "went on meanwhile"
+        saga.queue = claim.queue
         driver = driver_of(self.engine, saga)
         if isinstance(driver, OtherVersion):
             driver.drive(session, record)
             return "left"
-        overdue = saga.deadline_at is not None and saga.deadline_at <= now
-        if overdue and outages.suspend(saga, now):
-            # its service may have waited for a connection: the deadline restarts when the saga is re-driven
-            logger.warning("deadline passed during an outage", extra={"saga_id": saga.id})
-            self.engine.state_machine.suspend_deadline(saga, now)
-            overdue = False
+        check = claim.check or self._by_time(saga, outages, now)
+        if claim.check or check is Check.REDRIVE:
+            check = driver.check(session, record, queues, check)
+        if check is Check.WAIT:
+            saga.redrives -= 1
+            self._let_wait(saga, queues, now)
+            return "waits"
+        overdue = check is Check.TIME_OUT
         kind = SignalType.SAGA_OVERDUE if overdue else SignalType.SAGA_REDRIVEN
         with self.engine.tracer.continue_saga_span(session, saga, kind):
             self.engine.signals.send_saga(kind, saga)
             if not _cancelled(session, driver, record):
                 (driver.time_out if overdue else driver.drive)(session, record)
+        if claim.check:
+            self._let_wait(saga, queues, now)
         return "timed out" if overdue else "driven"
+
+    def _by_time(self, saga: SagaInstance, outages: Outages, now: datetime) -> Check:
+        """Return what to do with a saga that waits in no queue, or in one whose progress nobody has reported."""
+        if saga.deadline_at is None or saga.deadline_at > now:
+            return Check.REDRIVE
+        if outages.suspend(saga, now):
+            # its service may have waited for a connection: the deadline restarts when the saga is re-driven
+            logger.warning("deadline passed during an outage", extra={"saga_id": saga.id})
+            self.engine.state_machine.suspend_deadline(saga, now)
+            return Check.REDRIVE
+        return Check.TIME_OUT
+
+
+def _is_overtaken(served_until: datetime) -> ColumnElement[bool]:
+    """Return the condition by which ``decide_check`` finds that a saga's message is lost."""
+    within = [
+        and_(SagaInstance.redrives == redrives, SagaInstance.ready_at < served_until - patience(redrives))
+        for redrives in range(MAX_DOUBLINGS)
+    ]
+    last = served_until - patience(MAX_DOUBLINGS)
+    often = and_(SagaInstance.redrives >= MAX_DOUBLINGS, SagaInstance.ready_at < last)
+    return and_(SagaInstance.ready_at < served_until, or_(*within, often))
 
 
 def _cancelled(session: Session, driver: Driver, record: SagaRecord) -> bool:

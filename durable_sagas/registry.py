@@ -1,9 +1,11 @@
 """The drivers of the saga types of a binding, for recovery and operators, whatever the pattern."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sqlalchemy.orm import Session
 
+from durable_sagas.decisions import Check, QueueState
 from durable_sagas.engine import Engine
 from durable_sagas.errors import DefinitionError
 from durable_sagas.manual_completion import ManualCompletion
@@ -22,6 +24,12 @@ class Driver(Protocol):
 
     def can_drive(self, saga: SagaInstance) -> bool:
         """Return whether this process's version of the code can drive the saga."""
+
+    def timeout(self, saga: SagaInstance) -> float:
+        """Return the seconds that a service has for what an unfinished saga waits for."""
+
+    def check(self, session: Session, record: SagaRecord, queues: Mapping[str, QueueState], found: Check) -> Check:
+        """Return what to do with a saga for which a look at its row alone has ``found`` something to do."""
 
     def drive(self, session: Session, record: SagaRecord) -> None:
         """Send again the messages that an unfinished saga waits for."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, Select, and_, bindparam, case, insert, inspect, select, update
+from sqlalchemy import BindParameter, Executable, Select, bindparam, case, insert, inspect, or_, select, update
 from sqlalchemy.orm import InstanceState, Session
 
 from durable_sagas.database import Base, all_as_loaded, as_loaded, table_of
@@ -169,12 +169,23 @@ def write(session: Session, records: Iterable[SagaRecord]) -> None:
         record.added.clear()
 
 
-def postpone_check(session: Session, saga_ids: Collection[str], until: datetime) -> None:
-    """Postpone the sweep's next check of unfinished sagas, but not beyond their deadlines."""
+def note_call(session: Session, saga_id: str, deadline: datetime | None, until: datetime) -> None:
+    """Record that a saga's gateway is being called: it waits in no queue, and is checked next at ``until``.
+
+    It is checked no later than at its deadline, which is not before ``deadline``.
+    """
     saga = table_of(SagaInstance).c
-    later = case((and_(saga.deadline_at.is_not(None), saga.deadline_at < until), saga.deadline_at), else_=until)
-    unfinished = (saga.id.in_(saga_ids), saga.wake_at.is_not(None), saga.wake_at < until)
-    session.execute(update(table_of(SagaInstance)).where(*unfinished).values(wake_at=later))
+    own = saga.deadline_at
+    postponed = case((own < deadline, deadline), else_=own) if deadline else own
+    values = {
+        "queue": None,
+        "ready_at": None,
+        "deadline_at": postponed,
+        "wake_at": case((postponed < until, postponed), else_=until),
+    }
+    changes = or_(saga.queue.is_not(None), saga.wake_at < until)
+    unfinished = (saga.id == saga_id, saga.wake_at.is_not(None), changes)
+    session.execute(update(table_of(SagaInstance)).where(*unfinished).values(values))
 
 
 _TOGETHER = "durable_sagas.new"

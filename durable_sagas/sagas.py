@@ -78,6 +78,7 @@ class Sagas:
         self.count_stuck = self.operations.count_stuck
         self.saga_of = self.operations.saga_of
         self.sweep = self.recovery.sweep
+        self.report_progress = self.engine.served.report
         self.sweep_if_available = self.recovery.sweep_if_available
         self.last_swept = self.recovery.last_swept
         self.is_sweep_late = self.recovery.is_late
@@ -221,6 +222,7 @@ class Sagas:
     def _consume_queues(self, instance: Any, **_: object) -> None:
         """Have a worker consume the declared queues as well, before its ``-Q`` and ``-X`` are applied."""
         if instance.app is self.engine.celery:
+            self.engine.served.reports = True
             queues = instance.app.amqp.queues
             for name in self.queues:
                 with suppress(KeyError):  # the application creates its queues itself, and this is none of them

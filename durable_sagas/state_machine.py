@@ -30,9 +30,10 @@ It is longer than a rolling deploy needs to replace the processes of a service. 
 class StateMachine:
     """The transitions, with the binding's options and signals."""
 
-    def __init__(self, signals: Signals, options: Callable[[], Options]) -> None:
+    def __init__(self, signals: Signals, options: Callable[[], Options], queue_of: Callable[[str], str]) -> None:
         self.signals = signals
         self._options = options
+        self._queue_of = queue_of
 
     def begin(self, saga: SagaInstance, now: datetime, timeout: float) -> None:
         """Initialize a new row's status, state and deadline (``timeout`` in seconds)."""
@@ -60,6 +61,7 @@ class StateMachine:
         saga.status = SagaStatus.RUNNING
         saga.current_step = following[0].name
         self.touch(saga, now, self.timeout_of(following[0]))
+        self.wait_for(saga, following[0].action.name, now)
 
     def start_compensation(self, saga: SagaInstance, now: datetime, reason: str) -> None:
         """Reject actions from now on, and compensate those that are completed."""
@@ -78,6 +80,8 @@ class StateMachine:
             return
         saga.current_step = earlier[0].name
         self.touch(saga, now, None)
+        if earlier[0].compensation:
+            self.wait_for(saga, earlier[0].compensation.name, now)
 
     def complete(self, saga: SagaInstance, now: datetime) -> None:
         """Complete the saga."""
@@ -98,7 +102,7 @@ class StateMachine:
         saga.status = SagaStatus.STUCK
         saga.current_step = step or saga.current_step
         saga.stuck_reason = reason
-        saga.deadline_at = saga.wake_at = None
+        saga.deadline_at = saga.wake_at = saga.queue = saga.ready_at = None
         saga.updated_at = now
         self.signals.send_saga(SignalType.SAGA_STUCK, saga, reason=reason)
 
@@ -120,15 +124,30 @@ class StateMachine:
 
     def touch(self, saga: SagaInstance, now: datetime, timeout: float | None) -> None:
         """Record progress: set the deadline (``timeout`` seconds from now, None for none) and the next check."""
+        saga.queue = saga.ready_at = None
         saga.updated_at = now
         saga.redrives = 0
         saga.unsupported_since = None
         saga.deadline_at = now + timedelta(seconds=timeout) if timeout is not None else None
         saga.wake_at = self.next_check_at(saga, now)
 
+    def wait_for(self, saga: SagaInstance, task_name: str, ready_at: datetime) -> None:
+        """Record that the saga waits for a task, whose message is sent, or to be executed, at ``ready_at``."""
+        saga.queue = self._queue_of(task_name)
+        saga.ready_at = ready_at
+
+    def wait_for_retry(
+        self, saga: SagaInstance, task_name: str, now: datetime, wait: float, deadline: datetime | None
+    ) -> None:
+        """Record that a task is retried in ``wait`` seconds; a deadline is not before ``deadline``."""
+        self.wait_for(saga, task_name, now + timedelta(seconds=wait))
+        if saga.deadline_at and deadline:
+            saga.deadline_at = max(saga.deadline_at, deadline)
+        saga.wake_at = self.next_check_at(saga, now, wait)
+
     def suspend_deadline(self, saga: SagaInstance, now: datetime) -> None:
         """Suspend the deadline while the broker accepts no messages; the re-drive restarts it."""
-        saga.deadline_at = None
+        saga.deadline_at = saga.queue = saga.ready_at = None
         # the next sweep tries first; then ever more rarely, or during an outage the sweep would do nothing else
         saga.wake_at = self.next_check_at(saga, now) if saga.redrives else now
 
@@ -154,6 +173,6 @@ class StateMachine:
         self.enter_state(saga, state, now)
         saga.status = status
         saga.current_step = saga.stuck_reason = None
-        saga.deadline_at = saga.wake_at = None
+        saga.deadline_at = saga.wake_at = saga.queue = saga.ready_at = None
         saga.updated_at = now
         self.signals.send_saga(signal, saga, at=now)

@@ -14,6 +14,7 @@ from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
 from durable_sagas.messaging.batching import BatchedMessage
+from durable_sagas.messaging.publisher import sent_at_of
 
 if TYPE_CHECKING:
     from durable_sagas.engine import Engine
@@ -100,7 +101,9 @@ class Batcher:
             if len(requests) == 1:
                 self._execute(requests[0])
                 return
-            messages = [BatchedMessage(request.id, request.kwargs) for request in requests]
+            messages = [
+                BatchedMessage(request.id, request.kwargs, sent_at_of(request.request_dict)) for request in requests
+            ]
             # the next messages leave before the acknowledgements: a message whose successor was lost is redelivered
             results = engine.batches.batch_results(task_name, messages)
             with self._ack_together(), engine.publisher.publish_batch(), results:

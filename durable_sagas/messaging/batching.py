@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from durable_sagas.errors import format_error
@@ -23,10 +24,11 @@ COOLDOWN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class BatchedMessage:
-    """A message of a batch: its task id and arguments."""
+    """A message of a batch: its task id and arguments, and when it was sent."""
 
     task_id: str
     arguments: Mapping[str, Any]
+    sent_at: datetime | None = None
 
 
 Results = Mapping[str | None, Any]

@@ -8,10 +8,11 @@ because building them by the canvas took longer than executing a step.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,9 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 from durable_sagas.ids import new_id
 
 logger = logging.getLogger(__name__)
+
+SENT_AT = "saga_sent_at"
+"""The header with the time at which a message was sent: its position in the queue."""
 
 ChainLink = dict[str, Any]
 """A task of a chain in a Celery message: a signature as plain JSON."""
@@ -80,8 +84,9 @@ def current_task_id() -> str | None:
 class Publisher:
     """Publishes messages of one Celery app: by its connections, serializer and routes."""
 
-    def __init__(self, celery: Celery) -> None:
+    def __init__(self, celery: Celery, now: Callable[[], datetime]) -> None:
         self.celery = celery
+        self._now = now
         self._queues: dict[str, str] = {}
 
     def queue_of(self, task_name: str) -> str:
@@ -238,6 +243,7 @@ class Publisher:
             origin=_origin(),
             create_sent_event=self.celery.conf.task_send_sent_event,
         )
+        content.headers[SENT_AT] = self._now().isoformat()
         self.celery.amqp.send_task_message(
             producer, link["task"], content, queue=self.queue_of(message.task_name), **options
         )
@@ -258,6 +264,15 @@ class Publisher:
             "subtask_type": None,
             "immutable": True,
         }
+
+
+def sent_at_of(headers: Mapping[str, Any]) -> datetime | None:
+    """Return when a message was sent, or None: retries are sent by Celery, and whoever sends can set a header."""
+    try:
+        sent_at = datetime.fromisoformat(headers[SENT_AT])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return sent_at if sent_at.tzinfo else None
 
 
 def service_of(task_name: str) -> str:

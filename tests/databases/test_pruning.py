@@ -32,7 +32,7 @@ from workflows.orders import Item, NewOrder, Pattern, place
 from workflows.read_side import queries, versions
 
 PRUNED = {rule.table.name for rule in RETENTION}
-STAYS = {"customers", "categories", "inventory", "deliveries", "installation", "sweeps"}
+STAYS = {"customers", "categories", "inventory", "deliveries", "installation", "sweeps", "queue_progress"}
 """What belongs to no order: the shop's own."""
 
 EMPTY_BY_THEN = {"outbox"}

@@ -1,15 +1,19 @@
 """What a delivery means, decision by decision: pure functions, without a database or a worker."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4, uuid5
 
 import pytest
 
 from durable_sagas.decisions import (
+    TRIES,
     AlreadyFailed,
+    Check,
     Consequence,
     Drop,
     Position,
+    QueueState,
     Reject,
     Repeat,
     Run,
@@ -17,6 +21,7 @@ from durable_sagas.decisions import (
     StepRef,
     Verdict,
     Void,
+    decide_check,
     decide_failure,
     decide_reaction,
     decide_step,
@@ -223,3 +228,42 @@ def test_what_follows_from_the_last_failure(
     command: Command, operation: Operation, choreographed: bool, irreversible: bool, consequence: Consequence
 ) -> None:
     assert decide_failure(operation, command, choreographed=choreographed, irreversible=irreversible) is consequence
+
+
+WAIT, REDRIVE, TIME_OUT = Check.WAIT, Check.REDRIVE, Check.TIME_OUT
+NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ready", "served", "silent", "redrives", "overdue", "check"),
+    [
+        pytest.param(-5, -9, 0, 0, False, WAIT, id="not reached yet, and the queue is served"),
+        pytest.param(-500, -509, 0, 0, True, WAIT, id="the same, however long ago the deadline was"),
+        pytest.param(-500, -509, -29, 0, True, WAIT, id="not reached, and the queue has been silent for a while"),
+        pytest.param(-500, -509, -30, 0, True, TIME_OUT, id="the queue has been silent for the timeout"),
+        pytest.param(-500, -509, -30, 0, False, WAIT, id="compensations have no deadline"),
+        pytest.param(-29, -509, -500, 0, False, WAIT, id="silent for long, and nothing waited in it"),
+        pytest.param(-30, -509, -500, 0, True, TIME_OUT, id="silent since before it was ready"),
+        pytest.param(-30, None, 0, 0, True, WAIT, id="only messages that say nothing of it were served"),
+        pytest.param(-5, -4.5, 0, 0, False, WAIT, id="about as old as what was served"),
+        pytest.param(-5, -3.5, 0, 0, False, REDRIVE, id="overtaken"),
+        pytest.param(-5, -3.5, 0, 1, False, WAIT, id="overtaken by too little after a re-drive"),
+        pytest.param(-5, -2.5, 0, 1, False, REDRIVE, id="overtaken after a re-drive"),
+        pytest.param(-500, 0, 0, 0, True, REDRIVE, id="lost, and found after its deadline"),
+        pytest.param(-500, 0, 0, TRIES - 1, True, REDRIVE, id="lost again after its deadline"),
+        pytest.param(-500, 0, 0, TRIES, True, TIME_OUT, id="sent often, overtaken each time, and overdue"),
+        pytest.param(-500, 0, 0, TRIES, False, REDRIVE, id="sent often and not overdue"),
+        pytest.param(3, 0, 0, 0, False, WAIT, id="it waits for its retry"),
+        pytest.param(3, 0, 0, 0, True, TIME_OUT, id="begun before its deadline, and not done at it"),
+    ],
+)
+def test_what_a_sweep_does_with_a_saga_that_waits_in_a_queue(
+    ready: float, served: float | None, silent: float, redrives: int, overdue: bool, check: Check
+) -> None:
+    def at(seconds: float) -> datetime:
+        return NOW + timedelta(seconds=seconds)
+
+    queue = QueueState(None if served is None else at(served), at(silent))
+    deadline = at(0) if overdue else None
+
+    assert decide_check(at(ready), redrives, deadline, timedelta(seconds=30), queue, NOW) is check

@@ -21,12 +21,12 @@ class Wire:
         self.refused = 0
         """How many messages it did not take."""
 
-    def put(self, _queue: str, raw: dict[str, Any], **_: object) -> None:
+    def put(self, queue: str, raw: dict[str, Any], **_: object) -> None:
         """Take a message as a broker does; it stands in for kombu's ``Channel._put``."""
         if self.away:
             self.refused += 1
             raise OperationalError("the broker is away")
-        self.waiting.append(Message(0, raw))
+        self.waiting.append(Message(0, queue, raw))
 
     def names(self) -> list[str]:
         return [message.task for message in self.waiting]

@@ -14,15 +14,17 @@ from celery.app.trace import trace_task_ret
 from app.celery import app as celery
 from app.sagas import sagas
 from durable_sagas.messaging.batching import BatchedMessage
+from durable_sagas.messaging.publisher import sent_at_of
 from workflows.orders import NewOrder
 
 
 class Message:
     """A message that waits for a worker."""
 
-    def __init__(self, number: int, raw: dict[str, Any]) -> None:
+    def __init__(self, number: int, queue: str, raw: dict[str, Any]) -> None:
         headers = raw["headers"]
         self.number = number
+        self.queue = queue
         self.raw = raw
         self.task: str = headers["task"]
         self.task_id: str = headers["id"]
@@ -60,7 +62,9 @@ def run(message: Message) -> Any:
 @contextmanager
 def batched(messages: Sequence[Message]) -> Iterator[None]:
     """Process messages of one task as a worker does that has gathered them; inside the block their tasks find this."""
-    batch = [BatchedMessage(message.task_id, message.arguments) for message in messages]
+    batch = [
+        BatchedMessage(message.task_id, message.arguments, sent_at_of(message.raw["headers"])) for message in messages
+    ]
     with sagas.engine.batches.batch_results(messages[0].task, batch):
         yield
 

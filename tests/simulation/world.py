@@ -31,6 +31,7 @@ from tests.simulation.messages import Message, batched, described, run
 from tests.simulation.mishaps import Boundary, Killed, Mishap, Passage
 from tests.simulation.store import Store
 from tests.testkit.messages import Clock
+from tests.testkit.queues import forget, reporting
 from workflows import orders
 from workflows.orders import NewOrder
 
@@ -91,6 +92,7 @@ class World:
         self._count = moment.count
         random.setstate(moment.chance)
         self._passages.clear()
+        forget()
 
     def rows(self, statement: str, *parameters: object) -> list[Any]:
         """Look into the database, past the engine."""
@@ -129,6 +131,7 @@ class World:
                 yield passage
         except Killed:
             passage.killed = True
+            forget()
         finally:
             self._passages.pop()
 
@@ -194,9 +197,15 @@ class World:
 
     def sweep(self, mishap: Mishap | None = None) -> Passage:
         """Run the recovery sweep."""
+        self.report()
         with self.passage("sweep", mishap) as passage:
             sagas.sweep()
         return passage
+
+    def report(self) -> None:
+        """Have the workers report what they have served, as a thread of theirs does."""
+        with patch.object(self, "_passages", []):
+            sagas.report_progress()
 
     def place(self, request: NewOrder, mishap: Mishap | None = None) -> Passage:
         """Place an order; a customer who gets no answer asks again."""
@@ -221,11 +230,11 @@ class World:
                 sagas.resume(saga_id)
         return len(stuck)
 
-    def put(self, _queue: str, raw: dict[str, Any], **_: object) -> None:
+    def put(self, queue: str, raw: dict[str, Any], **_: object) -> None:
         """Take a message as a broker does; it stands in for kombu's ``Channel._put``."""
         self.reach(Boundary.BEFORE_PUBLISHING)
         self._count += 1
-        self.post.append(Message(self._count, raw))
+        self.post.append(Message(self._count, queue, raw))
         self.reach(Boundary.AFTER_PUBLISHING)
 
     def new_uuid(self) -> UUID:
@@ -254,6 +263,7 @@ def open_world(image: bytes) -> Iterator[World]:
         stack.enter_context(patch.object(ids, "uuid7", world.new_uuid))
         stack.enter_context(patch.object(sagas.engine.batches, "_cooldown_until", {}))  # that goes by the real clock
         stack.enter_context(patch.object(SimulatedGateway, "database", world.outside))
+        stack.enter_context(reporting())
         logging.disable(logging.CRITICAL)
         stack.callback(logging.disable, logging.NOTSET)
         stack.callback(world.here.close)

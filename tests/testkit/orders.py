@@ -18,6 +18,7 @@ from durable_sagas.manual_completion import ManualCompletion
 from durable_sagas.messaging.publisher import Message, Publisher
 from durable_sagas.models import SagaInstance
 from durable_sagas.other_versions import OtherVersion
+from tests.testkit.queues import reporting
 from tests.testkit.stacks import in_process
 from workflows import catalogue
 from workflows.operations import operator_password
@@ -49,8 +50,10 @@ def fill() -> None:
     sagas.sweep()
     catalogue.restock("item-001", 50, by="Ann", key="delivery-1")
     for saga_type in SAGA_TYPES:
-        for scenario in AT_ONCE:
-            place(scenario.order(saga_type), idempotency_key=f"{saga_type} {scenario.name}")
+        with reporting():
+            for scenario in AT_ONCE:
+                place(scenario.order(saga_type), idempotency_key=f"{saga_type} {scenario.name}")
+            sagas.report_progress()
         resumed, skipped = place(STUCK.order(saga_type)), place(STUCK.order(saga_type))
         sagas.resume(resumed.saga_id, by="Ann")
         sagas.skip(skipped.saga_id, ManualCompletion(by="Ann", note="paid back by bank transfer"))

@@ -49,7 +49,18 @@ def _number_of(entries: type[DeclarativeBase], column: str, owner: ColumnElement
 # timestamp are not enough: every column that can change is compared. Texts change only together with one of these
 # columns. Events, operator actions and the gateways' ledgers (which are written before the saga log) are append-only,
 # so their number is enough.
-_SAGA = ("status", "current_step", "updated_at", "state", "deadline_at", "wake_at", "redrives", "cancel_requested_at")
+_SAGA = (
+    "status",
+    "current_step",
+    "updated_at",
+    "state",
+    "deadline_at",
+    "wake_at",
+    "redrives",
+    "cancel_requested_at",
+    "queue",
+    "ready_at",
+)
 _STEP = (
     "step", "operation", "status", "attempts", "earlier_attempts", "started_at", "finished_at", "event_id", "done_by",
 )  # fmt: skip
