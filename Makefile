@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-int simulate chaos bench scale-report check format servers env up docker-up down ps logs scale roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots advisories outdated freeze clean
+.PHONY: help run demo test test-int simulate chaos bench overload scale-report check format servers env up docker-up down ps logs scale roll services migrate migrate-up migrate-down migrate-status migrate-create seed audit translations screenshots advisories outdated freeze clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z -]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ chaos: $(INSTALLED)  ## kill everything at random while orders arrive (STACK=rab
 bench: $(INSTALLED_BENCH)  ## the same saga on this engine, on its peers and on nothing, in turns (ONLY, ROUNDS, SAGAS, IN_FLIGHT)
 	@$(BENCH)/bin/python -m bench.compare $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SAGAS),--sagas $(SAGAS)) $(if $(IN_FLIGHT),--in-flight $(IN_FLIGHT))
+
+overload: $(INSTALLED)  ## have more orders arrive than the shop can serve (STACK=rabbitmq|redis|embedded, SECONDS)
+	@$(BIN)/python -m bench.own overload $(if $(STACK),--stack $(STACK)) $(if $(SECONDS),--seconds $(SECONDS))
 
 scale-report: $(INSTALLED)  ## count up a service's replicas under load (SERVICE, REPLICAS=1,2,4, ORDERS, STACK=processes|compose)
 	@$(BIN)/python -m bench.scale_report $(if $(STACK),--stack $(STACK)) $(if $(SERVICE),--service $(SERVICE)) \

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.settings import ROOT
 from bench.machine import load_before, machine, packages, servers
-from bench.own import hot_row, idle, memory, million, post, sweep
+from bench.own import hot_row, idle, memory, million, overload, post, sweep
 from bench.own.filled import Filled
 from bench.own.measured import Measured, write
 from bench.own.stack import STACKS
@@ -148,6 +148,18 @@ def _million(taken: Taken, /, finished: int, rounds: int, **turn: Any) -> None:
 @click.pass_obj
 def _memory(taken: Taken, /, **plan: Any) -> None:
     taken.take(lambda: memory.measure(memory.Plan(**plan)))
+
+
+@main.command("overload", help=overload.__doc__)
+@click.option("--stack", type=click.Choice([*overload.STACKS, "all"]), default="all", show_default=True)
+@click.option("--factor", "factors", type=click.FloatRange(0.1, 100), multiple=True, default=(2.0, 5.0, 10.0))
+@click.option("--seconds", type=click.FloatRange(1, 600), default=10, show_default=True, help="Of each factor.")
+@click.option("--at-once", type=click.IntRange(1, 500), default=50, show_default=True)
+@patience
+@click.pass_obj
+def _overload(taken: Taken, /, stack: str, **plan: Any) -> None:
+    stacks = overload.STACKS if stack == "all" else (stack,)
+    taken.take(lambda: overload.measure(overload.Plan(stacks, **plan)))
 
 
 def _give_up(status: int, error: object) -> NoReturn:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import cycle
 from urllib.parse import urlsplit
 
 from bench.own.sagas import Sagas
-from bench.scaling.shop import TIMEOUT_SECONDS, RequestError
+from bench.scaling.shop import TIMEOUT_SECONDS, Refused, RequestError
 from workflows.orders import Pattern
 
 HEADERS = {"Content-Type": "application/json"}
@@ -39,7 +40,7 @@ class Customer:
         self._used = time.monotonic()
 
     def order(self, body: bytes) -> Placed:
-        """Send an order. Raises RequestError."""
+        """Send an order. Raises RequestError, and Refused if the shop accepts none at present."""
         if time.monotonic() - self._used > RESTS_SECONDS:
             self._connection.close()
             self._connection.connect()
@@ -52,6 +53,8 @@ class Customer:
             raise RequestError(f"an order was not answered: {error!r}") from error
         seconds = time.perf_counter() - began
         self._used = time.monotonic()
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise Refused(f"an order was refused: {content[:300]!r}")
         if answer.status != 202:
             raise RequestError(f"an order was answered with {answer.status}: {content[:300]!r}")
         return Placed(json.loads(content)["saga_id"], sent_at, seconds)

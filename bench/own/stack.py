@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from app.settings import Settings
-from bench.scaling.processes import Processes, audit, open_processes
+from bench.scaling.processes import Processes, audit, count_redriven, open_processes
 from bench.scaling.shop import Shop
 from tests.testkit.private_servers import folder_for_servers
 from tests.testkit.processes import free_port, kill_group, process_environment, spawn, wait_for
@@ -28,6 +28,9 @@ class Stack(Protocol):
 
     def audit(self) -> tuple[bool, str]:
         """Run the audit; returns whether it is clean, and what it said."""
+
+    def redriven(self) -> int:
+        """Return how many sagas its sweeps have driven on so far."""
 
     def describe(self) -> dict[str, str]:
         """Return what a reader of the figures has to know of it."""
@@ -48,12 +51,17 @@ class Embedded:
         self.url = f"http://127.0.0.1:{self._settings.port}"
         self.token = OPERATOR_TOKEN
         self.database_url = self._settings.database_url
+        self._log = folder / "run.log"
         self._environment = {**process_environment(self._settings), "TMPDIR": str(folder)}
-        self._process = spawn([sys.executable, "-m", "app", "run"], self._environment, folder / "run.log")
+        self._process = spawn([sys.executable, "-m", "app", "run"], self._environment, self._log)
 
     def audit(self) -> tuple[bool, str]:
         """Run the audit as a process of its own."""
         return audit(self._environment)
+
+    def redriven(self) -> int:
+        """Return how many sagas its sweeps have driven on so far, by its log."""
+        return count_redriven(self._log)
 
     def describe(self) -> dict[str, str]:
         """Return what a reader of the figures has to know of it."""
@@ -77,9 +85,9 @@ def open_embedded() -> Iterator[Embedded]:
 
 
 @contextmanager
-def open_servers(database_url: str | None = None) -> Iterator[Processes]:
-    """Run the shop on PostgreSQL and RabbitMQ, started as the Procfile does it. Raises NotUsable."""
-    with open_processes("rabbitmq", 0, as_procfile=True, database_url=database_url) as processes:
+def open_servers(database_url: str | None = None, broker: str = "rabbitmq") -> Iterator[Processes]:
+    """Run the shop on PostgreSQL and a broker, started as the Procfile does it. Raises NotUsable."""
+    with open_processes(broker, 0, as_procfile=True, database_url=database_url) as processes:
         yield processes
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from app import runtime
 from app.migrations import migrate
 from app.runtime import Runtime
+from app.sagas import sagas
 from app.settings import ROOT, Settings
 from bench.scaling.shop import Shop
 from bench.scaling.stack import NotUsable
@@ -105,6 +106,10 @@ class Processes:
         """Run the audit as a process of its own."""
         return audit(self._environment)
 
+    def redriven(self) -> int:
+        """Return how many sagas its sweeps have driven on so far, by the log of the process that sweeps."""
+        return count_redriven(self._folder / f"{sagas.engine.coordinator}.log")
+
     def describe(self) -> dict[str, str]:
         """Return what a reader of the figures has to know of it."""
         return {
@@ -151,6 +156,12 @@ class Processes:
             return Counter(name.rpartition("@")[0].rpartition("-")[0] for name in names) >= wanted
 
         wait_for(f"the workers to answer, see {self._folder}", answered, START_SECONDS)
+
+
+def count_redriven(log: Path) -> int:
+    """Return how many sagas a process that sweeps has driven on, by its log."""
+    with log.open() as lines:
+        return sum("is driven on by the sweep" in line for line in lines)
 
 
 @contextmanager

@@ -16,6 +16,10 @@ class RequestError(Exception):
     """Raised when the shop does not answer as it must under load."""
 
 
+class Refused(RequestError):
+    """Raised when the shop accepts no orders at present (503)."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A saga as the list of all shows it."""
