@@ -18,6 +18,7 @@ from durable_sagas.errors import Conflict as Conflict
 from durable_sagas.errors import DatabaseUnavailable as DatabaseUnavailable
 from durable_sagas.errors import DefinitionError as DefinitionError
 from durable_sagas.errors import NotFound as NotFound
+from durable_sagas.errors import Overloaded as Overloaded
 from durable_sagas.errors import RequestError as RequestError
 from durable_sagas.errors import SagaError as SagaError
 from durable_sagas.errors import StepError as StepError

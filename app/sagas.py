@@ -14,6 +14,8 @@ def _options() -> Options:
         saga_timeout_seconds=settings.order_timeout_seconds,
         stall_seconds=settings.stall_seconds,
         sweep_seconds=settings.sweep_seconds,
+        acceptable_wait_seconds=settings.acceptable_wait_seconds,
+        max_unfinished=settings.max_unfinished,
     )
 
 

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[Seconds, Field(le=30)] = 1
     """The interval between sweeps; at most half of what ``LATE_SECONDS`` and the alert consider late."""
 
+    acceptable_wait_seconds: Seconds = 30
+    """How long an accepted order may wait for those before it; more orders than that are rejected."""
+
+    max_unfinished: Annotated[int | None, Field(ge=1), _UNSET_IF_EMPTY] = None
+    """The maximum number of unfinished sagas beyond which orders are rejected. Unset: only the wait counts."""
+
     worker_concurrency: Annotated[int, Field(ge=1, le=100)] = 2
     """How many steps ``python -m app worker`` runs concurrently."""
 

@@ -3,6 +3,7 @@
 ``Sagas`` binds the engine to an application's own Celery app and SQLAlchemy sessions.
 """
 
+from durable_sagas.admission import AdmissionStatus
 from durable_sagas.choreography import Choreography
 from durable_sagas.database import Database
 from durable_sagas.definition import (
@@ -24,6 +25,7 @@ from durable_sagas.errors import (
     DatabaseUnavailable,
     DefinitionError,
     NotFound,
+    Overloaded,
     RequestError,
     SagaError,
     StepError,
@@ -48,6 +50,7 @@ __all__ = [
     "FAILED",
     "STARTED",
     "Abort",
+    "AdmissionStatus",
     "Attempt",
     "Choreography",
     "Command",
@@ -66,6 +69,7 @@ __all__ = [
     "NotFound",
     "Options",
     "OrchestratedSaga",
+    "Overloaded",
     "Reply",
     "RequestError",
     "RetryPolicy",

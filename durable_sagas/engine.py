@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 
+from durable_sagas.admission import Admission
 from durable_sagas.database import Database
 from durable_sagas.errors import DefinitionError
 from durable_sagas.log_context import log_context
@@ -49,6 +50,8 @@ class Engine:
         self.batches = Batches()
         self.served = ServedQueues(lambda: self.database, lambda: self.options)
         self.signals.connect(self.served.note_settled)
+        self.admission = Admission(lambda: self.database, lambda: self.options, lambda: celery.conf.task_always_eager)
+        self.signals.connect(self.admission.note_started)
         self.state_machine = StateMachine(self.signals, lambda: self.options, self.publisher.queue_of)
         self.drivers: dict[str, Driver] = {}
         self.interceptors: list[Interceptor] = []
@@ -68,6 +71,7 @@ class Engine:
         """Find database and options anew at their next use."""
         for name in ("database", "options"):
             self.__dict__.pop(name, None)
+        self.admission.reset()
 
     def task(self, name: str, **options: Any) -> Callable[[Callable[..., Any]], CeleryTask]:
         """Register a task of the engine on the application's Celery app; other tasks are not affected by its options.

@@ -11,7 +11,8 @@
     ├── StepFailed             ends a step's task: Celery calls the saga's error callback
     └── RequestError           a rejected request
         ├── NotFound           what it names does not exist
-        └── Conflict           it conflicts with the current state
+        ├── Conflict           it conflicts with the current state
+        └── Overloaded         too many sagas are unfinished: retry later
 
 Any other exception of a step is treated like ``StepUnavailable``: its cause is unknown, and so is the outcome.
 """
@@ -98,6 +99,19 @@ class Conflict(RequestError):
     """Raised when a request conflicts with the current state."""
 
     status = 409
+
+
+class Overloaded(RequestError):
+    """Raised when too many sagas are unfinished to start another one. Nothing was stored: retry later.
+
+    ``retry_after`` is when, in whole seconds; it is among the facts, too.
+    """
+
+    status = 503
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too much is waiting to be served, try again in {retry_after} s", retry_after=retry_after)
+        self.retry_after = retry_after
 
 
 def format_error(error: Exception) -> str:

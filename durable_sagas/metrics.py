@@ -68,7 +68,8 @@ class SagaMetrics:
     Every predictable series exists from the start, at 0.
 
     Otherwise Prometheus would miss the first increment, with which the series appears. Create it once all sagas are
-    declared, and connect ``count`` to their signals and ``time_wait`` to Celery's signal ``task_prerun``.
+    declared, and connect ``count`` to their signals, ``time_wait`` to Celery's signal ``task_prerun``, and register
+    ``count_refusal`` by ``sagas.admission.on_refusal``.
     """
 
     def __init__(self, sagas: Sagas) -> None:
@@ -78,6 +79,9 @@ class SagaMetrics:
             kind: Counter(name, text, STEP_LABELS if name.startswith("step") else SAGA_LABELS, registry=self.registry)
             for kind, (name, text) in COUNTED.items()
         }
+        self._refused = Counter(
+            "saga_admissions_refused", "Sagas that were not started: too many were unfinished.", registry=self.registry
+        )
         self._sagas = Histogram(
             "saga_duration_seconds",
             "How long sagas took from start to end, by how they ended.",
@@ -114,6 +118,10 @@ class SagaMetrics:
         counter.inc()
         if seconds and signal.seconds is not None:
             seconds.observe(max(0.0, signal.seconds))  # another machine's clock may be ahead
+
+    def count_refusal(self) -> None:
+        """Count a rejected saga; a listener of ``Admission``."""
+        self._refused.inc()
 
     def time_wait(self, task: "Task[Any, Any]", **_: object) -> None:
         """Record how long a starting task's message has waited; a receiver of ``task_prerun``."""

@@ -78,6 +78,8 @@ class Sagas:
         self.count_stuck = self.operations.count_stuck
         self.saga_of = self.operations.saga_of
         self.sweep = self.recovery.sweep
+        self.admission = self.engine.admission
+        """Whether more sagas are to be started: call its ``check`` before."""
         self.report_progress = self.engine.served.report
         self.sweep_if_available = self.recovery.sweep_if_available
         self.last_swept = self.recovery.last_swept

@@ -192,6 +192,19 @@ UNAVAILABLE = ProblemType(
     ),
     "the database does not answer, try again",
 )
+OVERLOADED = ProblemType(
+    "overloaded",
+    503,
+    N_("Too many orders at the moment"),
+    N_("More orders are unfinished than can be served in an acceptable time. Nothing has been ordered."),
+    N_("More is ordered than the services can process; or one of them is down, and orders wait for it."),
+    N_(
+        "Send the same order again, with the same Idempotency-Key, after as many seconds as the response's Retry-After"
+        " header says. Everything but placing orders goes on."
+    ),
+    "too much is waiting to be served, try again in 12 s",
+    facts=(("retry_after", 12),),
+)
 NOT_READY = ProblemType(
     "not-ready",
     503,
@@ -216,6 +229,8 @@ def of(error: Exception) -> ProblemType:
     match error:
         case errors.PriceMismatch():
             return PRICE_DIFFERS
+        case errors.Overloaded():
+            return OVERLOADED
         case errors.RequestError():
             return with_status(error.status)
         case HTTPException():

@@ -10,9 +10,9 @@ from flask import Flask, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from app.errors import DatabaseUnavailable, Invalid, RequestError
+from app.errors import DatabaseUnavailable, Invalid, Overloaded, RequestError
 from web import problem_types
-from web.problem_types import PRICE_DIFFERS, ProblemType
+from web.problem_types import PRICE_DIFFERS, UNAVAILABLE, ProblemType
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +54,27 @@ class ValidationProblem(Invalid):
         self.errors = errors
 
 
-def responses(*statuses: int) -> dict[str | int | HTTPStatus, Any]:
-    """Return the description of problem responses with these statuses, for the OpenAPI document."""
+def responses(*statuses: int, unavailable: ProblemType = UNAVAILABLE) -> dict[str | int | HTTPStatus, Any]:
+    """Return the description of problem responses with these statuses, for the OpenAPI document.
+
+    ``unavailable`` is the example of a response with 503.
+    """
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": schema, "example": problem_types.with_status(status).document}},
+            "content": {MEDIA_TYPE: {"schema": schema, "example": example.document}},
+            **(_RETRY_AFTER if status == unavailable.status else {}),
         }
         # any request may be refused for its Host, or for a repeated parameter
         for status in sorted({*statuses, 400, 422, 500, 503})
+        for example in [unavailable if status == unavailable.status else problem_types.with_status(status)]
     }
+
+
+_RETRY_AFTER = {
+    "headers": {"Retry-After": {"description": "Seconds to wait before another try.", "schema": {"type": "integer"}}}
+}
 
 
 def validated(model: type[Model], values: object) -> Model:
@@ -163,4 +173,6 @@ def _respond(error: Exception) -> Response:
         response.headers.extend({name: headers[name] for name in ("Allow", "Retry-After") if name in headers})
     elif isinstance(error, DatabaseUnavailable):
         response.headers["Retry-After"] = "1"
+    elif isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -157,18 +157,22 @@ def place(request: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
 
     Idempotent by ``idempotency_key`` and by the request's own order id: a replay returns the first request's order.
     Raises Invalid (unknown book or customer, or the key was used for another request), PriceMismatch (an expected price
-    or total differs from the catalogue's) and Forbidden (fault injection is disabled).
+    or total differs from the catalogue's), Forbidden (fault injection is disabled), and Overloaded (too many orders
+    are unfinished) unless it is a replay.
     """
     _check_faults(request)
     keyed = _KeyedOrder(request, _keys(request, idempotency_key))
+    if overload := sagas.admission.overload():
+        if earlier := _find_earlier(keyed):
+            return earlier
+        sagas.admission.refuse(overload)
     try:
         # not batched with a key: it may have to wait for a concurrent request with the same key
         return _group_commit.run_alone(keyed) if keyed.keys else _group_commit.submit(keyed)
     except orders.OrderExists:
-        with runtime.current().database.transaction() as session:
-            # a concurrent request with the same key committed first
-            if earlier := _find_replay(session, keyed.keys, request):
-                return earlier
+        # a concurrent request with the same key committed first
+        if earlier := _find_earlier(keyed):
+            return earlier
         raise Invalid(f"there is an order {request.order_id} already", field="order_id") from None
 
 
@@ -212,6 +216,14 @@ def _check_faults(request: NewOrder) -> None:
 def _keys(request: NewOrder, idempotency_key: str | None) -> list[str]:
     keys = [f"key:{idempotency_key}"] if idempotency_key else []
     return [*keys, f"order:{request.order_id}"] if request.order_id else keys
+
+
+def _find_earlier(keyed: _KeyedOrder) -> PlacedOrder | None:
+    """Return the order of an earlier request with the same keys, in a transaction of its own."""
+    if not keyed.keys:
+        return None
+    with runtime.current().database.transaction() as session:
+        return _find_replay(session, keyed.keys, keyed.request)
 
 
 def _find_replay(session: Session, keys: list[str], request: NewOrder) -> PlacedOrder | None:

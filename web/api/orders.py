@@ -9,6 +9,7 @@ from web.api import responses, serializers
 from web.api.requests import ChangeOrder, IdempotencyHeader, OrderPath, OrdersQuery, PlaceOrder
 from web.api.responses import json_response
 from web.order_placement import place
+from web.problem_types import OVERLOADED
 from workflows import orders
 from workflows.read_side import queries
 
@@ -20,7 +21,7 @@ api = APIBlueprint(
 )
 
 
-@api.post("", responses={202: responses.StartedReply, **problems.responses(403, 409, 413, 415)})
+@api.post("", responses={202: responses.StartedReply, **problems.responses(403, 409, 413, 415, unavailable=OVERLOADED)})
 def place_order(header: IdempotencyHeader, body: PlaceOrder) -> Response:
     """Place an order: it is stored and its saga is started; the response does not wait for the saga to end."""
     placed = place(body, body.to_order(), header.key)

@@ -10,6 +10,7 @@ from web.api import responses, seed_forms, serializers
 from web.api.requests import ChangeShortOrder, IdempotencyHeader, OrderPath, ShortOrder, ShortOrdersQuery
 from web.api.responses import json_response
 from web.order_placement import place
+from web.problem_types import OVERLOADED
 from workflows import orders
 from workflows.order_choreography import ORDER_CHOREOGRAPHY
 from workflows.order_orchestration import ORDER_PAYMENT_FIRST
@@ -22,7 +23,10 @@ api = APIBlueprint(
 )
 
 
-@api.post("/orders", responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415)})
+@api.post(
+    "/orders",
+    responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415, unavailable=OVERLOADED)},
+)
 def place_choreographed(header: IdempotencyHeader, body: ShortOrder) -> Response:
     """Place an order of one book as a choreographed saga."""
     return _place(body, ORDER_CHOREOGRAPHY.name, header.key, "/orders/{}")
@@ -62,7 +66,10 @@ def list_events(path: OrderPath) -> Response:
     return json_response(seed_forms.flat_events(path.order_id, queries.events_of(path.order_id)))
 
 
-@api.post("/saga/start", responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415)})
+@api.post(
+    "/saga/start",
+    responses={202: responses.CamelStartedReply, **problems.responses(403, 409, 413, 415, unavailable=OVERLOADED)},
+)
 def start_saga(header: IdempotencyHeader, body: ShortOrder) -> Response:
     """Place an order of one book as an orchestrated saga that takes the payment first."""
     return _place(body, ORDER_PAYMENT_FIRST.name, header.key, "/saga/{}/status")

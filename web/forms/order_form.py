@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Self
 
-from app.errors import RequestError
+from app.errors import Overloaded, RequestError
 from tasks.payments import PaymentMethod
 from web.api.requests import MAX_LINES, IdempotencyHeader, PlaceOrder
 from web.fields import MAX_COPIES
@@ -85,6 +85,8 @@ class OrderForm:
         """Return a refusal's messages by form field."""
         if isinstance(refusal, ValidationProblem):
             return {self._form_field(error.field): self._message(error) for error in refusal.errors}
+        if isinstance(refusal, Overloaded):
+            return {"form": overload_message(refusal)}
         name = self._form_field(refusal.field or "")
         if name == "customer_id":
             text = _("There is no such customer. Pick one of the list, or leave it empty to order as a guest.")
@@ -123,6 +125,15 @@ _SINGLE = ("customer_id", "payment_method", "saga_type", "shipping_address")
 def key_of(form: Mapping[str, str]) -> str:
     """Return the idempotency key of a submitted form. Raises ValidationProblem if it is malformed."""
     return validated(IdempotencyHeader, {"Idempotency-Key": form.get("key", "")}).key or ""
+
+
+def overload_message(overload: Overloaded) -> str:
+    """Return what a customer is shown when no order is accepted at the moment."""
+    return _(
+        "So many orders are being processed that yours would have to wait too long. Please send it again in "
+        "%(seconds)s seconds: what you entered is kept.",
+        seconds=overload.retry_after,
+    )
 
 
 def _copies(form: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from flask_babel import lazy_gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
 from app import runtime
-from app.errors import Invalid, NotFound
+from app.errors import Invalid, NotFound, Overloaded
 from durable_sagas.ids import new_id
 from web.forms import order_form
 from web.pages.shop import redirect_to
@@ -98,11 +98,16 @@ class Card:
 @blueprint.get("")
 def index() -> Response:
     """Show the scenarios, the comparison on the shop's own orders, and further reading on the two patterns."""
+    return _page(new_id())
+
+
+def _page(key: str, overload: Overloaded | None = None) -> Response:
     settings = runtime.current().settings
     page = render_template(
         "learn.html",
         cards={card.scenario.name: card for card in _cards()},
-        key=new_id(),
+        key=key,
+        notice=order_form.overload_message(overload) if overload else None,
         ways=WAYS,
         both_ways=BOTH_WAYS,
         compared={status: pairs for status, pairs in comparison.compare().items() if pairs},
@@ -112,7 +117,10 @@ def index() -> Response:
         order_seconds=f"{settings.order_timeout_seconds:g}",
     )
     # not cached, so that the back button also renders a new key: submitting again then places another order
-    return make_response(page, {"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    if overload is None:
+        return make_response(page, headers)
+    return make_response(page, overload.status, headers | {"Retry-After": str(overload.retry_after)})
 
 
 @blueprint.post("/<name>")
@@ -126,9 +134,12 @@ def play(name: str) -> AnyResponse:
     if way not in (*SAGA_TYPES, BOTH):
         raise Invalid(f"must be one of {', '.join((*SAGA_TYPES, BOTH))}", field="way")
     saga_types = BOTH_WAYS if way == BOTH else (way,)
-    return redirect_to(
-        *(orders.place(scenario.order(saga_type), f"{key}:{name}:{saga_type}") for saga_type in saga_types)
-    )
+    try:
+        placed = [orders.place(scenario.order(saga_type), f"{key}:{name}:{saga_type}") for saga_type in saga_types]
+    except Overloaded as overload:
+        # with its key: sending it again places what is missing
+        return _page(key, overload)
+    return redirect_to(*placed)
 
 
 def _cards() -> list[Card]:

@@ -115,5 +115,6 @@ def _incidents() -> dict[str, object]:
     return {
         "incidents": saga_search.incidents(MAX_INCIDENTS),
         "swept_at": swept_at,
+        "admission": sagas.admission.status(),
         "sweep_late": sagas.is_sweep_late(swept_at),
     }

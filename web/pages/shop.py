@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, field_validator
 from werkzeug.wrappers import Response
 
 from app import runtime
-from app.errors import Invalid, RequestError
+from app.errors import Invalid, Overloaded, RequestError
 from durable_sagas.definition import Command
 from durable_sagas.ids import new_id
 from tasks import inventory, orders, payments, shipping
@@ -126,7 +126,11 @@ def place_order() -> ResponseReturnValue:
             search = validated(BookSearch, request.form.to_dict())
         except Invalid:
             search = BookSearch()
-        return _home(form, search, errors, *placed), refusal.status
+        if isinstance(refusal, Overloaded):
+            # with its key: sending it again places what is missing
+            page = _home(form, search, errors, next(iter(placed), None), request.form.get("key"))
+            return page, refusal.status, {"Retry-After": str(refusal.retry_after)}
+        return _home(form, search, errors, next(iter(placed), None)), refusal.status
     return redirect_to(*reversed(placed))
 
 
@@ -142,7 +146,11 @@ def redirect_to(*placed: PlacedOrder) -> Response:
 
 
 def _home(
-    form: OrderForm, search: BookSearch, errors: Mapping[str, str] | None = None, placed: PlacedOrder | None = None
+    form: OrderForm,
+    search: BookSearch,
+    errors: Mapping[str, str] | None = None,
+    placed: PlacedOrder | None = None,
+    key: str | None = None,
 ) -> str:
     page = search.books()
     shown = {book.book_id: book for book in page.rows}
@@ -151,7 +159,7 @@ def _home(
     return render_template(
         "home.html",
         form=form,
-        key=new_id(),
+        key=key or new_id(),
         errors=errors or {},
         placed=placed,
         search=search,

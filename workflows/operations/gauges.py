@@ -85,7 +85,9 @@ class Gauges(Collector):
     def __init__(self, max_age: float = 5) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._sagas = Probe("database", lambda: (unfinished_sagas(), sagas.last_swept()), max_age=max_age)
+        self._sagas = Probe(
+            "database", lambda: (unfinished_sagas(), sagas.last_swept(), sagas.admission.status()), max_age=max_age
+        )
         self._depths = Probe("broker", queue_depths, max_age=max_age)
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -98,13 +100,19 @@ class Gauges(Collector):
         yield GaugeMetricFamily("database_up", "Whether the database answered.", value=stored is not None)
         yield GaugeMetricFamily("broker_up", "Whether the broker answered.", value=depths is not None)
         if stored is not None:
-            unfinished, swept_at = stored
+            unfinished, swept_at, admission = stored
             now = runtime.current().now()
             yield from _of_sagas(unfinished, now)
             age = max(0.0, (now - swept_at).total_seconds()) if swept_at else float("inf")
             yield GaugeMetricFamily(
                 "sweep_age_seconds", "Time since the recovery sweep last ran; +Inf if it never has.", value=age
             )
+            if admission:
+                yield GaugeMetricFamily(
+                    "saga_admission_limit",
+                    "Unfinished sagas from which on no order is accepted.",
+                    value=admission.limit,
+                )
         if depths is not None:
             family = GaugeMetricFamily("queue_depth", "Messages that no worker has taken yet.", labels=("queue",))
             for queue, depth in depths.items():

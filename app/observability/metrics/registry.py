@@ -43,6 +43,7 @@ def start() -> None:
             return
         _counts, _folder = counts, folder
     sagas.signals.connect(counts.count)
+    sagas.admission.on_refusal(counts.count_refusal)
     task_prerun.connect(counts.time_wait, weak=False)
 
 
