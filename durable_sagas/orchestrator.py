@@ -318,7 +318,10 @@ class OrchestratedSaga:
 
     def timeout(self, saga: SagaInstance) -> float:
         """Return the timeout of the current step."""
-        return self.state_machine.timeout_of(self.plan(saga).step(current_step(saga)))
+        current = [step for step in self.plan(saga).steps if step.name == saga.current_step]
+        return max(
+            map(self.state_machine.timeout_of, current), default=self.orchestrator.engine.options.step_timeout_seconds
+        )
 
     def check(
         self,

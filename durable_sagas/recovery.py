@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from durable_sagas import saga_log
 from durable_sagas.decisions import MAX_DOUBLINGS, Check, QueueState, decide_check, next_look_at, patience
@@ -30,6 +30,10 @@ from durable_sagas.signals import SignalType
 logger = logging.getLogger(__name__)
 
 BATCH = 100
+"""How many sagas a sweep drives at most."""
+
+LOOKS = 1000
+"""How many sagas a sweep looks at at most: most of those that wait in a long queue wait their turn."""
 
 LOCKED_FOR_SECONDS = 30
 """A saga that has been due this long and is locked is reported: the engine's own transactions end sooner."""
@@ -84,9 +88,8 @@ class Recovery:
             queues = read_progress(session, outages.silent_before)
             # before claiming: another sweep waits for this row, and then sees no saga claimed by this one
             note_time(session, RECOVERY, now())
-            claimed = self._claim(session, queues)
-            # after a full batch, unlocked sagas may be due
-            locked = self._locked(session) if len(claimed) < BATCH else 0
+            claimed, is_complete = self._claim(session, queues)
+            locked = self._locked(session) if is_complete else 0
             resent = self.events.resend_outbox(session, now(), limit=BATCH)
             prune(session, queues, now())
         outcomes = [self._drive(claim, outages, queues) for claim in claimed]
@@ -124,34 +127,34 @@ class Recovery:
         interval = timedelta(seconds=self.engine.options.sweep_seconds / 2)
         return swept_at is not None and abs(self.engine.database.now() - swept_at) < interval
 
-    def _claim(self, session: Session, queues: Mapping[str, QueueState]) -> list[Claim]:
-        """Lease sagas that something is to be done with, so that no other sweep checks them for a while."""
+    def _claim(self, session: Session, queues: Mapping[str, QueueState]) -> tuple[list[Claim], bool]:
+        """Lease sagas that something is to be done with, so that no other sweep checks them for a while.
+
+        Return them, and whether none is left that is due and not locked.
+        """
         now = self.engine.database.now()
-        found = [(saga, self._look(saga, queues, now)) for saga in self._select(session, SagaInstance.wake_at <= now)]
-        for queue, progress in queues.items():
-            waiting = (SagaInstance.queue == queue, SagaInstance.wake_at > now)
-            if progress.served_until:
-                overtaken = self._select(session, *waiting, _is_overtaken(progress.served_until))
-                found += [(saga, self._look(saga, queues, now)) for saga in overtaken]
-            found += [(saga, Check.PROBE) for saga in self._probe(session, queue, progress, now)]
-        claimed = {}
+        # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
+        due = _select_locked(session, SagaInstance.wake_at, LOOKS, SagaInstance.wake_at <= now)
+        found = [(saga, self._look(saga, queues, now)) for saga in due]
+        for queue in session.scalars(select(SagaInstance.queue).where(SagaInstance.queue.is_not(None)).distinct()):
+            if queue is None or queue not in queues:
+                continue
+            state, waiting = queues[queue], (SagaInstance.queue == queue, SagaInstance.wake_at > now)
+            if state.served_until:
+                overtaken = _is_overtaken(state.served_until)
+                lost = _select_locked(session, SagaInstance.ready_at, BATCH, *waiting, overtaken)
+                found += [(saga, self._look(saga, queues, now)) for saga in lost]
+            found += [(saga, Check.PROBE) for saga in self._probe(session, queue, state, now)]
+        claimed: dict[str, Claim] = {}
         for saga, check in found:
             if check is Check.WAIT:
                 self._let_wait(saga, queues, now)
-            elif saga.id not in claimed:
+            elif saga.id not in claimed and len(claimed) < BATCH:
                 claimed[saga.id] = Claim(saga.id, check, saga.queue)
                 saga.redrives += 1
                 saga.queue = None
                 saga.wake_at = self.engine.state_machine.next_check_at(saga, now)
-        return list(claimed.values())
-
-    def _select(
-        self, session: Session, *conditions: ColumnElement[bool], limit: int | None = None
-    ) -> Sequence[SagaInstance]:
-        # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
-        order = SagaInstance.wake_at if len(conditions) == 1 else SagaInstance.ready_at
-        query = select(SagaInstance).where(*conditions).order_by(order).limit(limit or BATCH)
-        return session.scalars(query.with_for_update(skip_locked=True)).all()
+        return list(claimed.values()), len(due) < LOOKS and len(claimed) < BATCH
 
     def _probe(self, session: Session, queue: str, state: QueueState, now: datetime) -> Sequence[SagaInstance]:
         """Return the saga to send again to a silent queue, to learn whether its messages are lost or wait.
@@ -162,7 +165,7 @@ class Recovery:
         if now - state.silent_since < FIRST_PROBE:
             return []
         waiting = (SagaInstance.queue == queue, SagaInstance.ready_at <= now, SagaInstance.wake_at > now)
-        oldest = self._select(session, *waiting, limit=1)
+        oldest = _select_locked(session, SagaInstance.ready_at, 1, *waiting)
         for saga in oldest:
             sent = select(func.count(), func.max(SagaInstance.ready_at)).where(*waiting, SagaInstance.redrives > 0)
             probes, last_sent = session.execute(sent).one()
@@ -261,6 +264,14 @@ class Recovery:
             self.engine.state_machine.suspend_deadline(saga, now)
             return Check.REDRIVE
         return Check.TIME_OUT
+
+
+def _select_locked(
+    session: Session, order: InstrumentedAttribute[datetime | None], limit: int, *conditions: ColumnElement[bool]
+) -> Sequence[SagaInstance]:
+    """Return the first sagas in an order that meet conditions, locked; without those that others hold locked."""
+    query = select(SagaInstance).where(*conditions).order_by(order).limit(limit)
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
 def _is_overtaken(served_until: datetime) -> ColumnElement[bool]:

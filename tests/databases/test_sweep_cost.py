@@ -30,7 +30,8 @@ DUE = 2
 LITTLE = 250
 """Of pages: each earlier version of what is due costs some as long as any transaction of the server may see it."""
 INDEXES = {"ix_saga_instances_wake_at", "ix_outbox_wake_at", "uq_events_aggregate_id_sequence"}
-NODES = {"Limit", "LockRows", "Index Scan", "ModifyTable", "Sort"}
+BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan", "Bitmap Heap Scan"}
+NODES = {"Limit", "LockRows", "ModifyTable", "Sort", "Unique", *BY_INDEX}
 
 # every one was unfinished once, and its customer was to be told: the entries of that in the indexes that a sweep reads
 # are dead, and on PostgreSQL still there

@@ -25,6 +25,7 @@ BATCH, DUE = 20, 60
 def started(here: Runtime, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """Trips that were started and never published, all due; a sweep takes a third of them."""
     monkeypatch.setattr(recovery, "BATCH", BATCH)
+    monkeypatch.setattr(recovery, "LOOKS", BATCH)
     with trip.agency():
         with here.database.transaction() as session:
             ids = [new_id() for _ in range(DUE)]
@@ -70,7 +71,7 @@ def test_each_saga_is_driven_once_whichever_sweep_takes_it(
 @on_postgresql  # SQLite has one writer at a time
 def test_sweeps_claim_side_by_side_without_waiting_for_each_other(here: Runtime, started: set[str]) -> None:
     with here.database.transaction() as first, here.database.transaction() as second:
-        claims = [{one.saga_id for one in sagas.recovery._claim(session, {})} for session in (first, second)]
+        claims = [{one.saga_id for one in sagas.recovery._claim(session, {})[0]} for session in (first, second)]
 
     assert [len(claim) for claim in claims] == [BATCH, BATCH]
     assert claims[0].isdisjoint(claims[1])

@@ -1,18 +1,33 @@
-"""A gateway call that takes long is made once: the sweep leaves its saga alone while it is under way."""
+"""How far queues have been served, and long gateway calls: what each worker process reports."""
 
 import threading
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas import Options
-from durable_sagas.queue_progress import Call, ServedQueues
+from durable_sagas.decisions import QueueState
+from durable_sagas.models import QueueProgress
+from durable_sagas.queue_progress import (
+    KEPT_SECONDS,
+    SIDE_BY_SIDE_SECONDS,
+    Call,
+    ServedQueues,
+    progress_of,
+    prune,
+    read_progress,
+)
 from tests.engine import trip
 from tests.testkit import stored
 from tests.testkit.messages import Clock, Post
+from tests.testkit.queues import PROCESS, reporting
 
 pytestmark = pytest.mark.usefixtures("agency")
+
+OTHER = "00000000-0000-7000-8000-000000000002"
 
 
 def due_in(saga_id: str, clock: Clock) -> float:
@@ -21,7 +36,91 @@ def due_in(saga_id: str, clock: Clock) -> float:
     return round((wake_at - clock()).total_seconds(), 1)
 
 
-def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
+def reported(here: Runtime) -> dict[tuple[str, str], QueueProgress]:
+    with here.database.reading() as session:
+        return {(row.queue, row.process_id): row for row in session.scalars(select(QueueProgress))}
+
+
+def row(process_id: str, clock: Clock, served: float | None, moved: float) -> QueueProgress:
+    """Return a report: served until, and moved, so many seconds ago."""
+    until = None if served is None else clock() - timedelta(seconds=served)
+    moved_at = clock() - timedelta(seconds=moved)
+    return QueueProgress(queue="orders", process_id=process_id, served_until=until, moved_at=moved_at, settled=0)
+
+
+def test_what_a_process_has_served_is_reported_once_and_never_less(here: Runtime, clock: Clock) -> None:
+    with reporting():
+        sagas.engine.served.note("orders", [clock(), clock() - timedelta(seconds=5)])
+        newest = clock()
+        sagas.report_progress()
+        clock.forward(3)
+        sagas.engine.served.note("orders", [])  # a message of unknown position
+        sagas.report_progress()
+
+    found = reported(here)["orders", PROCESS]
+    assert (found.served_until, found.moved_at) == (newest, clock())
+
+
+def test_a_process_that_is_no_worker_reports_nothing(here: Runtime, clock: Clock) -> None:
+    trip.start()
+    sagas.report_progress()
+
+    assert reported(here) == {}
+
+
+def test_a_report_counts_the_sagas_that_ended_in_the_process(here: Runtime) -> None:
+    with reporting():
+        before = sagas.engine.served._settled
+        trip.start()
+        trip.start(refuse=["book_flight"])
+        sagas.report_progress()
+
+    assert {one.settled - before for one in reported(here).values()} == {2}
+
+
+def test_what_is_being_called_for_has_not_been_served_until_the_call_is_long(here: Runtime, clock: Clock) -> None:
+    older = clock() - timedelta(seconds=9)
+    call = Call("a saga", "orders", older, None)
+    with reporting(), sagas.engine.served.under_way(call):
+        sagas.engine.served.note("orders", [clock()])
+        sagas.report_progress()
+        assert reported(here)["orders", PROCESS].served_until == older
+
+        call.is_long = True  # its saga's row says so: it is not looked for in the queue
+        sagas.engine.served.note("orders", [clock()])
+        sagas.report_progress()
+        assert reported(here)["orders", PROCESS].served_until == clock()
+
+
+def test_the_slowest_process_at_work_says_how_far_a_queue_is(clock: Clock) -> None:
+    slow, quick = row(OTHER, clock, served=8, moved=1), row(PROCESS, clock, served=2, moved=0)
+    gone = row("gone", clock, served=90, moved=SIDE_BY_SIDE_SECONDS)
+    of_no_position = row("other", clock, served=None, moved=0)
+
+    assert progress_of([slow, quick, gone, of_no_position], None) == QueueState(slow.served_until, quick.moved_at)
+    assert progress_of([of_no_position], None) == QueueState(None, clock())
+
+
+def test_a_queue_has_not_been_silent_during_an_outage(clock: Clock) -> None:
+    ended = clock() - timedelta(seconds=5)
+
+    assert progress_of([row(PROCESS, clock, served=60, moved=60)], ended).silent_since == ended
+    assert progress_of([row(PROCESS, clock, served=2, moved=2)], ended).silent_since == clock() - timedelta(seconds=2)
+
+
+def test_the_rows_of_ended_processes_are_deleted_but_for_queues_that_nobody_serves(here: Runtime, clock: Clock) -> None:
+    old = KEPT_SECONDS + 1
+    silent = row(OTHER, clock, served=old, moved=old)
+    silent.queue = "payments"
+    with here.database.transaction() as session:
+        session.add_all([row(PROCESS, clock, 0, 0), row(OTHER, clock, old, old), silent])
+    with here.database.transaction() as session:
+        prune(session, read_progress(session, None), clock())
+
+    assert reported(here).keys() == {("orders", PROCESS), ("payments", OTHER)}
+
+
+def test_a_long_call_postpones_the_next_check_but_not_beyond_the_deadline(
     here: Runtime, clock: Clock, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sagas.engine, "options", Options(step_timeout_seconds=30, stall_seconds=10))
@@ -31,12 +130,26 @@ def test_a_renewal_postpones_the_next_check_but_not_beyond_the_deadline(
     clock.forward(9)
     sagas.engine.served.renew([Call(saga_id, "orders", None, None)])
     assert due_in(saga_id, clock) == 10
+    assert stored.saga(saga_id).queue is None
     clock.forward(9)
     assert sagas.sweep().driven == 0
 
     clock.forward(8)
     sagas.engine.served.renew([Call(saga_id, "orders", None, None)])
     assert stored.saga(saga_id).wake_at == deadline
+
+
+def test_a_call_that_began_late_has_its_timeout_from_when_it_began(here: Runtime, clock: Clock, post: Post) -> None:
+    saga_id = trip.start()
+    clock.forward(600)
+    deadline = clock() + timedelta(seconds=30)
+
+    sagas.engine.served.renew([Call(saga_id, "orders", None, deadline)])
+
+    assert stored.saga(saga_id).deadline_at == deadline
+    assert sagas.sweep().timed_out == 0
+    clock.forward(31)
+    assert sagas.sweep().timed_out == 1
 
 
 def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock, agency: None) -> None:
