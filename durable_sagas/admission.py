@@ -92,17 +92,18 @@ def next_limit(limit: float, samples: Sequence[Sample], acceptable_wait_seconds:
 
     It rises at once to what the measured rate serves in the acceptable wait. It falls only while the workers are busy,
     since otherwise the rate is the customers' and not the workers', and by half in an acceptable wait, since a short
-    interruption says little. While they are not busy it rises again to what is assumed, likewise.
+    interruption says little. While they are not busy at all it rises again to what is assumed, likewise.
     """
     rate = settled_per_second(samples)
     if rate is None:
         return limit
     factor = 2 ** ((samples[-1].at - samples[-2].at).total_seconds() / acceptable_wait_seconds)
-    if min(sample.unfinished for sample in samples) >= MIN_LIMIT:
-        remembered = limit / factor
-    else:
-        remembered = max(limit, min(limit * factor, ASSUMED_PER_SECOND * acceptable_wait_seconds))
-    return max(rate * acceptable_wait_seconds, remembered, MIN_LIMIT)
+    busy = [sample.unfinished >= MIN_LIMIT for sample in samples]
+    if all(busy):
+        limit /= factor
+    elif not any(busy):
+        limit = max(limit, min(limit * factor, ASSUMED_PER_SECOND * acceptable_wait_seconds))
+    return max(rate * acceptable_wait_seconds, limit, MIN_LIMIT)
 
 
 class Admission:

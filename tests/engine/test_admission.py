@@ -78,6 +78,12 @@ def test_the_rate_is_what_known_processes_settled(found: list[Sample], rate: flo
             200, samples({"a": 0}, {"a": 1}, unfinished=BUSY - 1, seconds=30), 400, id="without work it recovers"
         ),
         pytest.param(
+            200,
+            [*samples({"a": 0}, unfinished=BUSY - 1), *samples({"a": 0}, {"a": 1}, seconds=30)[1:]],
+            200,
+            id="with work at times it stays",
+        ),
+        pytest.param(
             1400, samples({"a": 0}, {"a": 1}, unfinished=0, seconds=30), ASSUMED, id="to what is assumed, not beyond"
         ),
     ],
