@@ -86,6 +86,7 @@ def embedded_stack(runtime: Runtime) -> Iterator[None]:
             raise RuntimeError("the embedded worker did not start")
         yield
     finally:
+        sagas.engine.served.reports = False
         runtime.stopping.set()
         worker.stop()
         for thread in threads:

@@ -154,7 +154,7 @@ def _wake_embedded(saga_id: str) -> None:
         with current.database.transaction() as session:
             saga = session.get_one(SagaInstance, saga_id, with_for_update=True)
             if saga.status in ACTIVE:
-                saga.wake_at = current.now()
+                saga.wake_at, saga.queue = current.now(), None
 
 
 def _saga_id(identifier: str) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 
 from durable_sagas.database import Database
 from durable_sagas.definition import ACTIVE
-from durable_sagas.errors import DatabaseUnavailable, Overloaded
+from durable_sagas.errors import Overloaded
 from durable_sagas.models import QueueProgress, SagaInstance
 from durable_sagas.options import Options
 from durable_sagas.signals import SagaSignal, SignalType
@@ -92,14 +92,15 @@ def next_limit(limit: float, samples: Sequence[Sample], acceptable_wait_seconds:
 
     It rises at once to what the measured rate serves in the acceptable wait. It falls only while the workers are busy,
     since otherwise the rate is the customers' and not the workers', and by half in an acceptable wait, since a short
-    interruption says little. While they are not busy at all it rises again to what is assumed, likewise.
+    interruption says little. That nothing is settled at all says nothing of their speed: they are down, or the sagas
+    wait for something else. While they are not busy at all it rises again to what is assumed, likewise.
     """
     rate = settled_per_second(samples)
     if rate is None:
         return limit
     factor = 2 ** ((samples[-1].at - samples[-2].at).total_seconds() / acceptable_wait_seconds)
     busy = [sample.unfinished >= MIN_LIMIT for sample in samples]
-    if all(busy):
+    if all(busy) and rate:
         limit /= factor
     elif not any(busy):
         limit = max(limit, min(limit * factor, ASSUMED_PER_SECOND * acceptable_wait_seconds))
@@ -191,13 +192,14 @@ class Admission:
             started = self._started
         try:
             sample = self._read()
-        except DatabaseUnavailable as fault:
+        except Exception as fault:
+            # whatever the reason: what cannot be read refuses nobody
             logger.warning("the number of unfinished sagas could not be read", extra={"reason": fault})
             with self._lock:
                 self._samples.clear()
             return
         with self._lock:
-            self._started -= started
+            self._started = max(0, self._started - started)
             if self._samples:
                 gap = (sample.at - self._samples[-1].at).total_seconds()
                 if not 0 < gap <= MAX_GAP_SECONDS:

@@ -213,9 +213,10 @@ class Choreography:
             return found if found is not Check.REDRIVE or self._has_been_quiet(saga, past) else Check.WAIT
         timeout = timedelta(seconds=self.timeout(saga))
         redrives = saga.redrives - 1  # before this one
-        checks = set()
+        checks, ready = set(), []
         for one in pending:
             ready_at = max(one.ready_at, saga.ready_at) if redrives and saga.ready_at else one.ready_at
+            ready.append(ready_at)
             deadline = max(saga.deadline_at, one.begun_at + timeout) if saga.deadline_at and one.begun_at else None
             progress = queues[self.engine.publisher.queue_of(one.task_name)]
             checks.add(decide_check(ready_at, redrives, deadline or saga.deadline_at, timeout, progress, now))
@@ -227,7 +228,7 @@ class Choreography:
         }
         if is_probe or Check.REDRIVE in checks:
             return Check.REDRIVE
-        self.state_machine.wait_for(saga, pending[0].task_name, pending[0].ready_at)
+        self.state_machine.wait_for(saga, pending[0].task_name, ready[0])
         return Check.WAIT
 
     def _is_suspended(self, saga: SagaInstance, past: History) -> bool:
@@ -243,6 +244,7 @@ class Choreography:
         if quiet_since <= self.engine.database.now():
             return True
         saga.redrives = 1  # this one
+        saga.queue = saga.ready_at = None  # it goes by time
         saga.wake_at = min(quiet_since, saga.deadline_at) if saga.deadline_at else quiet_since
         return False
 
@@ -271,6 +273,8 @@ class Choreography:
             self.state_machine.restart_deadline(saga, now, options.saga_timeout_seconds)
         if pending := self._pending_reactions(record, past):
             self.state_machine.wait_for(saga, pending[0].task_name, now)
+        else:
+            saga.queue = saga.ready_at = None  # another version may have the reaction: it goes by time
         # alternately: the worker that repeats an event, or this process, may be of a version that lacks a subscriber
         if saga.redrives % 2:
             self._republish_roots(session, saga, past)

@@ -240,6 +240,9 @@ Messages are sent after the commit that makes a saga ready, and by several proce
 
 MAX_DOUBLINGS = 5
 
+SHORTEST_SILENCE = timedelta(seconds=3)
+"""How long a queue must be silent at least before its service counts as down: reports come once a second."""
+
 TRIES = 3
 """How often a saga that is past its deadline is sent before it counts as not answered, though its queue is served."""
 
@@ -284,7 +287,7 @@ def decide_check(
     is_overdue = deadline_at is not None and deadline_at <= now
     if ready_at > now:
         return Check.TIME_OUT if is_overdue else Check.WAIT
-    if is_overdue and now - queue.silent_since >= timeout:
+    if is_overdue and now - queue.silent_since >= max(timeout, SHORTEST_SILENCE):
         return Check.TIME_OUT
     if queue.served_until and ready_at + patience(redrives) < queue.served_until:
         return Check.TIME_OUT if is_overdue and redrives >= TRIES else Check.REDRIVE
@@ -297,7 +300,7 @@ def next_look_at(
     """Return when the sweep looks again at a saga that waits its turn: when its service could not have answered."""
     if deadline_at is None:
         return now + timeout
-    earliest = deadline_at if ready_at > now else queue.silent_since + timeout
+    earliest = deadline_at if ready_at > now else queue.silent_since + max(timeout, SHORTEST_SILENCE)
     return max(earliest, deadline_at, now + OVERTAKEN_AFTER)
 
 

@@ -72,6 +72,7 @@ class Engine:
         for name in ("database", "options"):
             self.__dict__.pop(name, None)
         self.admission.reset()
+        self.served.reset()
 
     def task(self, name: str, **options: Any) -> Callable[[Callable[..., Any]], CeleryTask]:
         """Register a task of the engine on the application's Celery app; other tasks are not affected by its options.

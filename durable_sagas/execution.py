@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
-from durable_sagas.database import Effects, watched_effects
+from durable_sagas.database import Effects, after_commit, watched_effects
 from durable_sagas.decisions import (
     AlreadyFailed,
     Consequence,
@@ -187,7 +188,7 @@ class Execution:
         if to_publish := [attempt for attempt in attempts if attempt.event]:
             self.pattern.publish(session, to_publish, now)
         saga_log.write(session, [record for _, record in found])
-        self.engine.served.note(self.queue, filter(None, positions))
+        after_commit(session, partial(self.engine.served.note, self.queue, [one for one in positions if one]))
         return results
 
     def _position(self, delivery: Delivery, record: SagaRecord) -> datetime | None:
@@ -360,7 +361,13 @@ class Execution:
             log_attempt_started(attempt)
         started_at = self.engine.database.now()
         position = self._position(delivery, attempt.record)
-        call = Call(attempt.saga.id, self.queue, position, self.pattern.deadline(attempt, started_at))
+        call = Call(
+            attempt.saga.id,
+            self.queue,
+            position,
+            self.pattern.deadline(attempt, started_at),
+            attempt.saga.updated_at,
+        )
         self.engine.served.note(self.queue, [])
         try:
             with self.engine.served.under_way(call), self._interceptor(attempt) or nullcontext():

@@ -67,13 +67,24 @@ class Outages:
     gap: tuple[datetime, datetime] | None
     """The last interval without a sweep, or a longer one shortly before it."""
     options: Options
+    swept_again_at: datetime | None
+    """When the last interval without a sweep ended."""
     refused_at: datetime | None
     """When the broker last refused a message."""
 
-    @property
-    def silent_before(self) -> datetime | None:
-        """When the last outage ended: a queue that was not served before that is not silent for that reason."""
-        return max(filter(None, (*self.ended_at, self.refused_at)), default=None)
+    def silent_since(self, moved_at: datetime, now: datetime) -> datetime:
+        """Return since when a queue that was last served at ``moved_at`` is silent for its service's reasons.
+
+        Refused messages and connections count for a bounded time, as in ``suspend``.
+        """
+        since = max(filter(None, (moved_at, self.swept_again_at)))
+        if now - since > self._longest_suspension():
+            return since
+        return max(filter(None, (since, *self.ended_at, self.refused_at)))
+
+    def _longest_suspension(self) -> timedelta:
+        longest = max(self.options.step_timeout_seconds, self.options.saga_timeout_seconds)
+        return timedelta(seconds=MAX_TIMEOUTS * longest)
 
     def suspend(self, saga: SagaInstance, now: datetime) -> bool:
         """Return whether an overdue saga gets a new deadline instead of being compensated.
@@ -89,8 +100,7 @@ class Outages:
         if self.gap:
             since, until = self.gap
             silent -= max(until - max(since, saga.updated_at), timedelta())
-        longest = max(self.options.step_timeout_seconds, self.options.saga_timeout_seconds)
-        return silent <= timedelta(seconds=MAX_TIMEOUTS * longest)
+        return silent <= self._longest_suspension()
 
 
 def note_time(session: Session, name: str, moment: datetime) -> None:
@@ -120,10 +130,10 @@ def note_outages(session: Session, engine: Engine) -> Outages:
     # a time in the future is from before the database's clock was set back
     ended_at = [noted[name] for name in (_EXHAUSTED_AT, _SWEPT_AGAIN_AT) if name in noted and noted[name] <= now]
     gap = (noted[_GAP_SINCE], noted[_GAP_UNTIL]) if _GAP_SINCE in noted else None
-    refused_at = noted.get(_REFUSED_AT)
-    if refused_at and refused_at > now:
-        refused_at = None
-    return Outages(ended_at, gap, options, refused_at)
+    swept_again_at, refused_at = (
+        noted[name] if name in noted and noted[name] <= now else None for name in (_SWEPT_AGAIN_AT, _REFUSED_AT)
+    )
+    return Outages(ended_at, gap, options, swept_again_at, refused_at)
 
 
 def _follows_a_longer_gap(noted: dict[str, datetime], now: datetime) -> bool:

@@ -11,12 +11,13 @@ otherwise a long call would be made again beside the first. A process that dies 
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from durable_sagas import saga_log
@@ -42,6 +43,9 @@ SIDE_BY_SIDE_SECONDS = 5.0
 It is longer than ``LONG_CALL_SECONDS``: a process that calls a gateway reports its saga before.
 """
 
+CLOCK_TOLERANCE = timedelta(seconds=1)
+"""By how much the clocks that two processes derive from the database's may differ."""
+
 KEPT_SECONDS = 3600.0
 """How long the rows of processes that have ended are kept."""
 
@@ -55,6 +59,8 @@ class Call:
     ready_at: datetime | None
     deadline: datetime | None
     """The latest time at which it is to have ended."""
+    updated_at: datetime | None = None
+    """When the saga made progress last: once it has gone on, the call is no longer noted on its row."""
     is_long: bool = False
 
 
@@ -76,6 +82,14 @@ class ServedQueues:
         self._settled = 0
         self._process = (0, "")
 
+    def reset(self) -> None:
+        """Forget what was served, and report no more: the database may be another one."""
+        with self._lock:
+            self.reports = False
+            self._thread = None  # the one that runs ends
+            self._calls.clear()
+            self._served.clear()
+
     def note(self, queue: str, ready_at: Iterable[datetime]) -> None:
         """Note that messages of sagas that were ready at these times, as far as known, have been served."""
         if not self.reports:
@@ -95,10 +109,10 @@ class ServedQueues:
     @contextmanager
     def under_way(self, call: Call) -> Iterator[None]:
         """Postpone the sweep's next check of a saga again and again while its gateway is called in the block."""
-        with self._lock:
-            self._calls.add(call)
-            self._start_thread()
         try:
+            with self._lock:
+                self._calls.add(call)
+                self._start_thread()
             yield
         finally:
             with self._lock:
@@ -109,7 +123,9 @@ class ServedQueues:
         with self._lock:
             served, self._served = self._served, {}
             # what is being called was taken, and is not served yet; a long call is no longer in the queue
-            waiting = {call.queue: call.ready_at for call in self._calls if call.ready_at and not call.is_long}
+            calls = [call for call in self._calls if call.ready_at and not call.is_long]
+        # the oldest of each queue remains
+        waiting = {call.queue: call.ready_at for call in sorted(calls, key=attrgetter("ready_at"), reverse=True)}
         rows = [
             {
                 "queue": queue,
@@ -135,6 +151,8 @@ class ServedQueues:
                     )
         except DatabaseUnavailable as fault:
             logger.warning("the progress of queues could not be reported", extra={"reason": fault})
+            with self._lock:
+                self._served = {**served, **self._served}
 
     def renew(self, calls: Iterable[Call]) -> None:
         """Postpone the next check of the sagas of long calls by ``stall_seconds``, but not beyond their deadlines."""
@@ -143,7 +161,7 @@ class ServedQueues:
         try:
             with database.transaction() as session:
                 for call in calls:
-                    saga_log.note_call(session, call.saga_id, call.deadline, until)
+                    saga_log.note_call(session, call.saga_id, call.updated_at, call.deadline, until)
         except DatabaseUnavailable as fault:
             logger.warning("a saga's next check could not be postponed", extra={"reason": fault})
 
@@ -155,8 +173,13 @@ class ServedQueues:
     def _start_thread(self) -> None:
         # a forked child inherits the object but not the thread
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="queue progress", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="queue progress", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or the process is ending: no step must fail for that
+                logger.warning("the progress of queues is not reported", extra={"reason": error})
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         """Report and renew; end when there is nothing to report any more."""
@@ -165,41 +188,53 @@ class ServedQueues:
         while True:
             pause.wait(min(REPORT_SECONDS, LONG_CALL_SECONDS, self._options().stall_seconds / 3))
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return
                 if not self._calls and not self._served:
                     self._thread = None
                     return
                 long, seen = self._calls & seen, set(self._calls)
                 for call in long:
                     call.is_long = True
-            if long:
-                self.renew(long)
-            self.report()
+            try:
+                if long:
+                    self.renew(long)
+                self.report()
+            except Exception:
+                # sagas are handled without it, only later and with more messages
+                logger.exception("the progress of queues could not be reported")
 
 
-def read_progress(session: Session, silent_before: datetime | None) -> dict[str, QueueState]:
-    """Return the progress of each queue that any process has reported.
-
-    ``silent_before`` is when the last outage ended: before that, a queue's silence is not its service's.
-    """
-    rows: dict[str, list[QueueProgress]] = {}
+def read_reports(session: Session) -> dict[str, list[QueueProgress]]:
+    """Return the reports of all processes by queue."""
+    reports: dict[str, list[QueueProgress]] = {}
     for row in session.scalars(select(QueueProgress)):
-        rows.setdefault(row.queue, []).append(row)
-    return {queue: progress_of(of_queue, silent_before) for queue, of_queue in rows.items()}
+        reports.setdefault(row.queue, []).append(row)
+    return reports
 
 
-def progress_of(rows: Iterable[QueueProgress], silent_before: datetime | None) -> QueueState:
-    """Return a queue's progress by the reports of its processes: as far as the slowest of those at work."""
-    rows = list(rows)
+def progress_of(
+    rows: Sequence[QueueProgress], silent_since: Callable[[datetime, datetime], datetime], now: datetime
+) -> QueueState | None:
+    """Return a queue's progress by the reports of its processes: as far as the slowest of those at work.
+
+    ``silent_since`` is ``Outages.silent_since``. Return None if there is no report; one from the future does not count,
+    because it is from before the database's clock was set back.
+    """
+    rows = [row for row in rows if row.moved_at <= now + CLOCK_TOLERANCE]
+    if not rows:
+        return None
     moved_at = max(row.moved_at for row in rows)
     at_work = [row for row in rows if moved_at - row.moved_at < timedelta(seconds=SIDE_BY_SIDE_SECONDS)]
-    served = [row.served_until for row in at_work if row.served_until]
-    return QueueState(min(served, default=None), max(moved_at, silent_before or moved_at))
+    served = [min(row.served_until, now) for row in at_work if row.served_until]
+    return QueueState(min(served, default=None), silent_since(moved_at, now))
 
 
-def prune(session: Session, progress: Mapping[str, QueueState], now: datetime) -> None:
-    """Delete the rows of processes that have ended long ago, except for queues that have no other."""
+def prune(session: Session, reports: Mapping[str, Sequence[QueueProgress]], now: datetime) -> None:
+    """Delete the reports of processes that have ended long ago, except for queues that have no other."""
     long_ago = now - timedelta(seconds=KEPT_SECONDS)
-    moving = [queue for queue, one in progress.items() if one.silent_since > long_ago]
-    if moving:
-        old = (QueueProgress.queue.in_(moving), QueueProgress.moved_at < long_ago)
-        session.execute(delete(QueueProgress).where(*old))
+    for rows in reports.values():
+        old = [row for row in rows if row.moved_at < long_ago]
+        if len(old) < len(rows):
+            for row in old:
+                session.delete(row)

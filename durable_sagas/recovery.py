@@ -22,7 +22,7 @@ from durable_sagas.events import Events
 from durable_sagas.models import SagaInstance, Sweep
 from durable_sagas.other_versions import OtherVersion
 from durable_sagas.outages import RECOVERY, Outages, note_outages, note_time
-from durable_sagas.queue_progress import prune, read_progress
+from durable_sagas.queue_progress import progress_of, prune, read_reports
 from durable_sagas.registry import Driver, driver_of
 from durable_sagas.saga_log import SagaRecord
 from durable_sagas.signals import SignalType
@@ -85,13 +85,15 @@ class Recovery:
         database, now = self.engine.database, self.engine.database.now
         with database.transaction() as session:
             outages = note_outages(session, self.engine)
-            queues = read_progress(session, outages.silent_before)
+            reports = read_reports(session)
+            states = {queue: progress_of(rows, outages.silent_since, now()) for queue, rows in reports.items()}
+            queues = {queue: state for queue, state in states.items() if state}
             # before claiming: another sweep waits for this row, and then sees no saga claimed by this one
             note_time(session, RECOVERY, now())
             claimed, is_complete = self._claim(session, queues)
             locked = self._locked(session) if is_complete else 0
             resent = self.events.resend_outbox(session, now(), limit=BATCH)
-            prune(session, queues, now())
+            prune(session, reports, now())
         outcomes = [self._drive(claim, outages, queues) for claim in claimed]
         if len(claimed) >= BATCH:
             with database.transaction() as session:  # else the time that a full batch takes would look like an outage
@@ -136,10 +138,8 @@ class Recovery:
         # no condition on the status: the planner might use a status index for it, and sort all unfinished sagas
         due = _select_locked(session, SagaInstance.wake_at, LOOKS, SagaInstance.wake_at <= now)
         found = [(saga, self._look(saga, queues, now)) for saga in due]
-        for queue in session.scalars(select(SagaInstance.queue).where(SagaInstance.queue.is_not(None)).distinct()):
-            if queue is None or queue not in queues:
-                continue
-            state, waiting = queues[queue], (SagaInstance.queue == queue, SagaInstance.wake_at > now)
+        for queue, state in queues.items():
+            waiting = (SagaInstance.queue == queue, SagaInstance.wake_at > now)
             if state.served_until:
                 overtaken = _is_overtaken(state.served_until)
                 lost = _select_locked(session, SagaInstance.ready_at, BATCH, *waiting, overtaken)
@@ -152,7 +152,8 @@ class Recovery:
             elif saga.id not in claimed and len(claimed) < BATCH:
                 claimed[saga.id] = Claim(saga.id, check, saga.queue)
                 saga.redrives += 1
-                saga.queue = None
+                if check:
+                    saga.queue = None  # else the next sweep would find it in its queue again
                 saga.wake_at = self.engine.state_machine.next_check_at(saga, now)
         return list(claimed.values()), len(due) < LOOKS and len(claimed) < BATCH
 
@@ -169,7 +170,7 @@ class Recovery:
         for saga in oldest:
             sent = select(func.count(), func.max(SagaInstance.ready_at)).where(*waiting, SagaInstance.redrives > 0)
             probes, last_sent = session.execute(sent).one()
-            longest = 0.8 * timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+            longest = 0.8 * self._timeout(saga)
             if not probes:
                 is_due = saga.ready_at is not None and now - max(saga.ready_at, state.silent_since) >= FIRST_PROBE
             elif last_sent and last_sent > state.silent_since:
@@ -180,17 +181,25 @@ class Recovery:
                 return oldest
         return []
 
+    def _timeout(self, saga: SagaInstance) -> timedelta:
+        """Return the time that a service has for what a saga waits for; the default if its row cannot be read."""
+        try:
+            return timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+        except Exception:
+            # whoever drives it reports that; here it must not keep the sweep from the other sagas
+            return timedelta(seconds=self.engine.options.step_timeout_seconds)
+
     def _let_wait(self, saga: SagaInstance, queues: Mapping[str, QueueState], now: datetime) -> None:
         """Look at a saga again when it could have timed out."""
         if saga.queue in queues and saga.queue and saga.ready_at:
-            timeout = timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+            timeout = self._timeout(saga)
             saga.wake_at = next_look_at(saga.ready_at, saga.deadline_at, timeout, queues[saga.queue], now)
 
     def _look(self, saga: SagaInstance, queues: Mapping[str, QueueState], now: datetime) -> Check | None:
         """Return what to do with a saga that waits in a queue; None if it does not, or if nothing is known of it."""
         if saga.queue is None or saga.queue not in queues or saga.ready_at is None or saga.status not in ACTIVE:
             return None
-        timeout = timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
+        timeout = self._timeout(saga)
         return decide_check(saga.ready_at, saga.redrives, saga.deadline_at, timeout, queues[saga.queue], now)
 
     def _locked(self, session: Session) -> int:
@@ -230,15 +239,16 @@ class Recovery:
         if saga.status not in ACTIVE:
             saga.wake_at = saga.queue = saga.ready_at = None
             return "settled meanwhile"
-        if saga.queue is not None:
+        if claim.check and saga.queue is not None:
             return "went on meanwhile"
-        saga.queue = claim.queue
+        saga.queue = saga.queue or claim.queue
         driver = driver_of(self.engine, saga)
         if isinstance(driver, OtherVersion):
             driver.drive(session, record)
+            saga.queue = saga.ready_at = None  # it goes by time, or it would be claimed again by every sweep
             return "left"
         check = claim.check or self._by_time(saga, outages, now)
-        if claim.check or check is Check.REDRIVE:
+        if check is not Check.TIME_OUT or claim.check:
             check = driver.check(session, record, queues, check)
         if check is Check.WAIT:
             saga.redrives -= 1
@@ -258,6 +268,8 @@ class Recovery:
         """Return what to do with a saga that waits in no queue, or in one whose progress nobody has reported."""
         if saga.deadline_at is None or saga.deadline_at > now:
             return Check.REDRIVE
+        if saga.queue is None and saga.ready_at is not None:
+            return Check.REDRIVE  # an earlier sweep claimed it and did not drive it: it may have waited its turn
         if outages.suspend(saga, now):
             # its service may have waited for a connection: the deadline restarts when the saga is re-driven
             logger.warning("deadline passed during an outage", extra={"saga_id": saga.id})

@@ -169,10 +169,13 @@ def write(session: Session, records: Iterable[SagaRecord]) -> None:
         record.added.clear()
 
 
-def note_call(session: Session, saga_id: str, deadline: datetime | None, until: datetime) -> None:
+def note_call(
+    session: Session, saga_id: str, updated_at: datetime | None, deadline: datetime | None, until: datetime
+) -> None:
     """Record that a saga's gateway is being called: it waits in no queue, and is checked next at ``until``.
 
-    It is checked no later than at its deadline, which is not before ``deadline``.
+    It is checked no later than at its deadline, which is not before ``deadline``. Nothing is recorded if it has made
+    progress since ``updated_at``.
     """
     saga = table_of(SagaInstance).c
     own = saga.deadline_at
@@ -184,7 +187,9 @@ def note_call(session: Session, saga_id: str, deadline: datetime | None, until: 
         "wake_at": case((postponed < until, postponed), else_=until),
     }
     changes = or_(saga.queue.is_not(None), saga.wake_at < until)
-    unfinished = (saga.id == saga_id, saga.wake_at.is_not(None), changes)
+    unfinished = [saga.id == saga_id, saga.wake_at.is_not(None), changes]
+    if updated_at:
+        unfinished.append(saga.updated_at == updated_at)
     session.execute(update(table_of(SagaInstance)).where(*unfinished).values(values))
 
 

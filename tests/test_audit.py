@@ -73,6 +73,19 @@ def test_each_violation_is_named(here: Runtime, check: str) -> None:
     assert all(violation.subject for violation in found)
 
 
+def test_a_saga_that_waits_its_turn_is_no_violation_however_long_ago_its_deadline_was(here: Runtime) -> None:
+    waits = """
+        UPDATE saga_instances SET status = 'running', state = 'STARTED', deadline_at = '1999-01-01',
+            wake_at = '2999-01-01', queue = {queue} WHERE status = 'completed'"""
+    for queue, found in (("'orders'", False), ("NULL", True)):
+        with runtime.current().database.transaction() as session:
+            session.execute(text(waits.format(queue=queue)))
+        violated = {violation.check for violation in audit()}
+        assert ("nothing waits longer than the sweep allows" in violated) is found
+        with runtime.current().database.transaction() as session:
+            session.execute(text("UPDATE saga_instances SET status = 'completed' WHERE status = 'running'"))
+
+
 @pytest.mark.parametrize("changes", ["shipping_address = 'elsewhere'", "status = 'cancelled'"])
 def test_a_row_that_its_events_do_not_tell_is_named(changes: str) -> None:
     with runtime.current().database.transaction() as session:

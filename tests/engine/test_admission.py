@@ -68,9 +68,10 @@ def test_the_rate_is_what_known_processes_settled(found: list[Sample], rate: flo
         pytest.param(ASSUMED, samples({"a": 0}), ASSUMED, id="nothing measured"),
         pytest.param(500, samples({"a": 0}, {"a": 500}), 3000, id="it rises at once to what is served"),
         pytest.param(3000, samples({"a": 0}, {"a": 3000}, seconds=30), 3000, id="it stays while as much is served"),
-        pytest.param(3000, samples({"a": 0}, {"a": 0}, seconds=30), 1500, id="it halves in an acceptable wait"),
+        pytest.param(3000, samples({"a": 0}, {"a": 1}, seconds=30), 1500, id="it halves in an acceptable wait"),
+        pytest.param(3000, samples({"a": 0}, {"a": 0}, seconds=30), 3000, id="not while nothing is served at all"),
         pytest.param(3000, samples({"a": 0}, {"a": 2400}, seconds=30), 2400, id="but not below what is served"),
-        pytest.param(150, samples({"a": 0}, {"a": 0}, seconds=30), MIN_LIMIT, id="nor below the least"),
+        pytest.param(150, samples({"a": 0}, {"a": 1}, seconds=30), MIN_LIMIT, id="nor below the least"),
         pytest.param(
             3000, samples({"a": 0}, {"a": 1}, unfinished=BUSY - 1), 3000, id="workers without work say nothing"
         ),
@@ -196,11 +197,15 @@ def test_a_cap_holds_whatever_is_served(here: Runtime, clock: Clock) -> None:
 
 def test_what_was_measured_long_ago_says_nothing(here: Runtime, admission: Admission, clock: Clock) -> None:
     store(here, MIN_LIMIT)
+    process_id = new_id()
+    report(here, process_id, 1)
     before = status(admission).limit
     clock.forward(MAX_GAP_SECONDS + 1)
 
+    report(here, process_id, 2)
     assert status(admission).limit == before
     clock.forward(WAIT_SECONDS)
+    report(here, process_id, 3)
     assert status(admission).limit == before / 2
 
 

@@ -238,6 +238,8 @@ def test_an_order(order: str, world: World, account: Account) -> None:
     kind, _, outcome = order.partition(": ")
     request = an_order(1, kind, PLENTY if outcome == "completed" else UNPAYABLE)
     world.reset(0)
+    sagas.admission.reset()
+    sagas.admission.status()  # sampled once a second, whatever is requested
 
     with account.row("the request", messages=0):
         world.place(request)

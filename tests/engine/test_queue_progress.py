@@ -1,7 +1,7 @@
 """How far queues have been served, and long gateway calls: what each worker process reports."""
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -10,7 +10,9 @@ from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas import Options
 from durable_sagas.decisions import QueueState
+from durable_sagas.errors import DatabaseUnavailable
 from durable_sagas.models import QueueProgress
+from durable_sagas.outages import Outages
 from durable_sagas.queue_progress import (
     KEPT_SECONDS,
     SIDE_BY_SIDE_SECONDS,
@@ -18,7 +20,7 @@ from durable_sagas.queue_progress import (
     ServedQueues,
     progress_of,
     prune,
-    read_progress,
+    read_reports,
 )
 from tests.engine import trip
 from tests.testkit import stored
@@ -27,6 +29,7 @@ from tests.testkit.queues import PROCESS, reporting
 
 pytestmark = pytest.mark.usefixtures("agency")
 
+NO_OUTAGES = Outages([], None, Options(), None, None)
 OTHER = "00000000-0000-7000-8000-000000000002"
 
 
@@ -97,15 +100,45 @@ def test_the_slowest_process_at_work_says_how_far_a_queue_is(clock: Clock) -> No
     gone = row("gone", clock, served=90, moved=SIDE_BY_SIDE_SECONDS)
     of_no_position = row("other", clock, served=None, moved=0)
 
-    assert progress_of([slow, quick, gone, of_no_position], None) == QueueState(slow.served_until, quick.moved_at)
-    assert progress_of([of_no_position], None) == QueueState(None, clock())
+    assert progress([slow, quick, gone, of_no_position], clock) == QueueState(slow.served_until, quick.moved_at)
+    assert progress([of_no_position], clock) == QueueState(None, clock())
 
 
-def test_a_queue_has_not_been_silent_during_an_outage(clock: Clock) -> None:
-    ended = clock() - timedelta(seconds=5)
+def progress(rows: list[QueueProgress], clock: Clock, outages: Outages = NO_OUTAGES) -> QueueState | None:
+    return progress_of(rows, outages.silent_since, clock())
 
-    assert progress_of([row(PROCESS, clock, served=60, moved=60)], ended).silent_since == ended
-    assert progress_of([row(PROCESS, clock, served=2, moved=2)], ended).silent_since == clock() - timedelta(seconds=2)
+
+def test_reports_from_the_future_are_from_before_the_clock_was_set_back(clock: Clock) -> None:
+    ahead, now = row(OTHER, clock, served=-300, moved=-300), row(PROCESS, clock, served=-300, moved=0)
+
+    assert progress([ahead], clock) is None
+    assert progress([ahead, now], clock) == QueueState(clock(), clock())
+
+
+@pytest.mark.parametrize(
+    ("moved", "swept_again", "exhausted", "refused", "silent"),
+    [
+        (60, None, None, None, 60),
+        (60, 5, None, None, 5),
+        (2, 5, None, None, 2),
+        (60, None, 5, None, 5),
+        (60, None, None, 5, 5),
+        (86_400, 5, None, None, 5),
+        (601, None, 0, 0, 601),
+        (86_400, 5, None, 1, 1),
+    ],
+)
+def test_an_outage_is_not_the_silence_of_a_queue_but_what_lasts_for_ever_is_no_outage(
+    clock: Clock, moved: float, swept_again: float | None, exhausted: float | None, refused: float | None, silent: float
+) -> None:
+    def ago(seconds: float | None) -> datetime | None:
+        return None if seconds is None else clock() - timedelta(seconds=seconds)
+
+    ended_at = [moment for moment in (ago(exhausted), ago(swept_again)) if moment]
+    outages = Outages(ended_at, None, Options(saga_timeout_seconds=60), ago(swept_again), ago(refused))
+    state = progress([row(PROCESS, clock, served=moved, moved=moved)], clock, outages)
+
+    assert state == QueueState(ago(moved), clock() - timedelta(seconds=silent))
 
 
 def test_the_rows_of_ended_processes_are_deleted_but_for_queues_that_nobody_serves(here: Runtime, clock: Clock) -> None:
@@ -115,7 +148,7 @@ def test_the_rows_of_ended_processes_are_deleted_but_for_queues_that_nobody_serv
     with here.database.transaction() as session:
         session.add_all([row(PROCESS, clock, 0, 0), row(OTHER, clock, old, old), silent])
     with here.database.transaction() as session:
-        prune(session, read_progress(session, None), clock())
+        prune(session, read_reports(session), clock())
 
     assert reported(here).keys() == {("orders", PROCESS), ("payments", OTHER)}
 
@@ -150,6 +183,47 @@ def test_a_call_that_began_late_has_its_timeout_from_when_it_began(here: Runtime
     assert sagas.sweep().timed_out == 0
     clock.forward(31)
     assert sagas.sweep().timed_out == 1
+
+
+def test_a_call_is_not_noted_on_a_saga_that_has_gone_on(here: Runtime, clock: Clock, post: Post) -> None:
+    saga_id = trip.start()
+    began = stored.saga(saga_id).updated_at
+    clock.forward(3)
+    post.deliver("orders.book_hotel")
+
+    sagas.engine.served.renew([Call(saga_id, "orders", None, clock(), updated_at=began)])
+
+    assert stored.saga(saga_id).queue == "inventory"
+
+
+def test_what_could_not_be_written_is_reported_with_the_next(
+    here: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise DatabaseUnavailable("away")
+
+    with reporting():
+        sagas.engine.served.note("orders", [clock()])
+        with monkeypatch.context() as away:
+            away.setattr(here.database, "transaction", refuse)
+            sagas.report_progress()
+        assert reported(here) == {}
+        sagas.report_progress()
+
+    assert reported(here)["orders", PROCESS].served_until == clock()
+
+
+def test_no_step_fails_because_no_thread_can_be_started(here: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    served = ServedQueues(lambda: here.database, Options)
+    served.reports = True
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    served.note("orders", [])
+    with served.under_way(Call("one", "orders", None, None)):
+        pass
 
 
 def test_a_saga_that_has_ended_is_not_checked_again(here: Runtime, clock: Clock, agency: None) -> None:

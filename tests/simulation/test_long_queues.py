@@ -1,13 +1,18 @@
 """No saga is undone for having waited its turn, however long its queue; a lost message is found by what passes it."""
 
 from collections import Counter
+from datetime import datetime, timedelta
 
 import pytest
 from kombu.exceptions import OperationalError
 from kombu.transport.memory import Channel
 
+from app.sagas import sagas
+from durable_sagas import decisions, recovery
+from durable_sagas.decisions import Check, QueueState
 from tests.simulation.messages import Message
-from tests.simulation.orders import CHOREOGRAPHED, KINDS, an_order
+from tests.simulation.mishaps import Boundary, Kind, Mishap
+from tests.simulation.orders import CHOREOGRAPHED, KINDS, ORCHESTRATED, an_order
 from tests.simulation.verdict import deliver_all, judge, unsettled
 from tests.simulation.world import World
 
@@ -68,6 +73,10 @@ def messages(shop: World, order: str) -> list[Message]:
 
 @EACH_KIND
 def test_orders_that_wait_far_beyond_their_deadlines_complete_and_nothing_is_sent_again(kind: str, shop: World) -> None:
+    wait_far_beyond_the_deadlines(shop, kind)
+
+
+def wait_far_beyond_the_deadlines(shop: World, kind: str) -> None:
     expected = place(shop, kind, 9, swept=False)
     shop.wait(600)  # the sweep was away; then the queues are served again, one message of each in so many seconds
     done = Counter[tuple[str, str | None, str | None]]()
@@ -206,3 +215,78 @@ def test_no_deadline_passes_while_the_broker_refuses_messages(
 def refuse(*_: object, **__: object) -> None:
     """Take no message, as a broker that is gone."""
     raise OperationalError("the broker is gone")
+
+
+@EACH_KIND
+def test_a_sweep_that_dies_after_its_claim_undoes_nothing_that_waits(kind: str, shop: World) -> None:
+    expected = place(shop, kind, 1)
+    watch(shop, 1)
+    shop.wait(2)
+    shop.sweep(Mishap(Kind.KILL, 1))  # a probe is due: it is claimed, and not sent
+    [[queue, ready_at]] = shop.rows("SELECT queue, ready_at FROM saga_instances WHERE order_id = 'order-1'")
+    assert (queue, bool(ready_at)) == (None, True)
+
+    for _ in range(70):  # beyond its deadline; meanwhile its queue is served, and has not come to it
+        shop.wait(1)
+        for service in SERVICES:
+            sagas.engine.served.note(service, [])
+        shop.sweep()
+
+    deliver_all(shop)
+    judge(shop, expected)
+
+
+def send_a_moment_late(shop: World, kind: str) -> None:
+    """A process is held up between commit and publishing; another order overtakes it meanwhile."""
+
+    def another_order() -> None:
+        shop.wait(0.5)
+        shop.place(an_order(2, kind, "item-001"))
+        for message in messages(shop, "order-2"):
+            shop.deliver(message)
+        shop.sweep()
+
+    shop.wait(1)
+    shop.sweep()
+    at = shop.place(an_order(1, kind, "item-001")).passed.index(Boundary.BEFORE_PUBLISHING)
+    deliver_all(shop)
+    shop.place(an_order(3, kind, "item-001"), Mishap(Kind.PAUSE, at, another_order))
+
+    sent = Counter((one.task, one.saga_id) for one in messages(shop, "order-3"))
+    assert set(sent.values()) == {1}
+
+
+@EACH_KIND
+def test_a_message_that_is_sent_a_moment_late_is_not_sent_again(kind: str, shop: World) -> None:
+    send_a_moment_late(shop, kind)
+
+
+def _by_time_alone(
+    ready_at: datetime,
+    redrives: int,
+    deadline_at: datetime | None,
+    timeout: timedelta,
+    queue: QueueState,
+    now: datetime,
+) -> Check:
+    if deadline_at and deadline_at <= now:
+        return Check.TIME_OUT
+    return Check.REDRIVE if now - ready_at > timedelta(seconds=15) else Check.WAIT
+
+
+def test_these_orders_are_undone_where_the_progress_of_queues_is_ignored(
+    shop: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "decide_check", _by_time_alone)
+
+    with pytest.raises(AssertionError):
+        wait_far_beyond_the_deadlines(shop, ORCHESTRATED)
+
+
+def test_a_late_message_is_sent_twice_where_nothing_is_allowed_for_that(
+    shop: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "OVERTAKEN_AFTER", timedelta())
+
+    with pytest.raises(AssertionError):
+        send_a_moment_late(shop, ORCHESTRATED)

@@ -14,15 +14,17 @@ def reporting() -> Iterator[None]:
     """Note in the block, as a worker does, what is served; it is written by ``sagas.report_progress()``."""
     served = sagas.engine.served
     with (
-        patch.object(served, "reports", True),
         patch.object(served, "_start_thread", lambda: None),
         patch.object(served, "_process_id", lambda: PROCESS),
     ):
-        forget()
+        served.reset()
+        served.reports = True
         yield
+        served.reset()
 
 
 def forget() -> None:
     """Have noted nothing, as a process that has just begun."""
-    sagas.engine.served._served.clear()
-    sagas.engine.served._calls.clear()
+    served = sagas.engine.served
+    served.reset()
+    served.reports = True

@@ -120,7 +120,7 @@ _STATEMENTS = {
         SELECT s.id, 'unfinished, and no sweep has looked at it in time'
         FROM saga_instances s
         WHERE s.status IN ('pending', 'running', 'compensating')
-          AND (s.wake_at IS NULL OR s.wake_at < :overdue OR s.deadline_at < :overdue)""",
+          AND (s.wake_at IS NULL OR s.wake_at < :overdue OR (s.deadline_at < :overdue AND s.queue IS NULL))""",
     "sagas end with their orders": """
         SELECT s.id, 'the order has been ' || o.status || ' for long, the saga is ' || s.status
         FROM saga_instances s JOIN orders o ON o.id = s.order_id
