@@ -48,7 +48,7 @@ class Flight(Generic[T]):
         for thread in threads:
             thread.start()
         while self.ended < last:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)  # the interval of looking what has ended
             ended = self.driver.ended()
             with self._room:
                 self.ended = ended

@@ -135,7 +135,7 @@ class Buyer:
         while self._call("GET", f"/api/v1/sagas/{saga_id}")["status"] not in ENDED:
             if time.monotonic() > give_up:
                 raise click.ClickException(f"saga {saga_id} does not end")
-            time.sleep(0.05)
+            time.sleep(0.05)  # a bounded poll for its end
 
     def _timed_order(self) -> tuple[str, float]:
         began = time.monotonic()
@@ -162,7 +162,7 @@ def processor_seconds(pid: int) -> float:
 def load(pid: int) -> float:
     """Return which part of a processor a process takes, over some seconds."""
     computed = processor_seconds(pid)
-    time.sleep(LOOKED_AT_SECONDS)
+    time.sleep(LOOKED_AT_SECONDS)  # the interval that is measured
     return (processor_seconds(pid) - computed) / LOOKED_AT_SECONDS
 
 
@@ -292,7 +292,7 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> 
         except OSError as error:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise click.ClickException(f"the shop did not open:\n{log.read_text()}") from error
-            time.sleep(0.1)
+            time.sleep(0.1)  # a bounded poll until it opens
         else:
             return
 

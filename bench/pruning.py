@@ -46,7 +46,7 @@ def main(orders: int, seconds: float, turns: int, server: str) -> None:
                 beside = bool(turn % 2)
                 before, left, began = _settled(here), _old(here), time.monotonic()
                 with _prune(url) if beside else nullcontext():
-                    time.sleep(seconds)
+                    time.sleep(seconds)  # the interval that is measured
                 took = time.monotonic() - began
                 settled[beside] += (_settled(here) - before) / took
                 if beside:
@@ -76,7 +76,7 @@ def _customers(here: Runtime) -> Iterator[None]:
     def order() -> None:
         while not stop.is_set():
             if _unsettled(here) >= AT_ONCE:
-                time.sleep(0.05)
+                time.sleep(0.05)  # until there is room for another order
                 continue
             for number in range(10):
                 place(NewOrder((Item("item-001", 1),), list(Pattern)[number % 2]))
@@ -90,7 +90,7 @@ def _customers(here: Runtime) -> Iterator[None]:
         customer.join()
         give_up = time.monotonic() + 60
         while _unsettled(here) and time.monotonic() < give_up:
-            time.sleep(0.1)
+            time.sleep(0.1)  # a bounded poll until all have ended
 
 
 def _settled(here: Runtime) -> int:

@@ -193,7 +193,7 @@ class Admission:
         try:
             sample = self._read()
         except Exception as fault:
-            # whatever the reason: what cannot be read refuses nobody
+            # no order is rejected because the sample failed, for whatever reason
             logger.warning("the number of unfinished sagas could not be read", extra={"reason": fault})
             with self._lock:
                 self._samples.clear()

@@ -1,4 +1,4 @@
-"""How far each queue has been served, so that a saga that waits its turn is told from one whose message was lost.
+"""Track how far each queue has been served, to distinguish a saga that waits its turn from one with a lost message.
 
 Each worker process notes the ``ready_at`` of what it takes from a queue, in memory, and a thread writes that once a
 second into a row of the process's own: no statement for each step, no row that processes share. Queues deliver in

@@ -186,7 +186,7 @@ class Recovery:
         try:
             return timedelta(seconds=driver_of(self.engine, saga).timeout(saga))
         except Exception:
-            # whoever drives it reports that; here it must not keep the sweep from the other sagas
+            # logged when the saga is driven; here it must not keep the sweep from the other sagas
             return timedelta(seconds=self.engine.options.step_timeout_seconds)
 
     def _let_wait(self, saga: SagaInstance, queues: Mapping[str, QueueState], now: datetime) -> None:
@@ -265,7 +265,7 @@ class Recovery:
         return "timed out" if overdue else "driven"
 
     def _by_time(self, saga: SagaInstance, outages: Outages, now: datetime) -> Check:
-        """Return what to do with a saga that waits in no queue, or in one whose progress nobody has reported."""
+        """Return what to do with a saga that waits in no queue, or in one without reported progress."""
         if saga.deadline_at is None or saga.deadline_at > now:
             return Check.REDRIVE
         if saga.queue is None and saga.ready_at is not None:

@@ -54,7 +54,7 @@ def _place(plan: Plan, stack: Stack, sagas: Sagas) -> dict[Pattern, list[Placed]
     for _ in range(WARM_UP + plan.orders):
         for pattern in Pattern:
             placed[pattern].append(customer.order(sent[pattern]))
-            time.sleep(plan.pause)
+            time.sleep(plan.pause)  # so that the shop is idle again
     customer.close()
     sagas.settle(PATIENCE_SECONDS)
     return {pattern: orders[WARM_UP:] for pattern, orders in placed.items()}

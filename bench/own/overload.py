@@ -83,7 +83,7 @@ def _measure(plan: Plan, name: str, stack: Stack, sagas: Sagas, measured: Measur
 
 
 def _arrive(stack: Stack, books: list[str], rate: float, plan: Plan) -> Load:
-    """Have orders arrive at a rate, each at its own time; returns what came of them."""
+    """Send orders at a constant rate; return which were accepted, and how many were refused."""
     count = int(rate * plan.seconds)
     orders = bodies(books, count, (Pattern.ORCHESTRATION, Pattern.CHOREOGRAPHY))
     began = time.monotonic()
@@ -91,7 +91,7 @@ def _arrive(stack: Stack, books: list[str], rate: float, plan: Plan) -> Load:
     def customer(number: int) -> Load:
         one, placed, refused = Customer(stack.url), [], 0
         for position in range(number, count, plan.at_once):
-            time.sleep(max(0.0, began + position / rate - time.monotonic()))
+            time.sleep(max(0.0, began + position / rate - time.monotonic()))  # until this order is due
             try:
                 placed.append(one.order(orders[position]))
             except Refused:

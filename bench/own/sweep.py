@@ -59,7 +59,7 @@ def measure(plan: Plan, filled: Filled) -> Measured:
 
 def _sweep(measured: Measured) -> float:
     """Return the milliseconds that a sweep takes which has nothing to do."""
-    time.sleep(PAUSE_SECONDS)
+    time.sleep(PAUSE_SECONDS)  # so that sweeps are apart, as scheduled ones are
     began = time.perf_counter()
     swept = sagas.sweep()
     took = 1000 * (time.perf_counter() - began)

@@ -267,7 +267,7 @@ class Publisher:
 
 
 def sent_at_of(headers: Mapping[str, Any]) -> datetime | None:
-    """Return when a message was sent, or None: retries are sent by Celery, and whoever sends can set a header."""
+    """Return when a message was sent; None without a valid header, as in retries, which Celery sends."""
     try:
         sent_at = datetime.fromisoformat(headers[SENT_AT])
     except (KeyError, TypeError, ValueError):

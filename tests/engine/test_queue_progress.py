@@ -141,7 +141,7 @@ def test_an_outage_is_not_the_silence_of_a_queue_but_what_lasts_for_ever_is_no_o
     assert state == QueueState(ago(moved), clock() - timedelta(seconds=silent))
 
 
-def test_the_rows_of_ended_processes_are_deleted_but_for_queues_that_nobody_serves(here: Runtime, clock: Clock) -> None:
+def test_rows_of_ended_processes_are_deleted_except_for_unserved_queues(here: Runtime, clock: Clock) -> None:
     old = KEPT_SECONDS + 1
     silent = row(OTHER, clock, served=old, moved=old)
     silent.queue = "payments"

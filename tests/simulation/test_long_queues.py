@@ -42,7 +42,7 @@ def place(shop: World, kind: str, number: int, *, swept: bool = True) -> dict[st
 
 
 def serve(shop: World, *services: str) -> list[Message]:
-    """Have a worker of each of these services do one thing; returns what they did."""
+    """Deliver one message of each of these services; return the delivered messages."""
     done = []
     for service in services or SERVICES:
         due = [one for one in shop.post if one.queue == service and not (one.due and one.due > shop.clock.time)]
@@ -182,7 +182,7 @@ def _timed_out(shop: World) -> int:
 
 
 @EACH_KIND
-def test_time_in_which_nobody_swept_is_nobodys_silence(kind: str, shop: World) -> None:
+def test_time_without_a_sweep_does_not_count_as_silence(kind: str, shop: World) -> None:
     expected = place(shop, kind, 3)
     before = len(shop.post)
 

@@ -203,7 +203,7 @@ class World:
         return passage
 
     def report(self) -> None:
-        """Have the workers report what they have served, as a thread of theirs does."""
+        """Report what the workers have served, as their background thread does."""
         with patch.object(self, "_passages", []):
             sagas.report_progress()
 

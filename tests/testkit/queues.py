@@ -24,7 +24,7 @@ def reporting() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Have noted nothing, as a process that has just begun."""
+    """Reset what was noted, as in a process that has just started."""
     served = sagas.engine.served
     served.reset()
     served.reports = True

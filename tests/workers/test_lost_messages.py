@@ -25,7 +25,7 @@ def lose_orders(shop: Shop) -> list[str]:
 
 @contextmanager
 def using(here: Runtime) -> Iterator[None]:
-    """Have this process use a shop's runtime, unless the shop is in this process and uses it already."""
+    """Use a shop's runtime in this process, unless it is in use already."""
     before = runtime.current()
     if before is here:
         yield
