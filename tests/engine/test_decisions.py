@@ -267,3 +267,11 @@ def test_what_a_sweep_does_with_a_saga_that_waits_in_a_queue(
     deadline = at(0) if overdue else None
 
     assert decide_check(at(ready), redrives, deadline, timedelta(seconds=30), queue, NOW) is check
+
+
+@pytest.mark.parametrize(("silent", "check"), [(2.9, WAIT), (3, TIME_OUT)])
+def test_no_service_counts_as_down_between_two_reports(silent: float, check: Check) -> None:
+    ready_at, silent_since = NOW - timedelta(seconds=9), NOW - timedelta(seconds=silent)
+    queue = QueueState(None, silent_since)
+
+    assert decide_check(ready_at, 0, NOW, timedelta(seconds=1), queue, NOW) is check
