@@ -82,6 +82,9 @@ def running(
         wait_for(f"{command}, see {log}", lambda: process.poll() is not None or ready())
         assert process.poll() is None, end_of(log)
         yield process
+    except BaseException as error:
+        error.add_note(f"--- {log}\n{end_of(log)}")
+        raise
     finally:
         kill_group(process)
 

@@ -18,6 +18,8 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.port = int(self._listener.getsockname()[1])
+        self.unanswered = 0
+        """How many connections led to a port that did not answer."""
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -55,7 +57,17 @@ class Relay:
                 self._start(self._relay, client)
 
     def _relay(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection((self._host, self._target)) as server:
+        with client:
+            try:
+                server = socket.create_connection((self._host, self._target))
+            except OSError:
+                self.unanswered += 1
+                return
+            self._copy(client, server)
+
+    @staticmethod
+    def _copy(client: socket.socket, server: socket.socket) -> None:
+        with server, contextlib.suppress(OSError):
             to = {client: server, server: client}
             while True:
                 for source in select.select(to, [], [])[0]:
