@@ -4,19 +4,23 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.runtime import Runtime
 from app.sagas import sagas
 from durable_sagas import recovery
 from durable_sagas.ids import new_id
+from durable_sagas.models import QueueProgress, SagaInstance
 from durable_sagas.recovery import SweepResult
 from durable_sagas.saga_log import SagaRecord
 from tests.databases.plans import on_postgresql
 from tests.engine import trip
 from tests.testkit.messages import Clock, Post
+from tests.testkit.queues import PROCESS
 
 BATCH, DUE = 20, 60
 
@@ -113,3 +117,38 @@ def test_a_saga_that_cannot_be_driven_holds_up_no_other(
         sagas.sweep()
 
     assert driven(post) == dict.fromkeys(started - broken, 1)
+
+
+def test_a_sweep_takes_no_more_than_a_batch_of_those_that_are_due_and_those_that_were_overtaken(
+    here: Runtime, started: set[str], post: Post, clock: Clock
+) -> None:
+    with here.database.transaction() as session:
+        for saga in session.scalars(select(SagaInstance).limit(DUE // 2)):
+            saga.wake_at = clock() + timedelta(hours=1)  # found only because its queue has gone past it
+        session.add(QueueProgress(queue="orders", process_id=PROCESS, served_until=clock(), moved_at=clock()))
+
+    swept = [sagas.sweep().driven for _ in range(DUE // BATCH + 1)]
+
+    assert swept == [BATCH] * (DUE // BATCH) + [0]
+    assert driven(post) == dict.fromkeys(started, 1)
+
+
+def test_a_saga_whose_timeout_cannot_be_read_delays_no_other(
+    here: Runtime, started: set[str], post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable = min(started)
+    timeout = trip.TRIP.timeout
+
+    def read(saga: SagaInstance) -> float:
+        if saga.id == unreadable:
+            raise ValueError("its steps are no steps")
+        return timeout(saga)
+
+    monkeypatch.setattr(trip.TRIP, "timeout", read)
+    with here.database.transaction() as session:
+        session.add(QueueProgress(queue="orders", process_id=PROCESS, served_until=clock(), moved_at=clock()))
+
+    for _ in range(DUE // BATCH):
+        sagas.sweep()
+
+    assert driven(post) == dict.fromkeys(started, 1)

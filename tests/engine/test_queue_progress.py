@@ -1,10 +1,13 @@
 """How far queues have been served, and long gateway calls: what each worker process reports."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.runtime import Runtime
 from app.sagas import sagas
@@ -62,6 +65,32 @@ def test_what_a_process_has_served_is_reported_once_and_never_less(here: Runtime
 
     found = reported(here)["orders", PROCESS]
     assert (found.served_until, found.moved_at) == (newest, clock())
+
+
+def test_what_was_not_committed_has_not_been_served(
+    here: Runtime, clock: Clock, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trip.start()
+    transaction = here.database.transaction
+
+    @contextmanager
+    def lost() -> Iterator[Session]:
+        with transaction() as session:
+            yield session
+            raise KeyboardInterrupt
+
+    with reporting():
+        with monkeypatch.context() as ending, pytest.raises(KeyboardInterrupt):
+            ending.setattr(here.database, "transaction", lost)
+            post.deliver("orders.book_hotel")
+        sagas.report_progress()
+        assert reported(here) == {}
+
+        trip.start()
+        post.deliver("orders.book_hotel")
+        sagas.report_progress()
+
+    assert ("orders", PROCESS) in reported(here)
 
 
 def test_a_process_that_is_no_worker_reports_nothing(here: Runtime, clock: Clock) -> None:
